@@ -1,0 +1,22 @@
+"""MuAI: one server that answers with many models, each through the best engine at hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mm_orch.muai import Answer, AsyncMuAI, MuAI
+
+__version__ = "0.1.0"
+
+__all__ = ["MuAI", "AsyncMuAI", "Answer", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: `muai --help` must not pay for what it does not need.
+    if name in {"MuAI", "AsyncMuAI", "Answer"}:
+        from mm_orch import muai
+
+        return getattr(muai, name)
+    message = f"module 'mm_orch' has no attribute {name!r}"
+    raise AttributeError(message)

@@ -1,0 +1,1 @@
+"""Speaks HTTP: OpenAI's API, operations, errors. Decides nothing."""

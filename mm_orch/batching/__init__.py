@@ -1,0 +1,1 @@
+"""Turns streams of requests into steps of a batch."""

@@ -1,0 +1,1 @@
+"""The whole configuration: schema, file, environment, precedence, faults."""

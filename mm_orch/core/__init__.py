@@ -1,0 +1,1 @@
+"""The words every layer shares: errors, requests, tokens, events. Imports nothing above it."""

@@ -1,0 +1,229 @@
+"""What can go wrong, once, with a stable code for each.
+
+MuAIError
+├── ConfigError             the configuration has faults (all of them, see ``faults``)
+├── ModelStoreError         a model cannot be fetched, converted, found or removed
+├── NoServerError           no running server answers where one is needed
+├── RequestError            the caller's: never counts against an engine
+│   ├── InvalidValueError       a field has a value that is not allowed
+│   ├── ContextLengthError      the prompt does not fit the model's context
+│   ├── UnsupportedError        the engine cannot do what the request asks
+│   ├── ModelNotFoundError      no model has this name
+│   ├── AuthenticationError     no key, or a wrong one
+│   ├── PayloadTooLargeError    the body is over the limit
+│   └── RateLimitError          the key is over its rate
+├── OverloadError           the system's momentary state; ``retry_after_s`` says when to return
+│   ├── QueueFullError          waiting requests are at ``server.queue_capacity``
+│   ├── DrainingError           the server is shutting down
+│   └── ModelUnavailableError   the model is loading too long, or its engine is restarting
+├── DeadlineError           the request's time ran out
+└── EngineError             the engine's: these alone move its circuit
+    ├── EngineStartError        it could not load the model
+    ├── EngineCrashedError      its process ended while work was running
+    ├── EngineOutOfMemoryError  it ran out of device or host memory
+    └── EngineFailedError       a step failed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class MuAIError(Exception):
+    """Root of every error that this package raises on purpose.
+
+    Args:
+        message: what happened, naming the thing, the value, the limit and the valid choices.
+        remedy: what the reader can do next, or None where the message says it already.
+    """
+
+    code: str = "internal_error"
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}" if self.remedy else self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong in the configuration.
+
+    Attributes:
+        key: path such as ``optimization.batcher.max_batch_size``, or a variable's name.
+        value: what was given, printable (secrets are masked).
+        problem: what is allowed instead.
+        origin: where it came from: a file, a variable, the command line.
+        suggestion: the likely intended key or value, or None.
+    """
+
+    key: str
+    value: str
+    problem: str
+    origin: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        hint = f" Did you mean {self.suggestion}?" if self.suggestion else ""
+        return f"{self.key} = {self.value} ({self.origin}): {self.problem}.{hint}"
+
+
+class ConfigError(MuAIError):
+    """The configuration is not valid; ``faults`` lists everything that is wrong with it."""
+
+    code = "config_invalid"
+
+    def __init__(self, faults: list[Fault]) -> None:
+        count = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}"
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        super().__init__(f"The configuration has {count}:\n{lines}")
+        self.faults = faults
+
+
+class ModelStoreError(MuAIError):
+    """A model cannot be fetched, converted, found on disk or removed."""
+
+    code = "model_store"
+
+
+class NoServerError(MuAIError):
+    """No running server answers where one is needed."""
+
+    code = "no_server"
+
+
+class RequestError(MuAIError):
+    """The caller's error: retrying the same request fails the same way.
+
+    Args:
+        param: the request field at fault, as the caller spells it, or None.
+    """
+
+    code = "invalid_request"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.param = param
+
+
+class InvalidValueError(RequestError):
+    """A request field has a value that is not allowed."""
+
+    code = "invalid_value"
+
+
+class ContextLengthError(RequestError):
+    """Prompt and requested output do not fit the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class UnsupportedError(RequestError):
+    """The engine behind the model cannot do what the request asks."""
+
+    code = "unsupported_feature"
+
+
+class ModelNotFoundError(RequestError):
+    """No configured model has this name or alias."""
+
+    code = "model_not_found"
+
+
+class AuthenticationError(RequestError):
+    """No API key was given, or it is not one of the configured keys."""
+
+    code = "invalid_api_key"
+
+
+class PayloadTooLargeError(RequestError):
+    """The request body is larger than ``api.max_request_bytes``."""
+
+    code = "request_too_large"
+
+
+class RateLimitError(RequestError):
+    """The caller sent more requests per minute than it may.
+
+    Args:
+        retry_after_s: seconds until the next request is allowed.
+    """
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class OverloadError(MuAIError):
+    """The system cannot take the request now; it is nobody's fault.
+
+    Args:
+        retry_after_s: seconds after which a retry is likely to be served.
+    """
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: float, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFullError(OverloadError):
+    """As many requests wait as ``server.queue_capacity`` allows."""
+
+    code = "queue_full"
+
+
+class DrainingError(OverloadError):
+    """The server is shutting down and takes no new requests."""
+
+    code = "draining"
+
+
+class ModelUnavailableError(OverloadError):
+    """The model's engine is not running now: still loading, or restarting after a crash."""
+
+    code = "model_unavailable"
+
+
+class DeadlineError(MuAIError):
+    """The request's deadline passed before it was complete."""
+
+    code = "deadline_exceeded"
+
+
+class EngineError(MuAIError):
+    """The engine's error, never the caller's."""
+
+    code = "engine_error"
+
+
+class EngineStartError(EngineError):
+    """The engine could not load the model; the message carries its last log lines."""
+
+    code = "engine_start_failed"
+
+
+class EngineCrashedError(EngineError):
+    """The engine's process ended while it had work."""
+
+    code = "engine_crashed"
+
+
+class EngineOutOfMemoryError(EngineError):
+    """The engine ran out of device or host memory."""
+
+    code = "engine_out_of_memory"
+
+
+class EngineFailedError(EngineError):
+    """A step of the engine raised."""
+
+    code = "engine_failed"

@@ -1,0 +1,193 @@
+"""What a request asks for and what comes back: sampling parameters, token chunks, text events.
+
+Everything here crosses layers, and the token level crosses the process line as msgpack, so these
+are msgspec structs: frozen, typed on decoding.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class FinishReason(enum.Enum):
+    """Why a sequence ended, in OpenAI's words."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How to draw tokens for one sequence; every value is resolved, nothing is optional.
+
+    Attributes:
+        max_tokens: most tokens to generate, at least 1.
+        min_tokens: no end-of-sequence or stop token before so many tokens.
+        temperature: 0 is greedy.
+        top_p: smallest set of tokens whose probability reaches this, in (0, 1].
+        top_k: only the k likeliest tokens; 0 is off.
+        min_p: only tokens at least this fraction as likely as the likeliest; 0 is off.
+        presence_penalty: subtracted from the logit of every token already generated.
+        frequency_penalty: the same, times how often it was generated.
+        repetition_penalty: divides positive and multiplies negative logits of tokens seen in
+            prompt or output (CTRL, arXiv:1909.05858); 1 is off.
+        seed: with the position it keys the random draw, so that a sequence's text depends neither
+            on its neighbours in a batch nor on where it was resumed.
+        logit_bias: added to the logit of a token id.
+        num_logprobs: None for none, else how many alternatives to report beside the chosen token.
+        stop_token_ids: end the sequence; the end-of-sequence ids are among them.
+        ignore_eos: generate to max_tokens whatever comes.
+    """
+
+    max_tokens: int
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    logit_bias: dict[int, float] = {}
+    num_logprobs: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """Log probability of one chosen token and of its likeliest alternatives.
+
+    Attributes:
+        token_id: the chosen token.
+        logprob: natural logarithm, from the unscaled logits (before temperature and filters).
+        top: (token id, logprob), likeliest first.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class TokenChunk(msgspec.Struct, frozen=True, kw_only=True):
+    """New tokens of one sequence after a step.
+
+    Attributes:
+        sequence_id: whose they are.
+        token_ids: one or more new tokens; a stop token that ended the sequence is not among them.
+        logprobs: one entry a token where asked for.
+        finish_reason: set on the last chunk of the sequence.
+    """
+
+    sequence_id: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn of a conversation: role (system, user, assistant, tool) and its text."""
+
+    role: str
+    content: str
+
+
+class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
+    """A conversation, to be rendered with the model's chat template."""
+
+    messages: tuple[Message, ...]
+
+
+class TextPrompt(msgspec.Struct, frozen=True, tag=True):
+    """Raw text, tokenised as it is."""
+
+    text: str
+
+
+class TokensPrompt(msgspec.Struct, frozen=True, tag=True):
+    """Token ids, used as they are."""
+
+    token_ids: tuple[int, ...]
+
+
+Prompt = ChatPrompt | TextPrompt | TokensPrompt
+
+
+class GenerationOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller may say about one generation; None means the default.
+
+    The fields are those of :class:`SamplingParams` before they are resolved against the model,
+    and those that the server acts on itself: ``stop`` strings, ``num_choices``, ``echo_prompt``.
+    """
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    logit_bias: dict[int, float] = {}
+    num_logprobs: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    num_choices: int = 1
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, from admission to its last token.
+
+    Attributes:
+        request_id: unique, echoed in the answer's X-Request-ID.
+        model: name or alias, or None for the default model.
+        prompt: what to continue.
+        options: how.
+        timeout_s: the deadline, seconds from now, or None for ``api.request_timeout_s``.
+        max_tokens_param: how the caller spells max_tokens, for error messages.
+    """
+
+    request_id: str
+    prompt: Prompt
+    model: str | None = None
+    options: GenerationOptions = GenerationOptions()
+    timeout_s: float | None = None
+    max_tokens_param: str = "max_tokens"
+
+
+class TextLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    """A token as text, with its log probability and alternatives (token text, logprob)."""
+
+    token: str
+    token_bytes: bytes
+    logprob: float
+    top: tuple[tuple[str, bytes, float], ...] = ()
+
+
+class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """New text of one choice; ``text`` may be empty when only the finish reason is news.
+
+    Attributes:
+        index: which of the ``num_choices`` answers.
+        text: complete characters only.
+        num_tokens: tokens that this delta accounts for.
+        logprobs: of the tokens in this delta, where asked for.
+        finish_reason: set once for each choice, on its last delta.
+    """
+
+    index: int
+    text: str
+    num_tokens: int
+    logprobs: tuple[TextLogprob, ...] | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of a whole request: prompt, generated over all choices, reused from a cache."""
+
+    num_prompt_tokens: int
+    num_generated_tokens: int
+    num_cached_tokens: int = 0

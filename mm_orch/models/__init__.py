@@ -1,0 +1,1 @@
+"""Where models live: sources, the store on disk, tokenisers and chat templates."""

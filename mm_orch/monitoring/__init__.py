@@ -1,0 +1,1 @@
+"""Turns the path's events into series, spans and log lines. Stands at the side."""

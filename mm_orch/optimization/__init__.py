@@ -1,0 +1,1 @@
+"""Which engine answers: the engines, and the manager that chooses among them."""

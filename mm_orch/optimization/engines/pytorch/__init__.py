@@ -1,0 +1,1 @@
+"""The PyTorch engine: any causal language model of transformers, on the CPU and on CUDA."""

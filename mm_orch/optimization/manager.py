@@ -1,0 +1,165 @@
+"""Leases running workers: knows the models, chooses their engines, owns their supervisors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import zmq.asyncio
+
+from mm_orch.optimization.choice import choose_engine
+from mm_orch.optimization.engines.contract import EngineSpec
+from mm_orch.optimization.registry import probe_engine
+from mm_orch.workers.messages import WorkerSpec
+from mm_orch.workers.supervisor import WorkerSupervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.events import Observer
+    from mm_orch.models.stored import StoredModel
+    from mm_orch.workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """How one configured model is to be run.
+
+    Attributes:
+        name: the configured name.
+        aliases: other names that requests may use.
+        source: where its files come from, in the store's grammar.
+        ensure_files: fetches what is missing and returns the files; blocks, so it runs in a thread.
+        engines: engine names in order of preference.
+        context_length: bound below the model's own, or None.
+        dtype: auto, fp32, bf16 or fp16.
+        device: auto, cpu, cuda or cuda:N.
+        trust_remote_code: allow code from the model's files to run.
+        max_batch_size: most sequences in a step.
+        max_batch_tokens: most prompt tokens in a step.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    source: str
+    ensure_files: Callable[[], StoredModel]
+    engines: tuple[str, ...]
+    context_length: int | None
+    dtype: str
+    device: str
+    trust_remote_code: bool
+    max_batch_size: int
+    max_batch_tokens: int
+
+
+class OptimizationManager:
+    """An async context manager: workers live inside it and are stopped when it is left."""
+
+    def __init__(
+        self, plans: Mapping[str, ModelPlan], *, observer: Observer, clock: Clock
+    ) -> None:
+        self.plans = dict(plans)
+        self._observer = observer
+        self._clock = clock
+        self._context = zmq.asyncio.Context()
+        self._supervisors: dict[str, WorkerSupervisor] = {}
+        self._files: dict[str, asyncio.Task[StoredModel]] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._supervision: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> OptimizationManager:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for task in (*self._supervision, *self._files.values()):
+            task.cancel()
+        try:
+            await self._tasks.__aexit__(error_type, error, traceback)
+        finally:
+            self._context.term()
+
+    def find_supervisor(self, model: str) -> WorkerSupervisor | None:
+        """Return the supervisor of a model that has been asked for, else None."""
+        return self._supervisors.get(model)
+
+    def ensure_started(self, model: str) -> WorkerSupervisor:
+        """Begin to load the model unless that was begun already."""
+        supervisor = self._supervisors.get(model)
+        if supervisor is None:
+            supervisor = WorkerSupervisor(
+                model,
+                lambda: self._prepare(self.plans[model]),
+                context=self._context,
+                observer=self._observer,
+                clock=self._clock,
+            )
+            self._supervisors[model] = supervisor
+            self._supervision.append(
+                self._tasks.create_task(supervisor.run(), name=f"supervise {model}")
+            )
+        return supervisor
+
+    async def ensure_files(self, model: str) -> StoredModel:
+        """Return the model's files, fetching them first where they are missing.
+
+        Raises:
+            ModelStoreError: they cannot be had; the next call tries again.
+        """
+        task = self._files.get(model)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.create_task(
+                asyncio.to_thread(self.plans[model].ensure_files), name=f"fetch {model}"
+            )
+            self._files[model] = task
+        return await asyncio.shield(task)
+
+    async def acquire(self, model: str) -> Worker:
+        """Return a running worker, waiting while it loads.
+
+        Raises:
+            ModelUnavailableError: no engine could be started.
+        """
+        return await self.ensure_started(model).acquire()
+
+    async def _prepare(self, plan: ModelPlan) -> WorkerSpec:
+        choice = choose_engine([probe_engine(name) for name in plan.engines])
+        for skipped in choice.skipped:
+            logger.info("%s: engine %s skipped: %s", plan.name, skipped.engine, skipped.reason)
+        stored = await self.ensure_files(plan.name)
+        context_length = min(plan.context_length or stored.context_length, stored.context_length)
+        return WorkerSpec(
+            address="",
+            engine=choice.engine,
+            engine_spec=EngineSpec(
+                model=plan.name,
+                directory=stored.directory,
+                context_length=context_length,
+                eos_token_ids=stored.eos_token_ids,
+                dtype=plan.dtype,
+                device=plan.device,
+                num_threads=count_usable_cores(),
+                trust_remote_code=plan.trust_remote_code,
+            ),
+            max_batch_size=plan.max_batch_size,
+            max_batch_tokens=plan.max_batch_tokens,
+        )
+
+
+def count_usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""Owns one request from admission to its last token."""

@@ -1,0 +1,75 @@
+"""What the system says of itself: the shapes of health, readiness and status."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from mm_orch.optimization.engines.contract import Availability
+from mm_orch.workers.phase import ModelPhase
+
+
+class HealthStatus(enum.Enum):
+    """The whole in one word; only unhealthy is answered with 503."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured model and the worker that runs it.
+
+    Attributes:
+        engine: the engine that runs it or is to run it, or None where none can.
+        detail: progress or the reason of a failure, for people.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    source: str
+    phase: ModelPhase
+    engine: str | None = None
+    detail: str = ""
+    dtype: str | None = None
+    device: str | None = None
+    context_length: int | None = None
+    num_running: int = 0
+    num_waiting: int = 0
+    num_restarts: int = 0
+    worker_pid: int | None = None
+
+
+class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of /health."""
+
+    status: HealthStatus
+    degradation_reasons: tuple[str, ...]
+    uptime_seconds: float
+    models_loaded: tuple[str, ...]
+    engines_available: tuple[str, ...]
+    queue_size: int
+    queue_capacity: int
+    version: str
+
+
+class ReadyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of /ready: whether a request sent now would be served, and why not."""
+
+    is_ready: bool
+    reason: str = ""
+
+
+class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that --status prints and /api/status answers."""
+
+    health: HealthReport
+    is_ready: bool
+    engines: tuple[Availability, ...]
+    models: tuple[ModelReport, ...]
+    default_model: str
+    num_running: int
+    num_waiting: int
+    is_draining: bool
+    requests_per_second: float | None

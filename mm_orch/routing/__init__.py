@@ -1,0 +1,1 @@
+"""Chooses which model answers a request."""

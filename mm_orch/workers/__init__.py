@@ -1,0 +1,1 @@
+"""Carries requests and tokens across the process line, supervises and restarts."""

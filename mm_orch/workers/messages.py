@@ -1,0 +1,124 @@
+"""What server and worker say to each other: tagged msgpack structs, one message a step."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mm_orch.core.generation import SamplingParams, TokenChunk
+from mm_orch.optimization.engines.contract import EngineFacts, EngineSpec
+
+
+class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """How to start one worker; given to the process as a JSON line on its standard input.
+
+    Attributes:
+        address: ZeroMQ address that the server has bound.
+        engine: name of the engine plug-in.
+        engine_spec: what the engine loads.
+        max_batch_size: most sequences in a step.
+        max_batch_tokens: most prompt tokens in a step.
+    """
+
+    address: str
+    engine: str
+    engine_spec: EngineSpec
+    max_batch_size: int
+    max_batch_tokens: int
+
+
+class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """One sequence to continue."""
+
+    sequence_id: str
+    token_ids: tuple[int, ...]
+    params: SamplingParams
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True):
+    """Server: start these sequences."""
+
+    sequences: tuple[SequenceOrder, ...]
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    """Server: drop these sequences; ids that have ended already are ignored."""
+
+    sequence_ids: tuple[str, ...]
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag=True):
+    """Server: free everything and exit with 0."""
+
+
+ToWorker = Submit | Abort | Shutdown
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Worker: the model is loaded."""
+
+    facts: EngineFacts
+
+
+class StartFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Worker: the model cannot be loaded; the process ends after this."""
+
+    message: str
+    remedy: str | None
+
+
+class SequenceFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """A sequence that a failed step lost; ``code`` is the engine error's."""
+
+    sequence_id: str
+    code: str
+    message: str
+
+
+class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Worker: one step has run.
+
+    Attributes:
+        chunks: new tokens of every sequence that got any.
+        started: (sequence id, seconds waited in the worker) of sequences in their first step.
+        failures: sequences that were lost.
+        phase: prefill, decode or mixed.
+        batch_size: sequences in the step.
+        duration_s: what the engine took.
+        num_running: sequences with state after the step.
+        num_waiting: sequences that wait after the step.
+        kv_bytes: KV memory allocated after the step.
+    """
+
+    chunks: tuple[TokenChunk, ...]
+    started: tuple[tuple[str, float], ...]
+    failures: tuple[SequenceFailure, ...]
+    phase: str
+    batch_size: int
+    duration_s: float
+    num_running: int
+    num_waiting: int
+    kv_bytes: int
+
+
+FromWorker = Ready | StartFailed | StepDone
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker_decoder = msgspec.msgpack.Decoder(ToWorker)
+_from_worker_decoder = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """Return the message as msgpack."""
+    return _encoder.encode(message)
+
+
+def decode_to_worker(data: bytes) -> ToWorker:
+    """Read what the server sent; raises msgspec.DecodeError on anything else."""
+    message: ToWorker = _to_worker_decoder.decode(data)
+    return message
+
+
+def decode_from_worker(data: bytes) -> FromWorker:
+    """Read what the worker sent; raises msgspec.DecodeError on anything else."""
+    message: FromWorker = _from_worker_decoder.decode(data)
+    return message

@@ -1,0 +1,159 @@
+"""The worker process: loads one model with one engine and steps it until told to stop.
+
+One thread does everything in turn: take what the server sent, step, report. A second thread only
+waits for the server to vanish.
+
+    stdin   first line: WorkerSpec as JSON; end of file: the server is gone
+    ZeroMQ  Submit, Abort, Shutdown  ->  |  ->  Ready or StartFailed, then StepDone ...
+    stderr  log lines
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import zmq
+
+from mm_orch.batching.batcher import DynamicBatcher
+from mm_orch.batching.scheduler import BatchLimits
+from mm_orch.core.errors import EngineError
+from mm_orch.optimization.engines.contract import Sequence
+from mm_orch.optimization.registry import load_engine
+from mm_orch.workers import messages
+
+if TYPE_CHECKING:
+    from mm_orch.batching.batcher import StepReport
+    from mm_orch.optimization.engines.contract import StepBackend
+
+logger = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+_EXIT_START_FAILED = 3
+# Unsent reports at exit are worth a moment, not more.
+_LINGER_MS = 500
+
+
+def main() -> int:
+    """Run one worker; returns the exit code."""
+    # Ctrl-C in a terminal reaches the whole group, but when workers stop is the server's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whatever a library prints belongs into the log.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
+    )
+    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=messages.WorkerSpec)
+    threading.Thread(target=_exit_with_server, args=(spec.address,), daemon=True).start()
+    context = zmq.Context()
+    socket = context.socket(zmq.PAIR)
+    socket.linger = _LINGER_MS
+    socket.connect(spec.address)
+    try:
+        return _run(spec, socket)
+    finally:
+        socket.close()
+        context.term()
+
+
+def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
+    try:
+        backend = load_engine(spec.engine)()
+        facts = backend.start(spec.engine_spec)
+    except EngineError as error:
+        logger.exception("%s cannot start", spec.engine)
+        socket.send(
+            messages.encode(messages.StartFailed(message=error.message, remedy=error.remedy))
+        )
+        return _EXIT_START_FAILED
+    socket.send(messages.encode(messages.Ready(facts=facts)))
+    _die_with_parent()
+    limits = BatchLimits(max_batch_size=spec.max_batch_size, max_batch_tokens=spec.max_batch_tokens)
+    try:
+        _serve(socket, backend, DynamicBatcher(backend, limits, time.monotonic))
+    finally:
+        backend.stop()
+    return 0
+
+
+def _serve(socket: zmq.Socket[bytes], backend: StepBackend, batcher: DynamicBatcher) -> None:
+    while True:
+        # With work at hand, take only what has arrived; without, wait for something to arrive.
+        while socket.poll(timeout=0 if batcher.has_work else None):
+            match messages.decode_to_worker(socket.recv()):
+                case messages.Submit(sequences):
+                    for order in sequences:
+                        batcher.add(
+                            Sequence(
+                                sequence_id=order.sequence_id,
+                                token_ids=list(order.token_ids),
+                                params=order.params,
+                            )
+                        )
+                case messages.Abort(sequence_ids):
+                    batcher.abort(sequence_ids)
+                case messages.Shutdown():
+                    return
+        if batcher.has_work:
+            report = batcher.step()
+            socket.send(messages.encode(_as_message(report, backend, batcher)))
+
+
+def _as_message(
+    report: StepReport, backend: StepBackend, batcher: DynamicBatcher
+) -> messages.StepDone:
+    for sequence_id, error in report.failed:
+        logger.error("sequence %s failed", sequence_id, exc_info=error)
+    return messages.StepDone(
+        chunks=tuple(report.chunks),
+        started=tuple(report.started),
+        failures=tuple(
+            messages.SequenceFailure(
+                sequence_id=sequence_id, code=error.code, message=error.message
+            )
+            for sequence_id, error in report.failed
+        ),
+        phase=report.phase,
+        batch_size=report.batch_size,
+        duration_s=report.duration_s,
+        num_running=batcher.num_running,
+        num_waiting=batcher.num_waiting,
+        kv_bytes=backend.stats().kv_bytes,
+    )
+
+
+def _exit_with_server(address: str) -> None:
+    """Wait for the server's end of standard input to close, then leave nothing behind."""
+    while sys.stdin.buffer.read(1):
+        pass
+    # The server unlinks its socket once the worker is attached; a server killed before that
+    # cannot, so its folder goes here.
+    path = Path(address.removeprefix("ipc://"))
+    path.unlink(missing_ok=True)
+    try:
+        path.parent.rmdir()
+    except OSError as error:
+        logger.debug("socket folder %s stays: %s", path.parent, error)
+    # The main thread may be deep in a step: nothing gentler ends it at once.
+    os._exit(0)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process with its parent, even while no Python code can run.
+
+    The thread above needs the interpreter lock, which a stuck kernel may hold for ever.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The server's end of a few sequences that a worker is generating."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mm_orch.core.errors import EngineError
+    from mm_orch.core.generation import TokenChunk
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStarted:
+    """A sequence's first step has run, after it had waited this long in the worker."""
+
+    sequence_id: str
+    waited_s: float
+
+
+class TokenStream:
+    """Yields what happens to its sequences, in order, until each has ended.
+
+    Memory is bounded by the sequences' ``max_tokens``: a reader that stalls holds no more than
+    one entry a token.
+    """
+
+    def __init__(
+        self, sequence_ids: Iterable[str], abort: Callable[[tuple[str, ...]], None]
+    ) -> None:
+        self._open_ids = set(sequence_ids)
+        self._abort = abort
+        self._updates: asyncio.Queue[SequenceStarted | TokenChunk | EngineError] = asyncio.Queue()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every sequence has ended."""
+        return not self._open_ids
+
+    def put(self, update: SequenceStarted | TokenChunk) -> None:
+        """Take news of one sequence from the worker."""
+        self._updates.put_nowait(update)
+
+    def fail(self, error: EngineError) -> None:
+        """End the stream: the reader gets everything put before, then the error."""
+        self._updates.put_nowait(error)
+
+    async def next(self) -> SequenceStarted | TokenChunk:
+        """Wait for the next update.
+
+        Raises:
+            EngineError: the engine lost a sequence; the stream is over.
+        """
+        update = await self._updates.get()
+        if isinstance(update, Exception):
+            self.close()
+            raise update
+        if not isinstance(update, SequenceStarted) and update.finish_reason is not None:
+            self._open_ids.discard(update.sequence_id)
+        return update
+
+    def close(self, sequence_id: str | None = None) -> None:
+        """Abort what has not ended: one sequence, or all of them; safe at any time."""
+        leaving = self._open_ids if sequence_id is None else self._open_ids & {sequence_id}
+        if leaving:
+            self._abort(tuple(leaving))
+            self._open_ids = self._open_ids - leaving

@@ -1,0 +1,294 @@
+"""One worker process as the server sees it: start it, send it work, route what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from mm_orch.core.errors import (
+    EngineCrashedError,
+    EngineError,
+    EngineFailedError,
+    EngineOutOfMemoryError,
+    EngineStartError,
+)
+from mm_orch.core.events import StepCompleted
+from mm_orch.workers import messages
+from mm_orch.workers.stream import SequenceStarted, TokenStream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mm_orch.core.events import Observer
+    from mm_orch.optimization.engines.contract import EngineFacts
+
+logger = logging.getLogger(__name__)
+
+_NUM_KEPT_LOG_LINES = 20
+_SHUTDOWN_GRACE_S = 5.0
+# After a process has ended, what it sent last may still be on its way.
+_LAST_MESSAGES_MS = 200
+_ERRORS_BY_CODE = {
+    error.code: error for error in (EngineFailedError, EngineOutOfMemoryError, EngineCrashedError)
+}
+
+
+# The worker must find this very package, installed or not, and nothing of the current folder.
+_PACKAGE_ROOT = str(Path(__file__).parents[2])
+_START_CODE = (
+    f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); "
+    "from mm_orch.workers.process import main; sys.exit(main())"
+)
+
+
+class Worker:
+    """A running worker process.
+
+    Life: ``await Worker.launch(...)``, then :meth:`wait_until_ready`, then :meth:`submit` at will
+    while :meth:`watch` runs in a task of the owner; :meth:`stop` ends it.
+    """
+
+    def __init__(
+        self,
+        spec: messages.WorkerSpec,
+        process: asyncio.subprocess.Process,
+        socket: zmq.asyncio.Socket,
+        observer: Observer,
+    ) -> None:
+        self.model = spec.engine_spec.model
+        self.engine = spec.engine
+        self.num_running = 0
+        self.num_waiting = 0
+        self._facts: EngineFacts | None = None
+        self._address = spec.address
+        self._process = process
+        self._socket = socket
+        self._observer = observer
+        self._streams_by_sequence_id: dict[str, TokenStream] = {}
+        self._log_lines: deque[str] = deque(maxlen=_NUM_KEPT_LOG_LINES)
+        self._log_reader = asyncio.create_task(self._read_log())
+        self._is_dead = False
+
+    @classmethod
+    async def launch(
+        cls, spec: messages.WorkerSpec, *, context: zmq.asyncio.Context, observer: Observer
+    ) -> Worker:
+        """Start the process with a socket of its own; returns before the model is loaded."""
+        # A folder that only this user may enter; the worker removes it if we cannot.
+        folder = Path(tempfile.mkdtemp(prefix="muai-"))
+        spec = msgspec.structs.replace(spec, address=f"ipc://{folder / 'worker'}")
+        socket = context.socket(zmq.PAIR)
+        # Unlimited at both ends: what can be under way is bounded by the requests admitted.
+        socket.set_hwm(0)
+        socket.linger = 0
+        try:
+            socket.bind(spec.address)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-c",
+                _START_CODE,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except BaseException:
+            socket.close()
+            shutil.rmtree(folder)
+            raise
+        if process.stdin is not None:
+            process.stdin.write(msgspec.json.encode(spec) + b"\n")
+        return cls(spec, process, socket, observer)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What the engine turned out to be; known once the worker is ready."""
+        if self._facts is None:
+            raise EngineStartError(f"The worker of {self.model} is not ready yet.")
+        return self._facts
+
+    async def wait_until_ready(self) -> None:
+        """Wait for the model to be loaded.
+
+        Raises:
+            EngineStartError: the engine refused, or its process ended; with its last log lines.
+        """
+        first = asyncio.ensure_future(self._socket.recv())
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.wait({first, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                # A refusal may have been sent just before the end.
+                await asyncio.wait({first}, timeout=_LAST_MESSAGES_MS / 1000)
+            answer = messages.decode_from_worker(first.result()) if first.done() else None
+        finally:
+            first.cancel()
+            ended.cancel()
+            self._remove_socket_file()
+        match answer:
+            case messages.Ready(facts=facts):
+                self._facts = facts
+            case messages.StartFailed(message=message, remedy=remedy):
+                raise EngineStartError(message, remedy=remedy)
+            case _:
+                raise EngineStartError(
+                    f"The {self.engine} worker of {self.model} ended before it was ready"
+                    f" ({describe_exit(await self._process.wait())}).{await self._last_words()}"
+                )
+
+    def submit(self, orders: Sequence[messages.SequenceOrder]) -> TokenStream:
+        """Send sequences to the worker and return the stream of what happens to them.
+
+        Raises:
+            EngineCrashedError: the process has ended.
+        """
+        if self._is_dead:
+            raise EngineCrashedError(f"The {self.engine} worker of {self.model} has ended.")
+        stream = TokenStream([order.sequence_id for order in orders], self._abort)
+        for order in orders:
+            self._streams_by_sequence_id[order.sequence_id] = stream
+        self._send(messages.Submit(sequences=tuple(orders)))
+        return stream
+
+    async def watch(self) -> str:
+        """Route the worker's messages until its process ends; return how it ended.
+
+        Every stream that was open then fails with EngineCrashedError.
+        """
+        router = asyncio.create_task(self._route())
+        try:
+            exit_code = await self._process.wait()
+            router.cancel()
+            while await self._socket.poll(_LAST_MESSAGES_MS):
+                self._take(await self._socket.recv())
+            how = describe_exit(exit_code)
+            words = await self._last_words()
+            self._fail_streams(
+                EngineCrashedError(
+                    f"The {self.engine} worker of {self.model} ended ({how}) while it was"
+                    " answering.",
+                    remedy="Send the request again: the worker is being restarted.",
+                )
+            )
+            return how + words
+        finally:
+            router.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await router
+
+    async def stop(self, *, grace_s: float = _SHUTDOWN_GRACE_S) -> None:
+        """End the process: ask, then terminate, then kill; free everything. Safe twice."""
+        try:
+            if self._process.returncode is None:
+                if self._facts is not None:
+                    self._send(messages.Shutdown())
+                    await self._wait_for_exit(grace_s)
+                for number in (signal.SIGTERM, signal.SIGKILL):
+                    if self._process.returncode is None:
+                        self._process.send_signal(number)
+                        await self._wait_for_exit(grace_s)
+        finally:
+            self._is_dead = True
+            self._remove_socket_file()
+            self._log_reader.cancel()
+            self._socket.close()
+
+    def _send(self, message: messages.ToWorker) -> None:
+        # Nothing waits here: with an unlimited queue ZeroMQ takes the message at once.
+        self._socket.send(messages.encode(message))
+
+    def _abort(self, sequence_ids: tuple[str, ...]) -> None:
+        for sequence_id in sequence_ids:
+            self._streams_by_sequence_id.pop(sequence_id, None)
+        if not self._is_dead:
+            self._send(messages.Abort(sequence_ids=sequence_ids))
+
+    async def _route(self) -> None:
+        while True:
+            self._take(await self._socket.recv())
+
+    def _take(self, data: bytes) -> None:
+        message = messages.decode_from_worker(data)
+        if isinstance(message, messages.StepDone):
+            self._deliver(message)
+
+    def _deliver(self, step: messages.StepDone) -> None:
+        self.num_running, self.num_waiting = step.num_running, step.num_waiting
+        for sequence_id, waited_s in step.started:
+            if stream := self._streams_by_sequence_id.get(sequence_id):
+                stream.put(SequenceStarted(sequence_id, waited_s))
+        for chunk in step.chunks:
+            if stream := self._streams_by_sequence_id.get(chunk.sequence_id):
+                stream.put(chunk)
+                if chunk.finish_reason is not None:
+                    del self._streams_by_sequence_id[chunk.sequence_id]
+        for failure in step.failures:
+            if stream := self._streams_by_sequence_id.pop(failure.sequence_id, None):
+                error_class = _ERRORS_BY_CODE.get(failure.code, EngineError)
+                stream.fail(error_class(failure.message))
+        self._observer.observe(
+            StepCompleted(
+                model=self.model,
+                engine=self.engine,
+                phase=step.phase,
+                batch_size=step.batch_size,
+                duration_s=step.duration_s,
+            )
+        )
+
+    def _fail_streams(self, error: EngineError) -> None:
+        self._is_dead = True
+        self.num_running = self.num_waiting = 0
+        for stream in set(self._streams_by_sequence_id.values()):
+            stream.fail(error)
+        self._streams_by_sequence_id.clear()
+
+    async def _wait_for_exit(self, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._process.wait()
+
+    async def _read_log(self) -> None:
+        stderr = self._process.stderr
+        if stderr is None:
+            return
+        async for line in stderr:
+            text = line.decode(errors="replace").rstrip()
+            self._log_lines.append(text)
+            logger.debug("%s worker %d: %s", self.model, self._process.pid, text)
+
+    async def _last_words(self) -> str:
+        """Return the last log lines, once the process has closed its end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_MESSAGES_MS / 1000):
+                await asyncio.shield(self._log_reader)
+        return "".join(f"\n  | {line}" for line in self._log_lines)
+
+    def _remove_socket_file(self) -> None:
+        """Unlink the socket once both ends hold it, so that no kill can leave it behind."""
+        folder = Path(self._address.removeprefix("ipc://")).parent
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def describe_exit(exit_code: int) -> str:
+    """Say how a process ended: its code, or the signal that killed it."""
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    return f"killed by {signal.Signals(-exit_code).name}"
