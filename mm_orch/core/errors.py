@@ -3,6 +3,7 @@
 MuAIError
 ├── ConfigError             the configuration has faults (all of them, see ``faults``)
 ├── ModelStoreError         a model cannot be fetched, converted, found or removed
+├── ServerStartError        the server cannot listen on its address
 ├── NoServerError           no running server answers where one is needed
 ├── RequestError            the caller's: never counts against an engine
 │   ├── InvalidValueError       a field has a value that is not allowed
@@ -87,6 +88,12 @@ class ModelStoreError(MuAIError):
     """A model cannot be fetched, converted, found on disk or removed."""
 
     code = "model_store"
+
+
+class ServerStartError(MuAIError):
+    """The server cannot listen on the address it was given."""
+
+    code = "server_start"
 
 
 class NoServerError(MuAIError):

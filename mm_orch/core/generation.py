@@ -114,7 +114,7 @@ class TokensPrompt(msgspec.Struct, frozen=True, tag=True):
 Prompt = ChatPrompt | TextPrompt | TokensPrompt
 
 
-class GenerationOptions(msgspec.Struct, frozen=True, kw_only=True):
+class GenerationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the caller may say about one generation; None means the default.
 
     The fields are those of :class:`SamplingParams` before they are resolved against the model,

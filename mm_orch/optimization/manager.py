@@ -58,13 +58,15 @@ class ModelPlan:
     max_batch_size: int
     max_batch_tokens: int
 
+    def bound_context(self, stored: StoredModel) -> int:
+        """Most tokens of prompt and output together: the model's own, or less where configured."""
+        return min(self.context_length or stored.context_length, stored.context_length)
+
 
 class OptimizationManager:
     """An async context manager: workers live inside it and are stopped when it is left."""
 
-    def __init__(
-        self, plans: Mapping[str, ModelPlan], *, observer: Observer, clock: Clock
-    ) -> None:
+    def __init__(self, plans: Mapping[str, ModelPlan], *, observer: Observer, clock: Clock) -> None:
         self.plans = dict(plans)
         self._observer = observer
         self._clock = clock
@@ -139,14 +141,13 @@ class OptimizationManager:
         for skipped in choice.skipped:
             logger.info("%s: engine %s skipped: %s", plan.name, skipped.engine, skipped.reason)
         stored = await self.ensure_files(plan.name)
-        context_length = min(plan.context_length or stored.context_length, stored.context_length)
         return WorkerSpec(
             address="",
             engine=choice.engine,
             engine_spec=EngineSpec(
                 model=plan.name,
                 directory=stored.directory,
-                context_length=context_length,
+                context_length=plan.bound_context(stored),
                 eos_token_ids=stored.eos_token_ids,
                 dtype=plan.dtype,
                 device=plan.device,

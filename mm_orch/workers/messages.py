@@ -7,6 +7,9 @@ import msgspec
 from mm_orch.core.generation import SamplingParams, TokenChunk
 from mm_orch.optimization.engines.contract import EngineFacts, EngineSpec
 
+MAX_UNREAD_STEPS = 16
+"""Reports that may lie between worker and server before the worker waits."""
+
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How to start one worker; given to the process as a JSON line on its standard input.

@@ -56,6 +56,8 @@ def main() -> int:
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)
     socket.linger = _LINGER_MS
+    # A full queue makes the step loop wait: an engine never runs far ahead of its server.
+    socket.sndhwm = messages.MAX_UNREAD_STEPS
     socket.connect(spec.address)
     try:
         return _run(spec, socket)
@@ -132,7 +134,9 @@ def _as_message(
 
 def _exit_with_server(address: str) -> None:
     """Wait for the server's end of standard input to close, then leave nothing behind."""
-    while sys.stdin.buffer.read(1):
+    # Unbuffered: a thread inside the buffered reader would hold its lock when the process exits,
+    # which Python answers with a second of waiting and an abort.
+    while os.read(sys.stdin.fileno(), 1):
         pass
     # The server unlinks its socket once the worker is attached; a server killed before that
     # cannot, so its folder goes here.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mm_orch.core.errors import EngineError
+    from mm_orch.core.errors import MuAIError
     from mm_orch.core.generation import TokenChunk
 
 
@@ -33,7 +33,7 @@ class TokenStream:
     ) -> None:
         self._open_ids = set(sequence_ids)
         self._abort = abort
-        self._updates: asyncio.Queue[SequenceStarted | TokenChunk | EngineError] = asyncio.Queue()
+        self._updates: asyncio.Queue[SequenceStarted | TokenChunk | MuAIError] = asyncio.Queue()
 
     @property
     def is_done(self) -> bool:
@@ -44,7 +44,7 @@ class TokenStream:
         """Take news of one sequence from the worker."""
         self._updates.put_nowait(update)
 
-    def fail(self, error: EngineError) -> None:
+    def fail(self, error: MuAIError) -> None:
         """End the stream: the reader gets everything put before, then the error."""
         self._updates.put_nowait(error)
 
@@ -52,7 +52,7 @@ class TokenStream:
         """Wait for the next update.
 
         Raises:
-            EngineError: the engine lost a sequence; the stream is over.
+            MuAIError: the stream was failed, mostly by the engine; it is over.
         """
         update = await self._updates.get()
         if isinstance(update, Exception):

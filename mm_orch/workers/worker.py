@@ -90,8 +90,9 @@ class Worker:
         folder = Path(tempfile.mkdtemp(prefix="muai-"))
         spec = msgspec.structs.replace(spec, address=f"ipc://{folder / 'worker'}")
         socket = context.socket(zmq.PAIR)
-        # Unlimited at both ends: what can be under way is bounded by the requests admitted.
-        socket.set_hwm(0)
+        # What we send is bounded by the requests admitted, and sending must never wait.
+        socket.sndhwm = 0
+        socket.rcvhwm = messages.MAX_UNREAD_STEPS
         socket.linger = 0
         try:
             socket.bind(spec.address)
@@ -195,6 +196,8 @@ class Worker:
 
     async def stop(self, *, grace_s: float = _SHUTDOWN_GRACE_S) -> None:
         """End the process: ask, then terminate, then kill; free everything. Safe twice."""
+        # A worker whose reports nobody takes would wait for ever instead of hearing us.
+        discarding = asyncio.create_task(self._discard_reports())
         try:
             if self._process.returncode is None:
                 if self._facts is not None:
@@ -205,6 +208,7 @@ class Worker:
                         self._process.send_signal(number)
                         await self._wait_for_exit(grace_s)
         finally:
+            discarding.cancel()
             self._is_dead = True
             self._remove_socket_file()
             self._log_reader.cancel()
@@ -219,6 +223,10 @@ class Worker:
             self._streams_by_sequence_id.pop(sequence_id, None)
         if not self._is_dead:
             self._send(messages.Abort(sequence_ids=sequence_ids))
+
+    async def _discard_reports(self) -> None:
+        while True:
+            await self._socket.recv()
 
     async def _route(self) -> None:
         while True:

@@ -123,7 +123,9 @@ def _filter(probabilities: torch.Tensor, params: SamplingParams) -> torch.Tensor
 
 def uniform(seed: int, position: int) -> float:
     """Return a number in [0, 1) that depends on seed and position alone (Philox, Salmon 2011)."""
-    generator = np.random.Generator(np.random.Philox(key=[seed % 2**64, position]))
+    # As unsigned words: from a list of large integers numpy would make floats and round them.
+    key = np.array([seed % 2**64, position], dtype=np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key))
     return float(generator.random())
 
 

@@ -1,0 +1,39 @@
+# make run      answer a question with a real model (Q="..." asks another one)
+# make serve    start the OpenAI-compatible server
+# make test     the gate (lint, types, layers) and the whole suite
+# make test-long   the long forms of tests that make test runs in a small form
+
+PYTHON ?= python3
+VENV := .venv
+Q ?= What is machine learning?
+
+.PHONY: run serve test test-long setup setup-dev lock clean
+
+run: setup
+	@$(VENV)/bin/python -m mm_orch.main "$(Q)"
+
+serve: setup
+	@$(VENV)/bin/python -m mm_orch.main --server
+
+test: setup-dev
+	@scripts/install-system-packages
+	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m
+	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/check
+	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/test
+
+test-long: setup-dev
+	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m
+	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/test-long
+
+setup:
+	@PYTHON="$(PYTHON)" scripts/setup $(VENV) requirements.lock
+
+setup-dev:
+	@PYTHON="$(PYTHON)" scripts/setup $(VENV) requirements-dev.lock
+
+# Resolves pyproject.toml anew and rewrites every file made from it.
+lock: setup-dev
+	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,137 @@
+"""The composition root: the one place that names concrete classes and puts them together."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mm_orch import __version__
+from mm_orch.core.events import ObserverFanOut
+from mm_orch.models.store import ModelStore
+from mm_orch.optimization.manager import ModelPlan, OptimizationManager
+from mm_orch.optimization.registry import probe_engines
+from mm_orch.orchestration.admission import Admission
+from mm_orch.orchestration.orchestrator import Orchestrator
+from mm_orch.orchestration.status import SystemStatus
+from mm_orch.routing.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from mm_orch.config import Config
+    from mm_orch.core.events import Observer
+    from mm_orch.models.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The running parts, put together.
+
+    Attributes:
+        render_metrics: gives the metrics page and its content type; None with metrics off.
+    """
+
+    config: Config
+    router: Router
+    manager: OptimizationManager
+    orchestrator: Orchestrator
+    status: SystemStatus
+    observer: Observer
+    render_metrics: Callable[[], tuple[bytes, str]] | None
+
+    @property
+    def preloaded_models(self) -> tuple[str, ...]:
+        """The models that a server loads before it is ready."""
+        return _preloaded(self.config)
+
+
+@asynccontextmanager
+async def open_runtime(
+    config: Config,
+    *,
+    engine: str | None = None,
+    progress: Progress | None = None,
+    is_server: bool = False,
+) -> AsyncIterator[Runtime]:
+    """Build everything; on leaving, stop every worker.
+
+    Args:
+        config: the whole configuration.
+        engine: run every model with this engine, whatever the configuration prefers.
+        progress: told about downloads.
+        is_server: state metrics and a log line for each request.
+    """
+    clock = time.monotonic
+    observers, render_metrics = _make_observers(config) if is_server else ([], None)
+    observer = ObserverFanOut(observers)
+    store = ModelStore(config.system.data_directory, progress=progress)
+    plans = {name: _plan(config, name, store, engine) for name in config.models}
+    router = Router({name: plan.aliases for name, plan in plans.items()}, config.default_model_name)
+    admission = Admission(config.monitoring.server.queue_capacity, clock)
+    async with OptimizationManager(plans, observer=observer, clock=clock) as manager:
+        yield Runtime(
+            config=config,
+            router=router,
+            manager=manager,
+            orchestrator=Orchestrator(
+                choose_model=router.choose,
+                admission=admission,
+                manager=manager,
+                observer=observer,
+                clock=clock,
+                request_timeout_s=config.api.request_timeout_s,
+            ),
+            status=SystemStatus(
+                manager=manager,
+                admission=admission,
+                required_models=_preloaded(config),
+                default_model=config.default_model_name,
+                engines=probe_engines(),
+                clock=clock,
+                version=__version__,
+            ),
+            observer=observer,
+            render_metrics=render_metrics,
+        )
+
+
+def _preloaded(config: Config) -> tuple[str, ...]:
+    return tuple(config.monitoring.server.preload_models) or (config.default_model_name,)
+
+
+def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> ModelPlan:
+    model, batcher = config.models[name], config.optimization.batcher
+    is_batched = config.optimization.enabled and batcher.enabled
+    return ModelPlan(
+        name=name,
+        aliases=tuple(model.aliases),
+        source=model.source,
+        ensure_files=partial(store.ensure, name, model.source),
+        engines=(engine,) if engine else config.engines_for(name),
+        context_length=model.context_length,
+        dtype=config.optimization.pytorch.dtype if model.dtype == "auto" else model.dtype,
+        device=config.system.device,
+        trust_remote_code=model.trust_remote_code,
+        max_batch_size=batcher.max_batch_size if is_batched else 1,
+        max_batch_tokens=batcher.max_batch_tokens,
+    )
+
+
+def _make_observers(
+    config: Config,
+) -> tuple[list[Observer], Callable[[], tuple[bytes, str]] | None]:
+    # With monitoring off, nothing of it is imported.
+    if not config.monitoring.enabled:
+        return [], None
+    from mm_orch.monitoring.request_log import RequestLogObserver
+
+    observers: list[Observer] = [RequestLogObserver()]
+    if not config.monitoring.prometheus.enabled:
+        return observers, None
+    from mm_orch.monitoring.prometheus import PrometheusObserver
+
+    prometheus = PrometheusObserver(models=tuple(config.models))
+    return [*observers, prometheus], prometheus.render

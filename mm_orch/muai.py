@@ -1,0 +1,332 @@
+"""The Python face: the same path as HTTP, in this process, for async and for plain code."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+
+import msgspec
+
+from mm_orch.core.errors import InvalidValueError, MuAIError
+from mm_orch.core.generation import (
+    ChatPrompt,
+    GenerationOptions,
+    GenerationRequest,
+    Message,
+    TextPrompt,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+    from types import TracebackType
+    from typing import Self, Unpack
+
+    from mm_orch.app import Runtime
+    from mm_orch.config import Config
+    from mm_orch.core.generation import Prompt
+    from mm_orch.models.progress import Progress
+    from mm_orch.orchestration.reports import StatusReport
+
+    Conversation = Sequence[Mapping[str, str]]
+
+T = TypeVar("T")
+
+
+class Options(TypedDict, total=False):
+    """What every call may say besides its prompt; the names are those of the HTTP API."""
+
+    model: str
+    timeout_s: float
+    max_tokens: int
+    min_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    presence_penalty: float
+    frequency_penalty: float
+    repetition_penalty: float
+    seed: int
+    logit_bias: dict[int, float]
+    stop: Sequence[str]
+    ignore_eos: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer.
+
+    Attributes:
+        text: what the model said.
+        model: the configured name of the model that answered.
+        engine: the engine that ran it.
+        finish_reason: stop or length.
+        usage: tokens of prompt and answer.
+        ttft_s: seconds to the first token.
+        total_s: seconds to the end.
+    """
+
+    text: str
+    model: str
+    engine: str
+    finish_reason: str
+    usage: Usage
+    ttft_s: float
+    total_s: float
+
+
+class AnswerStream:
+    """An answer as it comes: iterate it for pieces of text; then ``answer`` holds the whole."""
+
+    def __init__(self, runtime: Runtime, request: GenerationRequest) -> None:
+        self._runtime = runtime
+        self._request = request
+        self._answer: Answer | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer, once iteration has ended."""
+        if self._answer is None:
+            raise MuAIError("The answer is not complete yet.", remedy="Iterate to the end first.")
+        return self._answer
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        begin_s = time.monotonic()
+        ttft_s: float | None = None
+        pieces: list[str] = []
+        finish_reason = ""
+        async with self._runtime.orchestrator.open(self._request) as generation:
+            async for delta in generation:
+                if ttft_s is None:
+                    ttft_s = time.monotonic() - begin_s
+                if delta.finish_reason is not None:
+                    finish_reason = delta.finish_reason.value
+                if delta.text:
+                    pieces.append(delta.text)
+                    yield delta.text
+            total_s = time.monotonic() - begin_s
+            self._answer = Answer(
+                text="".join(pieces),
+                model=generation.model,
+                engine=generation.engine,
+                finish_reason=finish_reason,
+                usage=generation.usage,
+                ttft_s=total_s if ttft_s is None else ttft_s,
+                total_s=total_s,
+            )
+
+
+class AsyncMuAI:
+    """Models in this process's own workers, for asyncio code.
+
+    >>> async with AsyncMuAI() as muai:
+    ...     answer = await muai.generate("What is machine learning?", max_tokens=64)
+
+    Args:
+        config: from :func:`mm_orch.config.load_config`; None reads file and environment as the
+            command line does.
+        engine: run every model with this engine, whatever the configuration prefers.
+        progress: told about downloads.
+
+    Raises:
+        ConfigError: on construction, when the configuration has faults.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        engine: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._config = config or _load_config()
+        self._engine = engine
+        self._progress = progress
+        self._stack = AsyncExitStack()
+        self._runtime: Runtime | None = None
+
+    async def __aenter__(self) -> Self:
+        from mm_orch.app import open_runtime
+
+        self._runtime = await self._stack.enter_async_context(
+            open_runtime(self._config, engine=self._engine, progress=self._progress)
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._runtime = None
+        await self._stack.__aexit__(error_type, error, traceback)
+
+    async def generate(
+        self, prompt: str, *, raw: bool = False, **options: Unpack[Options]
+    ) -> Answer:
+        """Answer one message; with ``raw`` continue the text as it is, without chat template.
+
+        Raises:
+            RequestError, OverloadError, DeadlineError, EngineError: as over HTTP.
+        """
+        return await _read_all(self.stream(prompt, raw=raw, **options))
+
+    async def chat(self, messages: Conversation, **options: Unpack[Options]) -> Answer:
+        """Answer a conversation of ``{"role": ..., "content": ...}`` turns; raises as generate."""
+        return await _read_all(self.stream(messages, **options))
+
+    def stream(
+        self, prompt: str | Conversation, *, raw: bool = False, **options: Unpack[Options]
+    ) -> AnswerStream:
+        """Answer a message or a conversation piece by piece; iterating raises as generate."""
+        return AnswerStream(self._running, _request(prompt, raw=raw, options=options))
+
+    def status(self) -> StatusReport:
+        """Engines, models and load, as ``--status`` prints them; loads nothing."""
+        return self._running.status.status()
+
+    @property
+    def _running(self) -> Runtime:
+        if self._runtime is None:
+            raise MuAIError("AsyncMuAI is not open.", remedy="Use it in 'async with AsyncMuAI()'.")
+        return self._runtime
+
+
+class MuAI:
+    """The same for plain code: an event loop in a thread of its own does the waiting.
+
+    >>> with MuAI() as muai:
+    ...     print(muai.generate("What is machine learning?", max_tokens=64).text)
+
+    Close it, or use it in ``with``: its workers end then, and at the latest with the process.
+    Arguments and errors are those of :class:`AsyncMuAI`.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        engine: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._inner = AsyncMuAI(config, engine=engine, progress=progress)
+        self._opened: Future[asyncio.AbstractEventLoop] = Future()
+        self._closing = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="muai", daemon=True)
+        self._thread.start()
+        self._loop = self._opened.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def generate(self, prompt: str, *, raw: bool = False, **options: Unpack[Options]) -> Answer:
+        """Answer one message; see :meth:`AsyncMuAI.generate`."""
+        return self._wait(self._inner.generate(prompt, raw=raw, **options))
+
+    def chat(self, messages: Conversation, **options: Unpack[Options]) -> Answer:
+        """Answer a conversation; see :meth:`AsyncMuAI.chat`."""
+        return self._wait(self._inner.chat(messages, **options))
+
+    def stream(
+        self, prompt: str | Conversation, *, raw: bool = False, **options: Unpack[Options]
+    ) -> Iterator[str]:
+        """Answer piece by piece; leaving the loop early stops the generation."""
+        pieces = aiter(self._inner.stream(prompt, raw=raw, **options))
+        try:
+            while (piece := self._wait(anext(pieces, None))) is not None:
+                yield piece
+        finally:
+            # An async generator: closing it leaves the request's context.
+            self._wait(cast("Any", pieces).aclose())
+
+    def status(self) -> StatusReport:
+        """Engines, models and load; see :meth:`AsyncMuAI.status`."""
+
+        async def ask() -> StatusReport:
+            return self._inner.status()
+
+        return self._wait(ask())
+
+    def close(self) -> None:
+        """Stop the workers and the thread; safe twice."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._closing.set)
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except BaseException as error:
+            if self._opened.done():
+                raise
+            self._opened.set_exception(error)
+
+    async def _live(self) -> None:
+        async with self._inner:
+            self._opened.set_result(asyncio.get_running_loop())
+            await self._closing.wait()
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if not self._thread.is_alive():
+            coroutine.close()
+            raise MuAIError("MuAI has been closed.", remedy="Make a new one.")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+async def _read_all(stream: AnswerStream) -> Answer:
+    async for _piece in stream:
+        pass
+    return stream.answer
+
+
+def _request(prompt: str | Conversation, *, raw: bool, options: Options) -> GenerationRequest:
+    values: dict[str, Any] = dict(options)
+    if isinstance(stop := values.get("stop"), str):
+        values["stop"] = (stop,)
+    model, timeout_s = values.pop("model", None), values.pop("timeout_s", None)
+    try:
+        checked = msgspec.convert(values, GenerationOptions)
+    except msgspec.ValidationError as error:
+        raise InvalidValueError(f"A generation option is wrong: {error}.") from error
+    return GenerationRequest(
+        request_id=f"req-{uuid.uuid4().hex}",
+        prompt=_as_prompt(prompt, raw=raw),
+        model=model,
+        timeout_s=timeout_s,
+        options=checked,
+    )
+
+
+def _as_prompt(prompt: str | Conversation, *, raw: bool) -> Prompt:
+    if isinstance(prompt, str):
+        return TextPrompt(prompt) if raw else ChatPrompt((Message(role="user", content=prompt),))
+    return ChatPrompt(tuple(Message(role=turn["role"], content=turn["content"]) for turn in prompt))
+
+
+def _load_config() -> Config:
+    import os
+
+    from mm_orch.config import load_config
+
+    return load_config(path=None, environ=os.environ, overrides={}).config

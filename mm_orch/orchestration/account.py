@@ -1,0 +1,154 @@
+"""What one request has cost and how it ended: keeps its times and states its events."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal
+
+from mm_orch.core.errors import DeadlineError, OverloadError, RequestError
+from mm_orch.core.events import (
+    FirstTokenProduced,
+    RequestFinished,
+    RequestStarted,
+    RequestStatus,
+    TokenGap,
+)
+from mm_orch.core.generation import Usage
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.events import Observer
+    from mm_orch.core.generation import FinishReason
+
+UNKNOWN = "unknown"
+"""Model and engine of a request that was refused before they were chosen."""
+
+
+class RequestAccount:
+    """A context manager around one request; on leaving it states exactly one RequestFinished."""
+
+    def __init__(self, request_id: str, *, observer: Observer, clock: Clock) -> None:
+        self.request_id = request_id
+        self.model = UNKNOWN
+        self.engine = UNKNOWN
+        self.num_prompt_tokens = 0
+        self.num_generated_tokens = 0
+        self.queue_wait_s: float | None = None
+        self.ttft_s: float | None = None
+        self._observer = observer
+        self._clock = clock
+        self._begin_s = clock()
+        self._submitted_s = self._begin_s
+        self._last_chunk_s: dict[str, float] = {}
+        self._finish_reasons: list[FinishReason] = []
+        self._is_complete = False
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> RequestAccount:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        # What went wrong in the generation itself counts, whatever its reader made of it.
+        cause = self._error or error
+        self._observer.observe(
+            RequestFinished(
+                request_id=self.request_id,
+                model=self.model,
+                engine=self.engine,
+                status=_status_of(cause, is_complete=self._is_complete),
+                total_s=self._clock() - self._begin_s,
+                num_prompt_tokens=self.num_prompt_tokens,
+                num_generated_tokens=self.num_generated_tokens,
+                queue_wait_s=self.queue_wait_s,
+                ttft_s=self.ttft_s,
+                error_type=None if self._is_complete or cause is None else type(cause).__name__,
+                finish_reasons=tuple(reason.value for reason in self._finish_reasons),
+            )
+        )
+        return False
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_generated_tokens=self.num_generated_tokens,
+        )
+
+    def submit(self, engine: str) -> None:
+        """Note that the request has been given to a worker of this engine."""
+        self.engine = engine
+        self._submitted_s = self._clock()
+
+    def start(self, waited_s: float) -> None:
+        """Note the first step, after so many seconds of waiting in the worker."""
+        if self.queue_wait_s is None:
+            self.queue_wait_s = self._submitted_s - self._begin_s + waited_s
+            self._observer.observe(
+                RequestStarted(
+                    request_id=self.request_id,
+                    model=self.model,
+                    engine=self.engine,
+                    queue_wait_s=self.queue_wait_s,
+                )
+            )
+
+    def count_tokens(self, sequence_id: str, num_tokens: int) -> None:
+        """Note tokens of one sequence that have just arrived."""
+        now_s = self._clock()
+        self.num_generated_tokens += num_tokens
+        if self.ttft_s is None:
+            self.ttft_s = now_s - self._begin_s
+            self._observer.observe(
+                FirstTokenProduced(
+                    request_id=self.request_id,
+                    model=self.model,
+                    engine=self.engine,
+                    ttft_s=self.ttft_s,
+                )
+            )
+        elif sequence_id in self._last_chunk_s:
+            self._observer.observe(
+                TokenGap(
+                    model=self.model,
+                    engine=self.engine,
+                    seconds_per_token=(now_s - self._last_chunk_s[sequence_id]) / num_tokens,
+                    num_tokens=num_tokens,
+                )
+            )
+        self._last_chunk_s[sequence_id] = now_s
+
+    def finish_choice(self, reason: FinishReason) -> None:
+        """Note the end of one choice."""
+        self._finish_reasons.append(reason)
+
+    def complete(self) -> None:
+        """Note that every choice has ended well."""
+        self._is_complete = True
+
+    def fail(self, error: BaseException) -> None:
+        """Note why the generation stopped short; the first reason counts."""
+        self._error = self._error or error
+
+
+def _status_of(cause: BaseException | None, *, is_complete: bool) -> RequestStatus:
+    # A reader that fails after the last token does not undo the answer.
+    if is_complete:
+        return RequestStatus.SUCCESS
+    match cause:
+        case None | asyncio.CancelledError() | GeneratorExit() | OSError():
+            # Nobody read to the end.
+            return RequestStatus.CANCELLED
+        case DeadlineError():
+            return RequestStatus.TIMEOUT
+        case RequestError() | OverloadError():
+            return RequestStatus.REJECTED
+        case _:
+            return RequestStatus.ERROR

@@ -1,0 +1,61 @@
+"""Which values a caller's generation options may have, whichever face they came through."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from mm_orch.core.generation import GenerationOptions
+
+MAX_CHOICES = 16
+MAX_LOGPROBS = 20
+MAX_STOP_STRINGS = 16
+MAX_BIAS = 100.0
+
+# Field: smallest and largest value, both allowed.
+_RANGES = {
+    "max_tokens": (1, math.inf),
+    "min_tokens": (0, math.inf),
+    "temperature": (0.0, 2.0),
+    "top_k": (0, math.inf),
+    "min_p": (0.0, 1.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "num_logprobs": (0, MAX_LOGPROBS),
+    "num_choices": (1, MAX_CHOICES),
+}
+# Zero is not allowed here: no token would be left, or a division by zero.
+_RANGES_ABOVE_ZERO = {"top_p": 1.0, "repetition_penalty": 10.0}
+
+
+def check_options(options: GenerationOptions) -> None:
+    """Refuse values out of range.
+
+    Raises:
+        InvalidValueError: names the field, its value and the range.
+    """
+    for field, (low, high) in _RANGES.items():
+        value = getattr(options, field)
+        # Written so that NaN fails as well.
+        if value is not None and not low <= value <= high:
+            bound = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+            raise InvalidValueError(f"{field} is {value}; allowed: {bound}.", param=field)
+    for field, high in _RANGES_ABOVE_ZERO.items():
+        value = getattr(options, field)
+        if value is not None and not 0 < value <= high:
+            raise InvalidValueError(
+                f"{field} is {value}; allowed: above 0, up to {high:g}.", param=field
+            )
+    for token_id, bias in options.logit_bias.items():
+        if not -MAX_BIAS <= bias <= MAX_BIAS:
+            raise InvalidValueError(
+                f"logit_bias of token {token_id} is {bias}; allowed: -100 to 100.",
+                param="logit_bias",
+            )
+    if len(options.stop) > MAX_STOP_STRINGS or "" in options.stop:
+        raise InvalidValueError(
+            f"stop takes up to {MAX_STOP_STRINGS} strings, none of them empty.", param="stop"
+        )

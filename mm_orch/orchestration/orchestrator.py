@@ -1,0 +1,185 @@
+"""Owns one request from admission to its last token: combines admission, preparation, workers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import DrainingError, ModelStoreError, ModelUnavailableError
+from mm_orch.core.events import LoadChanged
+from mm_orch.orchestration.account import RequestAccount
+from mm_orch.orchestration.preparation import load_model_text, prepare
+from mm_orch.orchestration.running import Deadline, RunningGeneration, make_assemblers
+from mm_orch.workers.messages import SequenceOrder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.events import Observer
+    from mm_orch.core.generation import GenerationRequest
+    from mm_orch.optimization.manager import OptimizationManager
+    from mm_orch.orchestration.admission import Admission, Ticket
+    from mm_orch.orchestration.preparation import ModelText, PreparedRequest
+
+_FETCH_RETRY_S = 5.0
+
+
+class Orchestrator:
+    """Takes requests; implements orchestration.generation.Generator.
+
+    Args:
+        choose_model: gives the model that a request's ``model`` field means; the router's part.
+        request_timeout_s: the deadline of requests that set none.
+    """
+
+    def __init__(
+        self,
+        *,
+        choose_model: Callable[[str | None], str],
+        admission: Admission,
+        manager: OptimizationManager,
+        observer: Observer,
+        clock: Clock,
+        request_timeout_s: float,
+    ) -> None:
+        self._choose_model = choose_model
+        self._admission = admission
+        self._manager = manager
+        self._observer = observer
+        self._clock = clock
+        self._request_timeout_s = request_timeout_s
+        self._texts: dict[str, asyncio.Task[ModelText]] = {}
+        self._running: set[RunningGeneration] = set()
+        self._has_emptied = asyncio.Event()
+        # Request ids may come from clients and repeat; these do not.
+        self._numbers = itertools.count()
+
+    @asynccontextmanager
+    async def open(self, request: GenerationRequest) -> AsyncIterator[RunningGeneration]:
+        """Admit, prepare and start a request; leaving the context before its end cancels it.
+
+        Raises:
+            RequestError: the caller's; nothing was started.
+            OverloadError: the queue is full, the server drains, the model cannot be had now.
+            DeadlineError: the time was over before a worker was found.
+            EngineError: the worker ended in the moment of submission.
+        """
+        deadline = Deadline(request.timeout_s or self._request_timeout_s)
+        with RequestAccount(
+            request.request_id, observer=self._observer, clock=self._clock
+        ) as account:
+            account.model = self._choose_model(request.model)
+            with self._place(account.model) as ticket:
+                generation = await self._start(request, account, ticket, deadline)
+                self._running.add(generation)
+                try:
+                    yield generation
+                finally:
+                    self._running.discard(generation)
+                    generation.close()
+
+    def begin_drain(self) -> None:
+        """Refuse new requests from now on; those admitted go on."""
+        self._admission.is_draining = True
+
+    async def wait_until_idle(self) -> None:
+        """Wait until no request is admitted any more."""
+        while self._admission.num_running + self._admission.num_waiting:
+            self._has_emptied.clear()
+            await self._has_emptied.wait()
+
+    def break_off_all(self) -> None:
+        """End every running request with an error that its reader is told."""
+        for generation in tuple(self._running):
+            generation.break_off(
+                DrainingError(
+                    "The server is shutting down and ended this answer early.", retry_after_s=1.0
+                )
+            )
+
+    async def ensure_text(self, model: str) -> ModelText:
+        """Return the model's tokeniser and template, loading them once.
+
+        Raises:
+            ModelUnavailableError: the model's files cannot be had now.
+        """
+        task = self._texts.get(model)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.create_task(self._load_text(model), name=f"read tokeniser of {model}")
+            self._texts[model] = task
+        try:
+            return await asyncio.shield(task)
+        except ModelStoreError as error:
+            raise ModelUnavailableError(
+                f"Model {model} cannot be served: {error.message}",
+                retry_after_s=_FETCH_RETRY_S,
+                remedy=error.remedy,
+            ) from error
+
+    async def _load_text(self, model: str) -> ModelText:
+        stored = await self._manager.ensure_files(model)
+        context_length = self._manager.plans[model].bound_context(stored)
+        return await asyncio.to_thread(load_model_text, stored, context_length)
+
+    async def _start(
+        self,
+        request: GenerationRequest,
+        account: RequestAccount,
+        ticket: Ticket,
+        deadline: Deadline,
+    ) -> RunningGeneration:
+        try:
+            async with asyncio.timeout_at(deadline.at_s):
+                # The worker loads while the prompt is prepared.
+                self._manager.ensure_started(account.model)
+                text = await self.ensure_text(account.model)
+                prepared = await asyncio.to_thread(prepare, request, text)
+                account.num_prompt_tokens = len(prepared.token_ids)
+                worker = await self._manager.acquire(account.model)
+        except TimeoutError:
+            raise deadline.error() from None
+        orders = _orders(next(self._numbers), prepared)
+        account.submit(worker.engine)
+        return RunningGeneration(
+            worker.submit(orders),
+            account=account,
+            assemblers=make_assemblers(
+                [order.sequence_id for order in orders], prepared.codec, request.options.stop
+            ),
+            deadline=deadline,
+            on_start=lambda: self._begin(ticket),
+        )
+
+    def _begin(self, ticket: Ticket) -> None:
+        self._admission.start(ticket)
+        self._report_load(ticket.model)
+
+    @contextmanager
+    def _place(self, model: str) -> Iterator[Ticket]:
+        ticket = self._admission.enter(model)
+        self._report_load(model)
+        try:
+            yield ticket
+        finally:
+            self._admission.leave(ticket)
+            self._report_load(model)
+            self._has_emptied.set()
+
+    def _report_load(self, model: str) -> None:
+        self._observer.observe(
+            LoadChanged(
+                model=model,
+                num_running=self._admission.count_running(model),
+                num_waiting=self._admission.count_waiting(model),
+            )
+        )
+
+
+def _orders(number: int, prepared: PreparedRequest) -> list[SequenceOrder]:
+    return [
+        SequenceOrder(sequence_id=f"{number}/{index}", token_ids=prepared.token_ids, params=params)
+        for index, params in enumerate(prepared.params)
+    ]

@@ -1,0 +1,195 @@
+"""Makes token ids and resolved sampling parameters of what the caller asked for.
+
+Everything here computes without waiting; the orchestrator runs it in a thread.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import ContextLengthError, InvalidValueError, UnsupportedError
+from mm_orch.core.generation import ChatPrompt, SamplingParams, TextPrompt, TokensPrompt
+from mm_orch.models.chat_template import ChatTemplate, encode_chat
+from mm_orch.models.text import TextCodec
+from mm_orch.orchestration.limits import check_options
+
+if TYPE_CHECKING:
+    from mm_orch.core.generation import GenerationOptions, GenerationRequest, Prompt
+    from mm_orch.models.stored import StoredModel
+
+_DEFAULT_TEMPERATURE = 1.0
+_SEED_BITS = 63
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelText:
+    """What the server needs of a model to read and write its text.
+
+    Attributes:
+        context_length: most tokens of prompt and output together.
+    """
+
+    name: str
+    context_length: int
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    codec: TextCodec
+    template: ChatTemplate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRequest:
+    """Token ids of the prompt, and the sampling parameters of each choice."""
+
+    token_ids: tuple[int, ...]
+    params: tuple[SamplingParams, ...]
+    codec: TextCodec
+
+
+def load_model_text(stored: StoredModel, context_length: int) -> ModelText:
+    """Read tokeniser and chat template from the model's directory.
+
+    Raises:
+        ModelStoreError: the files are damaged.
+    """
+    directory = Path(stored.directory)
+    return ModelText(
+        name=stored.name,
+        context_length=context_length,
+        vocab_size=stored.vocab_size,
+        eos_token_ids=stored.eos_token_ids,
+        codec=TextCodec.from_directory(directory),
+        template=ChatTemplate.find_in_directory(directory),
+    )
+
+
+def prepare(request: GenerationRequest, text: ModelText) -> PreparedRequest:
+    """Template, tokenise and check one request.
+
+    Raises:
+        InvalidValueError: an option out of range, token ids out of the vocabulary, an empty prompt,
+            messages that the template refuses.
+        ContextLengthError: prompt and ``max_tokens`` do not fit.
+        UnsupportedError: a conversation for a model without a chat template.
+    """
+    check_options(request.options)
+    token_ids = tuple(_encode(request.prompt, text))
+    if not token_ids:
+        raise InvalidValueError(
+            "The prompt is empty; at least one token is needed.", param=_param_of(request.prompt)
+        )
+    params = _resolve(request, text, len(token_ids))
+    return PreparedRequest(token_ids=token_ids, params=params, codec=text.codec)
+
+
+def _encode(prompt: Prompt, text: ModelText) -> list[int] | tuple[int, ...]:
+    match prompt:
+        case ChatPrompt(messages):
+            _refuse_hopeless_length(sum(len(m.content) for m in messages), prompt, text)
+            if text.template is None:
+                raise UnsupportedError(
+                    f"Model {text.name} has no chat template.",
+                    param="messages",
+                    remedy="Use /v1/completions with the whole prompt as text.",
+                )
+            return encode_chat(text.codec, text.template, messages)
+        case TextPrompt(content):
+            _refuse_hopeless_length(len(content), prompt, text)
+            return text.codec.encode(content, allow_special=True)
+        case TokensPrompt(token_ids):
+            _check_token_ids(token_ids, text)
+            return token_ids
+
+
+def _refuse_hopeless_length(num_chars: int, prompt: Prompt, text: ModelText) -> None:
+    """Refuse, before any work, what cannot fit even if every token were the longest one."""
+    # A character is at least one byte, and no token stands for more than longest_token_bytes.
+    min_tokens = num_chars // text.codec.longest_token_bytes
+    if min_tokens >= text.context_length:
+        raise ContextLengthError(
+            f"The prompt of {num_chars} characters is longer than {min_tokens} tokens; model"
+            f" {text.name} takes {text.context_length} tokens of prompt and output together.",
+            param=_param_of(prompt),
+        )
+
+
+def _check_token_ids(token_ids: tuple[int, ...], text: ModelText) -> None:
+    for token_id in token_ids:
+        if not 0 <= token_id < text.vocab_size:
+            raise InvalidValueError(
+                f"Token id {token_id} is not in the vocabulary of {text.name}:"
+                f" 0 to {text.vocab_size - 1}.",
+                param="prompt",
+            )
+
+
+def _resolve(
+    request: GenerationRequest, text: ModelText, num_prompt_tokens: int
+) -> tuple[SamplingParams, ...]:
+    options = request.options
+    max_tokens = _resolve_max_tokens(request, text, num_prompt_tokens)
+    if options.min_tokens > max_tokens:
+        raise InvalidValueError(
+            f"min_tokens is {options.min_tokens}, above {request.max_tokens_param} ({max_tokens}).",
+            param="min_tokens",
+        )
+    for token_id in options.logit_bias:
+        if not 0 <= token_id < text.vocab_size:
+            raise InvalidValueError(
+                f"logit_bias names token {token_id}; the vocabulary of {text.name} is 0 to"
+                f" {text.vocab_size - 1}.",
+                param="logit_bias",
+            )
+    seed = secrets.randbits(_SEED_BITS) if options.seed is None else options.seed
+    return tuple(
+        # Each choice draws its own numbers; the first is the one that n = 1 would have given.
+        _params(options, max_tokens, seed + index, text.eos_token_ids)
+        for index in range(options.num_choices)
+    )
+
+
+def _resolve_max_tokens(request: GenerationRequest, text: ModelText, num_prompt_tokens: int) -> int:
+    room = text.context_length - num_prompt_tokens
+    wanted = request.options.max_tokens
+    if room < 1:
+        raise ContextLengthError(
+            f"The prompt has {num_prompt_tokens} tokens; model {text.name} takes"
+            f" {text.context_length} tokens of prompt and output together.",
+            param=_param_of(request.prompt),
+        )
+    if wanted is not None and wanted > room:
+        raise ContextLengthError(
+            f"The prompt has {num_prompt_tokens} tokens and {request.max_tokens_param} is"
+            f" {wanted}; model {text.name} takes {text.context_length} tokens of prompt and"
+            f" output together, so {request.max_tokens_param} can be at most {room}.",
+            param=request.max_tokens_param,
+        )
+    return room if wanted is None else wanted
+
+
+def _params(
+    options: GenerationOptions, max_tokens: int, seed: int, stop_token_ids: tuple[int, ...]
+) -> SamplingParams:
+    return SamplingParams(
+        max_tokens=max_tokens,
+        min_tokens=options.min_tokens,
+        temperature=(_DEFAULT_TEMPERATURE if options.temperature is None else options.temperature),
+        top_p=1.0 if options.top_p is None else options.top_p,
+        top_k=options.top_k or 0,
+        min_p=options.min_p or 0.0,
+        presence_penalty=options.presence_penalty,
+        frequency_penalty=options.frequency_penalty,
+        repetition_penalty=options.repetition_penalty,
+        seed=seed,
+        logit_bias=options.logit_bias,
+        num_logprobs=options.num_logprobs,
+        stop_token_ids=stop_token_ids,
+        ignore_eos=options.ignore_eos,
+    )
+
+
+def _param_of(prompt: Prompt) -> str:
+    return "messages" if isinstance(prompt, ChatPrompt) else "prompt"

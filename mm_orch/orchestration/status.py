@@ -1,0 +1,137 @@
+"""Says how the system is: gathers what models, workers and admission know; decides nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mm_orch.orchestration.reports import (
+    HealthReport,
+    HealthStatus,
+    ModelReport,
+    ReadyReport,
+    StatusReport,
+)
+from mm_orch.workers.phase import ModelPhase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.optimization.engines.contract import Availability
+    from mm_orch.optimization.manager import ModelPlan, OptimizationManager
+    from mm_orch.orchestration.admission import Admission
+
+
+class SystemStatus:
+    """Implements orchestration.generation.SystemReports.
+
+    Args:
+        required_models: those that must be ready before the server is.
+        engines: what was found to run here when the server started.
+    """
+
+    def __init__(
+        self,
+        *,
+        manager: OptimizationManager,
+        admission: Admission,
+        required_models: Sequence[str],
+        default_model: str,
+        engines: Sequence[Availability],
+        clock: Clock,
+        version: str,
+    ) -> None:
+        self._manager = manager
+        self._admission = admission
+        self._required_models = tuple(required_models)
+        self._default_model = default_model
+        self._engines = tuple(engines)
+        self._clock = clock
+        self._start_s = clock()
+        self._version = version
+        self._notes: list[str] = []
+
+    def add_degradation(self, reason: str) -> None:
+        """Keep health at degraded from now on, for this reason."""
+        self._notes.append(reason)
+
+    def health(self) -> HealthReport:
+        """Whether the whole is healthy, and why not."""
+        reports = [self._report(plan) for plan in self._manager.plans.values()]
+        reasons = [*self._notes, *self._reasons(reports)]
+        asked_for = [report for report in reports if report.phase is not ModelPhase.UNLOADED]
+        cannot_serve = bool(asked_for) and all(
+            report.phase is ModelPhase.FAILED for report in asked_for
+        )
+        status = HealthStatus.DEGRADED if reasons else HealthStatus.HEALTHY
+        return HealthReport(
+            status=HealthStatus.UNHEALTHY if cannot_serve else status,
+            degradation_reasons=tuple(reasons),
+            uptime_seconds=self._clock() - self._start_s,
+            models_loaded=tuple(r.name for r in reports if r.phase is ModelPhase.READY),
+            engines_available=tuple(e.engine for e in self._engines if e.is_available),
+            queue_size=self._admission.num_waiting,
+            queue_capacity=self._admission.queue_capacity,
+            version=self._version,
+        )
+
+    def ready(self) -> ReadyReport:
+        """Whether a request sent now would be served."""
+        admission = self._admission
+        if admission.is_draining:
+            return ReadyReport(is_ready=False, reason="draining")
+        if admission.num_waiting >= admission.queue_capacity:
+            return ReadyReport(is_ready=False, reason="the queue is full")
+        for model in self._required_models:
+            report = self._report(self._manager.plans[model])
+            if report.phase is not ModelPhase.READY:
+                detail = f": {report.detail}" if report.detail else ""
+                return ReadyReport(
+                    is_ready=False, reason=f"model {model} is {report.phase.value}{detail}"
+                )
+        return ReadyReport(is_ready=True)
+
+    def status(self) -> StatusReport:
+        """Everything known about engines, models and load."""
+        return StatusReport(
+            health=self.health(),
+            is_ready=self.ready().is_ready,
+            engines=self._engines,
+            models=tuple(self._report(plan) for plan in self._manager.plans.values()),
+            default_model=self._default_model,
+            num_running=self._admission.num_running,
+            num_waiting=self._admission.num_waiting,
+            is_draining=self._admission.is_draining,
+            requests_per_second=self._admission.find_rate(),
+        )
+
+    def _reasons(self, reports: Sequence[ModelReport]) -> list[str]:
+        reasons = [
+            f"model {report.name} is {report.phase.value}: {report.detail}"
+            for report in reports
+            if report.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
+        ]
+        if self._admission.is_draining:
+            reasons.append("draining")
+        return reasons
+
+    def _report(self, plan: ModelPlan) -> ModelReport:
+        supervisor = self._manager.find_supervisor(plan.name)
+        identity = {"name": plan.name, "aliases": plan.aliases, "source": plan.source}
+        if supervisor is None:
+            return ModelReport(**identity, phase=ModelPhase.UNLOADED)
+        worker = supervisor.worker
+        facts = worker.facts if worker else None
+        return ModelReport(
+            **identity,
+            phase=supervisor.phase,
+            engine=supervisor.engine,
+            detail=supervisor.detail,
+            dtype=facts.dtype if facts else None,
+            device=facts.device if facts else None,
+            context_length=facts.context_length if facts else None,
+            num_running=self._admission.count_running(plan.name),
+            num_waiting=self._admission.count_waiting(plan.name),
+            num_restarts=supervisor.num_restarts,
+            worker_pid=worker.pid if worker else None,
+        )

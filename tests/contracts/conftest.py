@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.optimization.engines.contract import EngineSpec
+from mm_orch.optimization.registry import load_engine
+from tests.tiny_models import EOS_TOKEN_ID, make_llama
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mm_orch.optimization.engines.contract import StepBackend
+
+
+@pytest.fixture(scope="session")
+def llama_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+@pytest.fixture(scope="session")
+def engine_spec(llama_directory: Path) -> EngineSpec:
+    return EngineSpec(
+        model="tiny",
+        directory=str(llama_directory),
+        context_length=512,
+        eos_token_ids=(EOS_TOKEN_ID,),
+        dtype="fp32",
+        device="cpu",
+        num_threads=2,
+    )
+
+
+@pytest.fixture(params=["echo", "pytorch"])
+def backend(request: pytest.FixtureRequest, engine_spec: EngineSpec) -> Iterator[StepBackend]:
+    """Each engine that this project brings, started on a tiny model."""
+    backend = load_engine(request.param)()
+    backend.start(engine_spec)
+    yield backend
+    backend.stop()

@@ -1,0 +1,178 @@
+"""What every step backend promises, checked on each of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.core.generation import SamplingParams
+from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
+from mm_orch.optimization.registry import load_engine
+from tests.tiny_models import EOS_TOKEN_ID
+
+if TYPE_CHECKING:
+    from mm_orch.optimization.engines.contract import EngineSpec, StepBackend
+
+GREEDY = SamplingParams(max_tokens=64, temperature=0.0, ignore_eos=True)
+PROMPT = list(range(10, 40))
+
+
+def advance(backend: StepBackend, batch: list[ScheduledSequence]) -> dict[str, int]:
+    """Run one step as the batcher does; return the new token of each sequence that got one."""
+    chunks = backend.step(batch)
+    for scheduled in batch:
+        scheduled.sequence.num_computed_tokens += scheduled.num_new_tokens
+    tokens = {chunk.sequence_id: chunk.token_ids[0] for chunk in chunks}
+    for scheduled in batch:
+        sequence = scheduled.sequence
+        if sequence.sequence_id in tokens:
+            sequence.token_ids.append(tokens[sequence.sequence_id])
+    return tokens
+
+
+def generate(
+    backend: StepBackend, sequences: list[Sequence], num_steps: int, chunk: int = 1000
+) -> list[list[int]]:
+    """Advance all sequences together and return each one's output."""
+    while any(sequence.num_output_tokens < num_steps for sequence in sequences):
+        batch = [
+            ScheduledSequence(sequence, min(chunk, sequence.num_uncomputed_tokens))
+            for sequence in sequences
+            if sequence.num_output_tokens < num_steps
+        ]
+        advance(backend, batch)
+    backend.release([sequence.sequence_id for sequence in sequences])
+    return [sequence.token_ids[sequence.num_prompt_tokens :] for sequence in sequences]
+
+
+def make(sequence_id: str, prompt: list[int], params: SamplingParams = GREEDY) -> Sequence:
+    return Sequence(sequence_id=sequence_id, token_ids=list(prompt), params=params)
+
+
+def test_it_says_that_it_can_run_here(backend: StepBackend) -> None:
+    availability = type(backend).probe()
+
+    assert availability.is_available
+    assert availability.engine == backend.name
+
+
+def test_a_second_start_returns_the_same_facts(
+    backend: StepBackend, engine_spec: EngineSpec
+) -> None:
+    assert backend.start(engine_spec) is backend.start(engine_spec)
+
+
+def test_a_step_yields_a_token_only_where_the_prompt_is_complete(backend: StepBackend) -> None:
+    whole, part = make("whole", PROMPT), make("part", PROMPT)
+
+    tokens = advance(backend, [ScheduledSequence(whole, len(PROMPT)), ScheduledSequence(part, 5)])
+
+    assert list(tokens) == ["whole"]
+
+
+def test_a_prompt_taken_in_chunks_gives_the_same_tokens(backend: StepBackend) -> None:
+    [at_once] = generate(backend, [make("a", PROMPT)], 8)
+    [in_chunks] = generate(backend, [make("b", PROMPT)], 8, chunk=7)
+
+    assert in_chunks == at_once
+
+
+def test_neighbours_in_the_batch_change_nothing(backend: StepBackend) -> None:
+    prompts = [PROMPT, PROMPT[:3], list(range(100, 180))]
+    alone = [generate(backend, [make("x", prompt)], 12)[0] for prompt in prompts]
+
+    together = generate(backend, [make(str(i), p) for i, p in enumerate(prompts)], 12)
+
+    assert together == alone
+
+
+def test_a_newcomer_joins_while_others_decode(backend: StepBackend) -> None:
+    [expected_old], [expected_new] = (
+        generate(backend, [make("x", PROMPT)], 6),
+        generate(backend, [make("y", PROMPT[:4])], 3),
+    )
+    old, new = make("old", PROMPT), make("new", PROMPT[:4])
+    advance(backend, [ScheduledSequence(old, len(PROMPT))])
+
+    outputs = generate(backend, [old], 3)  # released, so it is computed anew below
+    assert outputs == [expected_old[:3]]
+
+    old = make("old2", PROMPT)
+    advance(backend, [ScheduledSequence(old, len(PROMPT))])
+    advance(backend, [ScheduledSequence(old, 1), ScheduledSequence(new, 4)])
+    advance(backend, [ScheduledSequence(old, 1), ScheduledSequence(new, 1)])
+    assert old.token_ids[-3:] == expected_old[:3]
+    assert new.token_ids[-2:] == expected_new[:2]
+
+
+def test_the_same_seed_gives_the_same_text_alone_and_among_others(backend: StepBackend) -> None:
+    params = SamplingParams(max_tokens=64, temperature=1.0, top_p=0.9, seed=5, ignore_eos=True)
+    other = SamplingParams(max_tokens=64, temperature=1.3, seed=6, ignore_eos=True)
+    [alone] = generate(backend, [make("alone", PROMPT, params)], 16)
+
+    among = generate(
+        backend,
+        [make("o1", PROMPT[:9], other), make("x", PROMPT, params), make("o2", PROMPT, other)],
+        16,
+    )
+
+    assert among[1] == alone
+
+
+def test_release_frees_what_was_held_and_ignores_unknown_ids(backend: StepBackend) -> None:
+    advance(backend, [ScheduledSequence(make("a", PROMPT), len(PROMPT))])
+    assert backend.stats().num_sequences == 1
+
+    backend.release(["a", "never seen"])
+
+    assert backend.stats().num_sequences == 0
+    assert backend.stats().kv_bytes == 0
+
+
+def test_log_probabilities_come_when_asked_for(backend: StepBackend) -> None:
+    params = SamplingParams(max_tokens=4, temperature=0.0, num_logprobs=3)
+    sequence = make("a", PROMPT, params)
+
+    [chunk] = backend.step([ScheduledSequence(sequence, len(PROMPT))])
+
+    assert chunk.logprobs is not None
+    [logprob] = chunk.logprobs
+    assert logprob.token_id == chunk.token_ids[0]
+    assert logprob.logprob <= 0
+    assert len(logprob.top) in {0, 3}
+
+
+def test_no_stop_token_comes_before_min_tokens(backend: StepBackend) -> None:
+    params = SamplingParams(
+        max_tokens=200,
+        min_tokens=60,
+        temperature=0.0,
+        stop_token_ids=(EOS_TOKEN_ID,),
+        # As likely as a stop token can be made.
+        logit_bias={EOS_TOKEN_ID: 100.0},
+    )
+
+    [output] = generate(backend, [make("a", PROMPT, params)], 60)
+
+    assert EOS_TOKEN_ID not in output
+
+
+def test_stop_is_safe_twice_and_before_a_start(backend: StepBackend) -> None:
+    backend.stop()
+    backend.stop()
+    type(backend)().stop()
+
+
+def test_it_starts_again_after_a_stop(backend: StepBackend, engine_spec: EngineSpec) -> None:
+    [before] = generate(backend, [make("a", PROMPT)], 4)
+    backend.stop()
+
+    backend.start(engine_spec)
+
+    assert generate(backend, [make("a", PROMPT)], 4) == [before]
+
+
+@pytest.mark.parametrize("name", ["echo", "pytorch"])
+def test_its_module_states_a_name_that_the_registry_knows(name: str) -> None:
+    assert load_engine(name).name == name

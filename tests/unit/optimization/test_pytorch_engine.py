@@ -1,0 +1,107 @@
+"""The PyTorch engine against transformers' own generation, on tiny models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.core.errors import EngineStartError
+from mm_orch.core.generation import SamplingParams
+from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
+from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
+from tests.tiny_models import EOS_TOKEN_ID, VOCAB_SIZE, make_llama, make_windowed_qwen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def spec_of(directory: Path) -> EngineSpec:
+    return EngineSpec(
+        model="tiny",
+        directory=str(directory),
+        context_length=256,
+        eos_token_ids=(EOS_TOKEN_ID,),
+        dtype="fp32",
+        device="cpu",
+        num_threads=1,
+    )
+
+
+def greedy(backend: PyTorchBackend, prompt: list[int], num_tokens: int, chunk: int) -> list[int]:
+    sequence = Sequence(
+        sequence_id="a",
+        token_ids=list(prompt),
+        params=SamplingParams(max_tokens=num_tokens, temperature=0.0),
+    )
+    while sequence.num_output_tokens < num_tokens:
+        count = min(chunk, sequence.num_uncomputed_tokens)
+        chunks = backend.step([ScheduledSequence(sequence, count)])
+        sequence.num_computed_tokens += count
+        for piece in chunks:
+            sequence.token_ids.extend(piece.token_ids)
+    backend.release(["a"])
+    return sequence.token_ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("make_model", [make_llama, make_windowed_qwen])
+@pytest.mark.parametrize("chunk", [1000, 6])
+def test_greedy_tokens_equal_those_of_transformers(
+    tmp_path: Path, make_model: Callable[[Path], Path], chunk: int
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    directory = make_model(tmp_path)
+    reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    backend = PyTorchBackend()
+    backend.start(spec_of(directory))
+    prompt = [(7 * i + 3) % VOCAB_SIZE for i in range(30)]
+
+    expected = reference.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=20,
+        do_sample=False,
+        eos_token_id=VOCAB_SIZE - 1,
+        pad_token_id=0,
+    )[0, len(prompt) :].tolist()
+
+    # Up to where the reference chose the token that it was told to end with.
+    assert greedy(backend, prompt, 20, chunk)[: len(expected)] == expected
+    backend.stop()
+
+
+def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(EngineStartError, match=str(tmp_path)) as failure:
+        PyTorchBackend().start(spec_of(tmp_path))
+
+    assert "pull it again" in str(failure.value)
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    import msgspec
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    spec = msgspec.structs.replace(spec_of(make_llama(tmp_path)), device="cuda:3")
+
+    with pytest.raises(EngineStartError, match="cuda:3"):
+        PyTorchBackend().start(spec)
+
+
+def test_a_failed_step_leaves_the_engine_usable(tmp_path: Path) -> None:
+    backend = PyTorchBackend()
+    backend.start(spec_of(make_llama(tmp_path)))
+    bad = Sequence(
+        sequence_id="bad", token_ids=[VOCAB_SIZE + 5], params=SamplingParams(max_tokens=1)
+    )
+
+    with pytest.raises(Exception, match="index"):
+        backend.step([ScheduledSequence(bad, 1)])
+    backend.release(["bad"])
+
+    assert len(greedy(backend, [1, 2, 3], 4, 10)) == 4
+    assert backend.stats().num_sequences == 0

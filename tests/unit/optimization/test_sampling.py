@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mm_orch.core.generation import SamplingParams
+from mm_orch.optimization.engines.contract import Sequence
+from mm_orch.optimization.engines.sampling import sample, uniform
+
+LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, -2.0])
+
+
+def draw(logits: torch.Tensor, params: SamplingParams, outputs: tuple[int, ...] = ()) -> int:
+    sequence = Sequence(sequence_id="a", token_ids=[0], params=params)
+    sequence.token_ids.extend(outputs)
+    [chunk] = sample(logits[None], [sequence])
+    return chunk.token_ids[0]
+
+
+def frequencies(**params: float) -> Counter[int]:
+    return Counter(
+        draw(LOGITS, SamplingParams(max_tokens=1, seed=seed, **params))  # type: ignore[arg-type]  # floats and ints by name
+        for seed in range(4000)
+    )
+
+
+def test_draws_follow_the_softmax_of_the_logits() -> None:
+    counts = frequencies(temperature=1.0)
+
+    for token_id, probability in enumerate(torch.softmax(LOGITS, -1).tolist()):
+        assert counts[token_id] / 4000 == pytest.approx(probability, abs=0.025)
+
+
+def test_temperature_sharpens_and_zero_is_greedy() -> None:
+    assert frequencies(temperature=0.25)[0] > frequencies(temperature=1.0)[0]
+    assert set(frequencies(temperature=0.0)) == {0}
+
+
+@pytest.mark.parametrize(
+    ("filters", "allowed"),
+    [
+        ({"top_k": 2}, {0, 1}),
+        ({"top_k": 0}, {0, 1, 2, 3, 4}),
+        ({"top_k": 99}, {0, 1, 2, 3, 4}),
+        ({"top_p": 0.5}, {0}),
+        ({"top_p": 0.8}, {0, 1}),
+        ({"min_p": 0.3}, {0, 1}),
+        ({"min_p": 1.0}, {0}),
+        ({"top_k": 3, "top_p": 0.99, "min_p": 0.2}, {0, 1}),
+    ],
+)
+def test_filters_keep_exactly_the_likeliest(filters: dict[str, float], allowed: set[int]) -> None:
+    assert set(frequencies(temperature=1.0, **filters)) == allowed
+
+
+def test_penalties_turn_away_from_what_was_said() -> None:
+    def greedy(**penalty: float) -> int:
+        return draw(LOGITS, SamplingParams(max_tokens=9, temperature=0.0, **penalty), (0, 0, 0))
+
+    assert greedy() == 0
+    assert greedy(presence_penalty=2.0) == 1
+    assert greedy(frequency_penalty=0.5) == 1
+    assert greedy(frequency_penalty=0.2) == 0
+    assert greedy(repetition_penalty=2.5) == 1
+
+
+def test_a_bias_can_force_and_forbid() -> None:
+    forced = SamplingParams(max_tokens=1, temperature=1.0, logit_bias={4: 100.0})
+    forbidden = SamplingParams(max_tokens=1, temperature=0.0, logit_bias={0: -100.0})
+
+    assert {draw(LOGITS, forced) for _ in range(20)} == {4}
+    assert draw(LOGITS, forbidden) == 1
+
+
+def test_reported_log_probabilities_are_those_of_the_unchanged_logits() -> None:
+    params = SamplingParams(max_tokens=1, temperature=0.0, num_logprobs=2, logit_bias={1: 50.0})
+    sequence = Sequence(sequence_id="a", token_ids=[0], params=params)
+
+    [chunk] = sample(LOGITS[None], [sequence])
+
+    assert chunk.logprobs is not None
+    expected = torch.log_softmax(LOGITS, -1)
+    assert chunk.logprobs[0].token_id == 1
+    assert chunk.logprobs[0].logprob == pytest.approx(float(expected[1]))
+    assert [token_id for token_id, _ in chunk.logprobs[0].top] == [0, 1]
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**20))
+def test_a_draw_depends_on_seed_and_position_alone(seed: int, position: int) -> None:
+    first = uniform(seed, position)
+
+    assert 0 <= first < 1
+    assert uniform(seed, position) == first
+    assert uniform(seed, position + 1) != first
+    assert uniform(seed + 1, position) != first
+
+
+@given(
+    st.lists(st.floats(-50, 50), min_size=1, max_size=30),
+    st.integers(0, 1000),
+    st.floats(0.01, 2),
+    st.floats(0.01, 1),
+    st.floats(0, 1),
+    st.integers(0, 40),
+)
+def test_some_token_is_always_chosen(
+    logits: list[float], seed: int, temperature: float, top_p: float, min_p: float, top_k: int
+) -> None:
+    params = SamplingParams(
+        max_tokens=1, seed=seed, temperature=temperature, top_p=top_p, min_p=min_p, top_k=top_k
+    )
+
+    assert 0 <= draw(torch.tensor(logits), params) < len(logits)
