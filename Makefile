@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 Q ?= What is machine learning?
 
-.PHONY: run serve test test-long setup setup-dev lock clean
+.PHONY: run serve test test-long setup setup-dev lock docs clean
 
 run: setup
 	@$(VENV)/bin/python -m mm_orch.main "$(Q)"
@@ -34,6 +34,10 @@ setup-dev:
 # Resolves pyproject.toml anew and rewrites every file made from it.
 lock: setup-dev
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/lock
+
+# Renews the pages and files that are made from the configuration schema.
+docs: setup-dev
+	@$(VENV)/bin/python scripts/generate_config_docs.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.generation import FinishReason, TextDelta, TextLogprob
-from mm_orch.models.text import IncrementalDecoder, StopMatcher
+from mm_orch.models.stop import StopMatcher
+from mm_orch.models.text import IncrementalDecoder
 
 if TYPE_CHECKING:
     from mm_orch.core.generation import TokenChunk, TokenLogprob

@@ -98,7 +98,7 @@ def _encode(prompt: Prompt, text: ModelText) -> list[int] | tuple[int, ...]:
             return encode_chat(text.codec, text.template, messages)
         case TextPrompt(content):
             _refuse_hopeless_length(len(content), prompt, text)
-            return text.codec.encode(content, allow_special=True)
+            return text.codec.encode_text(content)
         case TokensPrompt(token_ids):
             _check_token_ids(token_ids, text)
             return token_ids
@@ -106,6 +106,8 @@ def _encode(prompt: Prompt, text: ModelText) -> list[int] | tuple[int, ...]:
 
 def _refuse_hopeless_length(num_chars: int, prompt: Prompt, text: ModelText) -> None:
     """Refuse, before any work, what cannot fit even if every token were the longest one."""
+    if num_chars < text.context_length:
+        return
     # A character is at least one byte, and no token stands for more than longest_token_bytes.
     min_tokens = num_chars // text.codec.longest_token_bytes
     if min_tokens >= text.context_length:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mm_orch.orchestration.reports import (
     HealthReport,
     HealthStatus,
@@ -117,13 +119,15 @@ class SystemStatus:
 
     def _report(self, plan: ModelPlan) -> ModelReport:
         supervisor = self._manager.find_supervisor(plan.name)
-        identity = {"name": plan.name, "aliases": plan.aliases, "source": plan.source}
+        report = ModelReport(
+            name=plan.name, aliases=plan.aliases, source=plan.source, phase=ModelPhase.UNLOADED
+        )
         if supervisor is None:
-            return ModelReport(**identity, phase=ModelPhase.UNLOADED)
+            return report
         worker = supervisor.worker
         facts = worker.facts if worker else None
-        return ModelReport(
-            **identity,
+        return msgspec.structs.replace(
+            report,
             phase=supervisor.phase,
             engine=supervisor.engine,
             detail=supervisor.detail,

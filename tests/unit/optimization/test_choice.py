@@ -25,7 +25,7 @@ def test_with_none_left_every_reason_and_remedy_is_told() -> None:
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(EngineStartError, match="'warp'.*echo, pytorch"):
+    with pytest.raises(EngineStartError, match=r"'warp'.*echo, pytorch"):
         load_engine("warp")
 
     assert not probe_engine("warp").is_available

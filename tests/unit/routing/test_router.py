@@ -17,7 +17,7 @@ def test_a_name_or_an_alias_means_its_model(name: str | None, model: str) -> Non
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ModelNotFoundError, match="'medium'.*default, large, small, tiny") as error:
+    with pytest.raises(ModelNotFoundError, match=r"'medium'.*default, large, small, tiny") as error:
         ROUTER.choose("medium")
 
     assert error.value.param == "model"

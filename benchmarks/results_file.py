@@ -1,0 +1,42 @@
+"""Writes what a benchmark measured, with what it was measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent / "results"
+
+
+def write_results(name: str, figures: dict[str, object]) -> Path:
+    """Write benchmarks/results/NAME.json and return its path."""
+    _FOLDER.mkdir(exist_ok=True)
+    path = _FOLDER / f"{name}.json"
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git is on the PATH
+        cwd=_FOLDER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    content = {
+        "commit": commit.stdout.strip(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": f"{_cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        **figures,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def _cpu_name() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

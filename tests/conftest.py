@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+import pytest
+from mm_orch.models.source import BUILT_IN_SOURCE
+from mm_orch.models.store import ModelStore
+
+from tests.processes import ServerProcess, start_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mm_orch.models.stored import StoredModel
+
+
+@pytest.fixture(scope="session")
+def data_directory() -> Path:
+    """Where this user's models lie, as for every command of the product."""
+    return Path(os.environ.get("MUAI_DATA_DIR") or platformdirs.user_data_path("muai"))
+
+
+@pytest.fixture(scope="session")
+def builtin_model(data_directory: Path) -> StoredModel:
+    """The real small model, fetched where it is not there yet."""
+    return ModelStore(data_directory).ensure("smollm2-135m", BUILT_IN_SOURCE)
+
+
+@pytest.fixture(scope="session")
+def server(
+    builtin_model: StoredModel,  # noqa: ARG001 - must be there before the server starts
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ServerProcess]:
+    """One server with the real model for all tests that leave it as it was."""
+    server = start_server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def launch(
+    builtin_model: StoredModel,  # noqa: ARG001 - must be there before a server starts
+    tmp_path: Path,
+) -> Iterator[Callable[..., ServerProcess]]:
+    """Start servers of the test's own; whatever still runs at its end is killed."""
+    servers: list[ServerProcess] = []
+
+    def start(**options: object) -> ServerProcess:
+        directory = tmp_path / f"server-{len(servers)}"
+        directory.mkdir()
+        servers.append(start_server(directory, **options))  # type: ignore[arg-type]  # by name
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.stop()

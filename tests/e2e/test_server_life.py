@@ -1,0 +1,251 @@
+"""How a server starts, refuses, drains, survives kills and leaves nothing behind."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from tests.processes import ServerProcess, run_cli
+
+if TYPE_CHECKING:
+    import http.client
+    from collections.abc import Callable, Iterator
+
+    Launch = Callable[..., ServerProcess]
+
+pytestmark = pytest.mark.model
+
+# Echo answers at once and for as long as asked, so these tests do not depend on speed.
+ECHO = {"models": {"smollm2-135m": {"engines": ["echo"]}}}
+ENDLESS = {
+    "messages": [{"role": "user", "content": "Tell me a long story."}],
+    "max_tokens": 7000,
+    "ignore_eos": True,
+    "stream": True,
+}
+SHORT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+
+
+def open_stream(server: ServerProcess, body: object) -> http.client.HTTPResponse:
+    connection = server.connect()
+    connection.request(
+        "POST",
+        "/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    return connection.getresponse()
+
+
+def events_of(response: http.client.HTTPResponse) -> Iterator[str]:
+    for line in response:
+        if line.startswith(b"data: "):
+            yield line.removeprefix(b"data: ").decode().strip()
+
+
+def list_shared_memory() -> set[Path]:
+    folder = Path("/dev") / "shm"
+    return set(folder.iterdir()) if folder.exists() else set()
+
+
+def health(server: ServerProcess) -> Any:
+    return server.request("GET", "/health").json
+
+
+def test_the_real_model_answers_and_every_path_says_who_answered(server: ServerProcess) -> None:
+    reply = server.request("POST", "/v1/chat/completions", SHORT, {"X-Request-ID": "mine-1"})
+
+    assert reply.status == 200
+    assert reply.headers["x-request-id"] == "mine-1"
+    assert reply.headers["x-muai-engine"] == "pytorch"
+    assert reply.headers["x-muai-model"] == "smollm2-135m"
+    assert reply.json["choices"][0]["message"]["content"].strip()
+
+
+def test_sigterm_lets_running_streams_finish_then_exits_with_0(launch: Launch) -> None:
+    server = launch()
+    body = {**ENDLESS, "max_tokens": 100}
+    stream = open_stream(server, body)
+    events = events_of(stream)
+    next(events)
+
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_until("/ready", 503)
+
+    assert server.request("GET", "/health").status == 200
+    refused = server.request("POST", "/v1/chat/completions", SHORT)
+    assert refused.status == 503
+    assert refused.json["error"]["code"] == "draining"
+    assert int(refused.headers["retry-after"]) >= 1
+    rest = list(events)
+    assert rest[-1] == "[DONE]"
+    finish = [json.loads(event)["choices"][0]["finish_reason"] for event in rest[:-1]]
+    assert finish[-1] == "length"
+    assert server.stop() == 0
+
+
+def test_a_drain_that_takes_too_long_ends_streams_with_an_error(launch: Launch) -> None:
+    server = launch(config={"monitoring": {"server": {"graceful_shutdown_timeout": 0}}})
+    stream = open_stream(server, {**ENDLESS, "max_tokens": 4000})
+    events = events_of(stream)
+    next(events)
+
+    server.process.send_signal(signal.SIGTERM)
+    rest = list(events)
+
+    assert json.loads(rest[-1])["error"]["code"] == "draining"
+    assert server.stop() == 0
+
+
+def test_a_second_signal_ends_the_server_at_once(launch: Launch) -> None:
+    server = launch()
+    stream = open_stream(server, {**ENDLESS, "max_tokens": 4000})
+    next(events_of(stream))
+    workers = server.workers()
+
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_until("/ready", 503)
+    code = server.stop(signal.SIGTERM)
+
+    assert code == 128 + signal.SIGTERM
+    gone, alive = psutil.wait_procs(workers, timeout=5)
+    assert not alive, gone
+
+
+def test_a_killed_server_leaves_no_process_and_no_port(launch: Launch) -> None:
+    server = launch()
+    stream = open_stream(server, {**ENDLESS, "max_tokens": 4000})
+    next(events_of(stream))
+    workers = server.workers()
+    shared_memory = list_shared_memory()
+    port = int(server.url.rpartition(":")[2])
+
+    server.stop(signal.SIGKILL)
+
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert not alive
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+    assert list_shared_memory() <= shared_memory
+    again = launch(arguments=["--port", str(port)])
+    assert again.request("POST", "/v1/chat/completions", SHORT).status == 200
+
+
+def test_a_killed_worker_fails_its_requests_and_is_restarted(launch: Launch) -> None:
+    server = launch()
+    stream = open_stream(server, {**ENDLESS, "max_tokens": 4000})
+    events = events_of(stream)
+    next(events)
+    [worker] = server.workers()
+
+    worker.kill()
+    rest = list(events)
+
+    error = json.loads(rest[-1])["error"]
+    assert error["code"] == "engine_crashed"
+    assert "SIGKILL" in error["message"]
+    seen = health(server)
+    assert seen["status"] == "degraded"
+    assert "smollm2-135m" in seen["degradation_reasons"][0]
+    # A new request waits for the restart.
+    assert server.request("POST", "/v1/chat/completions", SHORT).status == 200
+    assert health(server)["status"] == "healthy"
+    [status] = server.request("GET", "/api/status").json["models"]
+    assert status["num_restarts"] == 1
+
+
+def test_over_the_queue_requests_are_refused_at_once_with_retry_after(launch: Launch) -> None:
+    server = launch(
+        config={
+            "optimization": {"batcher": {"max_batch_size": 1}},
+            "monitoring": {"server": {"queue_capacity": 2}},
+        }
+    )
+    running = open_stream(server, {**ENDLESS, "max_tokens": 4000})
+    next(events_of(running))
+    waiting = []
+    for _ in range(2):
+        connection = server.connect()
+        connection.request(
+            "POST",
+            "/v1/chat/completions",
+            json.dumps(ENDLESS).encode(),
+            {"Content-Type": "application/json"},
+        )
+        waiting.append(connection)
+    while health(server)["queue_size"] < 2:
+        pass
+
+    refused = server.request("POST", "/v1/chat/completions", SHORT)
+
+    assert refused.status == 503
+    assert refused.json["error"]["code"] == "queue_full"
+    assert 1 <= int(refused.headers["retry-after"]) <= 120
+    assert server.request("GET", "/ready").status == 503
+    # Clients that leave free their places.
+    for connection in waiting:
+        connection.close()
+    running.close()
+    server.wait_until("/ready", 200)
+    assert server.request("POST", "/v1/chat/completions", SHORT).status == 200
+
+
+def test_a_reader_that_stalls_is_dropped_and_its_generation_ends(launch: Launch) -> None:
+    server = launch(config=ECHO)
+    stalled = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+    stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    body = json.dumps({**ENDLESS, "n": 4, "messages": [{"role": "user", "content": "ab " * 500}]})
+    stalled.sendall(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body) + body.encode()
+    )
+    stalled.recv(1)
+
+    # Its places come back although nobody reads and nobody closes.
+    reports = iter(lambda: server.request("GET", "/api/status").json, None)
+    assert any(report["num_running"] == 0 for report in reports)
+    assert server.request("POST", "/v1/chat/completions", SHORT).status == 200
+    stalled.close()
+
+
+def test_a_taken_port_is_refused_with_the_way_out(server: ServerProcess, tmp_path: Path) -> None:
+    port = server.url.rpartition(":")[2]
+
+    result = run_cli("--server", "--port", port, directory=tmp_path)
+
+    assert result.returncode == 1
+    assert port in result.stderr
+    assert "another port" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_taken_metrics_port_degrades_and_does_not_stop(
+    server: ServerProcess, launch: Launch
+) -> None:
+    port = server.metrics_url.partition("//")[2].partition("/")[0].rpartition(":")[2]
+
+    other = launch(config=ECHO, environment={"MUAI_MON_PROMETHEUS_PORT": port})
+
+    report = other.request("GET", "/health")
+    assert report.status == 200
+    assert report.json["status"] == "degraded"
+    assert port in report.json["degradation_reasons"][0]
+    assert b"inference_requests_total" in other.request("GET", "/metrics").body
+
+
+def test_many_requests_at_the_same_time_are_all_answered(server: ServerProcess) -> None:
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        replies = list(
+            pool.map(lambda _: server.request("POST", "/v1/chat/completions", SHORT), range(12))
+        )
+
+    assert [reply.status for reply in replies] == [200] * 12

@@ -1,0 +1,101 @@
+"""Rules of this code base that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import mm_orch
+
+ROOT = Path(__file__).parents[2]
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+FORBIDDEN_WORDS = {"utils", "helpers", "common", "base", "impl", "handler", "info"}
+# The four places that may catch everything: each is the last line before the process or the path.
+BROAD_CATCHES = {
+    "mm_orch/batching/batcher.py",
+    "mm_orch/core/events.py",
+}
+
+
+def tracked(pattern: str) -> list[Path]:
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", pattern],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).exists()]
+
+
+SOURCES = tracked("*.py")
+PACKAGE = [path for path in SOURCES if path.is_relative_to(ROOT / "mm_orch")]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(PACKAGE) > 30
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_file_and_no_function_is_too_long(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= MAX_FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name_of)
+def test_a_module_opens_with_a_sentence(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring
+    assert docstring.splitlines()[0].rstrip()[-1] in ".:?"
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name_of)
+def test_no_module_and_no_class_has_an_empty_name(path: Path) -> None:
+    classes = [n.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef)]
+    words = {path.stem, *(w.lower() for c in classes for w in re.findall(r"[A-Z][a-z]+", c))}
+    assert not words & FORBIDDEN_WORDS
+
+
+def test_environment_and_printing_stay_in_their_layers() -> None:
+    readers = {
+        name_of(path)
+        for path in PACKAGE
+        if re.search(r"os\.environ|getenv\(", path.read_text()) and "config" not in path.parts
+    }
+    # The two faces hand the environment to the configuration layer and read nothing of it.
+    assert readers <= {"mm_orch/muai.py", "mm_orch/cli/configuration.py"}
+
+
+def test_everything_public_can_be_imported() -> None:
+    assert [name for name in mm_orch.__all__ if not hasattr(mm_orch, name)] == []
+
+
+def test_the_version_is_stated_once_and_equally() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f'version = "{mm_orch.__version__}"' in project
+
+
+def test_the_requirements_file_is_made_from_the_project_file() -> None:
+    result = subprocess.run(
+        ["python3", "scripts/generate_requirements.py", "--check"], cwd=ROOT, check=False
+    )
+    assert result.returncode == 0, "run: make lock"
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_file_pins_exactly_and_names_no_place(lock: str) -> None:
+    for line in (ROOT / lock).read_text().splitlines():
+        assert re.fullmatch(r"[a-z0-9_.-]+==[0-9][0-9a-z.]*( ; .*)?", line), line

@@ -1,0 +1,186 @@
+"""Real processes of this project, started and ended for tests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ROOT = Path(__file__).parents[1]
+_START_TIMEOUT_S = 120
+# How often a process is asked again; it decides nothing but how soon a test goes on.
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class ServerProcess:
+    """A running ``--server`` process."""
+
+    def __init__(self, process: subprocess.Popen[str], stderr: Path) -> None:
+        self.process = process
+        self._stderr = stderr
+        self.url = ""
+        self.metrics_url = ""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self._stderr.read_text()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 120,
+    ) -> Reply:
+        """Send one request and read the whole answer."""
+        connection = self.connect(timeout_s)
+        try:
+            data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            connection.request(
+                method, path, data, {"Content-Type": "application/json", **(headers or {})}
+            )
+            response = connection.getresponse()
+            return Reply(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+    def connect(self, timeout_s: float = 120) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        return http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=timeout_s)
+
+    def wait_until(self, path: str, status: int, timeout_s: float = _START_TIMEOUT_S) -> Reply:
+        """Ask until the path answers with this status."""
+        end_s = time.monotonic() + timeout_s
+        while True:
+            reply = self.request("GET", path)
+            if reply.status == status:
+                return reply
+            if time.monotonic() > end_s or self.process.poll() is not None:
+                raise AssertionError(f"{path} is still {reply.status}: {reply.body!r}\n{self.log}")
+            time.sleep(_POLL_S)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that this server has started and that live."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(60)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+
+def start_server(
+    directory: Path,
+    *,
+    config: Mapping[str, object] | str | None = None,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    wait: bool = True,
+) -> ServerProcess:
+    """Start a server on free ports, in a folder of its own, and wait until it is ready.
+
+    Args:
+        directory: working folder; its configuration, log and standard error lie there.
+        config: written as the configuration file; a string is taken as it is.
+        arguments: more command line arguments.
+        environment: variables over this process's own.
+        wait: wait for /ready; without it, only for the socket.
+    """
+    command = [sys.executable, "-P", "-m", "mm_orch.main", "--server", "--port", "0", *arguments]
+    if config is not None:
+        path = directory / "muai.yaml"
+        # JSON is YAML.
+        path.write_text(config if isinstance(config, str) else json.dumps(config))
+        command += ["--config", str(path)]
+    stderr = directory / "stderr.txt"
+    with stderr.open("w") as sink:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=clean_environment() | {"MUAI_MON_PROMETHEUS_PORT": "0"} | dict(environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=sink,
+            text=True,
+        )
+    server = ServerProcess(process, stderr)
+    _read_addresses(server, process.stdout)
+    if wait:
+        server.wait_until("/ready", 200)
+    return server
+
+
+def _read_addresses(server: ServerProcess, stdout: IO[str] | None) -> None:
+    assert stdout is not None
+    for line in stdout:
+        urls = [word for word in line.split() if word.startswith("http://")]
+        if urls and urls[0].endswith("/metrics"):
+            server.metrics_url = urls[0]
+        elif urls:
+            server.url = urls[0].rstrip("/")
+        if server.url and line.startswith("Ready for requests"):
+            return
+    raise AssertionError(f"the server ended with {server.process.wait()}:\n{server.log}")
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without variables that configure the product."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MUAI_")}
+    if "MUAI_DATA_DIR" in os.environ:
+        kept["MUAI_DATA_DIR"] = os.environ["MUAI_DATA_DIR"]
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+def run_cli(
+    *arguments: str,
+    directory: Path,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "mm_orch.main", *arguments],
+        cwd=directory,
+        env=clean_environment() | dict(environment or {}),
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
