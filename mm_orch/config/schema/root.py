@@ -1,0 +1,115 @@
+"""The whole configuration, and the questions whose answer needs more than one section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from mm_orch.config.schema.api import ApiSettings
+from mm_orch.config.schema.models import BUILT_IN_MODEL, BUILT_IN_SOURCE, ModelConfig
+from mm_orch.config.schema.monitoring import MonitoringSettings
+from mm_orch.config.schema.optimization import OptimizationSettings
+from mm_orch.config.schema.section import Section, option, section
+from mm_orch.config.schema.system import SystemSettings
+from mm_orch.config.schema.values import UNBUILT_DTYPES, ModelName
+
+LAST_RESORT_ENGINE = "pytorch"
+DEFAULT_ENGINES = ("openvino", "vllm", "deepspeed", "onnx", LAST_RESORT_ENGINE)
+"""Order without a GPU, which is right with one too: what a GPU rules out is skipped."""
+
+
+def _with_built_in(value: Any) -> Any:
+    """Add the built-in model, and its source where the entry names none."""
+    if not isinstance(value, dict):
+        return value
+    entry = value.get(BUILT_IN_MODEL, {})
+    if isinstance(entry, dict):
+        entry = {"source": BUILT_IN_SOURCE, **entry}
+    return {**value, BUILT_IN_MODEL: entry}
+
+
+def _built_in_alone() -> dict[str, ModelConfig]:
+    return {BUILT_IN_MODEL: ModelConfig(source=BUILT_IN_SOURCE)}
+
+
+class Config(Section):
+    """Everything that can be configured; frozen, every option has a value."""
+
+    optimization: OptimizationSettings = section(
+        OptimizationSettings, "Which engines run the models, and how requests share them."
+    )
+    monitoring: MonitoringSettings = section(
+        MonitoringSettings, "Metrics, traces, alerts, and the server."
+    )
+    models: Annotated[dict[ModelName, ModelConfig], BeforeValidator(_with_built_in)] = option(
+        f"The models by name; {BUILT_IN_MODEL} is always among them.", default=_built_in_alone
+    )
+    system: SystemSettings = section(SystemSettings, "Logs, device, data directory.")
+    api: ApiSettings = section(ApiSettings, "Who may call the HTTP interface, and how much.")
+
+    @property
+    def default_model_name(self) -> str:
+        """The model of a request that names none: the first to preload, else the first there is."""
+        return next(iter((*self.preload_model_names, *self.models)))
+
+    @property
+    def preload_model_names(self) -> tuple[str, ...]:
+        """The models to load at start, by name where the option names an alias."""
+        wanted = self.monitoring.server.preload_models
+        name_by_spelling = self.model_name_by_spelling
+        return tuple(dict.fromkeys(name_by_spelling.get(name, name) for name in wanted))
+
+    @property
+    def model_name_by_spelling(self) -> dict[str, str]:
+        """Every name and alias of a model, with the name it stands for."""
+        name_by_spelling = {name: name for name in self.models}
+        for name, model in self.models.items():
+            for alias in model.aliases:
+                name_by_spelling.setdefault(alias, name)
+        return name_by_spelling
+
+    def engines_for(self, model_name: str) -> tuple[str, ...]:
+        """Return the engines to try for a model, in order, without those switched off.
+
+        Whether they are installed is not known here.
+
+        Raises:
+            KeyError: no model has this name (aliases are not looked up).
+        """
+        if not self.optimization.enabled:
+            return (LAST_RESORT_ENGINE,)
+        wanted = self.models[model_name].engines
+        if wanted is None:
+            wanted = self._preferred_engines
+        return tuple(name for name in dict.fromkeys(wanted) if name not in self.disabled_engines)
+
+    def dtype_for(self, model_name: str) -> str:
+        """Return auto, fp32, bf16 or fp16 for a model on PyTorch; its own setting goes first.
+
+        Raises:
+            KeyError: no model has this name.
+        """
+        own = self.models[model_name].dtype
+        dtype = self.optimization.pytorch.dtype if own == "auto" else own
+        return "auto" if dtype in UNBUILT_DTYPES else dtype
+
+    @property
+    def disabled_engines(self) -> frozenset[str]:
+        """Engines that their own ``enabled`` switches off."""
+        optimization = self.optimization
+        is_enabled_by_name = {
+            "vllm": optimization.vllm.enabled,
+            "deepspeed": optimization.deepspeed.enabled,
+            "openvino": optimization.openvino.enabled,
+            "onnx": optimization.onnx.enabled,
+        }
+        return frozenset(name for name, is_on in is_enabled_by_name.items() if not is_on)
+
+    @property
+    def _preferred_engines(self) -> tuple[str, ...]:
+        match self.optimization.engine_preference:
+            case None | "auto":
+                return DEFAULT_ENGINES
+            case names:
+                return (*names, LAST_RESORT_ENGINE)

@@ -1,0 +1,100 @@
+"""What the sections of the schema are made of: closed, frozen models with described options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic.fields import FieldInfo
+
+
+class Section(BaseModel):
+    """A mapping of the configuration file; unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        # Text is converted before validation, by one rule for every origin; nothing else is.
+        strict=True,
+        allow_inf_nan=False,
+        # A traceback must not carry API keys.
+        hide_input_in_errors=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionFacts:
+    """What the schema says of an option beside its type.
+
+    Attributes:
+        is_built: False while nothing in this version reads the option.
+        unbuilt_values: text values of a built option that are not built, by their beginning.
+        is_live: may be changed while the server runs.
+        is_secret: never printed.
+        off_value: a value that switches the feature off, so that it needs no warning.
+        default_in_words: for defaults that depend on something else.
+    """
+
+    is_built: bool = True
+    unbuilt_values: tuple[str, ...] = ()
+    is_live: bool = False
+    is_secret: bool = False
+    off_value: Any = None
+    default_in_words: str | None = None
+
+
+def option(
+    description: str,
+    *,
+    default: Any,
+    built: bool = True,
+    unbuilt_values: tuple[str, ...] = (),
+    live: bool = False,
+    secret: bool = False,
+    off_value: Any = None,
+    default_in_words: str | None = None,
+) -> Any:
+    """Describe one option for its model.
+
+    ``description`` is a sentence; ``default`` a value, ``...`` where one is required, or a function
+    of the fields before it; the other keywords are those of :class:`OptionFacts`.
+    """
+    facts = OptionFacts(
+        is_built=built,
+        unbuilt_values=unbuilt_values,
+        is_live=live,
+        is_secret=secret,
+        off_value=off_value,
+        default_in_words=default_in_words,
+    )
+    # A callable is the one extra that may carry any object with it.
+    extra = _FactsExtra(facts)
+    if callable(default):
+        return Field(default_factory=default, description=description, json_schema_extra=extra)
+    return Field(default, description=description, json_schema_extra=extra)
+
+
+def section(factory: Callable[[], Any], description: str, *, built: bool = True) -> Any:
+    """Describe a section inside another; ``built`` False goes for everything in it."""
+    return option(description, default=factory, built=built)
+
+
+def facts_of(field: FieldInfo) -> OptionFacts:
+    """Return what :func:`option` was told about a field."""
+    extra = field.json_schema_extra
+    return extra.facts if isinstance(extra, _FactsExtra) else OptionFacts()
+
+
+@dataclass(frozen=True, slots=True)
+class _FactsExtra:
+    facts: OptionFacts
+
+    def __call__(self, schema: dict[str, Any]) -> None:
+        """Show the flags in a JSON schema too."""
+        schema["x-built"] = self.facts.is_built
+        schema["x-live"] = self.facts.is_live

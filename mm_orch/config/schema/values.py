@@ -1,0 +1,152 @@
+"""The kinds of values that options take, each with its limits and the words that state them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LARGEST_INT = 2**63 - 1
+"""No option means anything beyond what native code can count."""
+
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_URL_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
+_ENGINE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*")
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
+_SOURCE = re.compile(
+    r"hf:[\w.-]+/[\w.-]+(@[\w./-]+)?"
+    r"|path:.+"
+    r"|pypi:[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+#[\w.-]+",
+    re.ASCII,
+)
+ENGINE_NAMES = ("vllm", "deepspeed", "openvino", "onnx", "pytorch")
+_RESERVED_MODEL_NAME = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """States in words which values a type takes, where its structure does not say it.
+
+    Attributes:
+        known: values that are likely to be meant, for suggestions.
+    """
+
+    words: str
+    known: tuple[str, ...] = ()
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
+
+
+def _is_origin(text: str) -> bool:
+    if text == "*":
+        return True
+    if not _is_http_url(text):
+        return False
+    parts = urlsplit(text)
+    return text == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc
+
+
+def _is_source(text: str) -> bool:
+    scheme, _, rest = text.partition(":")
+    return _is_http_url(rest) if scheme == "openai" else bool(_SOURCE.fullmatch(text))
+
+
+def _is_model_name(text: str) -> bool:
+    return bool(_MODEL_NAME.fullmatch(text)) and text != _RESERVED_MODEL_NAME
+
+
+def is_header_safe(text: str) -> bool:
+    """Whether an HTTP header can carry the text as one word."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+def _check(is_allowed: Callable[[str], object]) -> AfterValidator:
+    def check(text: str) -> str:
+        if not (text and text.isprintable() and is_allowed(text)):
+            raise ValueError
+        return text
+
+    return AfterValidator(check)
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _unwrap_auto(value: Any) -> Any:
+    return "auto" if value == ["auto"] else value
+
+
+AtLeastOne = Annotated[int, Field(ge=1, le=LARGEST_INT)]
+AtLeastZero = Annotated[int, Field(ge=0, le=LARGEST_INT)]
+WholeNumber = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+PositiveRatio = Annotated[float, Field(gt=0, le=1)]
+Percentage = Annotated[float, Field(gt=0, le=100)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+Text = Annotated[str, _check(lambda _: True), Allowed("text of printable characters")]
+FilePath = Annotated[str, _check(lambda _: True), Allowed("a path")]
+Host = Annotated[str, _check(_HOST.fullmatch), Allowed("a host name or an IP address")]
+UrlPath = Annotated[
+    str, _check(_URL_PATH.fullmatch), Allowed("a path that starts with / (letters, digits, ._~-/)")
+]
+HttpUrl = Annotated[
+    str, _check(_is_http_url), Allowed("a URL that starts with http:// or https://")
+]
+Origin = Annotated[
+    str,
+    _check(_is_origin),
+    Allowed("* or scheme://host[:port] with nothing after it"),
+]
+Device = Annotated[str, _check(_DEVICE.fullmatch), Allowed("auto, cpu, cuda or cuda:N")]
+ModelName = Annotated[
+    str,
+    _check(_is_model_name),
+    Allowed("a model's name (letters, digits and ._:-/, a letter or digit first, not 'auto')"),
+]
+EngineName = Annotated[
+    str,
+    _check(lambda text: _ENGINE_NAME.fullmatch(text) and text != "auto"),
+    Allowed("an engine's name (small letters, digits, _ and -)", known=ENGINE_NAMES),
+]
+Source = Annotated[
+    str,
+    _check(_is_source),
+    Allowed("hf:ORG/NAME[@REV], path:DIR_OR_GGUF, pypi:DIST==VERSION#FILE or openai:URL"),
+]
+
+# A YAML list is a Python list; the model holds it as a tuple, which strict mode would refuse.
+_AsTuple = Strict(strict=False)
+Texts = Annotated[tuple[Text, ...], _AsTuple]
+ModelNames = Annotated[tuple[ModelName, ...], _AsTuple]
+Origins = Annotated[tuple[Origin, ...], _AsTuple]
+EngineNames = Annotated[tuple[EngineName, ...], _AsTuple, Field(min_length=1)]
+EnginePreference = Annotated[
+    EngineNames | Literal["auto"] | None,
+    BeforeValidator(_unwrap_auto),
+    Allowed(
+        "a list of engine names (vllm, deepspeed, openvino, onnx, pytorch or a plug-in's),"
+        " or auto, or null"
+    ),
+]
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+]
+Dtype = Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"]
+UNBUILT_DTYPES = ("int8", "int4")

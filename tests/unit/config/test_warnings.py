@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.config.keys import Key, dotted, keys_by_path
+
+if TYPE_CHECKING:
+    from tests.unit.config.conftest import Load
+
+NO_EFFECT = "valid but not built in this version yet"
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("optimization: {vllm: {dtype: fp16, swap_space: 8}}", "optimization.vllm.* is"),
+        (
+            "optimization: {fallback_on_error: true, cache: {max_memory_mb: 1}}",
+            "optimization.cache.* is",
+        ),
+        ("optimization: {tuner: {enabled: true}}", "optimization.tuner.* is"),
+        ("optimization: {pytorch: {compile: true}}", "optimization.pytorch.compile is"),
+        ("optimization: {pytorch: {dtype: int8}}", "optimization.pytorch.dtype = 'int8' is"),
+        ("optimization: {engine_preference: auto}", "optimization.engine_preference = 'auto' is"),
+        ("optimization: {batcher: {min_batch_size: 2}}", "optimization.batcher.min_batch_size is"),
+        (
+            "optimization: {batcher: {min_batch_size: 2, batch_timeout_ms: 1}}",
+            "optimization.batcher.min_batch_size, optimization.batcher.batch_timeout_ms are",
+        ),
+        ("monitoring: {collection_interval_seconds: 5}", "monitoring.collection_interval_seconds"),
+        ("monitoring: {tracing: {endpoint: 'http://c:4317'}}", "monitoring.tracing.* is"),
+        ("monitoring: {anomaly: {latency_threshold_ms: 5}}", "monitoring.anomaly.* is"),
+        (
+            "models: {m: {source: 'openai:http://h/v1'}}",
+            "models.m.source = 'openai:http://h/v1' is",
+        ),
+        ("models: {m: {source: 'path:/m', task: embed}}", "models.m.task = 'embed' is"),
+        ("models: {m: {source: 'path:/m', dtype: int4}}", "models.m.dtype = 'int4' is"),
+        ("models: {m: {source: 'path:/m', quantization: int4}}", "models.m.quantization is"),
+        ("models: {m: {source: 'path:/m', replicas: 2}}", "models.m.replicas is"),
+        (
+            "models: {m: {source: 'path:/m', replicas: 2, quantization: int8}}",
+            "models.m.replicas, models.m.quantization are",
+        ),
+        ("system: {max_cached_models: 1}", "system.max_cached_models is"),
+        ("system: {model_memory_mb: 1}", "system.model_memory_mb is"),
+        ("api: {rate_limit_per_minute: 1}", "api.rate_limit_per_minute is"),
+        ("api: {api_keys: [{key: a, admin: true}]}", "api.api_keys[0].admin is"),
+    ],
+)
+def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start: str) -> None:
+    (warning,) = load(text).warnings
+    assert warning.startswith(start)
+    assert NO_EFFECT in warning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "optimization: {enabled: false}",
+        "optimization: {engine_preference: [vllm, onnx, pytorch]}",
+        "optimization: {vllm: {enabled: true, dtype: auto}}",
+        "optimization: {vllm: {enabled: false, dtype: fp16}}",
+        "optimization: {cache: {enabled: false, max_memory_mb: 1}}",
+        "optimization: {batcher: {enabled: false, max_batch_size: 2, max_batch_tokens: 9}}",
+        "optimization: {batcher: {adaptive_batching: false, batch_timeout_ms: 0}}",
+        "optimization: {pytorch: {dtype: bf16, compile: false}, fallback_on_error: false}",
+        "optimization: {tuner: {enabled: false}}",
+        "monitoring: {enabled: false, prometheus: {port: 1, host: 0.0.0.0, path: /m}}",
+        "monitoring: {tracing: {enabled: false, endpoint: 'http://c:4317'}}",
+        "monitoring: {anomaly: {enabled: false}}",
+        "monitoring: {server: {enabled: true, port: 1, queue_capacity: 2}}",
+        "models: {m: {source: 'path:/m', aliases: [a], engines: [echo], context_length: 8}}",
+        "models: {m: {source: 'path:/m', dtype: fp16, trust_remote_code: true}}",
+        "system: {log_level: DEBUG, log_file: x, log_format: json, device: cpu, data_dir: d}",
+        "api: {enable_auth: true, api_keys: [a, {name: n, key: b}], cors_origins: '*'}",
+        "api: {max_request_bytes: 1, request_timeout_s: 1}",
+    ],
+)
+def test_what_is_built_or_switched_off_gives_no_warning(load: Load, text: str) -> None:
+    assert load(text).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [key for key in keys_by_path().values() if key.path[0] != "models"],
+    ids=lambda key: dotted(key.path),
+)
+def test_a_key_set_to_its_default_gives_no_warning(load: Load, key: Key) -> None:
+    default = False if key.field.default_factory else key.default
+    assert load(overrides={dotted(key.path): default}).warnings == ()
+
+
+def test_a_preference_without_pytorch_says_that_it_is_tried_last(load: Load) -> None:
+    (warning,) = load("optimization: {engine_preference: [vllm]}").warnings
+    assert warning == "optimization.engine_preference does not name pytorch; it is tried last."
+
+
+def test_an_engine_that_looks_like_a_typing_error_is_asked_about(load: Load) -> None:
+    (warning,) = load("optimization: {engine_preference: [vlm, pytorch]}").warnings
+    assert warning.endswith("Did you mean vllm?")
+
+
+def test_the_name_of_a_plug_in_gives_no_warning(load: Load) -> None:
+    assert load("optimization: {engine_preference: [acme-npu, echo, pytorch]}").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_warned"),
+    [
+        ({"monitoring.server.host": "0.0.0.0"}, True),  # noqa: S104 - the bind under test
+        ({"monitoring.server.host": "::"}, True),
+        ({"monitoring.server.host": "127.0.0.2"}, False),
+        ({"monitoring.server.host": "::1"}, False),
+        ({"monitoring.server.host": "localhost"}, False),
+        ({"monitoring.server.host": "h", "api.enable_auth": True, "api.api_keys": ["k"]}, False),
+    ],
+)
+def test_a_public_server_without_auth_is_warned_about(
+    load: Load, settings: dict[str, object], *, is_warned: bool
+) -> None:
+    warnings = load(overrides={"monitoring.server.enabled": True, **settings}).warnings
+    assert bool(warnings) == is_warned
+    assert all("without api.enable_auth" in warning for warning in warnings)
+    assert load(overrides=settings).warnings == ()
+
+
+def test_keys_that_nobody_asks_for_are_warned_about(load: Load) -> None:
+    (warning,) = load(
+        environ={"MUAI_API_KEY": "k"}, overrides={"monitoring.server.enabled": True}
+    ).warnings
+    assert "api.enable_auth is false" in warning
+
+
+def test_metrics_on_the_servers_port_are_warned_about(load: Load) -> None:
+    (warning,) = load("monitoring: {server: {enabled: true, port: 9090}}").warnings
+    assert "are both 9090" in warning
