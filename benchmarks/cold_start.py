@@ -15,11 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-from mm_orch.models.store import ModelStore
-
 from benchmarks.results_file import write_results
 from benchmarks.statistics import paired_ratio
 from mm_orch.config import load_config
+from mm_orch.models.store import ModelStore
 
 _QUESTION = "What is machine learning?"
 _ROOT = Path(__file__).parents[1]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mm_orch.core.version import __version__
+
 if TYPE_CHECKING:
     from mm_orch.muai import Answer, AsyncMuAI, MuAI
-
-__version__ = "0.1.0"
 
 __all__ = ["MuAI", "AsyncMuAI", "Answer", "__version__"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mm_orch import __version__
 from mm_orch.core.events import ObserverFanOut
+from mm_orch.core.version import __version__
 from mm_orch.models.store import ModelStore
 from mm_orch.optimization.manager import ModelPlan, OptimizationManager
 from mm_orch.optimization.registry import probe_engines
@@ -99,7 +99,7 @@ async def open_runtime(
 
 
 def _preloaded(config: Config) -> tuple[str, ...]:
-    return tuple(config.monitoring.server.preload_models) or (config.default_model_name,)
+    return tuple(config.preload_model_names) or (config.default_model_name,)
 
 
 def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> ModelPlan:
@@ -112,7 +112,7 @@ def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> M
         ensure_files=partial(store.ensure, name, model.source),
         engines=(engine,) if engine else config.engines_for(name),
         context_length=model.context_length,
-        dtype=config.optimization.pytorch.dtype if model.dtype == "auto" else model.dtype,
+        dtype=config.dtype_for(name),
         device=config.system.device,
         trust_remote_code=model.trust_remote_code,
         max_batch_size=batcher.max_batch_size if is_batched else 1,

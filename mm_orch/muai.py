@@ -9,7 +9,7 @@ import uuid
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ from mm_orch.core.generation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
     from types import TracebackType
     from typing import Self, Unpack
 
@@ -97,7 +97,7 @@ class AnswerStream:
             raise MuAIError("The answer is not complete yet.", remedy="Iterate to the end first.")
         return self._answer
 
-    async def __aiter__(self) -> AsyncIterator[str]:
+    async def __aiter__(self) -> AsyncGenerator[str]:
         begin_s = time.monotonic()
         ttft_s: float | None = None
         pieces: list[str] = []
@@ -121,6 +121,28 @@ class AnswerStream:
                 ttft_s=total_s if ttft_s is None else ttft_s,
                 total_s=total_s,
             )
+
+
+class PlainAnswerStream:
+    """An AnswerStream for plain code; closing the iterator early stops the generation."""
+
+    def __init__(self, muai: MuAI, stream: AnswerStream) -> None:
+        self._muai = muai
+        self._stream = stream
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer, once iteration has ended."""
+        return self._stream.answer
+
+    def __iter__(self) -> Generator[str]:
+        pieces = aiter(self._stream)
+        try:
+            while (piece := self._muai.wait(anext(pieces, None))) is not None:
+                yield piece
+        finally:
+            # Leaves the request's context, wherever the iteration stands.
+            self._muai.wait(pieces.aclose())
 
 
 class AsyncMuAI:
@@ -237,23 +259,17 @@ class MuAI:
 
     def generate(self, prompt: str, *, raw: bool = False, **options: Unpack[Options]) -> Answer:
         """Answer one message; see :meth:`AsyncMuAI.generate`."""
-        return self._wait(self._inner.generate(prompt, raw=raw, **options))
+        return self.wait(self._inner.generate(prompt, raw=raw, **options))
 
     def chat(self, messages: Conversation, **options: Unpack[Options]) -> Answer:
         """Answer a conversation; see :meth:`AsyncMuAI.chat`."""
-        return self._wait(self._inner.chat(messages, **options))
+        return self.wait(self._inner.chat(messages, **options))
 
     def stream(
         self, prompt: str | Conversation, *, raw: bool = False, **options: Unpack[Options]
-    ) -> Iterator[str]:
-        """Answer piece by piece; leaving the loop early stops the generation."""
-        pieces = aiter(self._inner.stream(prompt, raw=raw, **options))
-        try:
-            while (piece := self._wait(anext(pieces, None))) is not None:
-                yield piece
-        finally:
-            # An async generator: closing it leaves the request's context.
-            self._wait(cast("Any", pieces).aclose())
+    ) -> PlainAnswerStream:
+        """Answer piece by piece; see :meth:`AsyncMuAI.stream`."""
+        return PlainAnswerStream(self, self._inner.stream(prompt, raw=raw, **options))
 
     def status(self) -> StatusReport:
         """Engines, models and load; see :meth:`AsyncMuAI.status`."""
@@ -261,7 +277,7 @@ class MuAI:
         async def ask() -> StatusReport:
             return self._inner.status()
 
-        return self._wait(ask())
+        return self.wait(ask())
 
     def close(self) -> None:
         """Stop the workers and the thread; safe twice."""
@@ -282,7 +298,8 @@ class MuAI:
             self._opened.set_result(asyncio.get_running_loop())
             await self._closing.wait()
 
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on this object's loop and return what it returns."""
         if not self._thread.is_alive():
             coroutine.close()
             raise MuAIError("MuAI has been closed.", remedy="Make a new one.")

@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from mm_orch.api.application import (
-    ApiKey,
-    ApiSettings,
-    create_application,
-    create_metrics_application,
-)
+from mm_orch.api.application import create_application, create_metrics_application
+from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.app import open_runtime
 from mm_orch.core.errors import ServerStartError
 
@@ -185,7 +181,9 @@ def _make_application(runtime: Runtime) -> Any:
     api, server = runtime.config.api, runtime.config.monitoring.server
     settings = ApiSettings(
         enable_auth=api.enable_auth,
-        api_keys=tuple(ApiKey(name=key.name, key=key.key) for key in api.api_keys),
+        api_keys=tuple(
+            ApiKey(name=key.name, key=key.key.get_secret_value()) for key in api.api_keys
+        ),
         cors_origins=tuple(api.cors_origins),
         max_request_bytes=api.max_request_bytes,
         health_path=server.health_check_path,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 import pytest
+
 from mm_orch.models.source import BUILT_IN_SOURCE
 from mm_orch.models.store import ModelStore
-
 from tests.processes import ServerProcess, start_server
 
 if TYPE_CHECKING:

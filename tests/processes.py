@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Self
 
 ROOT = Path(__file__).parents[1]
 _START_TIMEOUT_S = 120
@@ -36,6 +37,37 @@ class Reply:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+class OpenStream:
+    """A streamed answer that is being read; leaving ``with`` is the client going away."""
+
+    def __init__(self, connection: http.client.HTTPConnection, path: str, body: object) -> None:
+        self._connection = connection
+        connection.request(
+            "POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        self._response: http.client.HTTPResponse | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the payload of each event, ``[DONE]`` included; waits for the head at first."""
+        if self._response is None:
+            self._response = self._connection.getresponse()
+        for line in self._response:
+            if line.startswith(b"data: "):
+                yield line.removeprefix(b"data: ").decode().strip()
+
+    def close(self) -> None:
+        """Close the connection; what the response still holds of it too."""
+        if self._response is not None:
+            self._response.close()
+        self._connection.close()
 
 
 class ServerProcess:
@@ -79,6 +111,10 @@ class ServerProcess:
         parts = urlsplit(self.url)
         return http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=timeout_s)
 
+    def open_stream(self, body: object, path: str = "/v1/chat/completions") -> OpenStream:
+        """Send a request whose answer is read piece by piece, or never."""
+        return OpenStream(self.connect(), path, body)
+
     def wait_until(self, path: str, status: int, timeout_s: float = _START_TIMEOUT_S) -> Reply:
         """Ask until the path answers with this status."""
         end_s = time.monotonic() + timeout_s
@@ -98,6 +134,10 @@ class ServerProcess:
         """Send a signal and wait for the end; return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end, which something else brings about; return the exit code."""
         code = self.process.wait(60)
         if self.process.stdout is not None:
             self.process.stdout.close()

@@ -108,12 +108,13 @@ class TextCodec:
 
     def _encode(self, tokenizer: Tokenizer, text: str, *, add_special_tokens: bool) -> list[int]:
         try:
-            return tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+            text.encode()
         except UnicodeEncodeError as error:
             raise InvalidValueError(
                 f"The text holds half of a surrogate pair at character {error.start}, which is"
                 " no character."
             ) from error
+        return tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
 
 
 class IncrementalDecoder:

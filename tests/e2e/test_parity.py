@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mm_orch.models.text import TextCodec
 
 from mm_orch import AsyncMuAI
 from mm_orch.config import load_config
 from mm_orch.core.generation import SamplingParams
+from mm_orch.models.text import TextCodec
 from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
 from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
 from tests.prompts import chat_prompts, long_prompts, raw_prompts

@@ -15,8 +15,7 @@ import pytest
 from tests.processes import ServerProcess, run_cli
 
 if TYPE_CHECKING:
-    import http.client
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Launch = Callable[..., ServerProcess]
 
@@ -31,23 +30,6 @@ ENDLESS = {
     "stream": True,
 }
 SHORT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
-
-
-def open_stream(server: ServerProcess, body: object) -> http.client.HTTPResponse:
-    connection = server.connect()
-    connection.request(
-        "POST",
-        "/v1/chat/completions",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    return connection.getresponse()
-
-
-def events_of(response: http.client.HTTPResponse) -> Iterator[str]:
-    for line in response:
-        if line.startswith(b"data: "):
-            yield line.removeprefix(b"data: ").decode().strip()
 
 
 def list_shared_memory() -> set[Path]:
@@ -71,48 +53,47 @@ def test_the_real_model_answers_and_every_path_says_who_answered(server: ServerP
 
 def test_sigterm_lets_running_streams_finish_then_exits_with_0(launch: Launch) -> None:
     server = launch()
-    body = {**ENDLESS, "max_tokens": 100}
-    stream = open_stream(server, body)
-    events = events_of(stream)
-    next(events)
+    with server.open_stream({**ENDLESS, "max_tokens": 100}) as stream:
+        events = iter(stream)
+        next(events)
 
-    server.process.send_signal(signal.SIGTERM)
-    server.wait_until("/ready", 503)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_until("/ready", 503)
 
-    assert server.request("GET", "/health").status == 200
-    refused = server.request("POST", "/v1/chat/completions", SHORT)
-    assert refused.status == 503
-    assert refused.json["error"]["code"] == "draining"
-    assert int(refused.headers["retry-after"]) >= 1
-    rest = list(events)
+        assert server.request("GET", "/health").status == 200
+        refused = server.request("POST", "/v1/chat/completions", SHORT)
+        assert refused.status == 503
+        assert refused.json["error"]["code"] == "draining"
+        assert int(refused.headers["retry-after"]) >= 1
+        rest = list(events)
     assert rest[-1] == "[DONE]"
     finish = [json.loads(event)["choices"][0]["finish_reason"] for event in rest[:-1]]
     assert finish[-1] == "length"
-    assert server.stop() == 0
+    assert server.wait() == 0
 
 
 def test_a_drain_that_takes_too_long_ends_streams_with_an_error(launch: Launch) -> None:
     server = launch(config={"monitoring": {"server": {"graceful_shutdown_timeout": 0}}})
-    stream = open_stream(server, {**ENDLESS, "max_tokens": 4000})
-    events = events_of(stream)
-    next(events)
+    with server.open_stream({**ENDLESS, "max_tokens": 4000}) as stream:
+        events = iter(stream)
+        next(events)
 
-    server.process.send_signal(signal.SIGTERM)
-    rest = list(events)
+        server.process.send_signal(signal.SIGTERM)
+        rest = list(events)
 
     assert json.loads(rest[-1])["error"]["code"] == "draining"
-    assert server.stop() == 0
+    assert server.wait() == 0
 
 
 def test_a_second_signal_ends_the_server_at_once(launch: Launch) -> None:
     server = launch()
-    stream = open_stream(server, {**ENDLESS, "max_tokens": 4000})
-    next(events_of(stream))
-    workers = server.workers()
+    with server.open_stream({**ENDLESS, "max_tokens": 4000}) as stream:
+        next(iter(stream))
+        workers = server.workers()
 
-    server.process.send_signal(signal.SIGTERM)
-    server.wait_until("/ready", 503)
-    code = server.stop(signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_until("/ready", 503)
+        code = server.stop(signal.SIGTERM)
 
     assert code == 128 + signal.SIGTERM
     gone, alive = psutil.wait_procs(workers, timeout=5)
@@ -121,13 +102,13 @@ def test_a_second_signal_ends_the_server_at_once(launch: Launch) -> None:
 
 def test_a_killed_server_leaves_no_process_and_no_port(launch: Launch) -> None:
     server = launch()
-    stream = open_stream(server, {**ENDLESS, "max_tokens": 4000})
-    next(events_of(stream))
-    workers = server.workers()
-    shared_memory = list_shared_memory()
-    port = int(server.url.rpartition(":")[2])
+    with server.open_stream({**ENDLESS, "max_tokens": 4000}) as stream:
+        next(iter(stream))
+        workers = server.workers()
+        shared_memory = list_shared_memory()
+        port = int(server.url.rpartition(":")[2])
 
-    server.stop(signal.SIGKILL)
+        server.stop(signal.SIGKILL)
 
     assert workers
     _, alive = psutil.wait_procs(workers, timeout=5)
@@ -142,13 +123,13 @@ def test_a_killed_server_leaves_no_process_and_no_port(launch: Launch) -> None:
 
 def test_a_killed_worker_fails_its_requests_and_is_restarted(launch: Launch) -> None:
     server = launch()
-    stream = open_stream(server, {**ENDLESS, "max_tokens": 4000})
-    events = events_of(stream)
-    next(events)
-    [worker] = server.workers()
+    with server.open_stream({**ENDLESS, "max_tokens": 4000}) as stream:
+        events = iter(stream)
+        next(events)
+        [worker] = server.workers()
 
-    worker.kill()
-    rest = list(events)
+        worker.kill()
+        rest = list(events)
 
     error = json.loads(rest[-1])["error"]
     assert error["code"] == "engine_crashed"
@@ -170,31 +151,19 @@ def test_over_the_queue_requests_are_refused_at_once_with_retry_after(launch: La
             "monitoring": {"server": {"queue_capacity": 2}},
         }
     )
-    running = open_stream(server, {**ENDLESS, "max_tokens": 4000})
-    next(events_of(running))
-    waiting = []
-    for _ in range(2):
-        connection = server.connect()
-        connection.request(
-            "POST",
-            "/v1/chat/completions",
-            json.dumps(ENDLESS).encode(),
-            {"Content-Type": "application/json"},
-        )
-        waiting.append(connection)
-    while health(server)["queue_size"] < 2:
-        pass
+    with server.open_stream({**ENDLESS, "max_tokens": 4000}) as running:
+        next(iter(running))
+        with server.open_stream(ENDLESS), server.open_stream(ENDLESS):
+            while health(server)["queue_size"] < 2:
+                pass
 
-    refused = server.request("POST", "/v1/chat/completions", SHORT)
+            refused = server.request("POST", "/v1/chat/completions", SHORT)
 
-    assert refused.status == 503
-    assert refused.json["error"]["code"] == "queue_full"
-    assert 1 <= int(refused.headers["retry-after"]) <= 120
-    assert server.request("GET", "/ready").status == 503
+            assert refused.status == 503
+            assert refused.json["error"]["code"] == "queue_full"
+            assert 1 <= int(refused.headers["retry-after"]) <= 120
+            assert server.request("GET", "/ready").status == 503
     # Clients that leave free their places.
-    for connection in waiting:
-        connection.close()
-    running.close()
     server.wait_until("/ready", 200)
     assert server.request("POST", "/v1/chat/completions", SHORT).status == 200
 

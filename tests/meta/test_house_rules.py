@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_the_version_is_stated_once_and_equally() -> None:
 
 def test_the_requirements_file_is_made_from_the_project_file() -> None:
     result = subprocess.run(
-        ["python3", "scripts/generate_requirements.py", "--check"], cwd=ROOT, check=False
+        [sys.executable, "scripts/generate_requirements.py", "--check"], cwd=ROOT, check=False
     )
     assert result.returncode == 0, "run: make lock"
 

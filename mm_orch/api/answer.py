@@ -1,0 +1,168 @@
+"""Answers a generating request: whole or streamed, with exactly one end.
+
+open the generations      an error here is an answer of its own status
+wait for the first delta  ... and so is one before any text
+stream: start, chunks, then one of
+    [DONE]                everything was said
+    an error chunk        it broke off, and says why
+    nothing               the client has gone
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.responses import JSONResponse, Response
+
+from mm_orch.api.errors import envelope, fault_envelope
+from mm_orch.api.exchange import ClientGoneError, impatient, while_client_stays
+from mm_orch.api.fan_in import open_all, read_together
+from mm_orch.api.formats import WholeChoice
+from mm_orch.core.errors import MuAIError
+from mm_orch.core.generation import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from starlette.types import Message, Receive, Scope, Send
+
+    from mm_orch.api.formats import AnswerFormat, Json
+    from mm_orch.core.generation import GenerationRequest, TextDelta
+    from mm_orch.orchestration.generation import Generation, Generator
+
+    SendMessage = Callable[[Message], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+_encoder = msgspec.json.Encoder()
+
+
+class GenerationResponse(Response):
+    """The answer to one generating request."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        requests: Sequence[GenerationRequest],
+        *,
+        make_format: Callable[[str], AnswerFormat],
+        is_stream: bool,
+        wants_usage_chunk: bool,
+        send_timeout_s: float,
+    ) -> None:
+        super().__init__()
+        self._generator = generator
+        self._requests = requests
+        self._make_format = make_format
+        self._is_stream = is_stream
+        self._wants_usage_chunk = wants_usage_chunk
+        self._send_timeout_s = send_timeout_s
+        self._request_id = requests[0].request_id
+        self._num_choices = requests[0].options.num_choices
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generate and send.
+
+        Raises:
+            MuAIError: nothing has been sent yet, so the answer can be one about this error.
+            ClientGoneError: the client left or stalled; the generation was cancelled.
+        """
+        await while_client_stays(
+            self._answer(scope, impatient(send, self._send_timeout_s)), receive
+        )
+
+    async def _answer(self, scope: Scope, send: SendMessage) -> None:
+        async with (
+            open_all(self._generator, self._requests) as generations,
+            read_together(generations, self._num_choices) as deltas,
+        ):
+            if self._is_stream:
+                await self._stream(send, generations, deltas)
+            else:
+                response = await self._complete(generations, deltas)
+                await response(scope, _receive_nothing, send)
+
+    async def _complete(
+        self, generations: Sequence[Generation], deltas: AsyncIterator[TextDelta]
+    ) -> JSONResponse:
+        choices = [WholeChoice() for _ in range(self._num_choices * len(generations))]
+        async for delta in deltas:
+            choices[delta.index].add(delta)
+        body = self._make_format(generations[0].model).whole(choices, _total(generations))
+        return JSONResponse(body, headers=_headers_of(generations[0]))
+
+    async def _stream(
+        self,
+        send: SendMessage,
+        generations: Sequence[Generation],
+        deltas: AsyncIterator[TextDelta],
+    ) -> None:
+        written = self._make_format(generations[0].model)
+        first = await anext(deltas, None)
+        await send(_start_of(generations[0]))
+        opening = written.opening(self._num_choices * len(generations))
+        await self._send_chunks(send, [*opening, *([written.chunk(first)] if first else [])])
+        # The status has been sent, so a failure is told where the client looks now.
+        try:
+            async for delta in deltas:
+                await self._send_chunks(send, [written.chunk(delta)])
+        except ClientGoneError:
+            raise
+        except MuAIError as error:
+            end = _event(envelope(error))
+        except Exception:  # boundary: a stream that just stopped would look like a whole one
+            logger.exception("request %s met a fault within its stream", self._request_id)
+            end = _event(fault_envelope(self._request_id))
+        else:
+            usage = _event(written.usage_chunk(_total(generations)))
+            end = (usage if self._wants_usage_chunk else b"") + b"data: [DONE]\n\n"
+        await send(_part(end))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_chunks(self, send: SendMessage, chunks: Sequence[Json]) -> None:
+        # As OpenAI has it: who asked for usage is told in each chunk that it is not there yet.
+        more = {"usage": None} if self._wants_usage_chunk else {}
+        if chunks:
+            await send(_part(b"".join(_event(chunk | more) for chunk in chunks)))
+
+
+def _event(content: Json) -> bytes:
+    return b"data: " + _encoder.encode(content) + b"\n\n"
+
+
+def _part(body: bytes) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+def _start_of(generation: Generation) -> Message:
+    headers = {
+        "content-type": "text/event-stream; charset=utf-8",
+        "cache-control": "no-cache",
+        # Proxies such as nginx would collect chunks otherwise.
+        "x-accel-buffering": "no",
+        **_headers_of(generation),
+    }
+    return {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+
+
+def _headers_of(generation: Generation) -> dict[str, str]:
+    return {"x-muai-model": generation.model, "x-muai-engine": generation.engine}
+
+
+def _total(generations: Sequence[Generation]) -> Usage:
+    usages = [generation.usage for generation in generations]
+    return Usage(
+        num_prompt_tokens=sum(usage.num_prompt_tokens for usage in usages),
+        num_generated_tokens=sum(usage.num_generated_tokens for usage in usages),
+        num_cached_tokens=sum(usage.num_cached_tokens for usage in usages),
+    )
+
+
+async def _receive_nothing() -> Message:
+    raise AssertionError("a plain response reads nothing from its client")

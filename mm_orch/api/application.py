@@ -1,0 +1,139 @@
+"""Puts the HTTP face together: routes, what surrounds them, and how errors look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from mm_orch.api.boundary import Boundary
+from mm_orch.api.documentation import add_description
+from mm_orch.api.errors import error_response, make_envelope
+from mm_orch.api.generating import add_generating_routes
+from mm_orch.api.middleware import (
+    Authenticated,
+    BoundedBody,
+    IdentifiedRequest,
+    ObservedExchange,
+)
+from mm_orch.api.operations import add_model_routes, add_operation_routes
+from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
+from mm_orch.api.schemas.chat import ChatRequest
+from mm_orch.api.schemas.completion import CompletionRequest
+from mm_orch.core.errors import MuAIError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+    from mm_orch.api.settings import ApiSettings
+    from mm_orch.core.events import Observer
+    from mm_orch.orchestration.generation import Generator, SystemReports
+    from mm_orch.routing.router import Router
+
+_EXPOSED_HEADERS = ["X-Request-ID", "X-MuAI-Model", "X-MuAI-Engine", "Retry-After"]
+
+
+def create_application(
+    *,
+    generator: Generator,
+    reports: SystemReports,
+    router: Router,
+    settings: ApiSettings,
+    observer: Observer,
+    render_metrics: Callable[[], tuple[bytes, str]] | None,
+) -> ASGIApp:
+    """Make the main application.
+
+    Args:
+        generator: takes the requests.
+        reports: says how the system is.
+        router: knows the models' names.
+        settings: what HTTP needs of the configuration.
+        observer: told of every exchange.
+        render_metrics: gives the metrics page and its content type; None for no such page.
+    """
+    app = FastAPI(
+        title="MuAI",
+        summary="One OpenAI-compatible server for many models and engines",
+        # Pages that would load their scripts from elsewhere; the description has its own route.
+        openapi_url=None,
+        redirect_slashes=False,
+        middleware=_surroundings(settings, observer),
+        exception_handlers={
+            MuAIError: _show_own_error,
+            HTTPException: _show_http_error,
+        },
+    )
+    add_generating_routes(app, generator, settings)
+    add_operation_routes(app, reports, settings, render_metrics)
+    add_model_routes(app, reports, router)
+    add_description(
+        app,
+        [ChatRequest, CompletionRequest, ChatChunk, CompletionChunk],
+        needs_key=settings.enable_auth,
+    )
+    return app
+
+
+def create_metrics_application(
+    render_metrics: Callable[[], tuple[bytes, str]], path: str
+) -> ASGIApp:
+    """Make the application of the metrics port: one path."""
+
+    async def show_metrics(_: Request) -> Response:
+        body, content_type = render_metrics()
+        return Response(body, headers={"Content-Type": content_type})
+
+    return Starlette(routes=[Route(path, show_metrics, methods=["GET"])])
+
+
+def _surroundings(settings: ApiSettings, observer: Observer) -> list[Middleware]:
+    """List what surrounds the routes, outermost first."""
+    layers: list[Any] = [
+        Middleware(ObservedExchange, observer=observer),
+        Middleware(IdentifiedRequest),
+    ]
+    if settings.cors_origins:
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(settings.cors_origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+                expose_headers=_EXPOSED_HEADERS,
+            )
+        )
+    layers.append(Middleware(Boundary))
+    if settings.enable_auth:
+        layers.append(Middleware(Authenticated, keys=settings.api_keys))
+    layers.append(Middleware(BoundedBody, max_bytes=settings.max_request_bytes))
+    return layers
+
+
+async def _show_own_error(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, MuAIError):
+        raise error
+    return error_response(error)
+
+
+async def _show_http_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    path, method = request.url.path, request.method
+    messages = {
+        404: f"There is no path {path}. See /openapi.json for those there are.",
+        405: f"{path} does not take {method}.",
+    }
+    body = make_envelope(
+        messages.get(error.status_code, error.detail), type_="invalid_request_error", code=None
+    )
+    return JSONResponse(body, error.status_code, error.headers)

@@ -1,0 +1,122 @@
+"""Keeps /openapi.json true: bodies that we read ourselves, and every status that can come."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
+
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import JSONResponse
+
+from mm_orch.api.errors import ErrorEnvelope
+from mm_orch.core.version import __version__
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from pydantic import BaseModel
+
+_REFERENCE = "#/components/schemas/{model}"
+_DESCRIPTIONS = {
+    400: "A field is wrong; the message names it, its value and what is allowed.",
+    401: "No API key, or an unknown one.",
+    404: "No model has this name.",
+    413: "The body is over api.max_request_bytes.",
+    500: "A fault of the server.",
+    503: "Not now: the queue is full, the server drains, or the engine is down.",
+    504: "The deadline passed.",
+}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe these statuses with the error envelope."""
+    described: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorEnvelope, "description": _DESCRIPTIONS[status]}
+        for status in statuses
+    }
+    if 503 in described:  # noqa: PLR2004 - the status itself
+        described[503]["headers"] = _RETRY_AFTER
+    return described
+
+
+def body_of(schema: type[BaseModel]) -> dict[str, Any]:
+    """Describe a body that the endpoint reads itself."""
+    reference = {"$ref": _REFERENCE.format(model=schema.__name__)}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
+    }
+
+
+def answer_of(answer: type, chunk: type) -> dict[str, Any]:
+    """Describe an answer that comes whole, or as a stream of chunks that ends with [DONE]."""
+    contents = [
+        {"$ref": _REFERENCE.format(model=schema.__name__)} for schema in (chunk, ErrorEnvelope)
+    ]
+    data = {
+        "anyOf": [
+            {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"anyOf": contents},
+            },
+            {"const": "[DONE]"},
+        ]
+    }
+    # OpenAPI 3.2's word for one event; older readers see a string.
+    event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+    return {
+        "model": answer,
+        "content": {"text/event-stream": {"itemSchema": event}},
+        "description": "The answer.",
+    }
+
+
+def add_description(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: bool) -> None:
+    """Add /openapi.json, which tells of all routes."""
+
+    @functools.cache
+    def describe() -> dict[str, Any]:
+        return _describe(app, schemas, needs_key=needs_key)
+
+    async def show_description() -> JSONResponse:
+        # The first time it takes tens of milliseconds, too long for the event loop.
+        return JSONResponse(await asyncio.to_thread(describe))
+
+    app.add_api_route(
+        "/openapi.json",
+        show_description,
+        methods=["GET"],
+        summary="This description",
+        responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
+        include_in_schema=False,
+    )
+
+
+def _describe(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: bool) -> dict[str, Any]:
+    description = get_openapi(
+        title=app.title, version=__version__, summary=app.summary, routes=app.routes
+    )
+    components = description.setdefault("components", {})
+    known = components.setdefault("schemas", {})
+    _drop_foreign_refusal(description["paths"], known)
+    for schema in schemas:
+        written = schema.model_json_schema(ref_template=_REFERENCE)
+        known.update(written.pop("$defs", {}))
+        known[schema.__name__] = written
+    if needs_key:
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, operations in description["paths"].items():
+            if path.startswith(("/v1/", "/api/")):
+                for operation in operations.values():
+                    operation["security"] = [{"key": []}]
+    return description
+
+
+def _drop_foreign_refusal(paths: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Take out FastAPI's 422, which it tells of wherever a path has a parameter."""
+    for operations in paths.values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)

@@ -1,0 +1,140 @@
+"""The paths that say how the system is: health, readiness, models, status, metrics."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import JSONResponse, Response
+
+from mm_orch.api.documentation import refusals
+from mm_orch.api.schemas import answers
+from mm_orch.orchestration.reports import HealthStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi import FastAPI
+
+    from mm_orch.api.settings import ApiSettings
+    from mm_orch.orchestration.generation import SystemReports
+    from mm_orch.orchestration.reports import ModelReport
+    from mm_orch.routing.router import Router
+
+
+def add_model_routes(app: FastAPI, reports: SystemReports, router: Router) -> None:
+    """Add /v1/models, /v1/models/{model} and /health/models/{name}."""
+    created = int(time.time())
+
+    def report_of(name: str) -> ModelReport:
+        model = router.choose(name)
+        return next(report for report in reports.status().models if report.name == model)
+
+    async def list_models() -> JSONResponse:
+        listed = [_as_model(report, created) for report in reports.status().models]
+        return JSONResponse({"object": "list", "data": listed})
+
+    async def show_model(model: str) -> JSONResponse:
+        return JSONResponse(_as_model(report_of(model), created))
+
+    async def show_model_health(name: str) -> JSONResponse:
+        report = report_of(name)
+        return JSONResponse(
+            {
+                "name": report.name,
+                "status": report.phase.value,
+                "detail": report.detail,
+                "num_restarts": report.num_restarts,
+            }
+        )
+
+    _get(app, "/v1/models", list_models, answers.ModelList, 401)
+    # Names may hold slashes.
+    _get(app, "/v1/models/{model:path}", show_model, answers.ModelAnswer, 401, 404)
+    _get(app, "/health/models/{name:path}", show_model_health, answers.ModelHealthAnswer, 404)
+
+
+def add_operation_routes(
+    app: FastAPI,
+    reports: SystemReports,
+    settings: ApiSettings,
+    render_metrics: Callable[[], tuple[bytes, str]] | None,
+) -> None:
+    """Add /health, /live, /ready, /api/status and, with metrics on, /metrics."""
+
+    async def show_health() -> JSONResponse:
+        report = reports.health()
+        status = 503 if report.status is HealthStatus.UNHEALTHY else 200
+        return JSONResponse(msgspec.to_builtins(report), status)
+
+    async def show_live() -> JSONResponse:
+        return JSONResponse({"status": "alive"})
+
+    async def show_ready() -> JSONResponse:
+        report = reports.ready()
+        word = "ready" if report.is_ready else "not_ready"
+        return JSONResponse(
+            {"status": word, "reason": report.reason}, 200 if report.is_ready else 503
+        )
+
+    async def show_status() -> JSONResponse:
+        return JSONResponse(msgspec.to_builtins(reports.status()))
+
+    unhealthy: dict[int | str, dict[str, Any]] = {
+        503: {"model": answers.HealthAnswer, "description": "Nothing can serve."}
+    }
+    not_ready: dict[int | str, dict[str, Any]] = {
+        503: {"model": answers.ReadyAnswer, "description": "Not now; says why."}
+    }
+    _get(app, settings.health_path, show_health, answers.HealthAnswer, extra=unhealthy)
+    _get(app, "/live", show_live, answers.LiveAnswer)
+    _get(app, settings.ready_path, show_ready, answers.ReadyAnswer, extra=not_ready)
+    _get(app, "/api/status", show_status, answers.StatusAnswer, 401)
+    if render_metrics is not None:
+        _add_metrics(app, "/metrics", render_metrics)
+
+
+def _add_metrics(app: FastAPI, path: str, render: Callable[[], tuple[bytes, str]]) -> None:
+    async def show_metrics() -> Response:
+        body, content_type = render()
+        return Response(body, headers={"Content-Type": content_type})
+
+    app.add_api_route(
+        path,
+        show_metrics,
+        methods=["GET"],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text."}},
+    )
+
+
+def _get(
+    app: FastAPI,
+    path: str,
+    endpoint: Callable[..., Any],
+    schema: type,
+    *statuses: int,
+    extra: dict[int | str, dict[str, Any]] | None = None,
+) -> None:
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=["GET"],
+        response_model=None,
+        responses={200: {"model": schema}, **refusals(*statuses), **(extra or {})},
+    )
+
+
+def _as_model(report: ModelReport, created: int) -> dict[str, Any]:
+    return {
+        "id": report.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "muai",
+        "aliases": list(report.aliases),
+        "phase": report.phase.value,
+        "engine": report.engine,
+        "dtype": report.dtype,
+        "context_length": report.context_length,
+    }

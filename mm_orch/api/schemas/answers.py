@@ -1,0 +1,214 @@
+"""What successful answers look like, for /openapi.json; formats.py writes them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+
+class CachedTokens(BaseModel):
+    """Prompt tokens that need not be computed."""
+
+    cached_tokens: int
+
+
+class UsageAnswer(BaseModel):
+    """Tokens of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class TokenAlternative(BaseModel):
+    """A token and how likely it was."""
+
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
+class ToldToken(TokenAlternative):
+    """The chosen token and its alternatives."""
+
+    top_logprobs: list[TokenAlternative]
+
+
+class ChatLogprobs(BaseModel):
+    """Log probabilities of an answer's tokens."""
+
+    content: list[ToldToken]
+    refusal: None
+
+
+class AnswerMessage(BaseModel):
+    """What the assistant says."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(BaseModel):
+    """One answer."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length"]
+
+
+class ChatDelta(BaseModel):
+    """What a chunk adds to an answer."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str = ""
+
+
+class ChunkChoice(BaseModel):
+    """A piece of one answer; the last has the reason of the end."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class ChatChunk(BaseModel):
+    """chat.completion.chunk; one without choices tells the usage, where that was asked for."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: UsageAnswer | None = None
+
+
+class ChatAnswer(BaseModel):
+    """chat.completion."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: UsageAnswer
+
+
+class CompletionLogprobs(BaseModel):
+    """Log probabilities in the older shape: one list a property."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(BaseModel):
+    """One continuation."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: Literal["stop", "length"]
+
+
+class CompletionChunkChoice(CompletionChoice):
+    """A piece of one continuation; the last has the reason of the end."""
+
+    finish_reason: Literal["stop", "length"] | None  # type: ignore[assignment]  # not known before
+
+
+class CompletionChunk(BaseModel):
+    """text_completion in pieces; one without choices tells the usage, where that was asked for."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChunkChoice]
+    usage: UsageAnswer | None = None
+
+
+class CompletionAnswer(BaseModel):
+    """text_completion."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: UsageAnswer
+
+
+class ModelAnswer(BaseModel):
+    """One model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    aliases: list[str]
+    phase: str
+    engine: str | None
+    dtype: str | None
+    context_length: int | None
+
+
+class ModelList(BaseModel):
+    """All models."""
+
+    object: Literal["list"]
+    data: list[ModelAnswer]
+
+
+class LiveAnswer(BaseModel):
+    """The event loop runs."""
+
+    status: Literal["alive"]
+
+
+class ReadyAnswer(BaseModel):
+    """Whether a request sent now would be served."""
+
+    status: Literal["ready", "not_ready"]
+    reason: str
+
+
+class HealthAnswer(BaseModel):
+    """The system in short."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    degradation_reasons: list[str]
+    uptime_seconds: float
+    models_loaded: list[str]
+    engines_available: list[str]
+    queue_size: int
+    queue_capacity: int
+    version: str
+
+
+class ModelHealthAnswer(BaseModel):
+    """One model's worker in short."""
+
+    name: str
+    status: Literal["unloaded", "loading", "ready", "restarting", "failed"]
+    detail: str
+    num_restarts: int
+
+
+class StatusAnswer(BaseModel):
+    """Everything that --status prints."""
+
+    health: HealthAnswer
+    is_ready: bool
+    engines: list[dict[str, Any]]
+    models: list[dict[str, Any]]
+    default_model: str
+    num_running: int
+    num_waiting: int
+    is_draining: bool
+    requests_per_second: float | None

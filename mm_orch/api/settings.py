@@ -1,0 +1,36 @@
+"""What the HTTP layer is told when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key that may call; ``name`` may be logged, ``key`` never."""
+
+    name: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """The slice of the configuration that HTTP needs.
+
+    Attributes:
+        enable_auth: ask for a key on /v1 and /api.
+        api_keys: those that are good.
+        cors_origins: pages of these origins may call.
+        max_request_bytes: larger bodies are refused.
+        body_timeout_s: a body that has not arrived by then is refused.
+        send_timeout_s: a client that takes nothing for so long is dropped.
+    """
+
+    enable_auth: bool = False
+    api_keys: tuple[ApiKey, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    max_request_bytes: int = 10 * 2**20
+    health_path: str = "/health"
+    ready_path: str = "/ready"
+    body_timeout_s: float = 60.0
+    send_timeout_s: float = 30.0

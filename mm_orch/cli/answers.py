@@ -1,0 +1,120 @@
+"""Who answers a call: a server that runs on this machine, or engines of this process."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mm_orch.cli.progress import make_progress
+from mm_orch.cli.remote import find_server
+from mm_orch.core.errors import AuthenticationError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from mm_orch.cli.remote import RunningServer
+    from mm_orch.config import Config
+    from mm_orch.muai import Answer, MuAI
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What one call says about its answer; None leaves it to the server's defaults."""
+
+    model: str | None = None
+    engine: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+class Reply(Protocol):
+    """One answer: iterate it once for its text; then ``answer`` has the whole."""
+
+    def __iter__(self) -> Generator[str]:
+        """Yield text as it is generated; closing the generator stops the answer."""
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer, once iteration has ended."""
+
+
+class Answers(Protocol):
+    """Takes conversations."""
+
+    @property
+    def place(self) -> str:
+        """Where answers come from, for people."""
+
+    def reply(self, turns: Sequence[Mapping[str, str]], wishes: Wishes) -> Reply:
+        """Begin an answer to a conversation of role and content."""
+
+
+@contextmanager
+def open_answers(config: Config, wishes: Wishes) -> Iterator[Answers]:
+    """Give the server at the configured address, or start engines in this process.
+
+    The server is used when it has the model from the same source as the configuration, and runs
+    it with the engine that the call names, if it names one.
+
+    Raises:
+        ModelNotFoundError: neither the server nor the configuration has the model.
+    """
+    server = _find_suitable_server(config, wishes)
+    if server is not None:
+        logger.info("answered by the server at %s", server.place)
+        yield server
+        return
+    _check_model(config, wishes.model)
+    from mm_orch.muai import MuAI
+
+    with MuAI(config, engine=wishes.engine, progress=make_progress()) as muai:
+        yield _LocalAnswers(muai)
+
+
+class _LocalAnswers:
+    place = "this process"
+
+    def __init__(self, muai: MuAI) -> None:
+        self._muai = muai
+
+    def reply(self, turns: Sequence[Mapping[str, str]], wishes: Wishes) -> Reply:
+        options = {
+            "model": wishes.model,
+            "max_tokens": wishes.max_tokens,
+            "temperature": wishes.temperature,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        return self._muai.stream(turns, **given)  # type: ignore[arg-type]  # typed one by one above
+
+
+def _find_suitable_server(config: Config, wishes: Wishes) -> RunningServer | None:
+    server = find_server(config)
+    if server is None:
+        return None
+    name = wishes.model or config.default_model_name
+    try:
+        report = server.status()
+    except AuthenticationError as error:
+        logger.warning("not answered by the server at %s: %s", server.place, error)
+        return None
+    known = config.models.get(config.model_name_by_spelling.get(name, name))
+    for model in report.models:
+        if name == model.name or name in model.aliases:
+            has_same_source = known is None or known.source == model.source
+            has_same_engine = wishes.engine in (None, model.engine)
+            if has_same_source and has_same_engine and not report.is_draining:
+                return server
+    logger.info("the server at %s does not serve %s as asked", server.place, name)
+    return None
+
+
+def _check_model(config: Config, name: str | None) -> None:
+    known = config.model_name_by_spelling
+    if name is not None and name not in known:
+        raise ModelNotFoundError(
+            f"No model is named {name!r}. Known: {', '.join(sorted(known))}.", param="model"
+        )

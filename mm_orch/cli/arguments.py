@@ -1,0 +1,262 @@
+"""The command line's grammar: which words there are and which go together."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mm_orch import __version__
+from mm_orch.cli.terminal import PROGRAM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Number = TypeVar("Number", int, float)
+
+STANDARD_INPUT = "-"
+
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_MAX_PORT = 65535
+_MAX_TEMPERATURE = 2.0
+
+
+class Action(enum.Enum):
+    """What a call asks for; the value is how the user spells it."""
+
+    QUERY = "a query"
+    CHAT = "--mode chat"
+    SERVER = "--server"
+    STATUS = "--status"
+    CHECK_CONFIG = "--check-config"
+    PRINT_CONFIG = "--print-config"
+    MODEL_INFO = "--model-info"
+    PULL = "--pull"
+    REMOVE = "--remove"
+
+
+# Options that mean something to some actions only; elsewhere they are refused, not ignored.
+_ACTIONS_BY_OPTION: dict[str, tuple[Action, ...]] = {
+    "--model": (Action.QUERY, Action.CHAT),
+    "--engine": (Action.QUERY, Action.CHAT),
+    "--max-tokens": (Action.QUERY, Action.CHAT),
+    "--temperature": (Action.QUERY, Action.CHAT),
+    "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """One call, checked.
+
+    Attributes:
+        action: None when nothing but settings was given.
+        query: the words to answer; None where standard input holds them.
+        subject: the model's name or source of --model-info, --pull and --remove.
+    """
+
+    action: Action | None
+    query: str | None
+    subject: str | None
+    model: str | None
+    engine: str | None
+    max_tokens: int | None
+    temperature: float | None
+    json: bool
+    config: Path | None
+    host: str | None
+    port: int | None
+    log_level: str | None
+    verbose: bool
+
+
+def parse_arguments(argv: Sequence[str] | None) -> Arguments:
+    """Read the command line.
+
+    Raises:
+        SystemExit: with 0 after --help and --version, with 2 after an error, which was printed.
+    """
+    parser = _make_parser()
+    values = parser.parse_args(argv)
+    if len(values.query) > 1:
+        quoted = " ".join(values.query)
+        parser.error(f'the query is one argument: put it in quotes, "{quoted}"')
+    query: str | None = values.query[0] if values.query else None
+    action = _choose_action(parser, values, query)
+    _refuse_what_has_no_meaning(parser, values, action)
+    return Arguments(
+        action=action,
+        query=None if query == STANDARD_INPUT else query,
+        subject=values.model_info or values.pull or values.remove or None,
+        model=values.model,
+        engine=values.engine,
+        max_tokens=values.max_tokens,
+        temperature=values.temperature,
+        json=values.json,
+        config=values.config,
+        host=values.host,
+        port=values.port,
+        log_level=values.log_level,
+        verbose=values.verbose,
+    )
+
+
+def short_help() -> str:
+    """Return the usage in a few lines, for a call without arguments."""
+    return (
+        f'usage: {PROGRAM} "QUERY"         answer a query (- reads it from standard input)\n'
+        f"       {PROGRAM} --mode chat     hold a conversation\n"
+        f"       {PROGRAM} --server        run the OpenAI-compatible server\n"
+        f"       {PROGRAM} --status        what runs, or what could run here\n"
+        f"       {PROGRAM} --help          everything else"
+    )
+
+
+def _choose_action(
+    parser: argparse.ArgumentParser, values: argparse.Namespace, query: str | None
+) -> Action | None:
+    asked = [
+        action
+        for action, is_asked in (
+            (Action.QUERY, query is not None),
+            (Action.CHAT, values.mode == "chat"),
+            (Action.SERVER, values.server),
+            (Action.STATUS, values.status),
+            (Action.CHECK_CONFIG, values.check_config),
+            (Action.PRINT_CONFIG, values.print_config),
+            (Action.MODEL_INFO, values.model_info is not None),
+            (Action.PULL, values.pull is not None),
+            (Action.REMOVE, values.remove is not None),
+        )
+        if is_asked
+    ]
+    if len(asked) > 1:
+        parser.error(f"{asked[0].value} and {asked[1].value} do not go together: ask for one")
+    return asked[0] if asked else None
+
+
+def _refuse_what_has_no_meaning(
+    parser: argparse.ArgumentParser, values: argparse.Namespace, action: Action | None
+) -> None:
+    if values.workflow is not None:
+        parser.error("--workflow: workflows are not built in this version yet; leave it out")
+    for option, actions in _ACTIONS_BY_OPTION.items():
+        value = getattr(values, option[2:].replace("-", "_"))
+        is_given = value is not None and value is not False
+        # Without an action, the query may still come through a pipe.
+        if is_given and (action or Action.QUERY) not in actions:
+            places = " or ".join(place.value for place in actions)
+            parser.error(f"{option} goes with {places}")
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=f'{PROGRAM} [OPTIONS] ["QUERY"]    (all options: {PROGRAM} --help)',
+        description="Answer with many models, each through the best engine at hand.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
+        " --status: 0 healthy, 1 degraded, 2 nothing can serve.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "query",
+        nargs="*",
+        metavar="QUERY",
+        help="what to answer; - or a pipe reads it from standard input",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    _add_actions(parser.add_argument_group("what to do instead"))
+    _add_call_options(parser.add_argument_group("for a query or a conversation"))
+    _add_settings(parser.add_argument_group("settings, over file and environment"))
+    return parser
+
+
+def _add_actions(group: Any) -> None:
+    group.add_argument("--mode", choices=["chat"], help="chat: hold a conversation")
+    group.add_argument("--server", "--serve", action="store_true", help="run the server")
+    group.add_argument(
+        "--status", action="store_true", help="what a running server says, else what could run here"
+    )
+    group.add_argument(
+        "--model-info", nargs="?", const="", metavar="NAME", help="the models known, or one of them"
+    )
+    group.add_argument(
+        "--pull",
+        metavar="NAME",
+        type=_text,
+        help="fetch a configured model, or a source like hf:ORG/NAME",
+    )
+    group.add_argument("--remove", metavar="NAME", type=_text, help="delete a model's files")
+    group.add_argument(
+        "--check-config", action="store_true", help="say everything wrong with the configuration"
+    )
+    group.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the effective configuration, each value with its origin",
+    )
+
+
+def _add_call_options(group: Any) -> None:
+    group.add_argument("--model", metavar="NAME", type=_text, help="model or alias")
+    group.add_argument("--engine", metavar="NAME", type=_text, help="engine to run it with")
+    group.add_argument("--workflow", metavar="NAME", help="not built in this version yet")
+    group.add_argument(
+        "--max-tokens", metavar="N", type=_max_tokens, help="longest answer in tokens, 1 or more"
+    )
+    group.add_argument(
+        "--temperature", metavar="X", type=_temperature, help="0 (always the likeliest) to 2"
+    )
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object; also with --status and --model-info",
+    )
+
+
+def _add_settings(group: Any) -> None:
+    group.add_argument("--config", metavar="PATH", type=Path, help="configuration file")
+    group.add_argument("--host", type=_text, help="the server's address")
+    group.add_argument("--port", metavar="N", type=_port, help="the server's port, 0 to 65535")
+    group.add_argument(
+        "--log-level",
+        metavar="LEVEL",
+        type=str.upper,
+        choices=_LOG_LEVELS,
+        help=", ".join(_LOG_LEVELS),
+    )
+    group.add_argument("--verbose", action="store_true", help="log everything; show tracebacks")
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give a name")
+    return text
+
+
+def _max_tokens(text: str) -> int:
+    return _number(text, int, 1, math.inf, "a whole number, 1 or more")
+
+
+def _port(text: str) -> int:
+    return _number(text, int, 0, _MAX_PORT, "a whole number from 0 to 65535")
+
+
+def _temperature(text: str) -> float:
+    return _number(text, float, 0.0, _MAX_TEMPERATURE, "a number from 0 to 2")
+
+
+def _number(
+    text: str, kind: Callable[[str], Number], low: float, high: float, allowed: str
+) -> Number:
+    value: Number | None
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {allowed}")
+    return value

@@ -1,0 +1,80 @@
+"""The configuration as the command line uses it: loads, checks and prints it, starts the log."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_orch.cli import exit_codes, terminal
+from mm_orch.cli.arguments import Action
+
+if TYPE_CHECKING:
+    from mm_orch.cli.arguments import Arguments
+    from mm_orch.config import LoadedConfig
+
+# Outside the server, what a worker dies of reaches the caller as an error, which is one line.
+_TOLD_BY_THE_ERROR = "mm_orch.workers"
+
+logger = logging.getLogger(__name__)
+
+
+def load(arguments: Arguments) -> LoadedConfig:
+    """Load file, environment and command line.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    from mm_orch.config import load_config
+
+    overrides: dict[str, object] = {
+        "monitoring.server.host": arguments.host,
+        "monitoring.server.port": arguments.port,
+        "monitoring.server.enabled": True if arguments.action is Action.SERVER else None,
+        "system.log_level": arguments.log_level,
+    }
+    given = {key: value for key, value in overrides.items() if value is not None}
+    return load_config(path=arguments.config, environ=os.environ, overrides=given)
+
+
+def check_config(arguments: Arguments) -> int:
+    """Say whether the configuration is valid, and what is worth a warning.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    loaded = load(arguments)
+    terminal.say("The configuration is valid.")
+    for warning in loaded.warnings:
+        terminal.say(f"warning: {warning}")
+    return exit_codes.DONE
+
+
+def print_config(loaded: LoadedConfig) -> int:
+    """Print the effective configuration, each value with its origin."""
+    from mm_orch.config import render_effective
+
+    terminal.say_piece(render_effective(loaded))
+    return exit_codes.DONE
+
+
+def start_logging(arguments: Arguments, loaded: LoadedConfig, *, is_server: bool) -> None:
+    """Send logs to standard error, and to the log file where the call is a server.
+
+    Outside the server only warnings are shown unless the call asks for more: a person reads the
+    answer beside them. The configuration's own warnings belong to the server's start; a query
+    shows them with --verbose.
+    """
+    from mm_orch.monitoring.logs import configure_logging
+
+    system = loaded.config.system
+    level = system.log_level if is_server or arguments.log_level else "WARNING"
+    if arguments.verbose and not arguments.log_level:
+        level = "DEBUG"
+    log_file = Path(system.log_file) if is_server and system.log_file else None
+    configure_logging(level, log_file, system.log_format, to_stderr=True)
+    if not (is_server or arguments.verbose or arguments.log_level):
+        logging.getLogger(_TOLD_BY_THE_ERROR).setLevel(logging.CRITICAL)
+    for warning in loaded.warnings:
+        logger.log(logging.WARNING if is_server else logging.INFO, "%s", warning)

@@ -1,0 +1,239 @@
+"""A client of a running server: finds it, asks for its status, streams answers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mm_orch.cli.events import read_events
+from mm_orch.core.errors import AuthenticationError, MuAIError, NoServerError
+from mm_orch.core.generation import Usage
+from mm_orch.orchestration.reports import HealthReport, StatusReport
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from mm_orch.cli.answers import Wishes
+    from mm_orch.config import Config
+    from mm_orch.muai import Answer
+
+# On this machine a server that lives answers within milliseconds, however loaded.
+_FIND_TIMEOUT_S = 1.0
+_STATUS_TIMEOUT_S = 5.0
+# Beyond the server's own limit, so that its answer tells what happened.
+_EXTRA_TIMEOUT_S = 15.0
+_REACHABLE_BY_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+_END = "[DONE]"
+
+
+def find_server(config: Config) -> RunningServer | None:
+    """Return the server at the configured address; None when nothing there is ours."""
+    server = config.monitoring.server
+    if server.port == 0:
+        # It took a free port, which nobody wrote down.
+        return None
+    host = _REACHABLE_BY_ANY.get(server.host, server.host)
+    keys = [key.key.get_secret_value() for key in config.api.api_keys]
+    found = RunningServer(
+        host, server.port, keys[0] if keys else None, timeout_s=config.api.request_timeout_s
+    )
+    return found if found.is_ours(server.health_check_path) else None
+
+
+class RunningServer:
+    """A server's address and the key that opens it.
+
+    Args:
+        timeout_s: longest silence in an answer.
+    """
+
+    def __init__(self, host: str, port: int, key: str | None, *, timeout_s: float) -> None:
+        self._host = host
+        self._port = port
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._timeout_s = timeout_s
+
+    @property
+    def place(self) -> str:
+        """The server's URL."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    def is_ours(self, health_path: str) -> bool:
+        """Whether something listens and gives a health report of this product."""
+        try:
+            with self._ask("GET", health_path, timeout_s=_FIND_TIMEOUT_S) as response:
+                msgspec.json.decode(response.read(), type=HealthReport)
+        except (OSError, http.client.HTTPException, msgspec.MsgspecError):
+            return False
+        return True
+
+    def status(self) -> StatusReport:
+        """Ask for everything known about engines, models and load.
+
+        Raises:
+            AuthenticationError: the server wants another key.
+            NoServerError: it went away, or is of another version.
+        """
+        try:
+            with self._ask("GET", "/api/status", timeout_s=_STATUS_TIMEOUT_S) as response:
+                body = response.read()
+                if response.status in (401, 403):
+                    raise AuthenticationError(
+                        f"The server at {self.place} refuses the key.",
+                        remedy="Set api.api_keys, or MUAI_API_KEY, to a key of that server.",
+                    )
+                return msgspec.json.decode(body, type=StatusReport)
+        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
+            raise NoServerError(
+                f"The server at {self.place} gives no status: {error}.",
+                remedy="Start it again with this version.",
+            ) from error
+
+    def reply(self, turns: Sequence[Mapping[str, str]], wishes: Wishes) -> RemoteReply:
+        """Begin an answer; nothing is sent before it is iterated."""
+        body = {
+            "messages": [dict(turn) for turn in turns],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "model": wishes.model,
+            "max_tokens": wishes.max_tokens,
+            "temperature": wishes.temperature,
+        }
+        return RemoteReply(self, {k: v for k, v in body.items() if v is not None})
+
+    @contextlib.contextmanager
+    def open_stream(self, body: object) -> Iterator[http.client.HTTPResponse]:
+        """Send a chat request; leaving the context closes the connection, which cancels it.
+
+        Raises:
+            NoServerError: the connection failed; also for reading in the context.
+        """
+        timeout_s = self._timeout_s + _EXTRA_TIMEOUT_S
+        try:
+            with self._ask("POST", "/v1/chat/completions", body, timeout_s=timeout_s) as response:
+                yield response
+        except (OSError, http.client.HTTPException) as error:
+            raise _cut(self.place, str(error) or type(error).__name__) from error
+
+    @contextlib.contextmanager
+    def _ask(
+        self, method: str, path: str, body: object = None, *, timeout_s: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=_FIND_TIMEOUT_S)
+        with contextlib.closing(connection):
+            connection.connect()
+            connection.sock.settimeout(timeout_s)
+            data = None if body is None else json.dumps(body).encode()
+            headers = {"Content-Type": "application/json", **self._headers}
+            connection.request(method, path, data, headers)
+            yield connection.getresponse()
+
+
+class RemoteReply:
+    """One answer of a server; implements answers.Reply."""
+
+    def __init__(self, server: RunningServer, body: Mapping[str, object]) -> None:
+        self._server = server
+        self._body = body
+        self._answer: Answer | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer, once iteration has ended."""
+        if self._answer is None:
+            raise MuAIError("The answer is not complete yet.", remedy="Iterate to the end first.")
+        return self._answer
+
+    def __iter__(self) -> Generator[str]:
+        begin_s = time.monotonic()
+        ttft_s: float | None = None
+        pieces: list[str] = []
+        summary = _Summary()
+        with self._server.open_stream(self._body) as response:
+            _check(response)
+            for chunk in _chunks(response, self._server.place):
+                text = summary.take(chunk)
+                if text:
+                    ttft_s = ttft_s or time.monotonic() - begin_s
+                    pieces.append(text)
+                    yield text
+            engine = response.headers.get("X-MuAI-Engine", "")
+        total_s = time.monotonic() - begin_s
+        from mm_orch.muai import Answer
+
+        self._answer = Answer(
+            text="".join(pieces),
+            model=response.headers.get("X-MuAI-Model", summary.model),
+            engine=engine,
+            finish_reason=summary.finish_reason,
+            usage=summary.usage,
+            ttft_s=ttft_s or total_s,
+            total_s=total_s,
+        )
+
+
+class _Summary:
+    """What the chunks of a stream say besides text."""
+
+    def __init__(self) -> None:
+        self.model = ""
+        self.finish_reason = ""
+        self.usage = Usage(num_prompt_tokens=0, num_generated_tokens=0)
+
+    def take(self, chunk: dict[str, Any]) -> str:
+        """Note a chunk; return its text."""
+        self.model = chunk.get("model") or self.model
+        usage = chunk.get("usage")
+        if usage:
+            details = usage.get("prompt_tokens_details") or {}
+            self.usage = Usage(
+                num_prompt_tokens=usage["prompt_tokens"],
+                num_generated_tokens=usage["completion_tokens"],
+                num_cached_tokens=details.get("cached_tokens") or 0,
+            )
+        choices = chunk.get("choices")
+        if not choices:
+            return ""
+        self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
+        return choices[0].get("delta", {}).get("content") or ""
+
+
+def _check(response: http.client.HTTPResponse) -> None:
+    if response.status != http.HTTPStatus.OK:
+        raise _error_of(response.read(), fallback=f"{response.status} {response.reason}")
+
+
+def _chunks(response: http.client.HTTPResponse, place: str) -> Iterator[dict[str, Any]]:
+    for data in read_events(response):
+        if data == _END:
+            return
+        try:
+            chunk: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            raise _cut(place, "a part of it is no JSON") from error
+        if "error" in chunk:
+            raise _error_of(data.encode(), fallback=data)
+        yield chunk
+    raise _cut(place, "the stream ended early")
+
+
+def _cut(place: str, reason: str) -> NoServerError:
+    return NoServerError(
+        f"The server at {place} broke off the answer: {reason}.",
+        remedy="Ask again; its log says what happened.",
+    )
+
+
+def _error_of(body: bytes, *, fallback: str) -> MuAIError:
+    """Read OpenAI's error envelope; what is none is shown as it is."""
+    try:
+        message = json.loads(body)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = fallback
+    return MuAIError(str(message))

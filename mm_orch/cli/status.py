@@ -1,0 +1,158 @@
+"""Prints how the running server is, or, without one, what this machine could run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mm_orch.cli import exit_codes, terminal
+from mm_orch.cli.remote import find_server
+from mm_orch.orchestration.reports import HealthStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from mm_orch.config import Config, LoadedConfig
+    from mm_orch.optimization.engines.contract import Availability
+    from mm_orch.orchestration.reports import ModelReport, StatusReport
+
+_CODE_BY_STATUS = {
+    HealthStatus.HEALTHY: exit_codes.DONE,
+    HealthStatus.DEGRADED: exit_codes.DEGRADED,
+    HealthStatus.UNHEALTHY: exit_codes.CANNOT_SERVE,
+}
+
+
+def print_status(loaded: LoadedConfig, *, as_json: bool) -> int:
+    """Print the status; return 0 for healthy, 1 for degraded, 2 when nothing can serve.
+
+    Raises:
+        AuthenticationError, NoServerError: a server of ours is there and gives no status.
+    """
+    config = loaded.config
+    server = find_server(config)
+    if server is not None:
+        report = server.status()
+        if as_json:
+            _print_json({"server": server.place, **msgspec.to_builtins(report)})
+        else:
+            _print_lines(_report_lines(server.place, report))
+        return _CODE_BY_STATUS[report.health.status]
+    from mm_orch.optimization.registry import probe_engines
+
+    machine = Machine(config, probe_engines())
+    if as_json:
+        _print_json({"server": None, **machine.as_json()})
+    else:
+        _print_lines(_machine_lines(config, machine))
+    return machine.exit_code
+
+
+class Machine:
+    """What could run here: each model with the engine that would be taken for it."""
+
+    def __init__(self, config: Config, engines: Sequence[Availability]) -> None:
+        from mm_orch.optimization.registry import probe_engine
+
+        self.engines = engines
+        available = {engine.engine for engine in engines if engine.is_available}
+        self.engine_by_model = {
+            name: next(
+                (
+                    engine
+                    for engine in config.engines_for(name)
+                    # Engines for tests are probed only where the configuration names them.
+                    if engine in available or probe_engine(engine).is_available
+                ),
+                None,
+            )
+            for name in config.models
+        }
+
+    @property
+    def exit_code(self) -> int:
+        """Healthy when every model has an engine, degraded when only some have."""
+        able = [engine is not None for engine in self.engine_by_model.values()]
+        if all(able):
+            return exit_codes.DONE
+        return exit_codes.DEGRADED if any(able) else exit_codes.CANNOT_SERVE
+
+    def as_json(self) -> dict[str, object]:
+        """Return the same as plain values."""
+        return {
+            "engines": msgspec.to_builtins(tuple(self.engines)),
+            "models": [
+                {"name": name, "engine": engine} for name, engine in self.engine_by_model.items()
+            ],
+        }
+
+
+def engine_lines(engines: Iterable[Availability]) -> Iterator[str]:
+    """Yield a line an engine: whether it can run, else why not and what would help."""
+    for engine in engines:
+        if engine.is_available:
+            yield f"  {engine.engine:<10} can run{f' ({engine.reason})' if engine.reason else ''}"
+        else:
+            remedy = f"; {engine.remedy}" if engine.remedy else ""
+            yield f"  {engine.engine:<10} cannot run: {engine.reason}{remedy}"
+
+
+def _machine_lines(config: Config, machine: Machine) -> Iterator[str]:
+    server = config.monitoring.server
+    yield f"No server answers on {server.host}:{server.port}. This machine could run:"
+    yield "Engines"
+    yield from engine_lines(machine.engines)
+    yield "Models"
+    for name, engine in machine.engine_by_model.items():
+        default = " (default)" if name == config.default_model_name else ""
+        yield f"  {name}{default}: {f'with {engine}' if engine else 'no engine can run it here'}"
+    yield "Start the server with: muai --server"
+
+
+def _report_lines(place: str, report: StatusReport) -> Iterator[str]:
+    health = report.health
+    yield f"The server at {place} is {health.status.value} (version {health.version})."
+    for reason in health.degradation_reasons:
+        yield f"  {reason}"
+    yield f"Up for {health.uptime_seconds:.0f} s; {_readiness(report)}"
+    rate = report.requests_per_second
+    yield (
+        f"Requests: {report.num_running} running, {report.num_waiting} waiting"
+        f" (at most {health.queue_capacity})"
+        + (f", {rate:.2f} per second" if rate is not None else "")
+    )
+    yield "Engines"
+    yield from engine_lines(report.engines)
+    yield "Models"
+    for model in report.models:
+        yield _model_line(model, is_default=model.name == report.default_model)
+
+
+def _readiness(report: StatusReport) -> str:
+    if report.is_draining:
+        return "shutting down, takes no new requests"
+    return "ready for requests" if report.is_ready else "not ready yet"
+
+
+def _model_line(model: ModelReport, *, is_default: bool) -> str:
+    facts = [
+        model.engine and f"with {model.engine}",
+        model.dtype,
+        model.device and f"on {model.device}",
+        model.context_length and f"context {model.context_length}",
+        model.num_restarts and f"{model.num_restarts} restarts",
+        model.detail,
+    ]
+    listed = ", ".join(str(fact) for fact in facts if fact)
+    default = " (default)" if is_default else ""
+    return f"  {model.name}{default}: {model.phase.value}{f', {listed}' if listed else ''}"
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        terminal.say(line)
+
+
+def _print_json(values: dict[str, object]) -> None:
+    terminal.say(msgspec.json.format(msgspec.json.encode(values), indent=2).decode())

@@ -1,0 +1,201 @@
+"""Turns the path's events into Prometheus series, and renders them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import prometheus_client
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from mm_orch.core.events import (
+    ErrorOccurred,
+    FirstTokenProduced,
+    HttpRequestFinished,
+    LoadChanged,
+    ModelLoaded,
+    RequestFinished,
+    RequestStarted,
+    RequestStatus,
+    StepCompleted,
+    TokenGap,
+    WorkerRestarted,
+    WorkerStateChanged,
+)
+from mm_orch.monitoring.series import Series
+from mm_orch.monitoring.sliding_rate import SlidingRate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.events import Event
+
+UNKNOWN = "unknown"
+"""Label of a model that is not configured, and of what was refused before it had an engine."""
+
+_PHASES = ("prefill", "decode", "mixed")
+_LIFECYCLE = ("loaded", "down", "restarting")
+# A client may send any word as method; series may not multiply with it.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_OTHER_METHOD = "OTHER"
+
+
+class PrometheusObserver:
+    """An observer with a registry of its own.
+
+    Every series of a model is there, at zero, from the moment its engine is known: ``rate()``
+    sees the first request only if it has seen the zero before it.
+
+    Args:
+        models: the configured names; any other name is counted as unknown.
+        engine_by_model: the engine that is going to run a model, where that is known already.
+        clock: for the gauges per second.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[str],
+        *,
+        engine_by_model: Mapping[str, str] | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        # Each would double a series with the time of its creation, which nothing here reads.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped library
+        self._series = Series()
+        self._clock = clock
+        self._models = frozenset(models)
+        self._started: set[tuple[str, str]] = set()
+        self._http_rates: dict[tuple[str, str, str], SlidingRate] = {}
+        self._request_rates = {name: SlidingRate(clock) for name in self._models}
+        self._token_rates = {name: SlidingRate(clock) for name in self._models}
+        for name in (*self._models, UNKNOWN):
+            self._start_requests(name, UNKNOWN)
+        for name in self._models:
+            self._start_model(name)
+        for name, engine in (engine_by_model or {}).items():
+            self._start_engine(self._known(name), engine)
+
+    def render(self) -> tuple[bytes, str]:
+        """Return the page in Prometheus' text format, and its content type."""
+        return generate_latest(self._series.registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def observe(self, event: Event) -> None:
+        """Take one fact."""
+        match event:
+            case TokenGap() | StepCompleted() | RequestStarted() | FirstTokenProduced():
+                self._observe_progress(event)
+            case RequestFinished():
+                self._observe_end(event)
+            case LoadChanged(model=model, num_running=num_running, num_waiting=num_waiting):
+                self._series.running.labels(self._known(model)).set(num_running)
+                self._series.waiting.labels(self._known(model)).set(num_waiting)
+            case WorkerStateChanged() | WorkerRestarted() | ModelLoaded():
+                self._observe_worker(event)
+            case ErrorOccurred(component=component, error_type=error_type):
+                self._series.errors.labels(component, error_type).inc()
+            case HttpRequestFinished():
+                self._observe_http(event)
+
+    def _observe_progress(
+        self, event: TokenGap | StepCompleted | RequestStarted | FirstTokenProduced
+    ) -> None:
+        series = self._series
+        model = self._known(event.model)
+        labels = (model, event.engine)
+        match event:
+            case TokenGap(seconds_per_token=seconds, num_tokens=num_tokens):
+                gaps = series.inter_token_latency.labels(*labels)
+                for _ in range(num_tokens):
+                    gaps.observe(seconds)
+            case StepCompleted(phase=phase, duration_s=duration_s, batch_size=batch_size):
+                series.step_duration.labels(*labels, phase).observe(duration_s)
+                series.batch_size.labels(model).observe(batch_size)
+            case RequestStarted(queue_wait_s=queue_wait_s):
+                series.queue_wait.labels(*labels).observe(queue_wait_s)
+            case FirstTokenProduced(ttft_s=ttft_s):
+                series.time_to_first_token.labels(*labels).observe(ttft_s)
+
+    def _observe_end(self, event: RequestFinished) -> None:
+        series = self._series
+        model = self._known(event.model)
+        labels = (model, event.engine)
+        series.requests.labels(*labels, event.status.value).inc()
+        if event.status is RequestStatus.ERROR and event.error_type is not None:
+            series.errors.labels("request", event.error_type).inc()
+        if event.engine == UNKNOWN:
+            # Refused at the door: its few microseconds say nothing of how long answers take.
+            return
+        series.latency.labels(*labels).observe(event.total_s)
+        series.prompt_tokens.labels(*labels).inc(event.num_prompt_tokens)
+        series.generation_tokens.labels(*labels).inc(event.num_generated_tokens)
+        series.cached_prompt_tokens.labels(*labels).inc(event.num_cached_tokens)
+        if model != UNKNOWN:
+            self._token_rates[model].add(event.num_generated_tokens)
+            if event.status is RequestStatus.SUCCESS:
+                self._request_rates[model].add(1)
+
+    def _observe_worker(self, event: WorkerStateChanged | WorkerRestarted | ModelLoaded) -> None:
+        series = self._series
+        model = self._known(event.model)
+        self._start_engine(model, event.engine)
+        match event:
+            case WorkerStateChanged(is_up=is_up):
+                series.engine_up.labels(model, event.engine).set(1 if is_up else 0)
+                if not is_up:
+                    series.lifecycle_events.labels(model, "down").inc()
+            case WorkerRestarted():
+                series.engine_restarts.labels(model, event.engine).inc()
+                series.lifecycle_events.labels(model, "restarting").inc()
+            case ModelLoaded(duration_s=duration_s):
+                series.model_load.labels(model).observe(duration_s)
+                series.lifecycle_events.labels(model, "loaded").inc()
+
+    def _observe_http(self, event: HttpRequestFinished) -> None:
+        series = self._series
+        method = event.method if event.method in _METHODS else _OTHER_METHOD
+        labels = (event.route, method, str(event.status))
+        series.http_requests.labels(*labels).inc()
+        series.http_duration.labels(*labels).observe(event.duration_s)
+        rate = self._http_rates.get(labels)
+        if rate is None:
+            rate = self._http_rates[labels] = SlidingRate(self._clock)
+            series.http_per_second.labels(*labels).set_function(rate.per_second)
+        rate.add(1)
+
+    def _known(self, model: str) -> str:
+        return model if model in self._models else UNKNOWN
+
+    def _start_model(self, model: str) -> None:
+        series = self._series
+        for one in (series.running, series.waiting, series.batch_size, series.model_load):
+            one.labels(model)
+        for event_type in _LIFECYCLE:
+            series.lifecycle_events.labels(model, event_type)
+        series.requests_per_second.labels(model).set_function(self._request_rates[model].per_second)
+        series.tokens_per_second.labels(model).set_function(self._token_rates[model].per_second)
+
+    def _start_requests(self, model: str, engine: str) -> None:
+        for status in RequestStatus:
+            self._series.requests.labels(model, engine, status.value)
+
+    def _start_engine(self, model: str, engine: str) -> None:
+        if (model, engine) in self._started:
+            return
+        self._started.add((model, engine))
+        series = self._series
+        self._start_requests(model, engine)
+        for one in (
+            series.latency,
+            series.time_to_first_token,
+            series.inter_token_latency,
+            series.queue_wait,
+            series.prompt_tokens,
+            series.generation_tokens,
+            series.cached_prompt_tokens,
+            series.engine_up,
+            series.engine_restarts,
+        ):
+            one.labels(model, engine)
+        for phase in _PHASES:
+            series.step_duration.labels(model, engine, phase)

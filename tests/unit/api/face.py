@@ -1,0 +1,88 @@
+"""The application under test with scripted neighbours, and a client that calls it in process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from mm_orch.api.application import create_application
+from mm_orch.api.settings import ApiSettings
+from tests.unit.api.scripted_generator import (
+    ROUTER,
+    EventList,
+    ScriptedGenerator,
+    ScriptedReports,
+)
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+SHORTEST: dict[str, dict[str, Any]] = {CHAT: HELLO, TEXT: {"prompt": "Hi"}}
+
+
+@dataclass
+class Face:
+    """The HTTP face and everything beside it."""
+
+    generator: ScriptedGenerator = field(default_factory=ScriptedGenerator)
+    reports: ScriptedReports = field(default_factory=ScriptedReports)
+    settings: ApiSettings = field(default_factory=ApiSettings)
+    observer: EventList = field(default_factory=EventList)
+    has_metrics: bool = True
+
+    def __post_init__(self) -> None:
+        self.app: ASGIApp = create_application(
+            generator=self.generator,
+            reports=self.reports,
+            router=ROUTER,
+            settings=self.settings,
+            observer=self.observer,
+            render_metrics=_render_metrics if self.has_metrics else None,
+        )
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: dict[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> httpx2.Response:
+        """Send one request and return the whole answer."""
+        # The boundary answers with 500 and then lets the server see the error as well.
+        transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://face") as client:
+            return await client.request(method, path, headers=headers, **_payload_of(body, content))
+
+    async def chat(self, **fields: object) -> httpx2.Response:
+        """Ask for a chat completion, with these fields over the shortest body."""
+        return await self.call("POST", CHAT, {**HELLO, **fields})
+
+    async def complete(self, **fields: object) -> httpx2.Response:
+        """Ask for a text completion, with these fields over the shortest body."""
+        return await self.call("POST", TEXT, {**SHORTEST[TEXT], **fields})
+
+
+def events_of(response: httpx2.Response) -> list[str]:
+    """Return the data of each server-sent event."""
+    assert response.headers["content-type"].startswith("text/event-stream")
+    parts = response.text.split("\n\n")
+    assert parts.pop() == ""
+    assert all(part.startswith("data: ") for part in parts)
+    return [part.removeprefix("data: ") for part in parts]
+
+
+def _payload_of(body: object, content: bytes | None) -> dict[str, Any]:
+    if content is not None:
+        return {"content": content}
+    return {} if body is None else {"json": body}
+
+
+def _render_metrics() -> tuple[bytes, str]:
+    return b"up 1\n", "text/plain; version=0.0.4"

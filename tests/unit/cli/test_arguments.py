@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mm_orch.cli.arguments import Action, parse_arguments
+
+
+@pytest.mark.parametrize(
+    ("words", "action"),
+    [
+        (["What?"], Action.QUERY),
+        (["-"], Action.QUERY),
+        (["--mode", "chat"], Action.CHAT),
+        (["--server"], Action.SERVER),
+        (["--serve"], Action.SERVER),
+        (["--status"], Action.STATUS),
+        (["--check-config"], Action.CHECK_CONFIG),
+        (["--print-config"], Action.PRINT_CONFIG),
+        (["--model-info"], Action.MODEL_INFO),
+        (["--pull", "m"], Action.PULL),
+        (["--remove", "m"], Action.REMOVE),
+        ([], None),
+        (["--verbose"], None),
+    ],
+)
+def test_each_call_has_one_meaning(words: list[str], action: Action | None) -> None:
+    assert parse_arguments(words).action is action
+
+
+def test_everything_about_a_call_is_read() -> None:
+    words = (
+        "--model m --engine e --max-tokens 5 --temperature 0.5 --json --config c.yaml"
+        " --host ::1 --port 0 --log-level debug --verbose"
+    )
+
+    arguments = parse_arguments(["What?", *words.split()])
+
+    assert (arguments.query, arguments.model, arguments.engine) == ("What?", "m", "e")
+    assert (arguments.max_tokens, arguments.temperature, arguments.json) == (5, 0.5, True)
+    assert (arguments.config, arguments.host, arguments.port) == (Path("c.yaml"), "::1", 0)
+    assert (arguments.log_level, arguments.verbose) == ("DEBUG", True)
+
+
+def test_a_dash_leaves_the_query_to_standard_input() -> None:
+    assert parse_arguments(["-"]).query is None
+
+
+def test_model_info_takes_a_name_or_none() -> None:
+    assert parse_arguments(["--model-info"]).subject is None
+    assert parse_arguments(["--model-info", "m"]).subject == "m"
+
+
+def test_a_query_may_begin_with_a_dash_after_two() -> None:
+    assert parse_arguments(["--", "--what?"]).query == "--what?"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--max-tokens 0 q", "'0' is not allowed; give a whole number, 1 or more"),
+        ("--max-tokens x q", "'x' is not allowed; give a whole number, 1 or more"),
+        ("--max-tokens 1.5 q", "give a whole number"),
+        ("--temperature 2.1 q", "'2.1' is not allowed; give a number from 0 to 2"),
+        ("--temperature nan q", "give a number from 0 to 2"),
+        ("--temperature -1 q", "'-1' is not allowed"),
+        ("--port 65536 --server", "give a whole number from 0 to 65535"),
+        ("--log-level loud q", "DEBUG"),
+        ("--mode sing", "chat"),
+        ("--nonsense q", "--nonsense"),
+        ("--serv", "--serv"),
+        ("--workflow rag q", "workflows are not built in this version yet"),
+        ("What is this", 'put it in quotes, "What is this"'),
+        ("--server --status", "--server and --status do not go together"),
+        ("--status q", "a query and --status do not go together"),
+        ("--status --model m", "--model goes with a query or --mode chat"),
+        ("--server --temperature 0", "--temperature goes with a query or --mode chat"),
+        ("--mode chat --json", "--json goes with a query or --status or --model-info"),
+        ("--pull", "expected one argument"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_right(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse_arguments(words.split())
+
+    assert end.value.code == 2
+    stderr = capsys.readouterr().err
+    assert said in stderr
+    assert len(stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("option", ["--model", "--engine", "--pull", "--remove", "--host"])
+def test_an_empty_name_is_refused(option: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse_arguments(["q", option, ""])
+
+    assert end.value.code == 2

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.cli.answers import Wishes
+from mm_orch.cli.remote import find_server
+from mm_orch.config import load_config
+from mm_orch.core.errors import AuthenticationError, MuAIError, NoServerError
+from tests.unit.cli.scripted_server import USAGE_CHUNK, sse, text_chunk
+
+if TYPE_CHECKING:
+    from mm_orch.cli.remote import RemoteReply, RunningServer
+    from mm_orch.config import Config
+    from tests.unit.cli.scripted_server import Script
+
+TURNS = [{"role": "user", "content": "Hi"}]
+
+
+def config_for(port: int, **environ: str) -> Config:
+    overrides = {"monitoring.server.port": port}
+    return load_config(path=None, environ=environ, overrides=overrides).config
+
+
+def found(peer: Script, **environ: str) -> RunningServer:
+    server = find_server(config_for(peer.port, **environ))
+    assert server is not None
+    return server
+
+
+def reply_of(peer: Script, wishes: Wishes | None = None) -> RemoteReply:
+    return found(peer).reply(TURNS, wishes or Wishes())
+
+
+def test_nothing_listens() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    assert find_server(config_for(port)) is None
+
+
+def test_a_server_that_is_not_ours_is_not_found(peer: Script) -> None:
+    for health in (b"<html>", b'{"status": "ok"}', b"[]", b""):
+        peer.health = health or b" "
+
+        assert find_server(config_for(peer.port)) is None
+
+
+def test_a_listener_that_never_answers_is_not_found() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert find_server(config_for(silent.getsockname()[1])) is None
+
+
+def test_port_zero_says_nothing_of_where_a_server_is() -> None:
+    assert find_server(config_for(0)) is None
+
+
+def test_a_server_on_every_address_is_asked_on_the_loopback(peer: Script) -> None:
+    config = config_for(peer.port, MUAI_MON_SERVER_HOST="0.0.0.0")  # noqa: S104 - the point
+
+    server = find_server(config)
+
+    assert server is not None
+    assert server.place == peer.url
+
+
+def test_the_status_comes_as_it_is(peer: Script) -> None:
+    assert found(peer).status() == peer.report
+
+
+def test_the_first_configured_key_opens_the_server(peer: Script) -> None:
+    peer.key = "k1"
+
+    assert found(peer, MUAI_API_KEYS="k1,k2").status() == peer.report
+
+
+def test_a_refused_key_is_said(peer: Script) -> None:
+    peer.key = "k1"
+
+    with pytest.raises(AuthenticationError, match=r"refuses the key.*MUAI_API_KEY"):
+        found(peer, MUAI_API_KEY="wrong").status()
+
+
+def test_an_answer_streams_and_then_is_whole(peer: Script) -> None:
+    reply = reply_of(peer, Wishes(model="small", max_tokens=9, temperature=0.0))
+
+    assert list(reply) == ["Hel", "lo"]
+
+    answer = reply.answer
+    assert (answer.text, answer.finish_reason) == ("Hello", "stop")
+    assert (answer.model, answer.engine) == ("smollm2-135m", "pytorch")
+    usage = answer.usage
+    assert (usage.num_prompt_tokens, usage.num_generated_tokens) == (30, 2)
+    assert usage.num_cached_tokens == 8
+    assert 0 < answer.ttft_s <= answer.total_s
+    assert peer.requests == [
+        {
+            "messages": TURNS,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "model": "small",
+            "max_tokens": 9,
+            "temperature": 0.0,
+        }
+    ]
+
+
+def test_what_was_not_wished_is_not_sent(peer: Script) -> None:
+    list(reply_of(peer))
+
+    assert peer.requests[0].keys() == {"messages", "stream", "stream_options"}
+
+
+def test_keep_alive_comments_are_no_text(peer: Script) -> None:
+    peer.stream = b": waiting\n\n" + peer.stream
+
+    assert "".join(reply_of(peer)) == "Hello"
+
+
+def test_an_answer_without_text_is_empty(peer: Script) -> None:
+    peer.stream = sse(text_chunk("", "length"), USAGE_CHUNK)
+    reply = reply_of(peer)
+
+    assert list(reply) == []
+    assert (reply.answer.text, reply.answer.finish_reason) == ("", "length")
+
+
+def test_a_refused_request_gives_the_servers_words(peer: Script) -> None:
+    peer.refusal = (503, json.dumps({"error": {"message": "The queue is full."}}).encode())
+
+    with pytest.raises(MuAIError, match=r"^The queue is full\.$"):
+        list(reply_of(peer))
+
+
+def test_a_refusal_that_is_no_envelope_gives_its_status(peer: Script) -> None:
+    peer.refusal = (502, b"<html>")
+
+    with pytest.raises(MuAIError, match="502"):
+        list(reply_of(peer))
+
+
+def test_an_error_in_the_stream_ends_it_after_what_came(peer: Script) -> None:
+    peer.stream = sse(text_chunk("Hel"), {"error": {"message": "The engine died."}}, done=False)
+    pieces = iter(reply_of(peer))
+
+    assert next(pieces) == "Hel"
+    with pytest.raises(MuAIError, match=r"The engine died\."):
+        next(pieces)
+
+
+def test_a_stream_without_its_end_mark_is_no_answer(peer: Script) -> None:
+    peer.stream = sse(text_chunk("Hel"), done=False)
+    reply = reply_of(peer)
+
+    with pytest.raises(NoServerError, match="broke off the answer: the stream ended early"):
+        list(reply)
+    with pytest.raises(MuAIError, match="not complete"):
+        _ = reply.answer
+
+
+def test_a_chunk_that_is_no_json_is_a_broken_stream(peer: Script) -> None:
+    peer.stream = sse("{oops")
+
+    with pytest.raises(NoServerError, match="no JSON"):
+        list(reply_of(peer))
+
+
+def test_closing_early_closes_the_connection(peer: Script) -> None:
+    peer.stream = sse(text_chunk("Hel"), done=False)
+    peer.hold_open = True
+
+    with closing(iter(reply_of(peer))) as pieces:
+        assert next(pieces) == "Hel"
+        assert not peer.client_left.is_set()
+
+    assert peer.client_left.wait(10)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.cli.status import print_status
+from mm_orch.config import load_config
+from mm_orch.core.errors import AuthenticationError
+from mm_orch.orchestration.reports import HealthStatus
+from tests.unit.cli.scripted_server import model_report, status_report
+
+if TYPE_CHECKING:
+    from mm_orch.config import LoadedConfig
+    from tests.unit.cli.scripted_server import Script
+
+
+def loaded_for(port: int, **overrides: object) -> LoadedConfig:
+    values = {"monitoring.server.port": port} | {
+        key.replace("__", "."): value for key, value in overrides.items()
+    }
+    return load_config(path=None, environ={}, overrides=values)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(HealthStatus.HEALTHY, 0), (HealthStatus.DEGRADED, 1), (HealthStatus.UNHEALTHY, 2)],
+)
+def test_the_exit_code_is_the_servers_health(
+    status: HealthStatus, code: int, peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer.report = status_report(status=status, reasons=("model x is restarting: killed",))
+
+    assert print_status(loaded_for(peer.port), as_json=False) == code
+    assert status.value in capsys.readouterr().out
+
+
+def test_a_servers_status_is_told_in_lines(
+    peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer.report = status_report(
+        model_report(), model_report("big", "hf:a/b", None), reasons=("r1",)
+    )
+
+    print_status(loaded_for(peer.port), as_json=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"The server at {peer.url} is healthy (version 0.1.0).",
+        "  r1",
+        "Up for 12 s; ready for requests",
+        "Requests: 3 running, 4 waiting (at most 100), 1.25 per second",
+        "Engines",
+        "  pytorch    can run",
+        "  vllm       cannot run: not installed; pip install vllm",
+        "Models",
+        "  smollm2-135m (default): ready, with pytorch, bf16, on cpu, context 8192, 2 restarts",
+        "  big: unloaded, bf16, on cpu, context 8192, 2 restarts",
+    ]
+
+
+def test_a_servers_status_as_json_is_its_report(
+    peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_status(loaded_for(peer.port), as_json=True)
+
+    values = json.loads(capsys.readouterr().out)
+    assert values["server"] == peer.url
+    assert values["health"]["status"] == "healthy"
+    assert values["models"][0]["phase"] == "ready"
+    assert values["num_running"] == 3
+
+
+def test_a_server_that_wants_a_key_is_no_missing_server(peer: Script) -> None:
+    peer.key = "k1"
+
+    with pytest.raises(AuthenticationError, match="refuses the key"):
+        print_status(loaded_for(peer.port), as_json=False)
+
+
+def test_without_a_server_each_engine_has_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+
+    code = print_status(loaded_for(port), as_json=False)
+
+    out = capsys.readouterr().out
+    assert code == 0
+    assert out.startswith(f"No server answers on 127.0.0.1:{port}. This machine could run:")
+    assert "  pytorch    can run" in out
+    assert "  vllm       cannot run: not built in this version yet; use pytorch" in out
+    assert "  smollm2-135m (default): with pytorch" in out
+
+
+def test_without_a_server_json_says_null(capsys: pytest.CaptureFixture[str]) -> None:
+    code = print_status(loaded_for(free_port()), as_json=True)
+
+    values = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert values["server"] is None
+    assert {engine["engine"] for engine in values["engines"]} >= {"pytorch", "vllm"}
+    assert values["models"] == [{"name": "smollm2-135m", "engine": "pytorch"}]
+
+
+def test_a_machine_without_an_engine_cannot_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = loaded_for(free_port(), **{"models.smollm2-135m.engines": ["vllm"]})
+
+    assert print_status(loaded, as_json=False) == 2
+    assert "no engine can run it here" in capsys.readouterr().out
+
+
+def test_a_machine_that_runs_some_models_is_degraded() -> None:
+    loaded = loaded_for(
+        free_port(),
+        **{"models.other.source": "hf:a/b", "models.other.engines": ["vllm"]},
+    )
+
+    assert print_status(loaded, as_json=False) == 1
+
+
+def test_the_engine_for_tests_counts_where_it_is_configured() -> None:
+    loaded = loaded_for(free_port(), **{"models.smollm2-135m.engines": ["echo"]})
+
+    assert print_status(loaded, as_json=False) == 0

@@ -1,0 +1,73 @@
+"""A story that touches every series: one model loads, answers, fails, restarts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mm_orch.core.events import (
+    ErrorOccurred,
+    FirstTokenProduced,
+    HttpRequestFinished,
+    LoadChanged,
+    ModelLoaded,
+    RequestFinished,
+    RequestStarted,
+    RequestStatus,
+    StepCompleted,
+    TokenGap,
+    WorkerRestarted,
+    WorkerStateChanged,
+)
+
+if TYPE_CHECKING:
+    from mm_orch.core.events import Event
+
+MODEL = "small"
+ENGINE = "pytorch"
+
+
+def finished(
+    status: RequestStatus = RequestStatus.SUCCESS,
+    *,
+    request_id: str = "r1",
+    model: str = MODEL,
+    engine: str = ENGINE,
+    error_type: str | None = None,
+    num_generated_tokens: int = 20,
+) -> RequestFinished:
+    return RequestFinished(
+        request_id=request_id,
+        model=model,
+        engine=engine,
+        status=status,
+        total_s=1.5,
+        num_prompt_tokens=7,
+        num_generated_tokens=num_generated_tokens,
+        num_cached_tokens=3,
+        queue_wait_s=0.02,
+        ttft_s=0.3,
+        error_type=error_type,
+        finish_reasons=("stop",),
+    )
+
+
+def story() -> list[Event]:
+    of_model = {"model": MODEL, "engine": ENGINE}
+    return [
+        WorkerStateChanged(**of_model, is_up=True),
+        ModelLoaded(**of_model, duration_s=4.0),
+        LoadChanged(model=MODEL, num_running=2, num_waiting=5),
+        RequestStarted(request_id="r1", **of_model, queue_wait_s=0.02),
+        StepCompleted(**of_model, phase="prefill", batch_size=2, duration_s=0.2),
+        FirstTokenProduced(request_id="r1", **of_model, ttft_s=0.3),
+        StepCompleted(**of_model, phase="decode", batch_size=2, duration_s=0.04),
+        TokenGap(**of_model, seconds_per_token=0.05, num_tokens=3),
+        finished(),
+        finished(RequestStatus.ERROR, error_type="EngineFailedError", num_generated_tokens=4),
+        HttpRequestFinished(
+            route="/v1/chat/completions", method="POST", status=200, duration_s=1.6
+        ),
+        ErrorOccurred(component="worker", error_type="EngineCrashedError"),
+        WorkerStateChanged(**of_model, is_up=False, reason="killed"),
+        WorkerRestarted(**of_model),
+    ]

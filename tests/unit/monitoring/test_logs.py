@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.core.events import RequestStatus
+from mm_orch.monitoring.logs import configure_logging
+from mm_orch.monitoring.request_log import RequestLogObserver
+from tests.unit.monitoring.scripted_events import finished, story
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers[:]:
+        if handler not in before:
+            root.removeHandler(handler)
+            with contextlib.suppress(OSError):  # the full disk's
+                handler.close()
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+def json_lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_json_line_has_the_fields_of_its_call(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "muai.log"
+    configure_logging("INFO", path, "json", to_stderr=False)
+
+    logging.getLogger("mm_orch.some").warning("hello %s", "you", extra={"queue_size": 3})
+
+    [line] = json_lines(path)
+    assert line.pop("timestamp")
+    assert line == {
+        "event": "hello you",
+        "level": "warning",
+        "logger": "mm_orch.some",
+        "queue_size": 3,
+    }
+
+
+def test_less_severe_lines_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "muai.log"
+    configure_logging("WARNING", path, "json", to_stderr=False)
+
+    logging.getLogger("mm_orch.some").info("quiet")
+
+    assert path.read_text() == ""
+
+
+def test_a_second_call_replaces_the_first(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.log", tmp_path / "2.log"
+    configure_logging("INFO", first, "json", to_stderr=False)
+    configure_logging("INFO", second, "json", to_stderr=False)
+
+    logging.getLogger("x").warning("once")
+
+    assert first.read_text() == ""
+    assert len(json_lines(second)) == 1
+
+
+def test_a_file_that_cannot_be_written_costs_one_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+
+    configure_logging("INFO", tmp_path / "file" / "muai.log", "text", to_stderr=True)
+    logging.getLogger("x").warning("still here")
+
+    stderr = capsys.readouterr().err
+    assert "warning: the log file" in stderr
+    assert str(tmp_path / "file" / "muai.log") in stderr
+    assert "still here" in stderr
+
+
+def test_a_disk_that_fills_up_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    from pathlib import Path
+
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    configure_logging("INFO", full, "text", to_stderr=False)
+
+    for _ in range(3):
+        logging.getLogger("x").warning("lost")
+
+    assert capsys.readouterr().err.count("cannot be written: No space left on device") == 1
+
+
+def test_a_traceback_shows_no_local_variables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "muai.log"
+    configure_logging("INFO", path, "text", to_stderr=True)
+
+    def fail(prompt: str) -> None:
+        raise ValueError(len(prompt))
+
+    try:
+        fail("a secret " + "prompt")
+    except ValueError:
+        logging.getLogger("x").exception("it failed")
+
+    for text in (path.read_text(), capsys.readouterr().err):
+        assert "Traceback (most recent call last)" in text
+        assert "ValueError: 15" in text
+        assert "secret prompt" not in text
+
+
+def test_a_value_cannot_pretend_to_be_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "muai.log"
+    configure_logging("INFO", path, "text", to_stderr=False)
+
+    logging.getLogger("x").warning(
+        "odd\n2026-01-01 [error] forged", extra={"request_id": "a\n2026-01-01 [error]\x1b[2J"}
+    )
+
+    lines = path.read_text().splitlines()
+    assert [line.startswith("    ") for line in lines] == [False, True]
+    assert "\x1b" not in path.read_text()
+
+
+def test_uvicorn_speaks_through_the_same_log(tmp_path: Path) -> None:
+    path = tmp_path / "muai.log"
+    uvicorn = logging.getLogger("uvicorn")
+    uvicorn.addHandler(logging.NullHandler())
+    uvicorn.propagate = False
+
+    configure_logging("INFO", path, "json", to_stderr=False)
+    logging.getLogger("uvicorn.error").error("from uvicorn")
+
+    assert [line["event"] for line in json_lines(path)] == ["from uvicorn"]
+
+
+def test_libraries_that_tell_of_every_connection_are_quiet(tmp_path: Path) -> None:
+    path = tmp_path / "muai.log"
+    configure_logging("DEBUG", path, "json", to_stderr=False)
+
+    logging.getLogger("httpx").info("HTTP Request: GET ...")
+    logging.getLogger("mm_orch.x").debug("ours")
+
+    assert [line["event"] for line in json_lines(path)] == ["ours"]
+
+
+def test_a_warning_of_python_is_a_log_line(tmp_path: Path) -> None:
+    path = tmp_path / "muai.log"
+    with warnings.catch_warnings():
+        configure_logging("INFO", path, "json", to_stderr=False)
+        warnings.simplefilter("always")
+        warnings.warn("old ways", stacklevel=1)
+        logging.captureWarnings(capture=False)
+
+    [line] = json_lines(path)
+    assert "old ways" in str(line["event"])
+
+
+def test_a_request_is_one_line_with_its_facts(tmp_path: Path) -> None:
+    path = tmp_path / "muai.log"
+    configure_logging("INFO", path, "json", to_stderr=False)
+    observer = RequestLogObserver()
+
+    for event in story():
+        observer.observe(event)
+
+    success, failure = json_lines(path)
+    assert success.pop("timestamp")
+    assert success == {
+        "event": "request finished",
+        "level": "info",
+        "logger": "mm_orch.monitoring.request_log",
+        "request_id": "r1",
+        "model": "small",
+        "engine": "pytorch",
+        "status": "success",
+        "prompt_tokens": 7,
+        "generated_tokens": 20,
+        "cached_tokens": 3,
+        "queue_wait_s": 0.02,
+        "ttft_s": 0.3,
+        "total_s": 1.5,
+        "finish_reasons": "stop",
+        "error_type": None,
+    }
+    assert (failure["level"], failure["error_type"]) == ("warning", "EngineFailedError")
+
+
+def test_a_refusal_is_nothing_to_warn_of(tmp_path: Path) -> None:
+    path = tmp_path / "muai.log"
+    configure_logging("INFO", path, "json", to_stderr=False)
+
+    RequestLogObserver().observe(finished(RequestStatus.REJECTED, error_type="QueueFullError"))
+
+    [line] = json_lines(path)
+    assert (line["level"], line["status"]) == ("info", "rejected")

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mm_orch.core.events import (
+    HttpRequestFinished,
+    LoadChanged,
+    RequestStatus,
+    TokenGap,
+    WorkerRestarted,
+    WorkerStateChanged,
+)
+from mm_orch.monitoring.prometheus import PrometheusObserver
+from tests.unit.monitoring.clock import StillClock
+from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished, story
+
+if TYPE_CHECKING:
+    from prometheus_client.samples import Sample
+
+HTTP = {"route", "method", "status"}
+BOTH = {"model", "engine"}
+# Name, type and labels, as users' dashboards and rules know them.
+CONTRACT = {
+    "inference_latency_seconds": ("histogram", BOTH),
+    "inference_requests_total": ("counter", BOTH | {"status"}),
+    "time_to_first_token_seconds": ("histogram", BOTH),
+    "inter_token_latency_seconds": ("histogram", BOTH),
+    "queue_wait_seconds": ("histogram", BOTH),
+    "prompt_tokens_total": ("counter", BOTH),
+    "generation_tokens_total": ("counter", BOTH),
+    "cached_prompt_tokens_total": ("counter", BOTH),
+    "requests_running": ("gauge", {"model"}),
+    "requests_waiting": ("gauge", {"model"}),
+    "throughput_requests_per_second": ("gauge", {"model"}),
+    "throughput_tokens_per_second": ("gauge", {"model"}),
+    "batch_size": ("histogram", {"model"}),
+    "step_duration_seconds": ("histogram", BOTH | {"phase"}),
+    "engine_up": ("gauge", BOTH),
+    "engine_restarts_total": ("counter", BOTH),
+    "model_lifecycle_events_total": ("counter", {"model", "event_type"}),
+    "model_load_seconds": ("histogram", {"model"}),
+    "errors_total": ("counter", {"component", "error_type"}),
+    "http_requests_total": ("counter", HTTP),
+    "http_request_duration_seconds": ("histogram", HTTP),
+    "http_requests_per_second": ("gauge", HTTP),
+}
+
+
+def samples_of(observer: PrometheusObserver) -> list[Sample]:
+    body, _ = observer.render()
+    return [
+        sample
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    ]
+
+
+def value_of(observer: PrometheusObserver, name: str, **labels: str) -> float:
+    """The one sample with this name and exactly these labels."""
+    [found] = [s.value for s in samples_of(observer) if s.name == name and s.labels == labels]
+    return found
+
+
+def told(clock: StillClock | None = None) -> PrometheusObserver:
+    observer = PrometheusObserver([MODEL], clock=clock or StillClock())
+    for event in story():
+        observer.observe(event)
+    return observer
+
+
+def test_every_series_has_the_name_type_and_labels_of_the_contract() -> None:
+    body, _ = told().render()
+
+    seen = {}
+    for family in text_string_to_metric_families(body.decode()):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        seen[name] = (family.type, labels)
+    ours = {name: facts for name, facts in seen.items() if not name.startswith("process_")}
+    assert ours == CONTRACT
+    assert "process_resident_memory_bytes" in seen
+
+
+def test_a_story_gives_its_counts() -> None:
+    observer = told()
+    both = {"model": MODEL, "engine": ENGINE}
+
+    assert value_of(observer, "inference_requests_total", **both, status="success") == 1
+    assert value_of(observer, "inference_requests_total", **both, status="error") == 1
+    assert value_of(observer, "prompt_tokens_total", **both) == 14
+    assert value_of(observer, "generation_tokens_total", **both) == 24
+    assert value_of(observer, "cached_prompt_tokens_total", **both) == 6
+    assert value_of(observer, "engine_restarts_total", **both) == 1
+    errors = {
+        ("request", "EngineFailedError"): 1,
+        ("worker", "EngineCrashedError"): 1,
+    }
+    for (component, error_type), count in errors.items():
+        found = value_of(observer, "errors_total", component=component, error_type=error_type)
+        assert found == count
+    for event_type in ("loaded", "down", "restarting"):
+        assert (
+            value_of(observer, "model_lifecycle_events_total", model=MODEL, event_type=event_type)
+            == 1
+        )
+
+
+def test_a_story_gives_its_distributions() -> None:
+    observer = told()
+    both = {"model": MODEL, "engine": ENGINE}
+
+    for name, count, total in (
+        ("inference_latency_seconds", 2, 3.0),
+        ("time_to_first_token_seconds", 1, 0.3),
+        ("queue_wait_seconds", 1, 0.02),
+    ):
+        assert value_of(observer, f"{name}_count", **both) == count
+        assert value_of(observer, f"{name}_sum", **both) == pytest.approx(total)
+    assert value_of(observer, "batch_size_sum", model=MODEL) == 4
+    assert value_of(observer, "model_load_seconds_sum", model=MODEL) == 4.0
+    assert value_of(observer, "step_duration_seconds_sum", **both, phase="prefill") == 0.2
+    assert value_of(observer, "step_duration_seconds_sum", **both, phase="mixed") == 0
+
+
+def test_a_chunk_of_several_tokens_counts_each() -> None:
+    observer = told()
+
+    count = value_of(observer, "inter_token_latency_seconds_count", model=MODEL, engine=ENGINE)
+
+    assert count == 3
+
+
+def test_gauges_follow_the_present() -> None:
+    observer = told()
+    assert value_of(observer, "requests_waiting", model=MODEL) == 5
+    assert value_of(observer, "engine_up", model=MODEL, engine=ENGINE) == 0
+
+    observer.observe(LoadChanged(model=MODEL, num_running=0, num_waiting=0))
+    observer.observe(WorkerStateChanged(model=MODEL, engine=ENGINE, is_up=True))
+
+    assert value_of(observer, "requests_waiting", model=MODEL) == 0
+    assert value_of(observer, "requests_running", model=MODEL) == 0
+    assert value_of(observer, "engine_up", model=MODEL, engine=ENGINE) == 1
+
+
+def test_throughput_is_that_of_the_last_minute() -> None:
+    clock = StillClock()
+    observer = PrometheusObserver([MODEL], clock=clock)
+    clock.now_s += 100
+    for _ in range(6):
+        observer.observe(finished())
+    observer.observe(finished(RequestStatus.CANCELLED, num_generated_tokens=60))
+
+    requests = value_of(observer, "throughput_requests_per_second", model=MODEL)
+    tokens = value_of(observer, "throughput_tokens_per_second", model=MODEL)
+    clock.now_s += 61
+    later = value_of(observer, "throughput_tokens_per_second", model=MODEL)
+
+    # A cancelled request is no success, but its tokens were computed.
+    assert requests == pytest.approx(6 / 60)
+    assert tokens == pytest.approx((6 * 20 + 60) / 60)
+    assert later == 0
+
+
+def test_a_known_model_is_there_at_zero_before_its_first_request() -> None:
+    observer = PrometheusObserver([MODEL], engine_by_model={MODEL: ENGINE}, clock=StillClock())
+    both = {"model": MODEL, "engine": ENGINE}
+
+    for status in RequestStatus:
+        assert value_of(observer, "inference_requests_total", **both, status=status.value) == 0
+        refused = {"model": MODEL, "engine": "unknown", "status": status.value}
+        assert value_of(observer, "inference_requests_total", **refused) == 0
+    assert value_of(observer, "inference_latency_seconds_count", **both) == 0
+    assert value_of(observer, "engine_up", **both) == 0
+    assert value_of(observer, "requests_waiting", model=MODEL) == 0
+    assert value_of(observer, "throughput_tokens_per_second", model=MODEL) == 0
+
+
+def test_a_worker_that_comes_up_brings_its_series_at_zero() -> None:
+    observer = PrometheusObserver([MODEL], clock=StillClock())
+    both = {"model": MODEL, "engine": "vllm"}
+
+    observer.observe(WorkerStateChanged(**both, is_up=True))
+
+    assert value_of(observer, "inference_requests_total", **both, status="success") == 0
+    assert value_of(observer, "time_to_first_token_seconds_count", **both) == 0
+    assert value_of(observer, "engine_restarts_total", **both) == 0
+
+
+def test_a_refusal_at_the_door_is_counted_and_is_no_latency() -> None:
+    observer = PrometheusObserver([MODEL], clock=StillClock())
+
+    observer.observe(finished(RequestStatus.REJECTED, engine="unknown", error_type="QueueFull"))
+
+    labels = {"model": MODEL, "engine": "unknown"}
+    assert value_of(observer, "inference_requests_total", **labels, status="rejected") == 1
+    names = {s.name for s in samples_of(observer) if s.labels.get("engine") == "unknown"}
+    assert names == {"inference_requests_total"}
+    # Nobody's failure.
+    assert not [s for s in samples_of(observer) if s.name == "errors_total"]
+
+
+def test_names_that_clients_make_up_do_not_become_series() -> None:
+    observer = PrometheusObserver([MODEL], clock=StillClock())
+    for number in range(50):
+        observer.observe(finished(RequestStatus.REJECTED, model=f"made-up-{number}"))
+        observer.observe(
+            TokenGap(model=f"x{number}", engine=ENGINE, seconds_per_token=1, num_tokens=1)
+        )
+        observer.observe(LoadChanged(model=f"x{number}", num_running=1, num_waiting=1))
+        observer.observe(WorkerRestarted(model=f"x{number}", engine=ENGINE))
+        observer.observe(
+            HttpRequestFinished(route="/x", method=f"BREW{number}", status=405, duration_s=0)
+        )
+
+    samples = samples_of(observer)
+    assert {s.labels["model"] for s in samples if "model" in s.labels} == {MODEL, "unknown"}
+    assert {s.labels["method"] for s in samples if "method" in s.labels} == {"OTHER"}
+
+
+def test_two_observers_share_nothing() -> None:
+    first, second = told(), PrometheusObserver([MODEL], clock=StillClock())
+
+    assert value_of(first, "requests_waiting", model=MODEL) == 5
+    assert value_of(second, "requests_waiting", model=MODEL) == 0
+
+
+def test_the_content_type_is_that_of_the_text_format() -> None:
+    body, content_type = PrometheusObserver([]).render()
+
+    assert content_type.startswith("text/plain; version=0.0.4")
+    assert body.endswith(b"\n")
+    assert b"_created" not in body
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_no_fault() -> None:
+    body, _ = told().render()
+
+    result = subprocess.run(
+        ["promtool", "check", "metrics"], input=body, capture_output=True, check=False
+    )
+
+    assert (result.returncode, result.stdout + result.stderr) == (0, b"")
