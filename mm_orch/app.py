@@ -109,7 +109,7 @@ def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> M
         name=name,
         aliases=tuple(model.aliases),
         source=model.source,
-        ensure_files=partial(store.ensure, name, model.source),
+        ensure_files=partial(store.ensure, name, model.source, with_code=model.trust_remote_code),
         engines=(engine,) if engine else config.engines_for(name),
         context_length=model.context_length,
         dtype=config.dtype_for(name),

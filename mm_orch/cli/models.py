@@ -78,7 +78,11 @@ def pull(loaded: LoadedConfig, wanted: str) -> int:
         raise _not_found(config, wanted, hint="Or give a source, like hf:ORG/NAME.")
     is_configured = name is not None
     source = config.models[name].source if name is not None else wanted
-    stored = _store(config).ensure(name or _name_for(wanted, config), source)
+    stored = _store(config).ensure(
+        name or _name_for(wanted, config),
+        source,
+        with_code=name is not None and config.models[name].trust_remote_code,
+    )
     size = _size(stored.size_bytes)
     terminal.say(f"{stored.name} is complete: {size} in {stored.directory}")
     if not is_configured:

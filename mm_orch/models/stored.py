@@ -28,6 +28,7 @@ class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
         size_bytes: of all files.
         file_sizes: bytes of each file by its name, to notice damage.
         gguf_file: the original, kept beside what was made of it, or None.
+        has_code: whether a hub repository's Python files were fetched too.
     """
 
     name: str
@@ -41,6 +42,7 @@ class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     file_sizes: dict[str, int]
     gguf_file: str | None = None
+    has_code: bool = False
 
 
 def describe_directory(

@@ -36,15 +36,17 @@ from pathlib import Path
 from mm_orch.models.store import ModelStore
 from mm_orch.core.errors import ModelStoreError
 try:
-    stored = ModelStore(Path(sys.argv[1])).ensure(sys.argv[2], sys.argv[3])
+    store = ModelStore(Path(sys.argv[1]))
+    stored = store.ensure(sys.argv[2], sys.argv[3], with_code="with-code" in sys.argv[4:])
 except ModelStoreError as error:
     sys.exit(str(error))
 print(stored.directory, stored.revision)
 """
 
 
-def ensure_command(data: Path, name: str, source: str) -> list[str]:
-    return [sys.executable, "-c", _ENSURE, str(data), name, source]
+def ensure_command(data: Path, name: str, source: str, *, with_code: bool = False) -> list[str]:
+    extra = ["with-code"] if with_code else []
+    return [sys.executable, "-c", _ENSURE, str(data), name, source, *extra]
 
 
 @pytest.fixture
@@ -155,7 +157,8 @@ class HubRequest(BaseHTTPRequestHandler):
         """Stay silent."""
 
     def answer(self) -> None:
-        self.server.requests.append(f"{self.command} {self.path}")
+        key = self.headers.get("Authorization", "no key")
+        self.server.requests.append(f"{self.command} {self.path} {key}")
         path = self.path.partition("?")[0]
         if re.fullmatch(r"/api/models/org/tiny(/revision/(main|v1))?", path):
             siblings = [
@@ -183,7 +186,8 @@ class HubRequest(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tiny_directory: Path) -> Iterator[Hub]:
     files = {path.name: path.read_bytes() for path in tiny_directory.iterdir()}
-    server = Hub(files | {"README.md": b"read me", "pytorch_model.bin": b"pickle"})
+    extra = {"README.md": b"read me", "pytorch_model.bin": b"pickle", "modeling.py": b"1"}
+    server = Hub(files | extra)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -192,7 +196,9 @@ def hub(tiny_directory: Path) -> Iterator[Hub]:
     server.server_close()
 
 
-def ensure_from(hub: Hub, data: Path, source: str) -> subprocess.CompletedProcess[str]:
+def ensure_from(
+    hub: Hub, data: Path, source: str, *, with_code: bool = False
+) -> subprocess.CompletedProcess[str]:
     environment = {
         **clean_environment(),
         "HF_ENDPOINT": hub.url,
@@ -202,7 +208,7 @@ def ensure_from(hub: Hub, data: Path, source: str) -> subprocess.CompletedProces
     }
     environment.pop("HF_HUB_OFFLINE", None)
     return subprocess.run(
-        ensure_command(data, "tiny", source),
+        ensure_command(data, "tiny", source, with_code=with_code),
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -219,7 +225,17 @@ def test_a_hub_model_is_fetched_at_a_fixed_commit(hub: Hub, tmp_path: Path) -> N
     assert stored is not None
     assert stored.revision == COMMIT
     assert "model.safetensors" in stored.file_sizes
-    assert not {"README.md", "pytorch_model.bin"} & stored.file_sizes.keys()
+    assert not {"README.md", "pytorch_model.bin", "modeling.py"} & stored.file_sizes.keys()
+    asked = [request for request in hub.requests if "org/tiny" in request]
+    assert asked
+    assert all(request.endswith("Bearer hf_test_token") for request in asked), hub.requests
+    # Code is there only for who trusts it; who begins to do so gets it.
+    assert ModelStore(tmp_path).find("tiny", "hf:org/tiny@v1", with_code=True) is None
+    trusting = ensure_from(hub, tmp_path, "hf:org/tiny@v1", with_code=True)
+    assert trusting.returncode == 0, trusting.stderr
+    stored = ModelStore(tmp_path).find("tiny", "hf:org/tiny@v1", with_code=True)
+    assert stored is not None
+    assert "modeling.py" in stored.file_sizes
 
 
 def test_a_stored_hub_model_needs_no_network(hub: Hub, tmp_path: Path) -> None:
