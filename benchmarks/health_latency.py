@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -100,17 +101,11 @@ def _start(directory: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "mm_orch.main", "--server", "--port", "0"],
         cwd=directory,
-        env={**_environment(), "PYTHONPATH": str(_ROOT), "MUAI_MON_PROMETHEUS_PORT": "0"},
+        env={**os.environ, "PYTHONPATH": str(_ROOT), "MUAI_MON_PROMETHEUS_PORT": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
 
 
 def _read_port(process: subprocess.Popen[str]) -> int:

@@ -1,0 +1,59 @@
+"""What the documentation says exists, and what exists is in the documentation."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client import Counter, Gauge, Histogram
+
+from mm_orch.monitoring.series import Series
+from tests.unit.api.face import Face
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+
+    inside = [link for link in links if "://" not in link]
+    assert [link for link in inside if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    assert [page.name for page in PAGES[2:] if f"(docs/{page.name})" not in readme] == []
+
+
+def test_every_option_of_the_command_line_is_described() -> None:
+    command = [sys.executable, "-m", "mm_orch.main", "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    page = (ROOT / "docs/command-line.md").read_text()
+
+    options = set(re.findall(r"--[a-z][a-z-]+", shown))
+    assert len(options) > 15
+    assert {option for option in options if option not in page} == set()
+
+
+async def test_every_path_is_described() -> None:
+    description = (await Face().call("GET", "/openapi.json")).json()
+    page = (ROOT / "docs/http.md").read_text()
+
+    assert {path for path in description["paths"] if path not in page} == set()
+
+
+def test_every_series_is_described() -> None:
+    page = (ROOT / "docs/metrics.md").read_text()
+    collectors = [c for c in vars(Series()).values() if isinstance(c, Counter | Gauge | Histogram)]
+
+    assert len(collectors) > 20
+    for collector in collectors:
+        [family] = collector.describe()
+        name = f"{family.name}_total" if isinstance(collector, Counter) else family.name
+        assert f"| `{name}` | {family.type} |" in page
