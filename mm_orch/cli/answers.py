@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.cli.progress import make_progress
@@ -15,20 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from mm_orch.cli.remote import RunningServer
+    from mm_orch.cli.wishes import Wishes
     from mm_orch.config import Config
     from mm_orch.muai import Answer, MuAI
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What one call says about its answer; None leaves it to the server's defaults."""
-
-    model: str | None = None
-    engine: str | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
 
 
 class Reply(Protocol):

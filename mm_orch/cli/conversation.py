@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from mm_orch.cli.answers import Answers, Wishes
+    from mm_orch.cli.answers import Answers
+    from mm_orch.cli.wishes import Wishes
     from mm_orch.config import Config
     from mm_orch.muai import Answer
 

@@ -7,8 +7,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from mm_orch.cli import exit_codes, terminal
-from mm_orch.cli.answers import Wishes, open_answers
+from mm_orch.cli.answers import open_answers
 from mm_orch.cli.engine_names import is_known_engine
+from mm_orch.cli.wishes import Wishes
 
 if TYPE_CHECKING:
     from mm_orch.cli.arguments import Arguments

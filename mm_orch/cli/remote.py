@@ -18,7 +18,7 @@ from mm_orch.orchestration.reports import HealthReport, StatusReport
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
-    from mm_orch.cli.answers import Wishes
+    from mm_orch.cli.wishes import Wishes
     from mm_orch.config import Config
     from mm_orch.muai import Answer
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mm_orch.cli import chat_commands
-from mm_orch.cli.answers import Wishes, open_answers
+from mm_orch.cli.answers import open_answers
 from mm_orch.cli.conversation import Conversation
+from mm_orch.cli.wishes import Wishes
 from mm_orch.config import load_config
 from mm_orch.core.errors import ModelNotFoundError, MuAIError
 from tests.unit.cli.scripted_server import model_report, sse, status_report, text_chunk

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.cli.answers import Wishes
 from mm_orch.cli.remote import find_server
+from mm_orch.cli.wishes import Wishes
 from mm_orch.config import load_config
 from mm_orch.core.errors import AuthenticationError, MuAIError, NoServerError
 from tests.unit.cli.scripted_server import USAGE_CHUNK, sse, text_chunk
