@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -57,3 +58,14 @@ def test_every_series_is_described() -> None:
         [family] = collector.describe()
         name = f"{family.name}_total" if isinstance(collector, Counter) else family.name
         assert f"| `{name}` | {family.type} |" in page
+
+
+@pytest.mark.parametrize("name", ["cold_start", "health_latency", "quick_commands"])
+def test_the_quoted_figures_are_those_that_were_measured(name: str) -> None:
+    results = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    page = (ROOT / "docs/benchmarks.md").read_text()
+    [row] = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+
+    figures = {key: value for key, value in results.items() if re.search("median|ratio|p[59]", key)}
+    assert len(figures) >= 2
+    assert {key: value for key, value in figures.items() if f"{value:g}" not in row} == {}
