@@ -242,6 +242,9 @@ class MuAI:
         self._inner = AsyncMuAI(config, engine=engine, progress=progress)
         self._opened: Future[asyncio.AbstractEventLoop] = Future()
         self._closing = asyncio.Event()
+        # Nothing is given to the loop once its end has begun: it might never run.
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="muai", daemon=True)
         self._thread.start()
         self._loop = self._opened.result()
@@ -281,9 +284,12 @@ class MuAI:
 
     def close(self) -> None:
         """Stop the workers and the thread; safe twice."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._closing.set)
-            self._thread.join()
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                if self._thread.is_alive():
+                    self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
 
     def _run(self) -> None:
         try:
@@ -300,10 +306,11 @@ class MuAI:
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on this object's loop and return what it returns."""
-        if not self._thread.is_alive():
-            coroutine.close()
-            raise MuAIError("MuAI has been closed.", remedy="Make a new one.")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if self._is_closed or not self._thread.is_alive():
+                coroutine.close()
+                raise MuAIError("MuAI has been closed.", remedy="Make a new one.")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except BaseException:

@@ -186,6 +186,7 @@ def _make_application(runtime: Runtime) -> Any:
         ),
         cors_origins=tuple(api.cors_origins),
         max_request_bytes=api.max_request_bytes,
+        max_prompts=server.queue_capacity,
         health_path=server.health_check_path,
         ready_path=server.readiness_check_path,
     )

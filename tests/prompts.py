@@ -23,6 +23,18 @@ _TOPICS = [
     "Tell me about the history of chess.",
     "Give advice to someone starting a new job.",
     "Explain recursion to a child.",
+    "What is the capital of Japan, and what is it known for?",
+    "Write a haiku about rain.",
+    "Compare tea and coffee.",
+    "How does a refrigerator work?",
+    "Give three tips for learning a language.",
+    "What happens when water boils?",
+    "Draft a polite reply to a late invoice.",
+    "Who was Marie Curie?",
+    "Convert 30 degrees Celsius to Fahrenheit.",
+    "Describe the taste of a lemon.",
+    "Invent a name for a bakery and a slogan for it.",
+    "What are the parts of a plant?",
 ]
 _MULTI_BYTE = [
     "Was ist künstliche Intelligenz? Erkläre es kurz für Schüler.",
@@ -51,7 +63,7 @@ _RAW = [
 
 
 def chat_prompts() -> list[str]:
-    """Thirty questions of one turn."""
+    """Forty questions of one turn."""
     return [*_TOPICS, *_MULTI_BYTE]
 
 

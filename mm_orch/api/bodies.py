@@ -20,6 +20,7 @@ B = TypeVar("B", bound=BaseModel)
 
 # Parsing so much takes about a millisecond: more goes to a thread, for the loop's sake.
 _INLINE_BYTES = 64 * 1024
+_JSON_KINDS = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
 
 async def read_body(request: Request, schema: type[B], *, timeout_s: float) -> B:
@@ -46,12 +47,17 @@ async def read_body(request: Request, schema: type[B], *, timeout_s: float) -> B
 
 def parse_body(body: bytes, schema: type[B]) -> B:
     """Parse JSON into ``schema``; raises as read_body."""
+    if not body.strip():
+        raise InvalidValueError("The body is empty; it must be a JSON object.")
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError as error:
+        raise InvalidValueError("The body is nested too deeply.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidValueError(f"The body is not JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise InvalidValueError(f"The body must be a JSON object, not {type(content).__name__}.")
+        kind = _JSON_KINDS.get(type(content), "a number")
+        raise InvalidValueError(f"The body must be a JSON object, not {kind}.")
     try:
         return schema.model_validate(content)
     except ValidationError as error:

@@ -44,6 +44,8 @@ def impatient(send: Send, timeout_s: float) -> Callable[[Message], Awaitable[Non
                 await send(message)
         except TimeoutError:
             raise ClientGoneError(f"The client took nothing for {timeout_s:g} s.") from None
+        except OSError as error:
+            raise ClientGoneError(f"The client cannot be written to: {error}.") from error
 
     return send_or_give_up
 

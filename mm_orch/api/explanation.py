@@ -40,6 +40,13 @@ _JSON_WORDS = {
     "a valid (string|list|number|boolean)": r"a \1",
     "a valid integer": "an integer",
     "^Value error, ": "",
+    r"^(List|Dictionary) should have at least 1 item after validation, not \d+$": (
+        "must have at least 1 entry"
+    ),
+    r"^(List|Dictionary) should have at most (\d+) items? after validation, not (\d+)$": (
+        r"has \3 entries, at most \2 are allowed"
+    ),
+    "^String should have": "must have",
     "^Dictionary": "Object",
     r"\bFalse\b": "false",
 }

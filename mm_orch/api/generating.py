@@ -46,13 +46,11 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
         body: ChatRequest | CompletionRequest,
         make_format: Callable[[str], AnswerFormat],
     ) -> GenerationResponse:
-        if body.stream_options is not None and not body.stream:
-            raise InvalidValueError(
-                "stream_options is set, which needs stream: true.", param="stream_options"
-            )
+        requests = body.as_requests(request.state.request_id)
+        _check(body, num_prompts=len(requests), settings=settings)
         return GenerationResponse(
             generator,
-            body.as_requests(request.state.request_id),
+            requests,
             make_format=make_format,
             is_stream=bool(body.stream),
             wants_usage_chunk=body.wants_usage_chunk,
@@ -90,3 +88,18 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
         CompletionAnswer,
         CompletionChunk,
     )
+
+
+def _check(
+    body: ChatRequest | CompletionRequest, *, num_prompts: int, settings: ApiSettings
+) -> None:
+    if body.stream_options is not None and not body.stream:
+        raise InvalidValueError(
+            "stream_options is set, which needs stream: true.", param="stream_options"
+        )
+    if num_prompts > settings.max_prompts:
+        raise InvalidValueError(
+            f"prompt holds {num_prompts} prompts; at most {settings.max_prompts} are taken at once"
+            " (monitoring.server.queue_capacity).",
+            param="prompt",
+        )

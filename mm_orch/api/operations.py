@@ -44,7 +44,7 @@ def add_model_routes(app: FastAPI, reports: SystemReports, router: Router) -> No
             {
                 "name": report.name,
                 "status": report.phase.value,
-                "detail": report.detail,
+                "detail": report.short_detail,
                 "num_restarts": report.num_restarts,
             }
         )

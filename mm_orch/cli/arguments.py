@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 
 STANDARD_INPUT = "-"
+# Options of the contract that other versions have.
+_NOT_BUILT = ("--benchmark", "--test-alert", "--watch", "--plan", "--cluster")
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MAX_PORT = 65535
@@ -80,7 +82,11 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
         SystemExit: with 0 after --help and --version, with 2 after an error, which was printed.
     """
     parser = _make_parser()
-    values = parser.parse_args(argv)
+    values, unknown = parser.parse_known_args(argv)
+    if unknown:
+        name = unknown[0].partition("=")[0]
+        words = "is not built in this version yet" if name in _NOT_BUILT else "is no option"
+        parser.error(f"{name} {words}; see {PROGRAM} --help")
     if len(values.query) > 1:
         quoted = " ".join(values.query)
         parser.error(f'the query is one argument: put it in quotes, "{quoted}"')

@@ -67,7 +67,8 @@ class RunningServer:
     def is_ours(self, health_path: str) -> bool:
         """Whether something listens and gives a health report of this product."""
         try:
-            with self._ask("GET", health_path, timeout_s=_FIND_TIMEOUT_S) as response:
+            # Whatever listens there: it is not shown the key before it has said what it is.
+            with self._ask("GET", health_path, timeout_s=_FIND_TIMEOUT_S, key=False) as response:
                 msgspec.json.decode(response.read(), type=HealthReport)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError):
             return False
@@ -123,14 +124,20 @@ class RunningServer:
 
     @contextlib.contextmanager
     def _ask(
-        self, method: str, path: str, body: object = None, *, timeout_s: float
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        timeout_s: float,
+        key: bool = True,
     ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=_FIND_TIMEOUT_S)
         with contextlib.closing(connection):
             connection.connect()
             connection.sock.settimeout(timeout_s)
             data = None if body is None else json.dumps(body).encode()
-            headers = {"Content-Type": "application/json", **self._headers}
+            headers = {"Content-Type": "application/json", **(self._headers if key else {})}
             connection.request(method, path, data, headers)
             yield connection.getresponse()
 

@@ -141,7 +141,7 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
         model.dtype,
         model.device and f"on {model.device}",
         model.context_length and f"context {model.context_length}",
-        model.num_restarts and f"{model.num_restarts} restarts",
+        model.num_restarts and f"{model.num_restarts} restart{'s' * (model.num_restarts > 1)}",
         model.detail,
     ]
     listed = ", ".join(str(fact) for fact in facts if fact)

@@ -47,9 +47,7 @@ class ChatTemplate:
         """
         settings = _read_settings(directory / "tokenizer_config.json")
         path = directory / "chat_template.jinja"
-        source = (
-            path.read_text(encoding="utf-8") if path.exists() else settings.get("chat_template")
-        )
+        source = _read_template(path) if path.exists() else settings.get("chat_template")
         if isinstance(source, list):
             by_name = {entry["name"]: entry["template"] for entry in source}
             source = by_name.get("default")
@@ -70,10 +68,17 @@ class ChatTemplate:
             return self._template.render(
                 messages=messages, add_generation_prompt=True, tools=None, **self._special_tokens
             )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise InvalidValueError(
                 f"The model's chat template refuses these messages: {error}.", param="messages"
             ) from error
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ModelStoreError(f"{path} cannot be read: {error}.") from error
 
 
 def encode_chat(codec: TextCodec, template: ChatTemplate, messages: Sequence[Message]) -> list[int]:

@@ -84,7 +84,7 @@ def list_repository(source: HubSource, *, with_code: bool) -> HubListing:
             f"The hub has no {source.repository} at {revision}, or it is private.",
             remedy="Check the spelling; for a private model set HF_TOKEN.",
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except _client_errors(HfHubHTTPError) as error:
         raise _unreachable(source, error) from error
     if found.sha is None or found.siblings is None:
         raise ModelStoreError(f"The hub says nothing of the files of {source.repository}.")
@@ -108,12 +108,26 @@ def fetch_from_hub(
         for name, size in listing.sizes.items():
             hf_hub_download(source.repository, name, revision=listing.commit, local_dir=directory)
             progress.advance(size)
-    except (HfHubHTTPError, OSError) as error:
+    except _client_errors(HfHubHTTPError) as error:
         raise _unreachable(source, error) from error
     finally:
         progress.finish()
     # The client's own notes on what it has fetched are of no use once all is there.
     shutil.rmtree(directory / ".cache", ignore_errors=True)
+    # An earlier try may have been for another revision.
+    for path in directory.iterdir():
+        if path.is_file() and path.name not in listing.sizes:
+            path.unlink()
+
+
+def _client_errors(http_error: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what the hub's client may raise.
+
+    Errors of its HTTP library pass through it, and which library that is changes with its
+    version: the client's own HTTP error is derived from that library's. A name that the hub
+    would not allow is a ValueError.
+    """
+    return (*http_error.__bases__, OSError, ValueError)
 
 
 def _unreachable(source: HubSource, error: Exception) -> ModelStoreError:

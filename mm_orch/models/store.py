@@ -8,6 +8,7 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 _MANIFEST = "muai-model.json"
 _PARTIAL = ".partial"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*")
 # A 4-bit file becomes 32-bit weights, and stays beside them.
 _GGUF_GROWTH = 9
 _WHEEL_NEEDS_BYTES = 1 << 30
@@ -93,7 +94,7 @@ class ModelStore:
     def remove(self, name: str) -> int:
         """Delete a model's files; return the bytes freed, 0 when there were none."""
         directory = self._directory(name)
-        partial = directory.with_name(name + _PARTIAL)
+        partial = directory.with_name(directory.name + _PARTIAL)
         if not directory.exists() and not partial.exists():
             return 0
         with self._locked(name):
@@ -115,7 +116,7 @@ class ModelStore:
 
     def _build(self, name: str, source: str, *, with_code: bool) -> StoredModel:
         directory = self._directory(name)
-        partial = directory.with_name(name + _PARTIAL)
+        partial = directory.with_name(directory.name + _PARTIAL)
         parsed = parse_source(source)
         if not isinstance(parsed, HubSource):
             # The hub's client goes on with what it left; the others begin anew.
@@ -176,13 +177,15 @@ class ModelStore:
     def _directory(self, name: str) -> Path:
         if not _NAME.fullmatch(name) or name.endswith((_PARTIAL, ".lock")):
             raise ModelStoreError(
-                f"{name!r} cannot name a model: letters, digits, dot, dash and underscore only."
+                f"{name!r} cannot name a model: letters, digits and . _ - : with / between parts."
             )
-        return self._root / name
+        # A name with a slash is one folder, not two.
+        return self._root / quote(name, safe="")
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        path = self._directory(name).with_name(name + ".lock")
+        directory = self._directory(name)
+        path = directory.with_name(directory.name + ".lock")
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path)
@@ -223,7 +226,7 @@ def _is_damaged(stored: StoredModel) -> bool:
 def _path_of(source: PathSource) -> Path:
     path = Path(source.path).expanduser()
     if not path.exists():
-        raise ModelStoreError(f"There is no {path}.", remedy="Check models.<name>.source.")
+        raise ModelStoreError(f"There is no {path}.", remedy="Check the model's source.")
     return path
 
 

@@ -66,7 +66,7 @@ def describe_directory(
             raise ModelStoreError(f"{directory} holds no {needed}.")
     config = _read_json(directory / "config.json")
     # Models of several modalities keep the language model's numbers one level down.
-    text_config = {**config, **config.get("text_config", {})}
+    text_config = {**config, **(config.get("text_config") or {})}
     try:
         return StoredModel(
             name=name,

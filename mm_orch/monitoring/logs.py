@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,9 @@ _NUM_OLD_FILES = 5
 # These bring handlers of their own or tell of every connection.
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 _CHATTY = ("asyncio", "filelock", "httpcore", "httpx", "huggingface_hub", "urllib3")
+
+# A terminal obeys these; a tab and the end of a line are harmless.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +69,8 @@ def configure_logging(
         inner = logging.getLogger(name)
         inner.handlers.clear()
         inner.propagate = True
+        # What it says of start and end, the server says itself, and for both of its ports at once.
+        inner.setLevel(max(root.level, logging.WARNING))
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     if problem is not None:
@@ -139,7 +145,8 @@ def _keep_to_the_line(_logger: object, _method: str, event: EventDict) -> EventD
     """Let nothing in a field or a message look like a line of its own."""
     for key, value in event.items():
         if key == "event":
-            event[key] = str(value).replace("\n", "\n    ")
+            text = _CONTROL.sub(lambda match: repr(match[0])[1:-1], str(value))
+            event[key] = text.replace("\n", "\n    ")
         elif isinstance(value, str) and not value.isprintable():
             event[key] = repr(value)[1:-1]
     return event

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import zmq.asyncio
 
+from mm_orch.core.threads import start_abandonable
 from mm_orch.optimization.choice import choose_engine
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.optimization.registry import probe_engine
@@ -72,7 +73,7 @@ class OptimizationManager:
         self._clock = clock
         self._context = zmq.asyncio.Context()
         self._supervisors: dict[str, WorkerSupervisor] = {}
-        self._files: dict[str, asyncio.Task[StoredModel]] = {}
+        self._files: dict[str, asyncio.Future[StoredModel]] = {}
         self._tasks = asyncio.TaskGroup()
         self._supervision: list[asyncio.Task[None]] = []
 
@@ -86,8 +87,10 @@ class OptimizationManager:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for task in (*self._supervision, *self._files.values()):
+        for task in self._supervision:
             task.cancel()
+        for fetching in self._files.values():
+            fetching.cancel()
         try:
             await self._tasks.__aexit__(error_type, error, traceback)
         finally:
@@ -120,13 +123,12 @@ class OptimizationManager:
         Raises:
             ModelStoreError: they cannot be had; the next call tries again.
         """
-        task = self._files.get(model)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.create_task(
-                asyncio.to_thread(self.plans[model].ensure_files), name=f"fetch {model}"
-            )
-            self._files[model] = task
-        return await asyncio.shield(task)
+        fetching = self._files.get(model)
+        # Only a fetch under way is shared: files that were there may have vanished since.
+        if fetching is None or fetching.done():
+            fetching = start_abandonable(self.plans[model].ensure_files, name=f"fetch {model}")
+            self._files[model] = fetching
+        return await asyncio.shield(fetching)
 
     async def acquire(self, model: str) -> Worker:
         """Return a running worker, waiting while it loads.
@@ -139,7 +141,7 @@ class OptimizationManager:
     async def _prepare(self, plan: ModelPlan) -> WorkerSpec:
         choice = choose_engine([probe_engine(name) for name in plan.engines])
         for skipped in choice.skipped:
-            logger.info("%s: engine %s skipped: %s", plan.name, skipped.engine, skipped.reason)
+            logger.debug("%s: engine %s skipped: %s", plan.name, skipped.engine, skipped.reason)
         stored = await self.ensure_files(plan.name)
         return WorkerSpec(
             address="",

@@ -62,7 +62,9 @@ class RequestAccount:
                 request_id=self.request_id,
                 model=self.model,
                 engine=self.engine,
-                status=_status_of(cause, is_complete=self._is_complete),
+                status=_status_of(
+                    cause, is_complete=self._is_complete, has_run=self.queue_wait_s is not None
+                ),
                 total_s=self._clock() - self._begin_s,
                 num_prompt_tokens=self.num_prompt_tokens,
                 num_generated_tokens=self.num_generated_tokens,
@@ -138,16 +140,19 @@ class RequestAccount:
         self._error = self._error or error
 
 
-def _status_of(cause: BaseException | None, *, is_complete: bool) -> RequestStatus:
+def _status_of(cause: BaseException | None, *, is_complete: bool, has_run: bool) -> RequestStatus:
     # A reader that fails after the last token does not undo the answer.
     if is_complete:
         return RequestStatus.SUCCESS
     match cause:
-        case None | asyncio.CancelledError() | GeneratorExit() | OSError():
+        case None | asyncio.CancelledError() | GeneratorExit() | ConnectionError():
             # Nobody read to the end.
             return RequestStatus.CANCELLED
         case DeadlineError():
             return RequestStatus.TIMEOUT
+        case OverloadError() if has_run:
+            # The shutdown broke it off; it had been taken in.
+            return RequestStatus.CANCELLED
         case RequestError() | OverloadError():
             return RequestStatus.REJECTED
         case _:

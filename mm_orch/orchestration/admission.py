@@ -74,7 +74,7 @@ class Admission:
             )
         if self.num_waiting >= self.queue_capacity:
             raise QueueFullError(
-                f"{self.num_waiting} requests are waiting and server.queue_capacity is"
+                f"{self.num_waiting} requests are waiting and monitoring.server.queue_capacity is"
                 f" {self.queue_capacity}.",
                 retry_after_s=self._retry_after_s(1, now_s),
             )

@@ -14,21 +14,28 @@ MAX_CHOICES = 16
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
 MAX_BIAS = 100.0
+MAX_TOP_K = 2**31 - 1
+MIN_REPETITION_PENALTY = 0.01
+MAX_REPETITION_PENALTY = 10.0
+SEED_BOUND = 2**63
 
 # Field: smallest and largest value, both allowed.
 _RANGES = {
     "max_tokens": (1, math.inf),
     "min_tokens": (0, math.inf),
     "temperature": (0.0, 2.0),
-    "top_k": (0, math.inf),
+    "top_k": (0, MAX_TOP_K),
     "min_p": (0.0, 1.0),
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
     "num_logprobs": (0, MAX_LOGPROBS),
     "num_choices": (1, MAX_CHOICES),
+    # Below, logits divided by it would leave the range of their number format.
+    "repetition_penalty": (MIN_REPETITION_PENALTY, MAX_REPETITION_PENALTY),
+    "seed": (-SEED_BOUND, SEED_BOUND - 1),
 }
-# Zero is not allowed here: no token would be left, or a division by zero.
-_RANGES_ABOVE_ZERO = {"top_p": 1.0, "repetition_penalty": 10.0}
+# Zero is not allowed here: no token would be left.
+_RANGES_ABOVE_ZERO = {"top_p": 1.0}
 
 
 def check_options(options: GenerationOptions) -> None:

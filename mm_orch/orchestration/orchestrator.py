@@ -53,6 +53,9 @@ class Orchestrator:
         self._request_timeout_s = request_timeout_s
         self._texts: dict[str, asyncio.Task[ModelText]] = {}
         self._running: set[RunningGeneration] = set()
+        # The deadlines of requests that wait for their model.
+        self._starting: set[asyncio.Timeout] = set()
+        self._is_broken_off = False
         self._has_emptied = asyncio.Event()
         # Request ids may come from clients and repeat; these do not.
         self._numbers = itertools.count()
@@ -92,13 +95,12 @@ class Orchestrator:
             await self._has_emptied.wait()
 
     def break_off_all(self) -> None:
-        """End every running request with an error that its reader is told."""
+        """End every request, running or waiting, with an error that its reader is told."""
+        self._is_broken_off = True
         for generation in tuple(self._running):
-            generation.break_off(
-                DrainingError(
-                    "The server is shutting down and ended this answer early.", retry_after_s=1.0
-                )
-            )
+            generation.break_off(_broken_off())
+        for waiting in self._starting:
+            waiting.reschedule(asyncio.get_running_loop().time())
 
     async def ensure_text(self, model: str) -> ModelText:
         """Return the model's tokeniser and template, loading them once.
@@ -131,27 +133,38 @@ class Orchestrator:
         ticket: Ticket,
         deadline: Deadline,
     ) -> RunningGeneration:
-        try:
-            async with asyncio.timeout_at(deadline.at_s):
-                # The worker loads while the prompt is prepared.
-                self._manager.ensure_started(account.model)
-                text = await self.ensure_text(account.model)
-                prepared = await asyncio.to_thread(prepare, request, text)
-                account.num_prompt_tokens = len(prepared.token_ids)
-                worker = await self._manager.acquire(account.model)
-        except TimeoutError:
-            raise deadline.error() from None
+        async with self._bounded(deadline):
+            # The worker loads while the prompt is prepared.
+            self._manager.ensure_started(account.model)
+            text = await self.ensure_text(account.model)
+            prepared = await asyncio.to_thread(prepare, request, text)
+            account.num_prompt_tokens = len(prepared.token_ids)
+            worker = await self._manager.acquire(account.model)
         orders = _orders(next(self._numbers), prepared)
+        assemblers = make_assemblers(
+            [order.sequence_id for order in orders], prepared.codec, request.options.stop
+        )
         account.submit(worker.engine)
         return RunningGeneration(
             worker.submit(orders),
             account=account,
-            assemblers=make_assemblers(
-                [order.sequence_id for order in orders], prepared.codec, request.options.stop
-            ),
+            assemblers=assemblers,
             deadline=deadline,
             on_start=lambda: self._begin(ticket),
         )
+
+    @asynccontextmanager
+    async def _bounded(self, deadline: Deadline) -> AsyncIterator[None]:
+        """Bound the wait by the deadline, and by the end of the server."""
+        try:
+            async with asyncio.timeout_at(deadline.at_s) as waiting:
+                self._starting.add(waiting)
+                try:
+                    yield
+                finally:
+                    self._starting.discard(waiting)
+        except TimeoutError:
+            raise (_broken_off() if self._is_broken_off else deadline.error()) from None
 
     def _begin(self, ticket: Ticket) -> None:
         self._admission.start(ticket)
@@ -176,6 +189,12 @@ class Orchestrator:
                 num_waiting=self._admission.count_waiting(model),
             )
         )
+
+
+def _broken_off() -> DrainingError:
+    return DrainingError(
+        "The server is shutting down and ended this answer early.", retry_after_s=1.0
+    )
 
 
 def _orders(number: int, prepared: PreparedRequest) -> list[SequenceOrder]:

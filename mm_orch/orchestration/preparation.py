@@ -112,7 +112,7 @@ def _refuse_hopeless_length(num_chars: int, prompt: Prompt, text: ModelText) -> 
     min_tokens = num_chars // text.codec.longest_token_bytes
     if min_tokens >= text.context_length:
         raise ContextLengthError(
-            f"The prompt of {num_chars} characters is longer than {min_tokens} tokens; model"
+            f"The prompt of {num_chars} characters has at least {min_tokens} tokens; model"
             f" {text.name} takes {text.context_length} tokens of prompt and output together.",
             param=_param_of(prompt),
         )

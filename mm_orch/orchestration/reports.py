@@ -40,6 +40,11 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     num_restarts: int = 0
     worker_pid: int | None = None
 
+    @property
+    def short_detail(self) -> str:
+        """What may be shown without a key; a worker's log lines follow in later lines."""
+        return self.detail.partition("\n")[0]
+
 
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of /health."""

@@ -87,7 +87,7 @@ class SystemStatus:
         for model in self._required_models:
             report = self._report(self._manager.plans[model])
             if report.phase is not ModelPhase.READY:
-                detail = f": {report.detail}" if report.detail else ""
+                detail = f": {report.short_detail}" if report.short_detail else ""
                 return ReadyReport(
                     is_ready=False, reason=f"model {model} is {report.phase.value}{detail}"
                 )
@@ -109,7 +109,7 @@ class SystemStatus:
 
     def _reasons(self, reports: Sequence[ModelReport]) -> list[str]:
         reasons = [
-            f"model {report.name} is {report.phase.value}: {report.detail}"
+            f"model {report.name} is {report.phase.value}: {report.short_detail}"
             for report in reports
             if report.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
         ]

@@ -54,10 +54,14 @@ class TokenStream:
         Raises:
             MuAIError: the stream was failed, mostly by the engine; it is over.
         """
-        update = await self._updates.get()
-        if isinstance(update, Exception):
-            self.close()
-            raise update
+        while True:
+            update = await self._updates.get()
+            if isinstance(update, Exception):
+                self.close()
+                raise update
+            # What had come of a sequence before it was closed is of no interest any more.
+            if update.sequence_id in self._open_ids:
+                break
         if not isinstance(update, SequenceStarted) and update.finish_reason is not None:
             self._open_ids.discard(update.sequence_id)
         return update

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import EngineStartError, ModelStoreError, ModelUnavailableError
+from mm_orch.core.errors import ModelUnavailableError, MuAIError
 from mm_orch.core.events import (
     ErrorOccurred,
     ModelLoaded,
@@ -61,15 +61,18 @@ class WorkerSupervisor:
 
     async def run(self) -> None:
         """Supervise until cancelled; then stop the worker."""
+        try:
+            await self._keep_running()
+        finally:
+            # Who waits for the worker now would wait for ever.
+            self._change(ModelPhase.FAILED, "it is being stopped")
+
+    async def _keep_running(self) -> None:
         while True:
             worker = await self._start()
             if worker is not None:
-                try:
-                    ready_at_s = self._clock()
-                    how = await worker.watch()
-                finally:
-                    self.worker = None
-                    await worker.stop()
+                ready_at_s = self._clock()
+                how = await self._watch(worker)
                 if self._clock() - ready_at_s >= HEALTHY_AFTER_S:
                     self._num_failures = 0
                 self._report_down(worker.engine, how)
@@ -97,6 +100,17 @@ class WorkerSupervisor:
                 )
             await self._changed.wait()
 
+    async def _watch(self, worker: Worker) -> str:
+        """Wait for the worker's end; return how it ended. Whatever happens, it has ended then."""
+        try:
+            return await worker.watch()
+        except Exception as error:  # boundary: one model's trouble never ends the server
+            logger.exception("%s: the worker cannot be followed any more", self.model)
+            return f"it could not be followed any more: {_say(error)}"
+        finally:
+            self.worker = None
+            await worker.stop()
+
     async def _start(self) -> Worker | None:
         begin_s = self._clock()
         worker = None
@@ -106,12 +120,13 @@ class WorkerSupervisor:
             self._change(self.phase, f"loading with {spec.engine}")
             worker = await Worker.launch(spec, context=self._context, observer=self._observer)
             await worker.wait_until_ready()
-        except (EngineStartError, ModelStoreError, OSError) as error:
-            logger.error("%s cannot start: %s", self.model, error)  # noqa: TRY400 - told to people
+        except Exception as error:  # boundary: one model's trouble never ends the server
+            is_foreseen = isinstance(error, MuAIError | OSError)
+            logger.error("%s cannot start: %s", self.model, error, exc_info=not is_foreseen)  # noqa: TRY400 - told to people
             self._observer.observe(
                 ErrorOccurred(component="worker", error_type=type(error).__name__)
             )
-            self._change(ModelPhase.FAILED, str(error))
+            self._change(ModelPhase.FAILED, str(error) if is_foreseen else _say(error))
             if worker is not None:
                 await worker.stop()
             return None
@@ -119,13 +134,15 @@ class WorkerSupervisor:
             if worker is not None:
                 await worker.stop()
             raise
+        duration_s = self._clock() - begin_s
+        logger.info("%s is ready with %s after %.1f s", self.model, worker.engine, duration_s)
         self.worker = worker
         self._change(ModelPhase.READY, "")
         self._observer.observe(
             WorkerStateChanged(model=self.model, engine=worker.engine, is_up=True)
         )
         self._observer.observe(
-            ModelLoaded(model=self.model, engine=worker.engine, duration_s=self._clock() - begin_s)
+            ModelLoaded(model=self.model, engine=worker.engine, duration_s=duration_s)
         )
         return worker
 
@@ -143,3 +160,7 @@ class WorkerSupervisor:
         # Wakes everyone who waits now; later waiters get a fresh event.
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

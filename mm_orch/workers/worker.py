@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import shutil
 import signal
 import sys
@@ -40,6 +41,11 @@ _NUM_KEPT_LOG_LINES = 20
 _SHUTDOWN_GRACE_S = 5.0
 # After a process has ended, what it sent last may still be on its way.
 _LAST_MESSAGES_MS = 200
+# Far beyond any honest load; a worker that is stuck in one is replaced.
+_LOAD_TIMEOUT_S = 1800.0
+_LOG_PIECE_BYTES = 1 << 16
+_MAX_LOG_LINE_BYTES = 4096
+_LINE_ENDS = re.compile(rb"[\r\n]+")
 _ERRORS_BY_CODE = {
     error.code: error for error in (EngineFailedError, EngineOutOfMemoryError, EngineCrashedError)
 }
@@ -134,7 +140,14 @@ class Worker:
         first = asyncio.ensure_future(self._socket.recv())
         ended = asyncio.ensure_future(self._process.wait())
         try:
-            await asyncio.wait({first, ended}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {first, ended}, return_when=asyncio.FIRST_COMPLETED, timeout=_LOAD_TIMEOUT_S
+            )
+            if not done:
+                raise EngineStartError(
+                    f"The {self.engine} worker of {self.model} is not ready after"
+                    f" {_LOAD_TIMEOUT_S:g} s.{await self._last_words()}"
+                )
             if not first.done():
                 # A refusal may have been sent just before the end.
                 await asyncio.wait({first}, timeout=_LAST_MESSAGES_MS / 1000)
@@ -162,25 +175,31 @@ class Worker:
         """
         if self._is_dead:
             raise EngineCrashedError(f"The {self.engine} worker of {self.model} has ended.")
+        self._send(messages.Submit(sequences=tuple(orders)))
         stream = TokenStream([order.sequence_id for order in orders], self._abort)
         for order in orders:
             self._streams_by_sequence_id[order.sequence_id] = stream
-        self._send(messages.Submit(sequences=tuple(orders)))
         return stream
 
     async def watch(self) -> str:
         """Route the worker's messages until its process ends; return how it ended.
 
         Every stream that was open then fails with EngineCrashedError.
+
+        Raises:
+            msgspec.DecodeError: the worker said something that is no message; it still runs.
         """
         router = asyncio.create_task(self._route())
+        ended = asyncio.create_task(self._process.wait())
         try:
-            exit_code = await self._process.wait()
+            await asyncio.wait({router, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                # It never returns, so it has failed, and this raises why.
+                await router
             router.cancel()
             while await self._socket.poll(_LAST_MESSAGES_MS):
                 self._take(await self._socket.recv())
-            how = describe_exit(exit_code)
-            words = await self._last_words()
+            how = describe_exit(await ended)
             self._fail_streams(
                 EngineCrashedError(
                     f"The {self.engine} worker of {self.model} ended ({how}) while it was"
@@ -188,11 +207,11 @@ class Worker:
                     remedy="Send the request again: the worker is being restarted.",
                 )
             )
-            return how + words
+            return how + await self._last_words()
         finally:
             router.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await router
+            ended.cancel()
+            await asyncio.gather(router, ended, return_exceptions=True)
 
     async def stop(self, *, grace_s: float = _SHUTDOWN_GRACE_S) -> None:
         """End the process: ask, then terminate, then kill; free everything. Safe twice."""
@@ -209,7 +228,9 @@ class Worker:
                         await self._wait_for_exit(grace_s)
         finally:
             discarding.cancel()
-            self._is_dead = True
+            self._fail_streams(
+                EngineCrashedError(f"The {self.engine} worker of {self.model} was stopped.")
+            )
             self._remove_socket_file()
             self._log_reader.cancel()
             self._socket.close()
@@ -251,6 +272,8 @@ class Worker:
             if stream := self._streams_by_sequence_id.pop(failure.sequence_id, None):
                 error_class = _ERRORS_BY_CODE.get(failure.code, EngineError)
                 stream.fail(error_class(failure.message))
+        for reason in {failure.message for failure in step.failures}:
+            logger.error("%s: a step failed: %s", self.model, reason)
         self._observer.observe(
             StepCompleted(
                 model=self.model,
@@ -277,8 +300,18 @@ class Worker:
         stderr = self._process.stderr
         if stderr is None:
             return
-        async for line in stderr:
-            text = line.decode(errors="replace").rstrip()
+        rest = b""
+        # Not line by line: asyncio refuses long ones, and progress bars end theirs with \r.
+        while piece := await stderr.read(_LOG_PIECE_BYTES):
+            *lines, rest = _LINE_ENDS.split(rest + piece)
+            for line in lines:
+                self._keep_log_line(line)
+            rest = rest[:_MAX_LOG_LINE_BYTES]
+        self._keep_log_line(rest)
+
+    def _keep_log_line(self, line: bytes) -> None:
+        text = line[:_MAX_LOG_LINE_BYTES].decode(errors="replace").rstrip()
+        if text:
             self._log_lines.append(text)
             logger.debug("%s worker %d: %s", self.model, self._process.pid, text)
 
@@ -299,4 +332,8 @@ def describe_exit(exit_code: int) -> str:
     """Say how a process ended: its code, or the signal that killed it."""
     if exit_code >= 0:
         return f"exit code {exit_code}"
-    return f"killed by {signal.Signals(-exit_code).name}"
+    try:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        # Real-time signals have numbers only.
+        return f"killed by signal {-exit_code}"

@@ -82,7 +82,22 @@ def test_a_directory_with_pickled_weights_is_refused(tmp_path: Path, tiny_direct
         ModelStore(tmp_path).find("tiny", f"path:{tiny_directory}")
 
 
-@pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "x.partial"])
+def test_a_name_may_have_parts_and_stays_one_folder(tmp_path: Path, tiny_directory: Path) -> None:
+    store = ModelStore(tmp_path / "data")
+    path = tmp_path / "weights.txt"
+    path.write_text("no model")
+
+    assert store.find("org/name:tag", f"path:{path}") is None
+    with pytest.raises(ModelStoreError, match=r"neither a directory nor a \.gguf file"):
+        store.ensure("org/name:tag", f"path:{path}")
+    assert store.ensure("org/name", f"path:{tiny_directory}").name == "org/name"
+    assert {entry.name for entry in (tmp_path / "data/models").iterdir()} == {
+        "org%2Fname%3Atag.lock",
+        "org%2Fname%3Atag.partial",
+    }
+
+
+@pytest.mark.parametrize("name", ["../escape", "a/../b", "/a", "", ".hidden", "x.partial"])
 def test_a_name_cannot_leave_the_store(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelStoreError, match="cannot name a model"):
         ModelStore(tmp_path).find(name, BUILT_IN_SOURCE)
@@ -236,6 +251,31 @@ def test_a_hub_model_is_fetched_at_a_fixed_commit(hub: Hub, tmp_path: Path) -> N
     stored = ModelStore(tmp_path).find("tiny", "hf:org/tiny@v1", with_code=True)
     assert stored is not None
     assert "modeling.py" in stored.file_sizes
+
+
+def test_what_another_revision_left_is_no_part_of_the_model(hub: Hub, tmp_path: Path) -> None:
+    partial = tmp_path / "models/tiny.partial"
+    partial.mkdir(parents=True)
+    (partial / "generation_config.json").write_text('{"eos_token_id": 77}')
+    hub.files.pop("generation_config.json", None)
+
+    ensure_from(hub, tmp_path, "hf:org/tiny")
+
+    stored = ModelStore(tmp_path).find("tiny", "hf:org/tiny")
+    assert stored is not None
+    assert stored.eos_token_ids == (2,)
+
+
+@pytest.mark.parametrize("source", ["hf:org/tiny", "hf:a--b/c"])
+def test_a_hub_that_cannot_be_asked_is_a_plain_refusal(source: str, tmp_path: Path) -> None:
+    closed = Hub({})
+    closed.server_close()
+
+    result = ensure_from(closed, tmp_path, source)
+
+    assert result.returncode == 1
+    assert "cannot be fetched from the hub" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_stored_hub_model_needs_no_network(hub: Hub, tmp_path: Path) -> None:

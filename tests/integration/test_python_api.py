@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mm_orch import AsyncMuAI, MuAI
+from mm_orch.app import open_runtime
 from mm_orch.config import Config, load_config
 from mm_orch.core.errors import (
     ContextLengthError,
     DeadlineError,
+    DrainingError,
     InvalidValueError,
     ModelNotFoundError,
+    ModelStoreError,
     MuAIError,
     QueueFullError,
 )
+from mm_orch.core.generation import GenerationOptions, GenerationRequest, TextPrompt
 from mm_orch.orchestration.reports import HealthStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from mm_orch.models.stored import StoredModel
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("builtin_model")]
 
@@ -164,6 +171,37 @@ async def test_over_the_queue_requests_are_refused_at_once() -> None:
             await muai.generate("one too many")
 
         assert [answer.text for answer in await asyncio.gather(*waiting)] == ["0", "1"]
+
+
+async def test_who_waits_for_a_model_is_told_of_the_end_and_the_end_waits_for_no_download() -> None:
+    may_end = threading.Event()
+
+    def download() -> StoredModel:
+        may_end.wait()
+        raise ModelStoreError("given up")
+
+    config = config_of()
+    try:
+        async with open_runtime(config, engine="echo") as runtime:
+            model = config.default_model_name
+            plan = runtime.manager.plans[model]
+            runtime.manager.plans[model] = replace(plan, ensure_files=download)
+            request = GenerationRequest(
+                request_id="a", prompt=TextPrompt("Hi"), options=GenerationOptions()
+            )
+            opening = runtime.orchestrator.open(request)
+            waiting = asyncio.ensure_future(opening.__aenter__())
+            # One turn of the loop, and it has taken its place.
+            await asyncio.sleep(0)
+            assert runtime.status.status().num_waiting == 1
+            runtime.orchestrator.begin_drain()
+            runtime.orchestrator.break_off_all()
+
+            with pytest.raises(DrainingError, match="shutting down"):
+                await waiting
+            await runtime.orchestrator.wait_until_idle()
+    finally:
+        may_end.set()
 
 
 async def test_an_engine_that_cannot_run_says_why() -> None:

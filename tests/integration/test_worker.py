@@ -22,7 +22,7 @@ from mm_orch.workers.messages import SequenceOrder, WorkerSpec
 from mm_orch.workers.phase import ModelPhase
 from mm_orch.workers.stream import SequenceStarted
 from mm_orch.workers.supervisor import WorkerSupervisor
-from mm_orch.workers.worker import Worker
+from mm_orch.workers.worker import Worker, describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -199,11 +199,18 @@ async def test_a_supervised_worker_is_restarted_and_answers_again(
     assert not psutil.pid_exists(second.pid)
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (EngineStartError("No engine can run here."), "No engine can run here"),
+        (RuntimeError("never thought of"), "RuntimeError: never thought of"),
+    ],
+)
 async def test_a_model_that_cannot_start_refuses_with_the_reason(
-    context: zmq.asyncio.Context,
+    error: Exception, says: str, context: zmq.asyncio.Context
 ) -> None:
     async def prepare() -> WorkerSpec:
-        raise EngineStartError("No engine can run here.")
+        raise error
 
     supervisor = WorkerSupervisor(
         "m",
@@ -214,13 +221,125 @@ async def test_a_model_that_cannot_start_refuses_with_the_reason(
     )
     running = asyncio.create_task(supervisor.run())
 
-    with pytest.raises(ModelUnavailableError, match="No engine can run here") as refusal:
+    with pytest.raises(ModelUnavailableError, match=says) as refusal:
         await supervisor.acquire()
 
     assert refusal.value.retry_after_s >= 1
     assert supervisor.phase is ModelPhase.FAILED
+    assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_who_waits_for_a_worker_is_told_when_its_supervisor_ends(
+    context: zmq.asyncio.Context,
+) -> None:
+    async def prepare() -> WorkerSpec:
+        return await asyncio.Future()
+
+    supervisor = WorkerSupervisor(
+        "m", prepare, context=context, observer=Recorder(), clock=asyncio.get_running_loop().time
+    )
+    running = asyncio.create_task(supervisor.run())
+    waiting = asyncio.create_task(supervisor.acquire())
+    # One turn of the loop each, and both wait.
+    await asyncio.sleep(0)
+    running.cancel()
+
+    with pytest.raises(ModelUnavailableError, match="it is being stopped"):
+        await waiting
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_stopped_worker_ends_its_streams(context: zmq.asyncio.Context) -> None:
+    worker = await Worker.launch(spec_of(), context=context, observer=Recorder())
+    await worker.wait_until_ready()
+    stream = worker.submit([order("a", tuple(range(1, 9)), 100_000, ignore_eos=True)])
+
+    await worker.stop()
+
+    with pytest.raises(EngineCrashedError, match="was stopped"):
+        await read(stream)
+
+
+_PLUG_IN = """
+import sys
+from mm_orch.optimization.engines.echo import EchoBackend
+from mm_orch.workers import messages
+
+class LoudBackend(EchoBackend):
+    name = "loud"
+    def step(self, batch):
+        sys.stderr.write("x" * 300_000)
+        sys.stderr.flush()
+        return super().step(batch)
+
+class GarbledBackend(EchoBackend):
+    name = "garbled"
+    def step(self, batch):
+        messages.encode = lambda message: b"no message"
+        return super().step(batch)
+"""
+
+
+@pytest.fixture
+def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a distribution with two engines for the workers to find."""
+    (tmp_path / "odd_engines.py").write_text(_PLUG_IN)
+    metadata = tmp_path / "odd_engines-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-engines\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(
+        "[mm_orch.engines]\nloud = odd_engines:LoudBackend\ngarbled = odd_engines:GarbledBackend\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("plug_ins")
+async def test_a_worker_may_write_lines_of_any_length(context: zmq.asyncio.Context) -> None:
+    worker = await Worker.launch(spec_of("loud"), context=context, observer=Recorder())
+    await worker.wait_until_ready()
+    watching = asyncio.create_task(worker.watch())
+
+    tokens, _ = await read(worker.submit([order("a", (4, 2, 4, 2))]))
+    os.kill(worker.pid, signal.SIGKILL)
+    how = await watching
+    await worker.stop()
+
+    assert tokens == [4, 2, 4, 2]
+    assert how.startswith("killed by SIGKILL")
+    assert len(how) < 200_000
+
+
+@pytest.mark.usefixtures("plug_ins")
+async def test_a_worker_that_speaks_nonsense_is_replaced(context: zmq.asyncio.Context) -> None:
+    recorder = Recorder()
+
+    async def prepare() -> WorkerSpec:
+        return spec_of("garbled")
+
+    supervisor = WorkerSupervisor(
+        "m", prepare, context=context, observer=recorder, clock=asyncio.get_running_loop().time
+    )
+    running = asyncio.create_task(supervisor.run())
+    worker = await supervisor.acquire()
+
+    with pytest.raises(EngineCrashedError, match="was stopped"):
+        await read(worker.submit([order("a", (4, 2))]))
+    await recorder.wait_for(WorkerRestarted)
+    replacement = await supervisor.acquire()
+
+    assert replacement.pid != worker.pid
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signal numbers differ elsewhere")
+@pytest.mark.parametrize(
+    ("code", "says"), [(3, "exit code 3"), (-9, "killed by SIGKILL"), (-40, "killed by signal 40")]
+)
+def test_an_end_is_described_whatever_it_was(code: int, says: str) -> None:
+    assert describe_exit(code) == says
 
 
 _ORPHAN = """

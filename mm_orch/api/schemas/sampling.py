@@ -11,13 +11,16 @@ from mm_orch.orchestration.limits import (
     MAX_BIAS,
     MAX_CHOICES,
     MAX_LOGPROBS,
+    MAX_REPETITION_PENALTY,
     MAX_STOP_STRINGS,
+    MAX_TOP_K,
+    MIN_REPETITION_PENALTY,
+    SEED_BOUND,
 )
 
 MAX_STOP_CHARS = 1000
 MAX_BIASED_TOKENS = 1024
 _MAX_TIMEOUT_S = 86_400
-_INT64 = 2**63
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenIdText = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
@@ -61,12 +64,16 @@ class SamplingFields(BaseModel):
         None, description="0 is greedy; the default is 1."
     )
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = Field(None, description="0 and -1 are off.")
+    top_k: Annotated[int, Field(ge=-1, le=MAX_TOP_K)] | None = Field(
+        None, description="0 and -1 are off."
+    )
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = Field(
+    repetition_penalty: (
+        Annotated[float, Field(ge=MIN_REPETITION_PENALTY, le=MAX_REPETITION_PENALTY)] | None
+    ) = None
+    seed: Annotated[int, Field(ge=-SEED_BOUND, lt=SEED_BOUND)] | None = Field(
         None, description="The same seed gives the same answer."
     )
     stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] | None = (

@@ -17,9 +17,13 @@ from mm_orch.config.schema.values import (
     is_header_safe,
 )
 
+# How --print-config shows a key: printed and loaded again, it must not become one that is good.
+_MASK = "***"
+
 
 def _check_key(key: SecretStr) -> SecretStr:
-    if not is_header_safe(key.get_secret_value()):
+    value = key.get_secret_value()
+    if not is_header_safe(value) or value.startswith(_MASK):
         raise ValueError
     return key
 
@@ -31,7 +35,9 @@ class ApiKey(Section):
         "Name of the caller in logs and metrics.", default=..., default_in_words="key-1, key-2, ..."
     )
     key: Annotated[
-        SecretStr, AfterValidator(_check_key), Allowed("ASCII letters, digits and signs, no spaces")
+        SecretStr,
+        AfterValidator(_check_key),
+        Allowed("ASCII letters, digits and signs, no spaces, no *** first (a masked key)"),
     ] = option("What the caller sends.", default=..., secret=True)
     admin: bool = option("May use the /admin calls.", default=False, built=False)
     rate_limit_per_minute: AtLeastOne | None = option(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.contract import Sequence
 
 
+_MIN_TEMPERATURE = 1e-5
+
+
 def sample(logits: torch.Tensor, sequences: Batch[Sequence]) -> list[TokenChunk]:
     """Choose one token for each row.
 
@@ -45,8 +48,12 @@ def sample(logits: torch.Tensor, sequences: Batch[Sequence]) -> list[TokenChunk]
 
 
 def _is_plain_greedy(sequence: Sequence) -> bool:
-    params = sequence.params
-    return params.temperature == 0 and not _changes_logits(sequence)
+    return _is_greedy(sequence.params) and not _changes_logits(sequence)
+
+
+def _is_greedy(params: SamplingParams) -> bool:
+    # Dividing by less would leave nothing but infinities.
+    return params.temperature < _MIN_TEMPERATURE
 
 
 def _changes_logits(sequence: Sequence) -> bool:
@@ -69,12 +76,15 @@ def _forbids_stop(sequence: Sequence) -> bool:
 def _choose(row: torch.Tensor, sequence: Sequence) -> int:
     params = sequence.params
     logits = _adjust(row, sequence) if _changes_logits(sequence) else row
-    if params.temperature == 0:
+    if _is_greedy(params):
         return int(logits.argmax())
     # Double precision from here on: rounding must not decide between neighbouring tokens.
     probabilities = torch.softmax(logits.double() / params.temperature, dim=-1)
     kept = _filter(probabilities, params)
     cumulative = kept.cumsum(dim=-1)
+    if not cumulative[-1] > 0:
+        # A model whose logits are not numbers gives no distribution; its neighbours go on.
+        return int(logits.argmax())
     threshold = uniform(params.seed, sequence.num_output_tokens) * cumulative[-1]
     # The first token whose cumulative mass exceeds the threshold; never one of mass zero.
     index = int(torch.searchsorted(cumulative, threshold, right=True))

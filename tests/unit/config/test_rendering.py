@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from mm_orch.config import render_effective
+from mm_orch.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Load
@@ -42,7 +43,11 @@ def test_every_value_stands_with_its_origin(load: Load) -> None:
 
 def test_the_output_loads_again_as_the_same_configuration(load: Load) -> None:
     first = load(TEXT, ENVIRON, {"monitoring.server.port": 81}).config
-    second = load(render_effective(load(TEXT, ENVIRON, {"monitoring.server.port": 81}))).config
+    output = render_effective(load(TEXT, ENVIRON, {"monitoring.server.port": 81}))
+    # What the mask hides would be a key that everybody can read in the output.
+    with pytest.raises(ConfigError, match="a masked key"):
+        load(output)
+    second = load(output.replace("***", "filled-in-")).config
     assert second.optimization == first.optimization
     assert second.monitoring.server == first.monitoring.server
     assert second.models == first.models

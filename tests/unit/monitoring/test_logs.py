@@ -125,7 +125,8 @@ def test_a_value_cannot_pretend_to_be_a_line(tmp_path: Path) -> None:
     configure_logging("INFO", path, "text", to_stderr=False)
 
     logging.getLogger("x").warning(
-        "odd\n2026-01-01 [error] forged", extra={"request_id": "a\n2026-01-01 [error]\x1b[2J"}
+        "odd\n2026-01-01 [error] \x1b[2J\rforged",
+        extra={"request_id": "a\n2026-01-01 [error]\x1b[2J"},
     )
 
     lines = path.read_text().splitlines()

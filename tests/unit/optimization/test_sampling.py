@@ -40,6 +40,19 @@ def test_temperature_sharpens_and_zero_is_greedy() -> None:
     assert set(frequencies(temperature=0.0)) == {0}
 
 
+def test_a_temperature_that_nothing_can_be_divided_by_is_greedy() -> None:
+    assert set(frequencies(temperature=1e-310, top_k=2)) == {0}
+
+
+def test_logits_that_are_no_numbers_fail_no_neighbour() -> None:
+    params = SamplingParams(max_tokens=1, top_k=2)
+    sequences = [Sequence(sequence_id=name, token_ids=[0], params=params) for name in "ab"]
+
+    chunks = sample(torch.stack([torch.full_like(LOGITS, torch.nan), LOGITS]), sequences)
+
+    assert chunks[1].token_ids == (draw(LOGITS, params),)
+
+
 @pytest.mark.parametrize(
     ("filters", "allowed"),
     [

@@ -7,6 +7,7 @@ import pytest
 
 from mm_orch.core.errors import (
     DeadlineError,
+    DrainingError,
     EngineCrashedError,
     ModelNotFoundError,
     QueueFullError,
@@ -99,6 +100,17 @@ def test_what_ends_a_request_gives_its_status(error: BaseException, status: Requ
 
     assert recorder.finished.status is status
     assert recorder.finished.error_type == type(error).__name__
+
+
+def test_an_answer_that_the_shutdown_breaks_off_was_not_rejected() -> None:
+    recorder = Recorder()
+
+    with recorder.account() as account:
+        account.submit("echo")
+        account.start(1.0)
+        account.fail(DrainingError("x", retry_after_s=1))
+
+    assert recorder.finished.status is RequestStatus.CANCELLED
 
 
 def test_leaving_before_the_end_is_a_cancelled_request() -> None:

@@ -22,7 +22,9 @@ def test_one_more_than_the_capacity_is_refused_at_once() -> None:
     admission.enter("m")
     admission.enter("m")
 
-    with pytest.raises(QueueFullError, match=r"2 requests are waiting and server.queue_capacity"):
+    with pytest.raises(
+        QueueFullError, match=r"2 requests are waiting and monitoring\.server\.queue_capacity"
+    ):
         admission.enter("m")
 
 

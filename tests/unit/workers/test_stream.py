@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from mm_orch.core.errors import EngineFailedError
+from mm_orch.core.generation import TokenChunk
+from mm_orch.workers.stream import SequenceStarted, TokenStream
+
+
+def chunk(sequence_id: str, token_id: int) -> TokenChunk:
+    return TokenChunk(sequence_id=sequence_id, token_ids=(token_id,))
+
+
+async def test_what_had_come_of_a_closed_sequence_is_not_shown() -> None:
+    aborted: list[tuple[str, ...]] = []
+    stream = TokenStream(["a", "b"], aborted.append)
+    for update in (SequenceStarted("a", 0.0), chunk("a", 1), chunk("a", 2), chunk("b", 3)):
+        stream.put(update)
+
+    assert await stream.next() == SequenceStarted("a", 0.0)
+    assert await stream.next() == chunk("a", 1)
+    stream.close("a")
+
+    assert await stream.next() == chunk("b", 3)
+    assert aborted == [("a",)]
+    assert not stream.is_done
+
+
+async def test_a_failure_comes_after_what_was_put_before_it() -> None:
+    stream = TokenStream(["a"], lambda _: None)
+    stream.put(chunk("a", 1))
+    stream.fail(EngineFailedError("broken"))
+
+    assert await stream.next() == chunk("a", 1)
+    with pytest.raises(EngineFailedError, match="broken"):
+        await stream.next()
+    assert stream.is_done
