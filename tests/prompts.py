@@ -1,4 +1,9 @@
-"""Prompts of many kinds for comparing texts: short and long, plain, code, several scripts."""
+"""Prompts of many kinds for comparing texts: short and long, plain, code, several scripts.
+
+Texts are compared exactly, so none of these may meet a near tie within 64 greedy tokens: where the
+two likeliest logits differ by less than fp32 rounds (8e-6 was seen for a question about planets),
+the order of additions decides. The least difference among these is 1e-3.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,6 @@ _TOPICS = [
     "Translate 'good morning' into French.",
     "Write a Python function that reverses a list.",
     "What does HTTP 404 mean?",
-    "Name five planets and say one thing about each.",
     "How can I sleep better?",
     "What is the difference between a virus and a bacterium?",
     "Tell me about the history of chess.",
@@ -63,7 +67,7 @@ _RAW = [
 
 
 def chat_prompts() -> list[str]:
-    """Forty questions of one turn."""
+    """Forty-one questions of one turn."""
     return [*_TOPICS, *_MULTI_BYTE]
 
 
