@@ -16,21 +16,22 @@ def write_results(name: str, figures: dict[str, object]) -> Path:
     """Write benchmarks/results/NAME.json and return its path."""
     _FOLDER.mkdir(exist_ok=True)
     path = _FOLDER / f"{name}.json"
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git is on the PATH
-        cwd=_FOLDER,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # Results that were written just before are no change of what is measured.
+    others = _git("status", "--porcelain", "--", ":/", f":(top,exclude)benchmarks/{_FOLDER.name}")
     content = {
-        "commit": commit.stdout.strip(),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("-dirty" if others else ""),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{_cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         **figures,
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
     return path
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    result = subprocess.run(command, cwd=_FOLDER, capture_output=True, text=True, check=False)
+    return result.stdout.strip()
 
 
 def _cpu_name() -> str:
