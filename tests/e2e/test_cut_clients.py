@@ -25,8 +25,8 @@ NUM_AT_ONCE = 8
 # far more than this over a hundred requests.
 MAX_GROWTH_BYTES = 48 * 2**20
 # oneDNN keeps compiled code for the last 1024 shapes of a matrix product, and every number of
-# tokens in a step is a new shape: that cache fills for thousands of steps, up to some 400 MB.
-# Kept small, it cannot hide a leak, nor look like one.
+# tokens in a step is a new shape: that cache fills for thousands of steps. Kept small, it cannot
+# hide a leak, nor look like one; so this says nothing of memory at the default size of that cache.
 SMALL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8", "LRU_CACHE_CAPACITY": "8"}
 
 
