@@ -105,3 +105,15 @@ def test_a_failed_step_leaves_the_engine_usable(tmp_path: Path) -> None:
 
     assert len(greedy(backend, [1, 2, 3], 4, 10)) == 4
     assert backend.stats().num_sequences == 0
+
+
+def test_rows_that_round_the_shape_up_change_no_text(tmp_path: Path) -> None:
+    directory = make_llama(tmp_path)
+    backend = PyTorchBackend()
+    backend.start(spec_of(directory))
+    prompt = [(5 * i + 1) % VOCAB_SIZE for i in range(45)]  # 45 tokens run as 48 rows
+
+    [whole, parts] = [greedy(backend, prompt, 12, chunk) for chunk in (1000, 15)]
+
+    assert whole == parts
+    backend.stop()

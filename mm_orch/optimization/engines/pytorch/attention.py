@@ -5,6 +5,9 @@ All tokens of a step stand in one row, so that every matrix product runs once fo
     tokens     | a a a a | b | c c |      one row: [1, num_tokens]
     queries    [0 ..... 4) [4) [5..7)     a prefills, b decodes, c takes a chunk
     attends to  KV of a    of b  of c     each from its own SequenceKV, past tokens included
+
+The row may be longer than its segments together: rows that only round the shape up attend to
+nothing.
 """
 
 from __future__ import annotations
@@ -134,6 +137,8 @@ class PackedAttention:
             outputs.append(
                 _attend(query[:, :, cut], keys[None], values[None], scaling, sliding_window)
             )
+        # Rows beyond the last segment only round the shape up; nobody reads them.
+        outputs.append(query.new_zeros(query[:, :, begin:].shape))
         return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
 

@@ -139,14 +139,16 @@ class PyTorchBackend:
         import torch
 
         from mm_orch.optimization.engines.pytorch.attention import PackedSegment
+        from mm_orch.optimization.engines.pytorch.shapes import round_up_rows
 
         if self._attention is None:
             raise EngineFailedError("The PyTorch engine has not been started.")
         device = self._model.device
         self._attention.segments = [PackedSegment(kv, count) for kv, count in segments]
+        padding = [0] * (round_up_rows(len(token_ids)) - len(token_ids))
         output = self._model(
-            input_ids=torch.tensor([token_ids], device=device),
-            position_ids=torch.tensor([positions], device=device),
+            input_ids=torch.tensor([token_ids + padding], device=device),
+            position_ids=torch.tensor([positions + padding], device=device),
             use_cache=False,
             logits_to_keep=torch.tensor(rows, dtype=torch.long, device=device),
         )
