@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.events import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.models.store import ModelStore
@@ -17,6 +18,7 @@ from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.routing.router import Router
+from mm_orch.workers.messages import CacheSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -103,8 +105,9 @@ def _preloaded(config: Config) -> tuple[str, ...]:
 
 
 def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> ModelPlan:
-    model, batcher = config.models[name], config.optimization.batcher
-    is_batched = config.optimization.enabled and batcher.enabled
+    model, optimization = config.models[name], config.optimization
+    batcher, cache = optimization.batcher, optimization.cache
+    is_batched = optimization.enabled and batcher.enabled
     return ModelPlan(
         name=name,
         aliases=tuple(model.aliases),
@@ -115,8 +118,19 @@ def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> M
         dtype=config.dtype_for(name),
         device=config.system.device,
         trust_remote_code=model.trust_remote_code,
-        max_batch_size=batcher.max_batch_size if is_batched else 1,
-        max_batch_tokens=batcher.max_batch_tokens,
+        batcher=BatcherSpec(
+            max_batch_size=batcher.max_batch_size if is_batched else 1,
+            max_batch_tokens=batcher.max_batch_tokens,
+            min_batch_size=batcher.min_batch_size if is_batched else 1,
+            batch_timeout_s=batcher.batch_timeout_ms / 1000,
+            is_adaptive=batcher.adaptive_batching,
+        ),
+        cache=CacheSpec(
+            is_reusing=optimization.enabled and cache.enabled and cache.max_memory_mb > 0,
+            policy=cache.eviction_policy,
+        ),
+        max_kv_bytes=cache.max_memory_mb << 20,
+        cache_directory=config.system.data_directory / "compiled",
     )
 
 

@@ -44,3 +44,37 @@ def make_windowed_qwen(directory: Path) -> Path:
     torch.manual_seed(7)
     Qwen2ForCausalLM(config).save_pretrained(directory)
     return directory
+
+
+def make_qwen3(directory: Path) -> Path:
+    """Write a two-layer Qwen3: its query and key heads are normalised before the rotation."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(7)
+    model = Qwen3ForCausalLM(Qwen3Config(**_SIZES, head_dim=32))
+    for name, weight in model.named_parameters():
+        if name.endswith(("q_norm.weight", "k_norm.weight")):
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    model.save_pretrained(directory)
+    return directory
+
+
+def make_mistral(directory: Path) -> Path:
+    """Write a two-layer Mistral, every layer of which attends to the last eight tokens only."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(7)
+    MistralForCausalLM(MistralConfig(**_SIZES, sliding_window=8)).save_pretrained(directory)
+    return directory
+
+
+def make_olmo2(directory: Path) -> Path:
+    """Write a two-layer OLMo 2, which norms after attention: not of the Llama family's shape."""
+    import torch
+    from transformers import Olmo2Config, Olmo2ForCausalLM
+
+    torch.manual_seed(7)
+    Olmo2ForCausalLM(Olmo2Config(**_SIZES)).save_pretrained(directory)
+    return directory

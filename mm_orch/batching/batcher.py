@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from mm_orch.batching.scheduler import schedule
+from mm_orch.batching.pace import StepPace
+from mm_orch.batching.scheduler import StepLimits, rank_of, schedule
 from mm_orch.core.errors import EngineError, EngineFailedError
-from mm_orch.core.generation import FinishReason, TokenChunk
+from mm_orch.core.generation import FinishReason, SequenceStarted, TokenChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mm_orch.batching.scheduler import BatchLimits
     from mm_orch.core.clock import Clock
+    from mm_orch.kv_cache.cache import KVCache
     from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence, StepBackend
+
+
+class BatcherSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """How sequences share steps.
+
+    Attributes:
+        max_batch_size: most sequences in a step; 1 is one at a time.
+        max_batch_tokens: most prompt tokens in a step.
+        min_batch_size: an idle batcher waits for so many sequences ...
+        batch_timeout_s: ... but no longer than this for the first of them.
+        is_adaptive: take in fewer prompt tokens a step while others decode, by measured time.
+    """
+
+    max_batch_size: int
+    max_batch_tokens: int
+    min_batch_size: int = 1
+    batch_timeout_s: float = 0.0
+    is_adaptive: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,83 +46,147 @@ class StepReport:
 
     Attributes:
         chunks: new tokens, with the finish reason on a sequence's last.
-        started: (sequence id, seconds it had waited) of sequences in their first step.
+        started: sequences in their first step.
         failed: sequences that the step lost, with the error; empty when the step succeeded.
         phase: prefill, decode or mixed.
         batch_size: sequences in the step.
+        num_preempted: sequences that gave up their memory for others and wait again.
         duration_s: time that the backend took.
     """
 
     chunks: list[TokenChunk]
-    started: list[tuple[str, float]]
+    started: list[SequenceStarted]
     failed: list[tuple[str, EngineError]]
     phase: str
     batch_size: int
+    num_preempted: int
     duration_s: float
 
 
 class DynamicBatcher:
     """Continuous batching over a step backend: newcomers join at the next step.
 
-    INVARIANT: a sequence is in exactly one of waiting and running, and the backend holds state
-    for running sequences only.
+    INVARIANT: a sequence is in exactly one of waiting and running, and the cache has a table for
+    running sequences only.
     """
 
-    def __init__(self, backend: StepBackend, limits: BatchLimits, clock: Clock) -> None:
+    def __init__(
+        self, backend: StepBackend, cache: KVCache, spec: BatcherSpec, clock: Clock
+    ) -> None:
         self._backend = backend
-        self._limits = limits
+        self._cache = cache
+        self._spec = spec
         self._clock = clock
-        self._waiting: deque[Sequence] = deque()
+        self._pace = StepPace(spec.max_batch_tokens, is_adaptive=spec.is_adaptive)
+        self._max_tokens = cache.num_blocks * cache.block_tokens
+        self._numbers = count()
+        # In order of rank.
+        self._waiting: list[Sequence] = []
         self._running: dict[str, Sequence] = {}
+        # Of sequences that no step has touched yet, in order of arrival.
         self._arrival_s: dict[str, float] = {}
 
     @property
     def num_waiting(self) -> int:
-        """Sequences that no step has touched yet."""
+        """Sequences without memory: new ones, and those that were preempted."""
         return len(self._waiting)
 
     @property
     def num_running(self) -> int:
-        """Sequences that the backend holds state for."""
+        """Sequences with memory."""
         return len(self._running)
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would do anything."""
+        """Whether any sequence is unfinished."""
         return bool(self._waiting or self._running)
 
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds until the next step should run unless more arrives; None without work.
+
+        Only an idle engine waits for a fuller batch; one that runs takes newcomers as they come.
+        """
+        if not self.has_work:
+            return None
+        if self._running or self.num_waiting >= self._spec.min_batch_size or not self._arrival_s:
+            return 0.0
+        oldest_s = next(iter(self._arrival_s.values()))
+        return max(0.0, oldest_s + self._spec.batch_timeout_s - self._clock())
+
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence behind those already waiting."""
+        """Queue a sequence behind those of its priority that are waiting."""
+        sequence.arrival = next(self._numbers)
         self._arrival_s[sequence.sequence_id] = self._clock()
-        self._waiting.append(sequence)
+        insort(self._waiting, sequence, key=rank_of)
 
     def abort(self, sequence_ids: Iterable[str]) -> None:
         """Drop these sequences, whether they wait or run; unknown ids are ignored."""
         dropped = set(sequence_ids)
-        self._waiting = deque(s for s in self._waiting if s.sequence_id not in dropped)
+        self._waiting = [s for s in self._waiting if s.sequence_id not in dropped]
         for sequence_id in dropped:
             self._arrival_s.pop(sequence_id, None)
         self._leave(dropped & self._running.keys())
 
     def step(self) -> StepReport:
         """Advance one batch; with no work, the report is of a batch of size 0."""
-        batch = schedule(self._running.values(), self._waiting, self._limits)
-        started = self._enter(batch)
-        phase = phase_of(batch)
-        begin = self._clock()
-        chunks, failed = self._compute(batch)
-        duration_s = self._clock() - begin
+        has_decoding = any(sequence.is_decoding for sequence in self._running.values())
+        limits = StepLimits(
+            max_batch_size=self._spec.max_batch_size,
+            max_prompt_tokens=self._pace.find_budget(has_decoding=has_decoding),
+        )
+        plan = schedule(self._running.values(), self._waiting, limits, self._cache)
+        for sequence in plan.preempted:
+            self._preempt(sequence)
+        started = self._enter(plan.batch)
+        phase = phase_of(plan.batch)
+        begin_s = self._clock()
+        chunks, failed = self._compute(plan.batch)
+        duration_s = self._clock() - begin_s
         if not failed:
-            for scheduled in batch:
-                scheduled.sequence.num_computed_tokens += scheduled.num_new_tokens
+            self._learn(plan.batch, duration_s)
+        self._advance(plan.batch, {sequence_id for sequence_id, _ in failed})
         return StepReport(
             chunks=[self._take(chunk) for chunk in chunks],
             started=started,
             failed=failed,
             phase=phase,
-            batch_size=len(batch),
+            batch_size=len(plan.batch),
+            num_preempted=len(plan.preempted),
             duration_s=duration_s,
         )
+
+    def _preempt(self, sequence: Sequence) -> None:
+        del self._running[sequence.sequence_id]
+        self._cache.close(sequence.sequence_id)
+        sequence.num_computed_tokens = 0
+        insort(self._waiting, sequence, key=rank_of)
+
+    def _enter(self, batch: list[ScheduledSequence]) -> list[SequenceStarted]:
+        now_s = self._clock()
+        started = []
+        for scheduled in batch:
+            sequence, sequence_id = scheduled.sequence, scheduled.sequence.sequence_id
+            if sequence_id not in self._running:
+                arrival_s = self._arrival_s.pop(sequence_id, None)
+                sequence.block_ids, sequence.num_computed_tokens = self._cache.open(
+                    sequence_id, sequence.token_ids, is_resumed=arrival_s is None
+                )
+                self._running[sequence_id] = sequence
+                if arrival_s is not None:
+                    started.append(
+                        SequenceStarted(
+                            sequence_id=sequence_id,
+                            waited_s=now_s - arrival_s,
+                            num_cached_tokens=sequence.num_computed_tokens,
+                        )
+                    )
+        self._waiting = [s for s in self._waiting if s.sequence_id not in self._running]
+        for scheduled in batch:
+            sequence = scheduled.sequence
+            num_tokens = sequence.num_computed_tokens + scheduled.num_new_tokens
+            self._cache.grow(sequence.sequence_id, num_tokens)
+        return started
 
     def _compute(
         self, batch: list[ScheduledSequence]
@@ -112,29 +196,49 @@ class DynamicBatcher:
         try:
             return self._backend.step(batch), []
         except EngineError as error:
-            return [], self._fail(batch, error)
+            return self._retry(batch, error)
         except Exception as error:  # noqa: BLE001 - boundary: libraries may raise anything
             wrapped = EngineFailedError(f"The engine failed: {type(error).__name__}: {error}.")
             wrapped.__cause__ = error
-            return [], self._fail(batch, wrapped)
+            return self._retry(batch, wrapped)
 
-    def _enter(self, batch: list[ScheduledSequence]) -> list[tuple[str, float]]:
-        now = self._clock()
-        started = []
+    def _retry(
+        self, batch: list[ScheduledSequence], error: EngineError
+    ) -> tuple[list[TokenChunk], list[tuple[str, EngineError]]]:
+        """Compute each sequence alone, so that only those that fail by themselves are lost."""
+        if len(batch) == 1:
+            return [], [(batch[0].sequence.sequence_id, error)]
+        outcomes = [self._compute([scheduled]) for scheduled in batch]
+        return (
+            [chunk for chunks, _ in outcomes for chunk in chunks],
+            [failure for _, failures in outcomes for failure in failures],
+        )
+
+    def _learn(self, batch: list[ScheduledSequence], duration_s: float) -> None:
+        num_decoding = sum(scheduled.sequence.is_decoding for scheduled in batch)
+        self._pace.observe(
+            num_prompt_tokens=sum(s.num_new_tokens for s in batch) - num_decoding,
+            num_decoding=num_decoding,
+            duration_s=duration_s,
+        )
+
+    def _advance(self, batch: list[ScheduledSequence], lost_ids: set[str]) -> None:
+        self._leave(lost_ids)
         for scheduled in batch:
             sequence = scheduled.sequence
-            if sequence.sequence_id not in self._running:
-                self._running[sequence.sequence_id] = sequence
-                # The scheduler takes newcomers in order, so this is always the first in line.
-                self._waiting.popleft()
-                arrival_s = self._arrival_s.pop(sequence.sequence_id)
-                started.append((sequence.sequence_id, now - arrival_s))
-        return started
+            if sequence.sequence_id not in lost_ids:
+                sequence.num_computed_tokens += scheduled.num_new_tokens
+                self._cache.commit(
+                    sequence.sequence_id, sequence.token_ids, sequence.num_computed_tokens
+                )
 
     def _take(self, chunk: TokenChunk) -> TokenChunk:
         sequence = self._running[chunk.sequence_id]
         sequence.token_ids.extend(chunk.token_ids)
         reason = find_finish_reason(sequence)
+        if reason is None and len(sequence.token_ids) >= self._max_tokens:
+            # Only for sequences longer than their engine was started for.
+            reason = FinishReason.LENGTH
         if reason is None:
             return chunk
         self._leave([sequence.sequence_id])
@@ -144,18 +248,10 @@ class DynamicBatcher:
             )
         return msgspec.structs.replace(chunk, finish_reason=reason)
 
-    def _fail(
-        self, batch: list[ScheduledSequence], error: EngineError
-    ) -> list[tuple[str, EngineError]]:
-        sequence_ids = [scheduled.sequence.sequence_id for scheduled in batch]
-        self._leave(sequence_ids)
-        return [(sequence_id, error) for sequence_id in sequence_ids]
-
     def _leave(self, sequence_ids: Iterable[str]) -> None:
-        leaving = list(sequence_ids)
-        for sequence_id in leaving:
+        for sequence_id in sequence_ids:
             del self._running[sequence_id]
-        self._backend.release(leaving)
+            self._cache.close(sequence_id)
 
 
 def find_finish_reason(sequence: Sequence) -> FinishReason | None:
@@ -171,5 +267,5 @@ def find_finish_reason(sequence: Sequence) -> FinishReason | None:
 
 def phase_of(batch: list[ScheduledSequence]) -> str:
     """What a step mostly does: prefill (prompts only), decode (one token each) or mixed."""
-    kinds = {"decode" if scheduled.sequence.num_output_tokens else "prefill" for scheduled in batch}
+    kinds = {"decode" if scheduled.sequence.is_decoding else "prefill" for scheduled in batch}
     return kinds.pop() if len(kinds) == 1 else "mixed"

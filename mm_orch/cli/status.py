@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mm_orch.config import Config, LoadedConfig
+    from mm_orch.kv_cache.cache import CacheStats
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.orchestration.reports import ModelReport, StatusReport
 
@@ -141,12 +142,17 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
         model.dtype,
         model.device and f"on {model.device}",
         model.context_length and f"context {model.context_length}",
+        model.cache and _describe_cache(model.cache),
         model.num_restarts and f"{model.num_restarts} restart{'s' * (model.num_restarts > 1)}",
         model.detail,
     ]
     listed = ", ".join(str(fact) for fact in facts if fact)
     default = " (default)" if is_default else ""
     return f"  {model.name}{default}: {model.phase.value}{f', {listed}' if listed else ''}"
+
+
+def _describe_cache(cache: CacheStats) -> str:
+    return f"KV memory {cache.use_ratio:.0%} in use, {cache.hit_ratio:.0%} of prompt tokens reused"
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -86,6 +86,20 @@ class TokenChunk(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: FinishReason | None = None
 
 
+class SequenceStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """A sequence's first step has run.
+
+    Attributes:
+        sequence_id: which.
+        waited_s: from its arrival in the worker to this step.
+        num_cached_tokens: tokens of its prompt that needed no computing.
+    """
+
+    sequence_id: str
+    waited_s: float
+    num_cached_tokens: int = 0
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One turn of a conversation: role (system, user, assistant, tool) and its text."""
 

@@ -19,11 +19,14 @@ from mm_orch.workers.supervisor import WorkerSupervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
     from types import TracebackType
 
+    from mm_orch.batching.batcher import BatcherSpec
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.models.stored import StoredModel
+    from mm_orch.workers.messages import CacheSpec
     from mm_orch.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -43,8 +46,10 @@ class ModelPlan:
         dtype: auto, fp32, bf16 or fp16.
         device: auto, cpu, cuda or cuda:N.
         trust_remote_code: allow code from the model's files to run.
-        max_batch_size: most sequences in a step.
-        max_batch_tokens: most prompt tokens in a step.
+        batcher: how sequences share the engine's steps.
+        cache: what is kept of their keys and values.
+        max_kv_bytes: most memory for keys and values; 0 for that of one sequence of full length.
+        cache_directory: where engines keep what they compile.
     """
 
     name: str
@@ -56,8 +61,10 @@ class ModelPlan:
     dtype: str
     device: str
     trust_remote_code: bool
-    max_batch_size: int
-    max_batch_tokens: int
+    batcher: BatcherSpec
+    cache: CacheSpec
+    max_kv_bytes: int
+    cache_directory: Path
 
     def bound_context(self, stored: StoredModel) -> int:
         """Most tokens of prompt and output together: the model's own, or less where configured."""
@@ -154,10 +161,12 @@ class OptimizationManager:
                 dtype=plan.dtype,
                 device=plan.device,
                 num_threads=count_usable_cores(),
+                cache_directory=str(plan.cache_directory),
+                max_kv_bytes=plan.max_kv_bytes,
                 trust_remote_code=plan.trust_remote_code,
             ),
-            max_batch_size=plan.max_batch_size,
-            max_batch_tokens=plan.max_batch_tokens,
+            batcher=plan.batcher,
+            cache=plan.cache,
         )
 
 

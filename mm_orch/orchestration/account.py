@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
-    from mm_orch.core.generation import FinishReason
+    from mm_orch.core.generation import FinishReason, SequenceStarted
 
 UNKNOWN = "unknown"
 """Model and engine of a request that was refused before they were chosen."""
@@ -35,6 +35,7 @@ class RequestAccount:
         self.engine = UNKNOWN
         self.num_prompt_tokens = 0
         self.num_generated_tokens = 0
+        self.num_cached_tokens = 0
         self.queue_wait_s: float | None = None
         self.ttft_s: float | None = None
         self._observer = observer
@@ -68,6 +69,7 @@ class RequestAccount:
                 total_s=self._clock() - self._begin_s,
                 num_prompt_tokens=self.num_prompt_tokens,
                 num_generated_tokens=self.num_generated_tokens,
+                num_cached_tokens=self.num_cached_tokens,
                 queue_wait_s=self.queue_wait_s,
                 ttft_s=self.ttft_s,
                 error_type=None if self._is_complete or cause is None else type(cause).__name__,
@@ -82,6 +84,7 @@ class RequestAccount:
         return Usage(
             num_prompt_tokens=self.num_prompt_tokens,
             num_generated_tokens=self.num_generated_tokens,
+            num_cached_tokens=self.num_cached_tokens,
         )
 
     def submit(self, engine: str) -> None:
@@ -89,10 +92,11 @@ class RequestAccount:
         self.engine = engine
         self._submitted_s = self._clock()
 
-    def start(self, waited_s: float) -> None:
-        """Note the first step, after so many seconds of waiting in the worker."""
+    def start(self, started: SequenceStarted) -> None:
+        """Note a sequence's first step; the first sequence's counts for the request."""
         if self.queue_wait_s is None:
-            self.queue_wait_s = self._submitted_s - self._begin_s + waited_s
+            self.queue_wait_s = self._submitted_s - self._begin_s + started.waited_s
+            self.num_cached_tokens = started.num_cached_tokens
             self._observer.observe(
                 RequestStarted(
                     request_id=self.request_id,

@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.workers.phase import ModelPhase
 
@@ -24,6 +25,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         engine: the engine that runs it or is to run it, or None where none can.
         detail: progress or the reason of a failure, for people.
+        cache: the worker's KV cache after its last step.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     num_waiting: int = 0
     num_restarts: int = 0
     worker_pid: int | None = None
+    cache: CacheStats | None = None
 
     @property
     def short_detail(self) -> str:

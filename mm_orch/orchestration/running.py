@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeadlineError, MuAIError
+from mm_orch.core.generation import SequenceStarted
 from mm_orch.orchestration.assembly import ChoiceAssembler
-from mm_orch.workers.stream import SequenceStarted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -85,7 +85,7 @@ class RunningGeneration:
             raise self._deadline.error() from None
         if isinstance(update, SequenceStarted):
             self._on_start()
-            self._account.start(update.waited_s)
+            self._account.start(update)
             return None
         return self._take(update)
 

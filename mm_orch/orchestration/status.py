@@ -138,4 +138,5 @@ class SystemStatus:
             num_waiting=self._admission.count_waiting(plan.name),
             num_restarts=supervisor.num_restarts,
             worker_pid=worker.pid if worker else None,
+            cache=worker.cache if worker else None,
         )

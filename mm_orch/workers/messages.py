@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-from mm_orch.core.generation import SamplingParams, TokenChunk
+from mm_orch.batching.batcher import BatcherSpec
+from mm_orch.core.generation import SamplingParams, SequenceStarted, TokenChunk
+from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import EngineFacts, EngineSpec
 
 MAX_UNREAD_STEPS = 16
 """Reports that may lie between worker and server before the worker waits."""
+
+
+class CacheSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """How KV blocks are kept for reuse.
+
+    Attributes:
+        is_reusing: False keeps nothing.
+        policy: what leaves first when memory is short.
+    """
+
+    is_reusing: bool = True
+    policy: Literal["lru", "fifo"] = "lru"
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,15 +34,15 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         address: ZeroMQ address that the server has bound.
         engine: name of the engine plug-in.
         engine_spec: what the engine loads.
-        max_batch_size: most sequences in a step.
-        max_batch_tokens: most prompt tokens in a step.
+        batcher: how sequences share its steps.
+        cache: what is kept between them.
     """
 
     address: str
     engine: str
     engine_spec: EngineSpec
-    max_batch_size: int
-    max_batch_tokens: int
+    batcher: BatcherSpec
+    cache: CacheSpec
 
 
 class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,25 +98,27 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
     Attributes:
         chunks: new tokens of every sequence that got any.
-        started: (sequence id, seconds waited in the worker) of sequences in their first step.
+        started: sequences in their first step.
         failures: sequences that were lost.
         phase: prefill, decode or mixed.
         batch_size: sequences in the step.
         duration_s: what the engine took.
         num_running: sequences with state after the step.
         num_waiting: sequences that wait after the step.
-        kv_bytes: KV memory allocated after the step.
+        num_preempted: sequences that gave up their KV memory for others.
+        cache: what the KV cache holds after the step.
     """
 
     chunks: tuple[TokenChunk, ...]
-    started: tuple[tuple[str, float], ...]
+    started: tuple[SequenceStarted, ...]
     failures: tuple[SequenceFailure, ...]
     phase: str
     batch_size: int
     duration_s: float
     num_running: int
     num_waiting: int
-    kv_bytes: int
+    num_preempted: int
+    cache: CacheStats
 
 
 FromWorker = Ready | StartFailed | StepDone

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import signal
 import sys
@@ -24,15 +25,14 @@ import msgspec
 import zmq
 
 from mm_orch.batching.batcher import DynamicBatcher
-from mm_orch.batching.scheduler import BatchLimits
 from mm_orch.core.errors import EngineError
+from mm_orch.kv_cache.cache import KVCache
 from mm_orch.optimization.engines.contract import Sequence
 from mm_orch.optimization.registry import load_engine
 from mm_orch.workers import messages
 
 if TYPE_CHECKING:
     from mm_orch.batching.batcher import StepReport
-    from mm_orch.optimization.engines.contract import StepBackend
 
 logger = logging.getLogger(__name__)
 
@@ -78,18 +78,23 @@ def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
         return _EXIT_START_FAILED
     socket.send(messages.encode(messages.Ready(facts=facts)))
     _die_with_parent()
-    limits = BatchLimits(max_batch_size=spec.max_batch_size, max_batch_tokens=spec.max_batch_tokens)
+    cache = KVCache(
+        facts.num_kv_blocks,
+        facts.kv_block_tokens,
+        policy=spec.cache.policy,
+        is_reusing=spec.cache.is_reusing,
+    )
     try:
-        _serve(socket, backend, DynamicBatcher(backend, limits, time.monotonic))
+        _serve(socket, DynamicBatcher(backend, cache, spec.batcher, time.monotonic), cache)
     finally:
         backend.stop()
     return 0
 
 
-def _serve(socket: zmq.Socket[bytes], backend: StepBackend, batcher: DynamicBatcher) -> None:
+def _serve(socket: zmq.Socket[bytes], batcher: DynamicBatcher, cache: KVCache) -> None:
     while True:
-        # With work at hand, take only what has arrived; without, wait for something to arrive.
-        while socket.poll(timeout=0 if batcher.has_work else None):
+        # With a step to run, take only what has arrived; else wait for something to arrive.
+        while socket.poll(timeout=_poll_ms(batcher)):
             match messages.decode_to_worker(socket.recv()):
                 case messages.Submit(sequences):
                     for order in sequences:
@@ -106,12 +111,19 @@ def _serve(socket: zmq.Socket[bytes], backend: StepBackend, batcher: DynamicBatc
                     return
         if batcher.has_work:
             report = batcher.step()
-            socket.send(messages.encode(_as_message(report, backend, batcher)))
+            socket.send(messages.encode(_as_message(report, batcher, cache)))
+            if not batcher.has_work:
+                # Nobody waits now. A fault here ends the process, which is started anew.
+                cache.check()
 
 
-def _as_message(
-    report: StepReport, backend: StepBackend, batcher: DynamicBatcher
-) -> messages.StepDone:
+def _poll_ms(batcher: DynamicBatcher) -> int | None:
+    wait_s = batcher.wait_s
+    # Rounded up: a wait cut short would be polled for again and again.
+    return None if wait_s is None else math.ceil(wait_s * 1000)
+
+
+def _as_message(report: StepReport, batcher: DynamicBatcher, cache: KVCache) -> messages.StepDone:
     for sequence_id, error in report.failed:
         logger.error("sequence %s failed", sequence_id, exc_info=error)
     return messages.StepDone(
@@ -128,7 +140,8 @@ def _as_message(
         duration_s=report.duration_s,
         num_running=batcher.num_running,
         num_waiting=batcher.num_waiting,
-        kv_bytes=backend.stats().kv_bytes,
+        num_preempted=report.num_preempted,
+        cache=cache.stats,
     )
 
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from mm_orch.core.generation import SequenceStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mm_orch.core.errors import MuAIError
     from mm_orch.core.generation import TokenChunk
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceStarted:
-    """A sequence's first step has run, after it had waited this long in the worker."""
-
-    sequence_id: str
-    waited_s: float
 
 
 class TokenStream:

@@ -27,12 +27,13 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.events import StepCompleted
 from mm_orch.workers import messages
-from mm_orch.workers.stream import SequenceStarted, TokenStream
+from mm_orch.workers.stream import TokenStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mm_orch.core.events import Observer
+    from mm_orch.kv_cache.cache import CacheStats
     from mm_orch.optimization.engines.contract import EngineFacts
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Worker:
         self.engine = spec.engine
         self.num_running = 0
         self.num_waiting = 0
+        self.cache: CacheStats | None = None
         self._facts: EngineFacts | None = None
         self._address = spec.address
         self._process = process
@@ -260,9 +262,10 @@ class Worker:
 
     def _deliver(self, step: messages.StepDone) -> None:
         self.num_running, self.num_waiting = step.num_running, step.num_waiting
-        for sequence_id, waited_s in step.started:
-            if stream := self._streams_by_sequence_id.get(sequence_id):
-                stream.put(SequenceStarted(sequence_id, waited_s))
+        self.cache = step.cache
+        for started in step.started:
+            if stream := self._streams_by_sequence_id.get(started.sequence_id):
+                stream.put(started)
         for chunk in step.chunks:
             if stream := self._streams_by_sequence_id.get(chunk.sequence_id):
                 stream.put(chunk)

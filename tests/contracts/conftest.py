@@ -30,6 +30,8 @@ def engine_spec(llama_directory: Path) -> EngineSpec:
         dtype="fp32",
         device="cpu",
         num_threads=2,
+        cache_directory=str(llama_directory / "compiled"),
+        max_kv_bytes=2**21,
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
+from mm_orch.core.errors import EngineStartError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
 from mm_orch.optimization.registry import load_engine
@@ -42,12 +45,22 @@ def generate(
             if sequence.num_output_tokens < num_steps
         ]
         advance(backend, batch)
-    backend.release([sequence.sequence_id for sequence in sequences])
     return [sequence.token_ids[sequence.num_prompt_tokens :] for sequence in sequences]
 
 
+BLOCKS_EACH = 16
+first_blocks = itertools.cycle(range(0, 8 * BLOCKS_EACH, BLOCKS_EACH))
+
+
 def make(sequence_id: str, prompt: list[int], params: SamplingParams = GREEDY) -> Sequence:
-    return Sequence(sequence_id=sequence_id, token_ids=list(prompt), params=params)
+    """Make a sequence with blocks of its own, which the eighth after it takes over."""
+    first = next(first_blocks)
+    return Sequence(
+        sequence_id=sequence_id,
+        token_ids=list(prompt),
+        params=params,
+        block_ids=list(range(first, first + BLOCKS_EACH)),
+    )
 
 
 def test_it_says_that_it_can_run_here(backend: StepBackend) -> None:
@@ -95,7 +108,7 @@ def test_a_newcomer_joins_while_others_decode(backend: StepBackend) -> None:
     old, new = make("old", PROMPT), make("new", PROMPT[:4])
     advance(backend, [ScheduledSequence(old, len(PROMPT))])
 
-    outputs = generate(backend, [old], 3)  # released, so it is computed anew below
+    outputs = generate(backend, [old], 3)
     assert outputs == [expected_old[:3]]
 
     old = make("old2", PROMPT)
@@ -120,14 +133,43 @@ def test_the_same_seed_gives_the_same_text_alone_and_among_others(backend: StepB
     assert among[1] == alone
 
 
-def test_release_frees_what_was_held_and_ignores_unknown_ids(backend: StepBackend) -> None:
-    advance(backend, [ScheduledSequence(make("a", PROMPT), len(PROMPT))])
-    assert backend.stats().num_sequences == 1
+def test_shared_blocks_give_the_same_text_as_computing_them_again(
+    backend: StepBackend, engine_spec: EngineSpec
+) -> None:
+    block_tokens = backend.start(engine_spec).kv_block_tokens
+    prompt = list(range(10, 10 + 3 * block_tokens + 5))
+    first = make("first", prompt)
+    [expected] = generate(backend, [first], 8)
 
-    backend.release(["a", "never seen"])
+    # The first two blocks are the first sequence's; the others lie in any order.
+    second = make("second", prompt)
+    own = second.block_ids[2:]
+    second.block_ids = [*first.block_ids[:2], *reversed(own)]
+    second.num_computed_tokens = 2 * block_tokens
 
-    assert backend.stats().num_sequences == 0
-    assert backend.stats().kv_bytes == 0
+    assert generate(backend, [second], 8) == [expected]
+
+
+def test_it_has_blocks_for_the_memory_it_is_given(engine_spec: EngineSpec) -> None:
+    for name in ("echo", "pytorch"):
+        facts = load_engine(name)().start(msgspec.structs.replace(engine_spec, max_kv_bytes=2**20))
+
+        assert facts.num_kv_blocks == 2**20 // facts.kv_block_bytes
+
+
+def test_memory_for_less_than_one_full_sequence_is_refused(engine_spec: EngineSpec) -> None:
+    for name in ("echo", "pytorch"):
+        spec = msgspec.structs.replace(engine_spec, max_kv_bytes=100)
+        with pytest.raises(EngineStartError, match=r"max_memory_mb.*one sequence of 512 tokens"):
+            load_engine(name)().start(spec)
+
+
+def test_without_a_bound_it_takes_memory_for_one_full_sequence(engine_spec: EngineSpec) -> None:
+    for name in ("echo", "pytorch"):
+        spec = msgspec.structs.replace(engine_spec, max_kv_bytes=0)
+        facts = load_engine(name)().start(spec)
+
+        assert facts.num_kv_blocks * facts.kv_block_tokens == spec.context_length
 
 
 def test_log_probabilities_come_when_asked_for(backend: StepBackend) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ pytestmark = pytest.mark.model
 # In bf16, whose numbers have 8 bits of precision, logits of about 20 are known to about 0.1, and
 # different batch shapes round differently. Two tokens closer than this may change places.
 BF16_LOGIT_TOLERANCE = 0.5
+
+
+BLOCKS_EACH = 20
 
 
 class Reference:
@@ -64,49 +68,55 @@ def reference(builtin_model: StoredModel) -> Reference:
     return Reference(builtin_model.directory)
 
 
-async def answer_all(prompts: list[str], num_tokens: int, *, raw: bool) -> list[str]:
-    """Answer all prompts at the same time, in fp32 and greedily, through the whole product."""
+@dataclass(frozen=True)
+class Question:
+    prompt: str
+    raw: bool = False
+
+
+async def answer_all(questions: list[Question], num_tokens: int) -> list[str]:
+    """Answer all questions at the same time, in fp32 and greedily, through the whole product."""
     overrides = {
         "optimization.pytorch.dtype": "fp32",
-        "optimization.batcher.max_batch_size": 8,
+        "optimization.batcher.max_batch_size": len(questions),
     }
     config = load_config(path=None, environ={}, overrides=overrides).config
     async with AsyncMuAI(config) as muai:
         answers = await asyncio.gather(
             *(
-                muai.generate(prompt, raw=raw, temperature=0.0, max_tokens=num_tokens)
-                for prompt in prompts
+                muai.generate(q.prompt, raw=q.raw, temperature=0.0, max_tokens=num_tokens)
+                for q in questions
             )
         )
     return [answer.text for answer in answers]
 
 
-async def check_equal(
-    reference: Reference, prompts: list[str], num_tokens: int, *, raw: bool
-) -> None:
-    texts = await answer_all(prompts, num_tokens, raw=raw)
-    expected = reference.raw if raw else reference.chat
-    for prompt, text in zip(prompts, texts, strict=True):
-        assert text == await asyncio.to_thread(expected, prompt, num_tokens), prompt
+async def check_equal(reference: Reference, questions: list[Question], num_tokens: int) -> None:
+    texts = await answer_all(questions, num_tokens)
+    for question, text in zip(questions, texts, strict=True):
+        expected = reference.raw if question.raw else reference.chat
+        assert text == await asyncio.to_thread(expected, question.prompt, num_tokens), question
 
 
 async def test_greedy_text_equals_that_of_transformers(reference: Reference) -> None:
-    await check_equal(reference, [*chat_prompts()[:3], chat_prompts()[-7]], 24, raw=False)
-    await check_equal(reference, raw_prompts()[:2], 24, raw=True)
+    chat = [*chat_prompts()[:3], chat_prompts()[-7]]
+    questions = [Question(p) for p in chat] + [Question(p, raw=True) for p in raw_prompts()[:2]]
+    await check_equal(reference, questions, 24)
 
 
 @pytest.mark.long
-async def test_greedy_text_of_fifty_prompts_equals_that_of_transformers(
+async def test_greedy_text_of_all_prompts_at_once_equals_that_of_transformers(
     reference: Reference,
 ) -> None:
-    await check_equal(reference, chat_prompts(), 64, raw=False)
-    await check_equal(reference, raw_prompts(), 64, raw=True)
     assert all(len(reference.tokenizer(p)["input_ids"]) > 500 for p in long_prompts())
-    await check_equal(reference, long_prompts(), 64, raw=False)
+    chat = [*chat_prompts(), *long_prompts()]
+    questions = [Question(p) for p in chat] + [Question(p, raw=True) for p in raw_prompts()]
+    assert len(questions) > 50
+    await check_equal(reference, questions, 64)
 
 
 @pytest.fixture(scope="module")
-def bf16_backend(builtin_model: StoredModel) -> Iterator[PyTorchBackend]:
+def bf16_backend(builtin_model: StoredModel, data_directory: Path) -> Iterator[PyTorchBackend]:
     backend = PyTorchBackend()
     backend.start(
         EngineSpec(
@@ -117,6 +127,8 @@ def bf16_backend(builtin_model: StoredModel) -> Iterator[PyTorchBackend]:
             dtype="bf16",
             device="cpu",
             num_threads=2,
+            cache_directory=str(data_directory / "compiled"),
+            max_kv_bytes=2**28,
         )
     )
     yield backend
@@ -129,7 +141,12 @@ def greedy_with_logprobs(
     """Return, for each prompt, each step's token and the log probabilities of the likeliest."""
     params = SamplingParams(max_tokens=num_tokens, temperature=0.0, num_logprobs=20)
     sequences = [
-        Sequence(sequence_id=str(index), token_ids=list(prompt), params=params)
+        Sequence(
+            sequence_id=str(index),
+            token_ids=list(prompt),
+            params=params,
+            block_ids=list(range(index * BLOCKS_EACH, (index + 1) * BLOCKS_EACH)),
+        )
         for index, prompt in enumerate(prompts)
     ]
     steps: list[list[tuple[int, dict[int, float]]]] = [[] for _ in prompts]
@@ -141,7 +158,6 @@ def greedy_with_logprobs(
             scheduled.sequence.token_ids.extend(chunk.token_ids)
             assert chunk.logprobs is not None
             taken.append((chunk.token_ids[0], dict(chunk.logprobs[0].top)))
-    backend.release([sequence.sequence_id for sequence in sequences])
     return steps
 
 

@@ -14,13 +14,13 @@ import psutil
 import pytest
 import zmq.asyncio
 
+from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.errors import EngineCrashedError, EngineStartError, ModelUnavailableError
 from mm_orch.core.events import StepCompleted, WorkerRestarted, WorkerStateChanged
-from mm_orch.core.generation import FinishReason, SamplingParams, TokenChunk
+from mm_orch.core.generation import FinishReason, SamplingParams, SequenceStarted, TokenChunk
 from mm_orch.optimization.engines.contract import EngineSpec
-from mm_orch.workers.messages import SequenceOrder, WorkerSpec
+from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec
 from mm_orch.workers.phase import ModelPhase
-from mm_orch.workers.stream import SequenceStarted
 from mm_orch.workers.supervisor import WorkerSupervisor
 from mm_orch.workers.worker import Worker, describe_exit
 
@@ -63,10 +63,14 @@ def spec_of(engine: str = "echo", max_batch_size: int = 4) -> WorkerSpec:
         address="",
         engine=engine,
         engine_spec=EngineSpec(
-            model="m", directory="", context_length=100_000, eos_token_ids=(EOS,)
+            model="m",
+            directory="",
+            cache_directory="",
+            context_length=2_000_000,
+            eos_token_ids=(EOS,),
         ),
-        max_batch_size=max_batch_size,
-        max_batch_tokens=64,
+        batcher=BatcherSpec(max_batch_size=max_batch_size, max_batch_tokens=64),
+        cache=CacheSpec(),
     )
 
 

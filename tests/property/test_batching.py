@@ -3,29 +3,56 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_orch.batching.batcher import DynamicBatcher
-from mm_orch.batching.scheduler import BatchLimits, schedule
-from mm_orch.core.generation import FinishReason, SamplingParams
-from mm_orch.optimization.engines.contract import EngineSpec, Sequence
+from mm_orch.batching.batcher import BatcherSpec, DynamicBatcher
+from mm_orch.core.generation import FinishReason, SamplingParams, TokenChunk
+from mm_orch.kv_cache.cache import KVCache
+from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
 from mm_orch.optimization.engines.echo import EchoBackend
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Batch
+
 EOS = 0
-SPEC = EngineSpec(model="m", directory="", context_length=1000, eos_token_ids=(EOS,))
+# Memory for one sequence of full length: four blocks, so that several crowd each other out.
+SPEC = EngineSpec(
+    model="m", directory="", cache_directory="", context_length=64, eos_token_ids=(EOS,)
+)
 LIMITS = st.builds(
-    BatchLimits, max_batch_size=st.integers(1, 6), max_batch_tokens=st.integers(1, 20)
+    BatcherSpec,
+    max_batch_size=st.integers(1, 6),
+    max_batch_tokens=st.integers(1, 20),
+    is_adaptive=st.booleans(),
 )
 REQUESTS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 20)), min_size=1, max_size=12)
 
 
-def make_batcher(limits: BatchLimits) -> tuple[DynamicBatcher, EchoBackend]:
-    backend = EchoBackend()
-    backend.start(SPEC)
+class CountingEcho(EchoBackend):
+    """Notes how many prompt tokens each step computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompt_tokens: list[int] = []
+
+    def step(self, batch: Batch[ScheduledSequence]) -> list[TokenChunk]:
+        self.prompt_tokens.append(
+            sum(s.num_new_tokens for s in batch if not s.sequence.is_decoding)
+        )
+        return super().step(batch)
+
+
+def make_batcher(
+    limits: BatcherSpec, backend: EchoBackend | None = None
+) -> tuple[DynamicBatcher, KVCache]:
+    backend = backend or EchoBackend()
+    facts = backend.start(SPEC)
     ticks = itertools.count()
-    return DynamicBatcher(backend, limits, lambda: float(next(ticks))), backend
+    cache = KVCache(facts.num_kv_blocks, facts.kv_block_tokens)
+    return DynamicBatcher(backend, cache, limits, lambda: float(next(ticks))), cache
 
 
 def make(number: int, num_prompt: int, max_tokens: int) -> Sequence:
@@ -38,9 +65,9 @@ def make(number: int, num_prompt: int, max_tokens: int) -> Sequence:
 
 @given(REQUESTS, LIMITS)
 def test_every_sequence_ends_with_its_own_text(
-    requests: list[tuple[int, int]], limits: BatchLimits
+    requests: list[tuple[int, int]], limits: BatcherSpec
 ) -> None:
-    batcher, backend = make_batcher(limits)
+    batcher, cache = make_batcher(limits)
     outputs: dict[str, list[int]] = {}
     reasons: dict[str, FinishReason] = {}
     for number, (num_prompt, max_tokens) in enumerate(requests):
@@ -60,14 +87,15 @@ def test_every_sequence_ends_with_its_own_text(
         expected = list(range(1, num_prompt + 1))[:max_tokens]
         assert outputs[str(number)] == expected
         assert reasons[str(number)] is (FinishReason.STOP if said_all else FinishReason.LENGTH)
-    assert backend.stats().num_sequences == 0
+    cache.check()
+    assert cache.num_available == cache.num_blocks
 
 
 @given(REQUESTS, LIMITS, st.lists(st.integers(0, 11), max_size=8))
 def test_aborts_leave_nothing_behind(
-    requests: list[tuple[int, int]], limits: BatchLimits, aborts: list[int]
+    requests: list[tuple[int, int]], limits: BatcherSpec, aborts: list[int]
 ) -> None:
-    batcher, backend = make_batcher(limits)
+    batcher, cache = make_batcher(limits)
     for number, (num_prompt, max_tokens) in enumerate(requests):
         batcher.add(make(number, num_prompt, max_tokens))
     ended: set[str] = set()
@@ -77,38 +105,41 @@ def test_aborts_leave_nothing_behind(
             report = batcher.step()
             ended |= {c.sequence_id for c in report.chunks if c.finish_reason is not None}
         batcher.abort([str(number), "never seen"])
-        assert backend.stats().num_sequences == batcher.num_running
+        cache.check()
     batcher.abort([str(number) for number in range(len(requests))])
 
     assert not batcher.has_work
-    assert backend.stats().num_sequences == 0
+    cache.check()
+    assert cache.num_available == cache.num_blocks
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30), st.integers(0, 3)), max_size=10),
-    st.lists(st.integers(1, 30), max_size=10),
-    LIMITS,
-)
-def test_a_step_keeps_its_bounds_and_the_order_of_arrival(
-    running: list[tuple[int, int, int]], waiting: list[int], limits: BatchLimits
+@given(REQUESTS, LIMITS)
+def test_within_a_priority_sequences_start_in_order_of_arrival(
+    requests: list[tuple[int, int]], limits: BatcherSpec
 ) -> None:
-    started = []
-    for number, (num_prompt, num_computed, num_output) in enumerate(running):
-        sequence = make(number, num_prompt, 99)
-        if num_output:
-            sequence.token_ids.extend([1] * num_output)
-            sequence.num_computed_tokens = len(sequence.token_ids) - 1
-        else:
-            sequence.num_computed_tokens = min(num_computed, num_prompt - 1)
-        started.append(sequence)
-    newcomers = [make(100 + number, num_prompt, 99) for number, num_prompt in enumerate(waiting)]
+    batcher, _ = make_batcher(limits)
+    for number, (num_prompt, max_tokens) in enumerate(requests):
+        sequence = make(number, num_prompt, max_tokens)
+        sequence.priority = number % 2
+        batcher.add(sequence)
+    started: list[int] = []
+    while batcher.has_work:
+        started += [int(one.sequence_id) for one in batcher.step().started]
 
-    batch = schedule(started, newcomers, limits)
+    for parity in (0, 1):
+        of_one = [number for number in started if number % 2 == parity]
+        assert of_one == sorted(of_one)
 
-    prompt_tokens = sum(s.num_new_tokens for s in batch if not s.sequence.num_output_tokens)
-    assert prompt_tokens <= limits.max_batch_tokens
-    assert len(batch) <= limits.max_batch_size
-    assert all(1 <= s.num_new_tokens <= s.sequence.num_uncomputed_tokens for s in batch)
-    chosen = [s.sequence for s in batch if s.sequence in newcomers]
-    assert chosen == newcomers[: len(chosen)]
-    assert batch or not (started or newcomers)
+
+@given(REQUESTS, LIMITS)
+def test_no_step_computes_more_prompt_tokens_than_allowed(
+    requests: list[tuple[int, int]], limits: BatcherSpec
+) -> None:
+    backend = CountingEcho()
+    batcher, _ = make_batcher(limits, backend)
+    for number, (num_prompt, max_tokens) in enumerate(requests):
+        batcher.add(make(number, num_prompt, max_tokens))
+    while batcher.has_work:
+        batcher.step()
+
+    assert max(backend.prompt_tokens) <= limits.max_batch_tokens

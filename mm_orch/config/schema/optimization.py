@@ -25,20 +25,17 @@ class BatcherSettings(Section):
     min_batch_size: AtLeastOne = option(
         "An idle engine waits until so many requests are there; at most max_batch_size.",
         default=1,
-        built=False,
         live=True,
     )
     batch_timeout_ms: AtLeastZero = option(
         "Longest such wait in milliseconds; a running engine never waits.",
         default=50,
-        built=False,
         live=True,
         off_value=0,
     )
     adaptive_batching: bool = option(
         "Fit the work of a step to the time that steps were seen to take.",
         default=True,
-        built=False,
     )
     max_batch_tokens: AtLeastOne = option(
         "Most prompt tokens in one step; a longer prompt is spread over several.",
@@ -54,7 +51,8 @@ class CacheSettings(Section):
         "Reuse what was computed for the same beginning of a prompt.", default=True
     )
     max_memory_mb: AtLeastZero = option(
-        "Hard bound in MiB on one model's keys and values; 0 keeps what running requests need.",
+        "Hard bound in MiB on one model's keys and values; 0 keeps those of one sequence of full"
+        " length, and nothing for reuse.",
         default=4096,
         live=True,
     )
@@ -110,5 +108,5 @@ class OptimizationSettings(Section):
     onnx: OnnxSettings = section(OnnxSettings, "The ONNX Runtime engine.", built=False)
     pytorch: PyTorchSettings = section(PyTorchSettings, "The PyTorch engine.")
     batcher: BatcherSettings = section(BatcherSettings, "How requests share an engine's steps.")
-    cache: CacheSettings = section(CacheSettings, "The prefix cache.", built=False)
+    cache: CacheSettings = section(CacheSettings, "The prefix cache.")
     tuner: TunerSettings = section(TunerSettings, "The tuner.", built=False)

@@ -1,8 +1,8 @@
 """What an engine must offer, and the objects that travel between the batcher and a step backend.
 
 A *step backend* computes one step of a batch at a time; the batcher above it decides what the
-step holds. Life of a backend: ``probe`` (any process, no heavy import), ``start`` once in the
-worker, ``step`` and ``release`` many times, ``stop``.
+step holds and which blocks of KV memory each sequence has. Life of a backend: ``probe`` (any
+process, no heavy import), ``start`` once in the worker, ``step`` many times, ``stop``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
 
+from mm_orch.core.errors import EngineStartError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from collections.abc import Sequence as Batch
 
     from mm_orch.core.generation import SamplingParams, TokenChunk
@@ -39,6 +40,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
         dtype: auto, fp32, bf16 or fp16.
         device: auto, cpu, cuda or cuda:N.
         num_threads: size of the compute pool.
+        cache_directory: where an engine may keep what it compiled.
+        max_kv_bytes: most memory for keys and values; 0 for that of one sequence of full length.
         trust_remote_code: allow model code from the directory to run.
     """
 
@@ -49,38 +52,55 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str = "auto"
     device: str = "auto"
     num_threads: int = 1
+    cache_directory: str
+    max_kv_bytes: int = 0
     trust_remote_code: bool = False
 
 
 class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine turned out to be once it has started."""
+    """What an engine turned out to be once it has started.
+
+    Attributes:
+        engine: its name.
+        dtype: number format of weights and computing.
+        device: where it computes.
+        context_length: most tokens of a sequence.
+        kv_block_tokens: tokens whose keys and values share a block.
+        kv_block_bytes: memory of a block, all layers together.
+        num_kv_blocks: blocks that the engine has; their ids count from 0.
+    """
 
     engine: str
     dtype: str
     device: str
     context_length: int
-
-
-class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backend holds now: sequences with state, and bytes of KV memory for them."""
-
-    num_sequences: int
-    kv_bytes: int
+    kv_block_tokens: int
+    kv_block_bytes: int
+    num_kv_blocks: int
 
 
 @dataclass(slots=True, kw_only=True)
 class Sequence:
     """One continuation in the making; the batcher owns it, the backend reads it.
 
-    ``token_ids`` holds the prompt, then everything generated. The backend has computed the first
-    ``num_computed_tokens`` of them; the batcher moves that mark after each step.
+    ``token_ids`` holds the prompt, then everything generated. Keys and values of the first
+    ``num_computed_tokens`` of them lie in the blocks: those of token ``p`` in slot
+    ``p % kv_block_tokens`` of block ``block_ids[p // kv_block_tokens]``. The batcher moves the
+    mark after each step, and gives blocks before one.
+
+    Attributes:
+        priority: higher goes first.
+        arrival: number in order of arrival, given by the batcher.
     """
 
     sequence_id: str
     token_ids: list[int]
     params: SamplingParams
+    priority: int = 0
+    arrival: int = 0
     num_prompt_tokens: int = field(init=False)
     num_computed_tokens: int = 0
+    block_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.num_prompt_tokens = len(self.token_ids)
@@ -94,6 +114,11 @@ class Sequence:
     def num_uncomputed_tokens(self) -> int:
         """Tokens whose keys and values are still to be computed; 1 while decoding."""
         return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether a step computes its newest generated token and nothing else."""
+        return self.num_output_tokens > 0 and self.num_uncomputed_tokens == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,27 +144,44 @@ class StepBackend(Protocol):
         """Say whether this engine can run here, without importing its library."""
 
     def start(self, spec: EngineSpec) -> EngineFacts:
-        """Load the model; a second call returns the same facts.
+        """Load the model and set KV memory aside; a second call returns the same facts.
 
         Raises:
-            EngineStartError: with the reason and the remedy.
+            EngineStartError: with the reason and the remedy; also when ``max_kv_bytes`` is too
+                small for one sequence of full length.
         """
 
     def step(self, batch: Batch[ScheduledSequence]) -> list[TokenChunk]:
         """Compute each entry's new tokens; return one token for each that completes its prompt.
 
         Chunks carry no finish reason: the batcher decides when a sequence ends. A stop token is
-        returned like any other.
+        returned like any other. Between steps a backend keeps nothing of a sequence but what lies
+        in its blocks: those may be another's in the next step, or shared.
 
         Raises:
-            EngineError: nothing of the batch was advanced; the sequences are to be released.
+            EngineError: nothing of the batch was advanced, and the same step may be tried again.
         """
-
-    def release(self, sequence_ids: Iterable[str]) -> None:
-        """Free what is kept for these sequences; unknown ids are ignored."""
-
-    def stats(self) -> EngineStats:
-        """What is held now."""
 
     def stop(self) -> None:
         """Free everything; safe twice, and after a failure."""
+
+
+def count_kv_blocks(spec: EngineSpec, *, block_tokens: int, block_bytes: int) -> int:
+    """Return how many blocks ``spec.max_kv_bytes`` pays for.
+
+    Raises:
+        EngineStartError: they do not hold one sequence of full length.
+    """
+    num_needed = -(-spec.context_length // block_tokens)
+    if not spec.max_kv_bytes:
+        return num_needed
+    num_blocks = spec.max_kv_bytes // block_bytes
+    if num_blocks < num_needed:
+        needed_mb = -(-num_needed * block_bytes // 2**20)
+        raise EngineStartError(
+            f"optimization.cache.max_memory_mb is {spec.max_kv_bytes // 2**20}, but one sequence of"
+            f" {spec.context_length} tokens of {spec.model} takes {needed_mb} MiB.",
+            remedy=f"Set optimization.cache.max_memory_mb to {needed_mb} or more (0 means just"
+            f" that), or lower models.{spec.model}.context_length.",
+        )
+    return num_blocks

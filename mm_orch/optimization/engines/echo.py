@@ -1,20 +1,24 @@
 """The deterministic engine: says the prompt back, token by token. Template for plug-in authors.
 
-It needs no library and no weights, so tests of everything above the engine run on it.
+It needs no library and no weights, so tests of everything above the engine run on it. What it
+says it reads from its KV blocks: blocks that were mixed up show in the text.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from mm_orch.core.errors import EngineFailedError
 from mm_orch.core.generation import TokenChunk, TokenLogprob
-from mm_orch.optimization.engines.contract import Availability, EngineFacts, EngineStats
+from mm_orch.optimization.engines.contract import Availability, EngineFacts, count_kv_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from collections.abc import Sequence as Batch
 
     from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
+
+_BLOCK_TOKENS = 16
+_TOKEN_BYTES = 4
 
 
 class EchoBackend:
@@ -28,7 +32,8 @@ class EchoBackend:
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None
         self._eos_token_ids: tuple[int, ...] = ()
-        self._held_ids: set[str] = set()
+        # One token a slot, where a model keeps a token's keys and values.
+        self._token_by_slot: dict[int, int] = {}
 
     @classmethod
     def probe(cls) -> Availability:
@@ -38,32 +43,35 @@ class EchoBackend:
     def start(self, spec: EngineSpec) -> EngineFacts:
         """Take the model's end tokens and context length; nothing is loaded."""
         if self._facts is None:
+            block_bytes = _BLOCK_TOKENS * _TOKEN_BYTES
+            num_blocks = count_kv_blocks(spec, block_tokens=_BLOCK_TOKENS, block_bytes=block_bytes)
             self._eos_token_ids = spec.eos_token_ids
             self._facts = EngineFacts(
-                engine=self.name, dtype="none", device="cpu", context_length=spec.context_length
+                engine=self.name,
+                dtype="none",
+                device="cpu",
+                context_length=spec.context_length,
+                kv_block_tokens=_BLOCK_TOKENS,
+                kv_block_bytes=block_bytes,
+                num_kv_blocks=num_blocks,
             )
         return self._facts
 
     def step(self, batch: Batch[ScheduledSequence]) -> list[TokenChunk]:
-        """Give each sequence whose prompt is complete the token it echoes next."""
-        self._held_ids.update(scheduled.sequence.sequence_id for scheduled in batch)
+        """Store the new tokens, then give each complete prompt the token it echoes next."""
+        for scheduled in batch:
+            sequence, begin = scheduled.sequence, scheduled.sequence.num_computed_tokens
+            for position in range(begin, begin + scheduled.num_new_tokens):
+                self._token_by_slot[_slot_of(sequence, position)] = sequence.token_ids[position]
         return [
             _echo_chunk(scheduled.sequence, self._next_token(scheduled.sequence))
             for scheduled in batch
             if scheduled.completes_prompt
         ]
 
-    def release(self, sequence_ids: Iterable[str]) -> None:
-        """Forget these sequences."""
-        self._held_ids.difference_update(sequence_ids)
-
-    def stats(self) -> EngineStats:
-        """How many sequences have been seen and not released."""
-        return EngineStats(num_sequences=len(self._held_ids), kv_bytes=0)
-
     def stop(self) -> None:
         """Forget everything."""
-        self._held_ids.clear()
+        self._token_by_slot.clear()
         self._facts = None
 
     def _next_token(self, sequence: Sequence) -> int:
@@ -71,7 +79,16 @@ class EchoBackend:
         has_said_all = position >= max(sequence.num_prompt_tokens, params.min_tokens)
         if has_said_all and self._eos_token_ids and not params.ignore_eos:
             return self._eos_token_ids[0]
-        return sequence.token_ids[position % sequence.num_prompt_tokens]
+        slot = _slot_of(sequence, position % sequence.num_prompt_tokens)
+        token_id = self._token_by_slot.get(slot)
+        if token_id is None:
+            raise EngineFailedError(f"Slot {slot} of {sequence.sequence_id} holds no token.")
+        return token_id
+
+
+def _slot_of(sequence: Sequence, position: int) -> int:
+    block = sequence.block_ids[position // _BLOCK_TOKENS]
+    return block * _BLOCK_TOKENS + position % _BLOCK_TOKENS
 
 
 def _echo_chunk(sequence: Sequence, token_id: int) -> TokenChunk:

@@ -1,54 +1,156 @@
 from __future__ import annotations
 
-from mm_orch.batching.scheduler import BatchLimits, schedule
+from mm_orch.batching.scheduler import StepLimits, schedule
 from mm_orch.core.generation import SamplingParams
+from mm_orch.kv_cache.cache import KVCache
 from mm_orch.optimization.engines.contract import Sequence
 
-
-def make(name: str, num_prompt: int, *, num_computed: int = 0, num_output: int = 0) -> Sequence:
-    sequence = Sequence(
-        sequence_id=name, token_ids=[1] * num_prompt, params=SamplingParams(max_tokens=9)
-    )
-    sequence.token_ids.extend([1] * num_output)
-    sequence.num_computed_tokens = num_computed
-    return sequence
+SIZE = 4
 
 
-def plan(running: list[Sequence], waiting: list[Sequence], size: int, tokens: int) -> list[object]:
-    limits = BatchLimits(max_batch_size=size, max_batch_tokens=tokens)
-    return [
-        (scheduled.sequence.sequence_id, scheduled.num_new_tokens)
-        for scheduled in schedule(running, waiting, limits)
-    ]
+class Situation:
+    """Sequences in the state that a scheduler finds them in, over a real cache."""
+
+    def __init__(self, num_blocks: int = 1000) -> None:
+        self.cache = KVCache(num_blocks, SIZE)
+        self.running: list[Sequence] = []
+        self.waiting: list[Sequence] = []
+        self.arrival = 0
+
+    def add(self, name: str, num_prompt: int, *, priority: int = 0) -> None:
+        self.waiting.append(self._make(name, num_prompt, priority))
+
+    def run(
+        self, name: str, num_prompt: int, *, num_computed: int, num_output: int = 0
+    ) -> Sequence:
+        sequence = self._make(name, num_prompt, 0)
+        sequence.block_ids, _ = self.cache.open(name, sequence.token_ids)
+        self.cache.grow(name, num_computed)
+        sequence.token_ids.extend([1] * num_output)
+        sequence.num_computed_tokens = num_computed
+        self.running.append(sequence)
+        return sequence
+
+    def plan(self, size: int, tokens: int) -> tuple[list[tuple[str, int]], list[str]]:
+        limits = StepLimits(max_batch_size=size, max_prompt_tokens=tokens)
+        plan = schedule(self.running, self.waiting, limits, self.cache)
+        batch = [(s.sequence.sequence_id, s.num_new_tokens) for s in plan.batch]
+        return batch, [sequence.sequence_id for sequence in plan.preempted]
+
+    def _make(self, name: str, num_prompt: int, priority: int) -> Sequence:
+        self.arrival += 1
+        # No two begin alike.
+        token_ids = list(range(self.arrival * 1000, self.arrival * 1000 + num_prompt))
+        return Sequence(
+            sequence_id=name,
+            token_ids=token_ids,
+            params=SamplingParams(max_tokens=9),
+            priority=priority,
+            arrival=self.arrival,
+        )
 
 
 def test_running_sequences_come_before_newcomers() -> None:
-    running = [make("old", 5, num_computed=5, num_output=1)]
+    situation = Situation()
+    situation.run("old", 5, num_computed=5, num_output=1)
+    situation.add("new", 3)
 
-    assert plan(running, [make("new", 3)], 8, 100) == [("old", 1), ("new", 3)]
+    assert situation.plan(8, 100) == ([("old", 1), ("new", 3)], [])
 
 
 def test_the_batch_never_exceeds_its_size() -> None:
-    assert plan([], [make(str(i), 2) for i in range(5)], 3, 100) == [("0", 2), ("1", 2), ("2", 2)]
+    situation = Situation()
+    for name in "abcde":
+        situation.add(name, 2)
+
+    assert situation.plan(3, 100) == ([("a", 2), ("b", 2), ("c", 2)], [])
 
 
 def test_a_long_prompt_is_taken_in_chunks() -> None:
-    assert plan([], [make("long", 25)], 4, 10) == [("long", 10)]
-    assert plan([make("long", 25, num_computed=10)], [], 4, 10) == [("long", 10)]
-    assert plan([make("long", 25, num_computed=20)], [], 4, 10) == [("long", 5)]
+    for num_computed, expected in ((10, 10), (20, 5)):
+        situation = Situation()
+        situation.run("long", 25, num_computed=num_computed)
+        assert situation.plan(4, 10) == ([("long", expected)], [])
 
 
 def test_prompts_share_the_budget_in_order_of_arrival() -> None:
-    assert plan([], [make("a", 6), make("b", 6), make("c", 6)], 4, 10) == [("a", 6), ("b", 4)]
+    situation = Situation()
+    for name in "abc":
+        situation.add(name, 6)
+
+    assert situation.plan(4, 10) == ([("a", 6), ("b", 4)], [])
 
 
 def test_decoding_costs_no_prompt_budget() -> None:
-    running = [make(str(i), 4, num_computed=4, num_output=1) for i in range(3)]
+    situation = Situation()
+    for name in "abc":
+        situation.run(name, 4, num_computed=4, num_output=1)
+    situation.add("new", 10)
 
-    assert plan(running, [make("new", 10)], 8, 10) == [("0", 1), ("1", 1), ("2", 1), ("new", 10)]
+    assert situation.plan(8, 10) == ([("a", 1), ("b", 1), ("c", 1), ("new", 10)], [])
 
 
 def test_one_at_a_time_leaves_the_others_waiting() -> None:
-    running = [make("first", 4, num_computed=4, num_output=1)]
+    situation = Situation()
+    situation.run("first", 4, num_computed=4, num_output=1)
+    situation.add("second", 4)
 
-    assert plan(running, [make("second", 4)], 1, 100) == [("first", 1)]
+    assert situation.plan(1, 100) == ([("first", 1)], [])
+
+
+def test_out_of_blocks_the_youngest_gives_way() -> None:
+    situation = Situation(num_blocks=3)
+    situation.run("old", 4, num_computed=4, num_output=1)
+    situation.run("middle", 4, num_computed=4)
+    situation.run("young", 4, num_computed=4, num_output=1)
+
+    # Old needs a second block for its new token.
+    batch, preempted = situation.plan(8, 100)
+
+    assert preempted == ["young"]
+    assert ("old", 1) in batch
+
+
+def test_a_prompt_takes_a_smaller_chunk_before_anybody_is_preempted() -> None:
+    situation = Situation(num_blocks=3)
+    situation.run("long", 12, num_computed=4)
+    situation.run("other", 4, num_computed=3)
+
+    assert situation.plan(8, 100) == ([("long", 4), ("other", 1)], [])
+
+
+def test_a_newcomer_waits_until_its_whole_prompt_fits() -> None:
+    situation = Situation(num_blocks=4)
+    situation.run("old", 4, num_computed=4, num_output=1)
+    situation.add("long", 13)
+    situation.add("short", 2)
+
+    # Nobody overtakes: the long one would starve behind short ones.
+    assert situation.plan(8, 100) == ([("old", 1)], [])
+
+
+def test_blocks_promised_to_a_prompt_under_way_are_not_given_to_newcomers() -> None:
+    situation = Situation(num_blocks=5)
+    situation.run("half", 14, num_computed=4)
+    situation.add("new", 3)
+
+    assert situation.plan(8, 2) == ([("half", 2)], [])
+
+
+def test_a_prompt_as_long_as_the_memory_runs_when_it_is_alone() -> None:
+    situation = Situation(num_blocks=4)
+    situation.add("long", 16)
+
+    assert situation.plan(8, 100) == ([("long", 16)], [])
+
+
+def test_what_is_cached_costs_no_budget() -> None:
+    situation = Situation()
+    situation.add("a", 12)
+    tokens = situation.waiting[0].token_ids
+    situation.cache.open("before", tokens)
+    situation.cache.grow("before", 12)
+    situation.cache.commit("before", tokens, 12)
+    situation.cache.close("before")
+
+    assert situation.plan(8, 100) == ([("a", 4)], [])

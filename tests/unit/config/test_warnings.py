@@ -16,19 +16,10 @@ NO_EFFECT = "valid but not built in this version yet"
     ("text", "start"),
     [
         ("optimization: {vllm: {dtype: fp16, swap_space: 8}}", "optimization.vllm.* is"),
-        (
-            "optimization: {fallback_on_error: true, cache: {max_memory_mb: 1}}",
-            "optimization.cache.* is",
-        ),
         ("optimization: {tuner: {enabled: true}}", "optimization.tuner.* is"),
         ("optimization: {pytorch: {compile: true}}", "optimization.pytorch.compile is"),
         ("optimization: {pytorch: {dtype: int8}}", "optimization.pytorch.dtype = 'int8' is"),
         ("optimization: {engine_preference: auto}", "optimization.engine_preference = 'auto' is"),
-        ("optimization: {batcher: {min_batch_size: 2}}", "optimization.batcher.min_batch_size is"),
-        (
-            "optimization: {batcher: {min_batch_size: 2, batch_timeout_ms: 1}}",
-            "optimization.batcher.min_batch_size, optimization.batcher.batch_timeout_ms are",
-        ),
         ("monitoring: {collection_interval_seconds: 5}", "monitoring.collection_interval_seconds"),
         ("monitoring: {tracing: {endpoint: 'http://c:4317'}}", "monitoring.tracing.* is"),
         ("monitoring: {anomaly: {latency_threshold_ms: 5}}", "monitoring.anomaly.* is"),

@@ -10,7 +10,16 @@ from mm_orch.core.errors import EngineStartError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
 from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
-from tests.tiny_models import EOS_TOKEN_ID, VOCAB_SIZE, make_llama, make_windowed_qwen
+from mm_orch.optimization.engines.pytorch.native import build
+from tests.tiny_models import (
+    EOS_TOKEN_ID,
+    VOCAB_SIZE,
+    make_llama,
+    make_mistral,
+    make_olmo2,
+    make_qwen3,
+    make_windowed_qwen,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +35,7 @@ def spec_of(directory: Path) -> EngineSpec:
         dtype="fp32",
         device="cpu",
         num_threads=1,
+        cache_directory=str(directory / "compiled"),
     )
 
 
@@ -34,6 +44,7 @@ def greedy(backend: PyTorchBackend, prompt: list[int], num_tokens: int, chunk: i
         sequence_id="a",
         token_ids=list(prompt),
         params=SamplingParams(max_tokens=num_tokens, temperature=0.0),
+        block_ids=list(range(16)),
     )
     while sequence.num_output_tokens < num_tokens:
         count = min(chunk, sequence.num_uncomputed_tokens)
@@ -41,18 +52,27 @@ def greedy(backend: PyTorchBackend, prompt: list[int], num_tokens: int, chunk: i
         sequence.num_computed_tokens += count
         for piece in chunks:
             sequence.token_ids.extend(piece.token_ids)
-    backend.release(["a"])
     return sequence.token_ids[len(prompt) :]
 
 
-@pytest.mark.parametrize("make_model", [make_llama, make_windowed_qwen])
+@pytest.mark.parametrize(
+    "make_model", [make_llama, make_windowed_qwen, make_qwen3, make_mistral, make_olmo2]
+)
 @pytest.mark.parametrize("chunk", [1000, 6])
+@pytest.mark.parametrize("has_compiler", [True, False])
 def test_greedy_tokens_equal_those_of_transformers(
-    tmp_path: Path, make_model: Callable[[Path], Path], chunk: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_model: Callable[[Path], Path],
+    chunk: int,
+    *,
+    has_compiler: bool,
 ) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
+    if not has_compiler:
+        monkeypatch.setattr(build, "_COMPILERS", ())
     directory = make_model(tmp_path)
     reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     backend = PyTorchBackend()
@@ -96,15 +116,16 @@ def test_a_failed_step_leaves_the_engine_usable(tmp_path: Path) -> None:
     backend = PyTorchBackend()
     backend.start(spec_of(make_llama(tmp_path)))
     bad = Sequence(
-        sequence_id="bad", token_ids=[VOCAB_SIZE + 5], params=SamplingParams(max_tokens=1)
+        sequence_id="bad",
+        token_ids=[VOCAB_SIZE + 5],
+        params=SamplingParams(max_tokens=1),
+        block_ids=[0],
     )
 
     with pytest.raises(Exception, match="index"):
         backend.step([ScheduledSequence(bad, 1)])
-    backend.release(["bad"])
 
     assert len(greedy(backend, [1, 2, 3], 4, 10)) == 4
-    assert backend.stats().num_sequences == 0
 
 
 def test_rows_that_round_the_shape_up_change_no_text(tmp_path: Path) -> None:

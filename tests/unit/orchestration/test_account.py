@@ -19,7 +19,7 @@ from mm_orch.core.events import (
     RequestStatus,
     TokenGap,
 )
-from mm_orch.core.generation import FinishReason
+from mm_orch.core.generation import FinishReason, SequenceStarted
 from mm_orch.orchestration.account import RequestAccount
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def test_a_whole_answer_is_told_with_its_times() -> None:
         recorder.now_s = 1.0
         account.submit("echo")
         recorder.now_s = 4.0
-        account.start(waited_s=2.0)
-        account.start(waited_s=9.0)
+        account.start(SequenceStarted(sequence_id="a", waited_s=2.0, num_cached_tokens=3))
+        account.start(SequenceStarted(sequence_id="b", waited_s=9.0))
         account.count_tokens("a", 1)
         recorder.now_s = 5.0
         account.count_tokens("a", 2)
@@ -74,6 +74,7 @@ def test_a_whole_answer_is_told_with_its_times() -> None:
         total_s=5.0,
         num_prompt_tokens=7,
         num_generated_tokens=3,
+        num_cached_tokens=3,
         queue_wait_s=3.0,
         ttft_s=4.0,
         finish_reasons=("stop",),
@@ -107,7 +108,7 @@ def test_an_answer_that_the_shutdown_breaks_off_was_not_rejected() -> None:
 
     with recorder.account() as account:
         account.submit("echo")
-        account.start(1.0)
+        account.start(SequenceStarted(sequence_id="a", waited_s=1.0))
         account.fail(DrainingError("x", retry_after_s=1))
 
     assert recorder.finished.status is RequestStatus.CANCELLED

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mm_orch.core.errors import EngineFailedError
-from mm_orch.core.generation import TokenChunk
-from mm_orch.workers.stream import SequenceStarted, TokenStream
+from mm_orch.core.generation import SequenceStarted, TokenChunk
+from mm_orch.workers.stream import TokenStream
 
 
 def chunk(sequence_id: str, token_id: int) -> TokenChunk:
@@ -14,10 +14,11 @@ def chunk(sequence_id: str, token_id: int) -> TokenChunk:
 async def test_what_had_come_of_a_closed_sequence_is_not_shown() -> None:
     aborted: list[tuple[str, ...]] = []
     stream = TokenStream(["a", "b"], aborted.append)
-    for update in (SequenceStarted("a", 0.0), chunk("a", 1), chunk("a", 2), chunk("b", 3)):
+    started = SequenceStarted(sequence_id="a", waited_s=0.0)
+    for update in (started, chunk("a", 1), chunk("a", 2), chunk("b", 3)):
         stream.put(update)
 
-    assert await stream.next() == SequenceStarted("a", 0.0)
+    assert await stream.next() == started
     assert await stream.next() == chunk("a", 1)
     stream.close("a")
 

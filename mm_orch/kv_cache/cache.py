@@ -1,0 +1,240 @@
+"""Gives sequences their KV blocks, and finds the blocks that hold their beginning already.
+
+Every block is in one of three places, which the self-check counts:
+
+    free  --grow-->  a sequence's own  --commit-->  the prefix tree  --evict-->  free
+      ^                    |                         (held or unheld)
+      '------ close -------'
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from mm_orch.core.errors import EngineFailedError
+from mm_orch.kv_cache.prefix_tree import PrefixTree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mm_orch.kv_cache.prefix_tree import Node
+
+
+class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cache holds and what it was good for.
+
+    Attributes:
+        num_blocks: all blocks of the pool.
+        num_free: blocks that hold nothing.
+        num_cached: blocks kept for reuse that no sequence uses now.
+        num_prompt_tokens: prompt tokens of all sequences begun so far.
+        num_reused_tokens: how many of them needed no computing.
+        num_evictions: kept blocks given up for new ones so far.
+    """
+
+    num_blocks: int
+    num_free: int
+    num_cached: int
+    num_prompt_tokens: int
+    num_reused_tokens: int
+    num_evictions: int
+
+    @property
+    def hit_ratio(self) -> float:
+        """Share of prompt tokens that needed no computing."""
+        return self.num_reused_tokens / self.num_prompt_tokens if self.num_prompt_tokens else 0.0
+
+    @property
+    def use_ratio(self) -> float:
+        """Share of the blocks that running sequences use."""
+        return 1 - (self.num_free + self.num_cached) / self.num_blocks
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixMatch:
+    """What opening a sequence would find.
+
+    Attributes:
+        num_tokens: tokens that need no computing.
+        num_unheld_blocks: blocks among them that count as available until then.
+    """
+
+    num_tokens: int
+    num_unheld_blocks: int
+
+
+@dataclass(slots=True)
+class BlockTable:
+    """A sequence's blocks in order: those shared through the tree, then its own."""
+
+    block_ids: list[int] = field(default_factory=list)
+    path: list[Node] = field(default_factory=list)
+
+
+class KVCache:
+    """The blocks of one model.
+
+    Args:
+        num_blocks: how many the engine has memory for.
+        block_tokens: tokens in a block.
+        policy: what leaves first when memory is short.
+        is_reusing: False gives blocks only and keeps nothing.
+    """
+
+    def __init__(
+        self,
+        num_blocks: int,
+        block_tokens: int,
+        *,
+        policy: Literal["lru", "fifo"] = "lru",
+        is_reusing: bool = True,
+    ) -> None:
+        self.block_tokens = block_tokens
+        self.num_blocks = num_blocks
+        self._is_reusing = is_reusing
+        # The lowest free number is given first, so that memory never used is never touched.
+        self._free = list(range(num_blocks - 1, -1, -1))
+        self._tree = PrefixTree(block_tokens, is_lru=policy == "lru")
+        self._tables: dict[str, BlockTable] = {}
+        self._num_prompt_tokens = 0
+        self._num_reused_tokens = 0
+        self._num_evictions = 0
+
+    @property
+    def num_available(self) -> int:
+        """Blocks that a sequence could get now: free ones, and kept ones that nobody uses."""
+        return len(self._free) + self._tree.num_unheld
+
+    @property
+    def stats(self) -> CacheStats:
+        """Counts of now, and since the start."""
+        return CacheStats(
+            num_blocks=self.num_blocks,
+            num_free=len(self._free),
+            num_cached=self._tree.num_unheld,
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_reused_tokens=self._num_reused_tokens,
+            num_evictions=self._num_evictions,
+        )
+
+    def count_blocks(self, num_tokens: int) -> int:
+        """Blocks that so many tokens take."""
+        return -(-num_tokens // self.block_tokens)
+
+    def count_freed(self, sequence_id: str) -> int:
+        """Blocks that would become available if this sequence were closed."""
+        table = self._tables[sequence_id]
+        shared = sum(node.num_holders > 1 for node in table.path)
+        return len(table.block_ids) - shared
+
+    def find(self, token_ids: Sequence[int]) -> PrefixMatch:
+        """Say what of these tokens is kept; always leaves at least one to compute."""
+        path = self._find_path(token_ids)
+        return PrefixMatch(
+            num_tokens=len(path) * self.block_tokens,
+            num_unheld_blocks=sum(not node.num_holders for node in path),
+        )
+
+    def open(
+        self, sequence_id: str, token_ids: Sequence[int], *, is_resumed: bool = False
+    ) -> tuple[list[int], int]:
+        """Begin a sequence with what is kept of its beginning.
+
+        Args:
+            sequence_id: no open sequence's.
+            token_ids: all that are known.
+            is_resumed: it was open before, so its prompt has been counted.
+
+        Returns:
+            Its block ids, a list that later calls change in place, and the number of tokens whose
+            keys and values lie in them already.
+        """
+        path = self._find_path(token_ids)
+        self._tree.hold(path)
+        table = BlockTable([node.block_id for node in path], path)
+        self._tables[sequence_id] = table
+        num_reused = len(path) * self.block_tokens
+        if not is_resumed:
+            self._num_prompt_tokens += len(token_ids)
+            self._num_reused_tokens += num_reused
+        return table.block_ids, num_reused
+
+    def grow(self, sequence_id: str, num_tokens: int) -> None:
+        """Give the sequence blocks for so many tokens in all, evicting kept ones where needed.
+
+        Raises:
+            EngineFailedError: the caller took more than ``num_available``; nothing is given.
+        """
+        table = self._tables[sequence_id]
+        num_missing = self.count_blocks(num_tokens) - len(table.block_ids)
+        if num_missing > self.num_available:
+            raise EngineFailedError(
+                f"A sequence needs {num_missing} more KV blocks and {self.num_available} of"
+                f" {self.num_blocks} are available."
+            )
+        for _ in range(num_missing):
+            table.block_ids.append(self._take())
+
+    def commit(self, sequence_id: str, token_ids: Sequence[int], num_computed_tokens: int) -> None:
+        """Keep the sequence's blocks that are full by now, so that others may use them."""
+        if not self._is_reusing:
+            return
+        table, size = self._tables[sequence_id], self.block_tokens
+        for index in range(len(table.path), num_computed_tokens // size):
+            parent = table.path[-1] if table.path else None
+            key = tuple(token_ids[index * size : (index + 1) * size])
+            node, is_new = self._tree.add(parent, key, table.block_ids[index])
+            if not is_new:
+                # Another sequence has computed the same: one copy is enough.
+                self._free.append(table.block_ids[index])
+                table.block_ids[index] = node.block_id
+            table.path.append(node)
+
+    def close(self, sequence_id: str) -> None:
+        """End a sequence: its own blocks become free, shared ones stay while they are kept."""
+        table = self._tables.pop(sequence_id)
+        # The newest first, so that the lowest numbers are given again first.
+        self._free += reversed(table.block_ids[len(table.path) :])
+        self._tree.let_go(table.path)
+        table.block_ids.clear()
+
+    def check(self) -> None:
+        """Count every block; cheap enough for whenever nothing runs.
+
+        Raises:
+            EngineFailedError: a block is lost, double, or counted wrongly: a defect of ours.
+        """
+        nodes = list(self._tree.walk())
+        own = [block for t in self._tables.values() for block in t.block_ids[len(t.path) :]]
+        seen = sorted([*self._free, *own, *(node.block_id for node in nodes)])
+        holders = sum(node.num_holders for node in nodes)
+        held = sum(len(table.path) for table in self._tables.values())
+        unheld = sum(not node.num_holders for node in nodes)
+        is_sound = (
+            seen == list(range(self.num_blocks))
+            and holders == held
+            and (unheld, len(nodes)) == (self._tree.num_unheld, self._tree.num_nodes)
+        )
+        if not is_sound:
+            raise EngineFailedError(
+                f"KV blocks do not add up: {len(self._free)} free, {len(own)} in use and"
+                f" {len(nodes)} kept of {self.num_blocks}; {holders} holders counted, {held} found."
+            )
+
+    def _find_path(self, token_ids: Sequence[int]) -> list[Node]:
+        if not self._is_reusing:
+            return []
+        # The last token is always computed: its logits are what the next token is drawn from.
+        return self._tree.find(token_ids, (len(token_ids) - 1) // self.block_tokens)
+
+    def _take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        block_id = self._tree.evict()
+        if block_id is None:
+            raise EngineFailedError("No KV block is left although one was counted as available.")
+        self._num_evictions += 1
+        return block_id

@@ -1,0 +1,121 @@
+"""Any causal language model of transformers over the packed step and the shared KV memory.
+
+transformers' own code runs; only its attention function is replaced. It is called once a layer
+with all rows of the step as one sequence, and cuts them into the step's segments.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from mm_orch.core.errors import EngineStartError
+from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec
+from mm_orch.optimization.engines.pytorch.linear import can_pack, make_linear
+
+if TYPE_CHECKING:
+    from mm_orch.optimization.engines.pytorch.kernels import Kernels
+    from mm_orch.optimization.engines.pytorch.kv_memory import KVMemory
+    from mm_orch.optimization.engines.pytorch.packed import PackedStep
+
+ATTENTION_NAME = "muai_packed"
+
+
+class PackedAttention:
+    """The attention function given to transformers, and the step it works on."""
+
+    def __init__(self) -> None:
+        self.kernels: Kernels | None = None
+        self.step: PackedStep | None = None
+        self.memory: KVMemory | None = None
+        self.num_layers_seen = 0
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        sliding_window: int | None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """Store the step's keys and values, then attend within each segment.
+
+        Args:
+            module: the attention layer; its ``layer_idx`` chooses the KV memory.
+            query: [1, num_heads, num_rows, head_dim].
+            key: [1, num_kv_heads, num_rows, head_dim].
+            value: the same shape as ``key``.
+            attention_mask: unused: causality follows from the segments.
+            scaling: factor of the scores, or None for 1/sqrt(head_dim).
+            sliding_window: each token attends to so many last tokens, itself included.
+            **options: what a model passes to its attention besides.
+
+        Returns:
+            [1, num_rows, num_heads, head_dim], and None for the weights.
+
+        Raises:
+            EngineStartError: the model uses a kind of attention that this function lacks. Found
+                by the warm-up step, so never in the middle of a request.
+        """
+        del attention_mask
+        refuse_unknown_attention(options)
+        if self.kernels is None or self.step is None or self.memory is None:
+            raise EngineStartError("The model computed attention outside of a step.")
+        layer_index = cast("int", module.layer_idx)
+        self.num_layers_seen += 1
+        keys, values = self.memory.keys[layer_index], self.memory.values[layer_index]
+        num_tokens, slots = self.step.num_tokens, self.step.token_slots
+        keys.index_copy_(0, slots, key[0, :, :num_tokens].transpose(0, 1))
+        values.index_copy_(0, slots, value[0, :, :num_tokens].transpose(0, 1))
+        spec = AttentionSpec(
+            num_heads=query.shape[1],
+            num_kv_heads=key.shape[1],
+            head_dim=query.shape[3],
+            scale=scaling,
+            window=sliding_window,
+        )
+        queries = query[0].transpose(0, 1).contiguous()
+        return self.kernels.attend(queries, self.step, keys, values, spec)[None], None
+
+
+class GenericDecoder:
+    """Computes logits of a packed step through transformers' model code."""
+
+    def __init__(self, model: Any, attention: PackedAttention, kernels: Kernels) -> None:
+        self._model = model
+        self._attention = attention
+        attention.kernels = kernels
+        _pack_linear_layers(model)
+
+    def __call__(self, step: PackedStep, memory: KVMemory) -> torch.Tensor:
+        """Return logits of the wanted rows, [num_wanted, vocab_size]; fills the step's slots."""
+        self._attention.step, self._attention.memory = step, memory
+        output = self._model(
+            input_ids=step.token_ids[None],
+            position_ids=step.positions[None],
+            use_cache=False,
+            logits_to_keep=step.wanted_rows,
+        )
+        logits: torch.Tensor = output.logits[0]
+        return logits
+
+
+def refuse_unknown_attention(options: dict[str, Any]) -> None:
+    """Raise when a model asks for score capping, sinks or biases, which are not computed here."""
+    for name in ("softcap", "s_aux", "position_bias", "head_mask"):
+        if options.get(name) is not None:
+            raise EngineStartError(
+                f"The model's attention uses {name}, which the PyTorch engine does not compute.",
+                remedy="Choose another model.",
+            )
+
+
+def _pack_linear_layers(model: torch.nn.Module) -> None:
+    for name, module in list(model.named_modules()):
+        if type(module) is torch.nn.Linear and can_pack(module.weight):
+            packed = make_linear(module.weight.detach(), module.bias)
+            model.set_submodule(name, packed)

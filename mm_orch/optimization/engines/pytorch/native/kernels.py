@@ -1,0 +1,163 @@
+"""A decoder step's operations through the C++ kernels; CPU, fp32 and bf16."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import torch
+
+from mm_orch.optimization.engines.pytorch.torch_kernels import attend_segment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec, Rotation
+    from mm_orch.optimization.engines.pytorch.packed import PackedStep
+
+from mm_orch.optimization.engines.pytorch.native.build import load_library
+from mm_orch.optimization.engines.pytorch.packed import BLOCK_TOKENS
+
+_SUFFIXES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+# The kernels keep one head on the stack.
+_MAX_HEAD_DIM = 512
+
+
+class _RopeShape(ctypes.Structure):
+    _fields_ = (
+        ("num_rows", ctypes.c_int64),
+        ("num_heads", ctypes.c_int64),
+        ("num_kv_heads", ctypes.c_int64),
+        ("head_dim", ctypes.c_int64),
+        ("eps", ctypes.c_float),
+    )
+
+
+class _AttentionShape(ctypes.Structure):
+    _fields_ = (
+        ("num_heads", ctypes.c_int64),
+        ("num_kv_heads", ctypes.c_int64),
+        ("head_dim", ctypes.c_int64),
+        ("block_tokens", ctypes.c_int64),
+        ("query_stride", ctypes.c_int64),
+        ("out_stride", ctypes.c_int64),
+        ("window", ctypes.c_int64),
+        ("scale", ctypes.c_float),
+    )
+
+
+def load_native_kernels(
+    directory: Path, *, dtype: torch.dtype, device: torch.device, head_dim: int
+) -> NativeKernels | None:
+    """Return the kernels where they serve this number format and device, else None."""
+    if device.type != "cpu" or dtype not in _SUFFIXES or head_dim > _MAX_HEAD_DIM or head_dim % 2:
+        return None
+    library = load_library(directory)
+    return NativeKernels(library, dtype) if library is not None else None
+
+
+class NativeKernels:
+    """Implements kernels.Kernels."""
+
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        suffix = _SUFFIXES[dtype]
+        pointer, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+        self._add_rms_norm = library[f"muai_add_rms_norm_{suffix}"]
+        self._add_rms_norm.argtypes = [*[pointer] * 4, number, number, real]
+        self._silu_mul = library[f"muai_silu_mul_{suffix}"]
+        self._silu_mul.argtypes = [pointer, pointer, number, number]
+        self._rope_store = library[f"muai_rope_store_{suffix}"]
+        self._rope_store.argtypes = [pointer] * 9
+        self._attend = library[f"muai_attend_decoding_{suffix}"]
+        self._attend.argtypes = [*[pointer] * 8, number, pointer]
+        for function in (self._add_rms_norm, self._silu_mul, self._rope_store, self._attend):
+            function.restype = None
+
+    def add_rms_norm(
+        self, x: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor, eps: float
+    ) -> torch.Tensor:
+        """See kernels.Kernels."""
+        out = torch.empty_like(residual)
+        num_rows, size = residual.shape
+        self._add_rms_norm(
+            None if x is None else x.data_ptr(),
+            residual.data_ptr(),
+            weight.data_ptr(),
+            out.data_ptr(),
+            num_rows,
+            size,
+            eps,
+        )
+        return out
+
+    def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """See kernels.Kernels."""
+        num_rows, width = gate_up.shape
+        out = gate_up.new_empty((num_rows, width // 2))
+        self._silu_mul(gate_up.data_ptr(), out.data_ptr(), num_rows, width // 2)
+        return out
+
+    def rope_store(
+        self,
+        qkv: torch.Tensor,
+        rotation: Rotation,
+        step: PackedStep,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        spec: AttentionSpec,
+    ) -> torch.Tensor:
+        """See kernels.Kernels."""
+        num_rows = qkv.shape[0]
+        shape = _RopeShape(num_rows, spec.num_heads, spec.num_kv_heads, spec.head_dim, rotation.eps)
+        self._rope_store(
+            qkv.data_ptr(),
+            None if rotation.q_norm is None else rotation.q_norm.data_ptr(),
+            None if rotation.k_norm is None else rotation.k_norm.data_ptr(),
+            rotation.cos.data_ptr(),
+            rotation.sin.data_ptr(),
+            step.slots.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            ctypes.addressof(shape),
+        )
+        return qkv.view(num_rows, -1, spec.head_dim)[:, : spec.num_heads]
+
+    def attend(
+        self,
+        queries: torch.Tensor,
+        step: PackedStep,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        spec: AttentionSpec,
+    ) -> torch.Tensor:
+        """See kernels.Kernels."""
+        num_rows, num_heads, head_dim = queries.shape
+        out = queries.new_zeros((num_rows, num_heads, head_dim))
+        for segment in step.prompts:
+            # Flash attention of torch is the better one for many queries.
+            attend_segment(queries, segment, keys, values, spec, out)
+        table = step.decoding
+        if table is not None:
+            shape = _AttentionShape(
+                num_heads,
+                spec.num_kv_heads,
+                head_dim,
+                BLOCK_TOKENS,
+                queries.stride(0),
+                out.stride(0),
+                spec.window or 0,
+                head_dim**-0.5 if spec.scale is None else spec.scale,
+            )
+            self._attend(
+                queries.data_ptr(),
+                keys.data_ptr(),
+                values.data_ptr(),
+                out.data_ptr(),
+                table.rows.data_ptr(),
+                table.num_keys.data_ptr(),
+                table.block_starts.data_ptr(),
+                table.block_ids.data_ptr(),
+                len(table.rows),
+                ctypes.addressof(shape),
+            )
+        return out

@@ -1,0 +1,110 @@
+"""A decoder step's operations in plain torch: for CUDA, and where no C++ compiler is found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention, silu
+
+if TYPE_CHECKING:
+    from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec, Rotation
+    from mm_orch.optimization.engines.pytorch.packed import PackedStep, Segment
+
+
+class TorchKernels:
+    """Implements kernels.Kernels."""
+
+    def add_rms_norm(
+        self, x: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor, eps: float
+    ) -> torch.Tensor:
+        """See kernels.Kernels."""
+        if x is not None:
+            residual += x
+        return rms_norm(residual, weight, eps)
+
+    def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """See kernels.Kernels."""
+        gate, up = gate_up.chunk(2, dim=-1)
+        return silu(gate) * up
+
+    def rope_store(
+        self,
+        qkv: torch.Tensor,
+        rotation: Rotation,
+        step: PackedStep,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        spec: AttentionSpec,
+    ) -> torch.Tensor:
+        """See kernels.Kernels."""
+        heads = qkv.view(qkv.shape[0], -1, spec.head_dim)
+        query, key, value = torch.split(
+            heads, [spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1
+        )
+        if rotation.q_norm is not None and rotation.k_norm is not None:
+            query = rms_norm(query, rotation.q_norm, rotation.eps)
+            key = rms_norm(key, rotation.k_norm, rotation.eps)
+        cos, sin = rotation.cos[:, None], rotation.sin[:, None]
+        num_tokens = step.num_tokens
+        keys.index_copy_(0, step.token_slots, _rotate(key, cos, sin)[:num_tokens])
+        values.index_copy_(0, step.token_slots, value[:num_tokens])
+        return _rotate(query, cos, sin)
+
+    def attend(
+        self,
+        queries: torch.Tensor,
+        step: PackedStep,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        spec: AttentionSpec,
+    ) -> torch.Tensor:
+        """See kernels.Kernels."""
+        out = queries.new_zeros(queries.shape)
+        for segment in step.segments:
+            attend_segment(queries, segment, keys, values, spec, out)
+        return out
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Root mean square norm over the last dimension, as the Llama family computes it."""
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
+    return weight * wide.to(x.dtype)
+
+
+def attend_segment(
+    queries: torch.Tensor,
+    segment: Segment,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    spec: AttentionSpec,
+    out: torch.Tensor,
+) -> None:
+    """Write one segment's rows of ``out``; the tensors are those of kernels.Kernels.attend."""
+    rows = slice(segment.begin, segment.begin + segment.num_new_tokens)
+    num_queries, num_keys = segment.num_new_tokens, segment.num_keys
+    mask = None
+    is_windowed = spec.window is not None and num_keys > spec.window
+    if is_windowed or 1 < num_queries < num_keys:
+        positions = torch.arange(num_keys, device=queries.device)
+        distance = positions[num_keys - num_queries :, None] - positions[None, :]
+        mask = distance >= 0
+        if spec.window is not None:
+            mask &= distance < spec.window
+    attended = scaled_dot_product_attention(
+        queries[None, rows].transpose(1, 2),
+        keys[segment.key_slots][None].transpose(1, 2),
+        values[segment.key_slots][None].transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None and num_queries > 1,
+        scale=spec.scale,
+        enable_gqa=spec.num_heads != spec.num_kv_heads,
+    )
+    out[rows] = attended[0].transpose(0, 1)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    # Rotary position embedding (arXiv:2104.09864), on halves as the Llama family pairs them.
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin

@@ -1,0 +1,193 @@
+"""The C++ kernels against the same operations in plain torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from mm_orch.core.generation import SamplingParams
+from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
+from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec, Rotation
+from mm_orch.optimization.engines.pytorch.kv_memory import KVMemory, KVShape
+from mm_orch.optimization.engines.pytorch.native import build
+from mm_orch.optimization.engines.pytorch.native.kernels import NativeKernels, load_native_kernels
+from mm_orch.optimization.engines.pytorch.packed import pack
+from mm_orch.optimization.engines.pytorch.torch_kernels import TorchKernels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mm_orch.optimization.engines.pytorch.packed import PackedStep
+
+CPU = torch.device("cpu")
+# One unit in the last place of bf16 at the size of these values; fp32 sums differ by far less.
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 4e-2}
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+def native(directory: Path, dtype: torch.dtype, head_dim: int = 64) -> NativeKernels:
+    kernels = load_native_kernels(directory, dtype=dtype, device=CPU, head_dim=head_dim)
+    assert kernels is not None, "this machine has no C++ compiler"
+    return kernels
+
+
+def random(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.randn(*shape).to(dtype)
+
+
+def make_step(*parts: tuple[int, int]) -> PackedStep:
+    """Pack sequences given as (tokens computed before, new tokens), with scattered blocks."""
+    batch = []
+    for index, (num_before, num_new_tokens) in enumerate(parts):
+        sequence = Sequence(
+            sequence_id=str(index),
+            token_ids=[1] * (num_before + num_new_tokens),
+            params=SamplingParams(max_tokens=1),
+            num_computed_tokens=num_before,
+            block_ids=list(range(index + 4 * len(parts), index, -len(parts))),
+        )
+        batch.append(ScheduledSequence(sequence, num_new_tokens))
+    return pack(batch, CPU)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_rows", [1, 3, 64])
+def test_add_and_norm(directory: Path, dtype: torch.dtype, num_rows: int) -> None:
+    torch.manual_seed(1)
+    x, residual = (random(num_rows, 576, dtype=dtype) for _ in range(2))
+    weight = random(576, dtype=dtype)
+    ours, theirs = residual.clone(), residual.clone()
+
+    out = native(directory, dtype).add_rms_norm(x, ours, weight, 1e-5)
+
+    expected = TorchKernels().add_rms_norm(x, theirs, weight, 1e-5)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    torch.testing.assert_close(out, expected, rtol=1e-2, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_norm_without_anything_to_add_leaves_the_residual(
+    directory: Path, dtype: torch.dtype
+) -> None:
+    residual, weight = random(5, 48, dtype=dtype), random(48, dtype=dtype)
+    before = residual.clone()
+
+    out = native(directory, dtype).add_rms_norm(None, residual, weight, 1e-5)
+
+    assert torch.equal(residual, before)
+    expected = TorchKernels().add_rms_norm(None, before, weight, 1e-5)
+    torch.testing.assert_close(out, expected, rtol=1e-2, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_silu_times_up(directory: Path, dtype: torch.dtype) -> None:
+    torch.manual_seed(2)
+    # Far out too, where an exponential overflows.
+    gate_up = random(9, 300, dtype=dtype) * 60
+
+    out = native(directory, dtype).silu_mul(gate_up)
+
+    torch.testing.assert_close(
+        out, TorchKernels().silu_mul(gate_up), rtol=2e-2, atol=TOLERANCE[dtype]
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("is_normed", [False, True])
+def test_rotation_and_storing(directory: Path, dtype: torch.dtype, *, is_normed: bool) -> None:
+    torch.manual_seed(3)
+    spec = AttentionSpec(num_heads=6, num_kv_heads=2, head_dim=64)
+    step = make_step((0, 5), (17, 1), (30, 29))  # 35 tokens in 36 rows
+    num_rows = len(step.token_ids)
+    assert num_rows == 36
+    angles = torch.rand(num_rows, 32) * 6
+    norms = [random(64, dtype=dtype) if is_normed else None for _ in range(2)]
+    rotation = Rotation(
+        cos=torch.cat((angles, angles), dim=-1).cos().to(dtype),
+        sin=torch.cat((angles, angles), dim=-1).sin().to(dtype),
+        q_norm=norms[0],
+        k_norm=norms[1],
+        eps=1e-6,
+    )
+    qkv = random(num_rows, 10 * 64, dtype=dtype)
+    shape = KVShape(num_layers=1, num_kv_heads=2, head_dim=64, dtype=dtype)
+    results = []
+    for kernels in (native(directory, dtype), TorchKernels()):
+        memory = KVMemory(shape, 20, CPU)
+        for tensor in (memory.keys[0], memory.values[0]):
+            tensor.zero_()
+        queries = kernels.rope_store(
+            qkv.clone(), rotation, step, memory.keys[0], memory.values[0], spec
+        )
+        results.append((queries[: step.num_tokens], memory.keys[0], memory.values[0]))
+
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=TOLERANCE[dtype])
+    assert int((results[0][1].abs().sum(dim=(1, 2)) > 0).sum()) == step.num_tokens
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head_dim", [16, 64, 128])
+@pytest.mark.parametrize("window", [None, 7])
+def test_attention_over_scattered_blocks(
+    directory: Path, dtype: torch.dtype, head_dim: int, window: int | None
+) -> None:
+    torch.manual_seed(4)
+    spec = AttentionSpec(num_heads=6, num_kv_heads=2, head_dim=head_dim, window=window)
+    step = make_step((0, 9), (0, 1), (47, 1), (20, 11), (16, 1))
+    shape = KVShape(num_layers=1, num_kv_heads=2, head_dim=head_dim, dtype=dtype)
+    memory = KVMemory(shape, 30, CPU)
+    for tensor in (memory.keys[0], memory.values[0]):
+        tensor.normal_()
+    queries = random(len(step.token_ids), 6, head_dim, dtype=dtype)
+
+    out = native(directory, dtype, head_dim).attend(
+        queries, step, memory.keys[0], memory.values[0], spec
+    )
+
+    expected = TorchKernels().attend(queries, step, memory.keys[0], memory.values[0], spec)
+    torch.testing.assert_close(out, expected, rtol=1e-2, atol=TOLERANCE[dtype])
+
+
+def test_without_a_compiler_there_are_no_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_COMPILERS", ("no-such-compiler",))
+
+    assert load_native_kernels(tmp_path, dtype=torch.float32, device=CPU, head_dim=64) is None
+
+
+def test_a_compiler_that_fails_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(build, "_FLAGS", ("-fno-such-flag",))
+
+    assert load_native_kernels(tmp_path, dtype=torch.float32, device=CPU, head_dim=64) is None
+    assert "no-such-flag" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_compiled_once_is_taken_the_next_time(directory: Path) -> None:
+    native(directory, torch.float32)
+    [library] = directory.iterdir()
+    made = library.stat().st_mtime_ns
+
+    native(directory, torch.float32)
+
+    assert [path.stat().st_mtime_ns for path in directory.iterdir()] == [made]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim"), [(torch.float16, 64), (torch.float32, 1024), (torch.float32, 63)]
+)
+def test_what_the_kernels_cannot_compute_is_left_to_torch(
+    directory: Path, dtype: torch.dtype, head_dim: int
+) -> None:
+    assert load_native_kernels(directory, dtype=dtype, device=CPU, head_dim=head_dim) is None
