@@ -54,7 +54,7 @@ def make_step(*parts: tuple[int, int]) -> PackedStep:
             block_ids=list(range(index + 4 * len(parts), index, -len(parts))),
         )
         batch.append(ScheduledSequence(sequence, num_new_tokens))
-    return pack(batch, CPU)
+    return pack(batch, CPU, is_rounded=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -191,3 +191,30 @@ def test_what_the_kernels_cannot_compute_is_left_to_torch(
     directory: Path, dtype: torch.dtype, head_dim: int
 ) -> None:
     assert load_native_kernels(directory, dtype=dtype, device=CPU, head_dim=head_dim) is None
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize(
+    ("num_rows", "num_outputs", "num_inputs"),
+    # Every size of tile: rows in sixes, outputs in sixteens and sixty-fours, and what is left.
+    [(1, 16, 2), (5, 70, 64), (6, 64, 576), (7, 33, 100), (13, 200, 34), (200, 96, 48)],
+)
+def test_linear_layers_multiply(
+    directory: Path, num_rows: int, num_outputs: int, num_inputs: int, *, has_bias: bool
+) -> None:
+    torch.manual_seed(5)
+    weight = random(num_outputs, num_inputs, dtype=torch.bfloat16)
+    bias = random(num_outputs, dtype=torch.bfloat16) if has_bias else None
+    x = random(num_rows, num_inputs, dtype=torch.bfloat16)
+
+    out = native(directory, torch.bfloat16).make_linear(weight, bias)(x)
+
+    expected = x.float() @ weight.float().T + (bias.float() if bias is not None else 0)
+    assert out.shape == (num_rows, num_outputs)
+    torch.testing.assert_close(out.float(), expected, rtol=1e-2, atol=1e-1)
+
+
+def test_linear_layers_keep_leading_dimensions(directory: Path) -> None:
+    layer = native(directory, torch.bfloat16).make_linear(random(24, 8, dtype=torch.bfloat16), None)
+
+    assert layer(random(1, 5, 8, dtype=torch.bfloat16)).shape == (1, 5, 24)

@@ -137,7 +137,8 @@ class PyTorchBackend:
 
         if self._model is None or self._memory is None or self._device is None:
             raise EngineFailedError("The PyTorch engine has not been started.")
-        return self._model.decoder(pack(batch, self._device), self._memory)
+        step = pack(batch, self._device, is_rounded=self._model.compiles_shapes)
+        return self._model.decoder(step, self._memory)
 
     def _warm_up(self, spec: EngineSpec) -> None:
         """Run a few tokens: shows attention that cannot be computed, and layers that have none."""

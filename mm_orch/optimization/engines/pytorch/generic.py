@@ -12,7 +12,6 @@ import torch
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec
-from mm_orch.optimization.engines.pytorch.linear import can_pack, make_linear
 
 if TYPE_CHECKING:
     from mm_orch.optimization.engines.pytorch.kernels import Kernels
@@ -89,7 +88,7 @@ class GenericDecoder:
         self._model = model
         self._attention = attention
         attention.kernels = kernels
-        _pack_linear_layers(model)
+        _replace_linear_layers(model, kernels)
 
     def __call__(self, step: PackedStep, memory: KVMemory) -> torch.Tensor:
         """Return logits of the wanted rows, [num_wanted, vocab_size]; fills the step's slots."""
@@ -114,8 +113,9 @@ def refuse_unknown_attention(options: dict[str, Any]) -> None:
             )
 
 
-def _pack_linear_layers(model: torch.nn.Module) -> None:
+def _replace_linear_layers(model: torch.nn.Module, kernels: Kernels) -> None:
     for name, module in list(model.named_modules()):
-        if type(module) is torch.nn.Linear and can_pack(module.weight):
-            packed = make_linear(module.weight.detach(), module.bias)
-            model.set_submodule(name, packed)
+        # Subclasses may compute something else.
+        if type(module) is torch.nn.Linear:
+            fast = kernels.make_linear(module.weight.detach(), module.bias)
+            model.set_submodule(name, fast)

@@ -47,7 +47,16 @@ class Rotation:
 
 
 class Kernels(Protocol):
-    """Operations on the rows of a packed step. Keys and values are one layer's of KVMemory."""
+    """Operations on the rows of a packed step. Keys and values are one layer's of KVMemory.
+
+    Attributes:
+        compiles_shapes: each number of rows costs memory for good, so steps had better have few.
+    """
+
+    compiles_shapes: bool
+
+    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Module:
+        """Return the fastest linear layer for this weight, [num_outputs, num_inputs]."""
 
     def add_rms_norm(
         self, x: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor, eps: float

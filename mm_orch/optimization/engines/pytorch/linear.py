@@ -47,20 +47,20 @@ class PlainLinear(nn.Module):
 
 
 def make_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
-    """Return the fastest layer for this weight, [num_outputs, num_inputs]."""
+    """Return the fastest layer that torch has for this weight, [num_outputs, num_inputs]."""
     if can_pack(weight):
         return PackedLinear(weight, bias)
     return PlainLinear(weight, bias)
 
 
-def fuse_linear(layers: list[nn.Linear]) -> nn.Module:
-    """Return one layer that gives the outputs of all of these side by side."""
+def fuse(layers: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return weight and bias of one layer that gives the outputs of all of these side by side."""
     weight = torch.cat([layer.weight.detach() for layer in layers])
     # torch's annotations hide that a layer may have none.
     biases: list[torch.Tensor | None] = [layer.bias for layer in layers]
     known = [bias.detach() for bias in biases if bias is not None]
     bias = torch.cat(known) if known else None
-    return make_linear(weight, bias)
+    return weight, bias
 
 
 def can_pack(weight: torch.Tensor) -> bool:

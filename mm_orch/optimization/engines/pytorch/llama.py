@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import embedding
 
 from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec, Rotation
-from mm_orch.optimization.engines.pytorch.linear import fuse_linear, make_linear
+from mm_orch.optimization.engines.pytorch.linear import fuse
 
 if TYPE_CHECKING:
     from mm_orch.optimization.engines.pytorch.kernels import Kernels
@@ -70,13 +70,13 @@ class LlamaDecoder:
         self._eps = config.rms_norm_eps
         self._embedding = body.embed_tokens.weight.detach()
         self._norm = body.norm.weight.detach()
-        self._head = make_linear(model.lm_head.weight.detach(), model.lm_head.bias)
+        self._head = kernels.make_linear(model.lm_head.weight.detach(), model.lm_head.bias)
         positions = torch.arange(context_length, device=self._embedding.device)
         cos, sin = body.rotary_emb(self._embedding, positions[None])
         self._cos, self._sin = cos[0].contiguous(), sin[0].contiguous()
         self._layers = []
         while len(body.layers):
-            self._layers.append(_take_layer(body.layers[0], config))
+            self._layers.append(_take_layer(body.layers[0], config, kernels))
             # Freed as soon as it is fused, so that the weights are never held twice.
             del body.layers[0]
 
@@ -107,7 +107,7 @@ class LlamaDecoder:
         return logits
 
 
-def _take_layer(layer: Any, config: Any) -> DecoderLayer:
+def _take_layer(layer: Any, config: Any, kernels: Kernels) -> DecoderLayer:
     attention, mlp = layer.self_attn, layer.mlp
     is_normed = hasattr(attention, "q_norm")
     return DecoderLayer(
@@ -119,13 +119,13 @@ def _take_layer(layer: Any, config: Any) -> DecoderLayer:
             window=_find_window(attention, config),
         ),
         input_norm=layer.input_layernorm.weight.detach(),
-        qkv=fuse_linear([attention.q_proj, attention.k_proj, attention.v_proj]),
+        qkv=kernels.make_linear(*fuse([attention.q_proj, attention.k_proj, attention.v_proj])),
         q_norm=attention.q_norm.weight.detach() if is_normed else None,
         k_norm=attention.k_norm.weight.detach() if is_normed else None,
-        output=fuse_linear([attention.o_proj]),
+        output=kernels.make_linear(*fuse([attention.o_proj])),
         mlp_norm=layer.post_attention_layernorm.weight.detach(),
-        gate_up=fuse_linear([mlp.gate_proj, mlp.up_proj]),
-        down=fuse_linear([mlp.down_proj]),
+        gate_up=kernels.make_linear(*fuse([mlp.gate_proj, mlp.up_proj])),
+        down=kernels.make_linear(*fuse([mlp.down_proj])),
     )
 
 

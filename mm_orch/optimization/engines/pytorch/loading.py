@@ -35,11 +35,13 @@ class LoadedModel:
     Attributes:
         decoder: computes logits of a step.
         kv_shape: what it keeps for a token.
+        compiles_shapes: each number of rows costs memory for good.
         attention: counts the layers that attend, on the generic path.
     """
 
     decoder: LlamaDecoder | GenericDecoder
     kv_shape: KVShape
+    compiles_shapes: bool
     attention: PackedAttention
 
 
@@ -73,7 +75,7 @@ def load_model(spec: EngineSpec, *, device: torch.device, dtype: torch.dtype) ->
     with torch.inference_mode():
         decoder = _make_decoder(model, attention, kernels, spec)
     logger.info("%s: %s, %s", spec.model, type(decoder).__name__, type(kernels).__name__)
-    return LoadedModel(decoder, kv_shape, attention)
+    return LoadedModel(decoder, kv_shape, kernels.compiles_shapes, attention)
 
 
 def _make_decoder(

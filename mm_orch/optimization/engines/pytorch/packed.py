@@ -113,8 +113,10 @@ class DecodingTable:
     block_ids: torch.Tensor
 
 
-def pack(batch: Batch[ScheduledSequence], device: torch.device) -> PackedStep:
-    """Lay out the batch's new tokens."""
+def pack(
+    batch: Batch[ScheduledSequence], device: torch.device, *, is_rounded: bool = False
+) -> PackedStep:
+    """Lay out the batch's new tokens; ``is_rounded``: in one of few numbers of rows."""
     token_ids: list[int] = []
     positions: list[int] = []
     slots: list[int] = []
@@ -133,7 +135,7 @@ def pack(batch: Batch[ScheduledSequence], device: torch.device) -> PackedStep:
         )
         if scheduled.completes_prompt:
             wanted.append(len(token_ids) - 1)
-    num_missing = round_up_rows(len(token_ids)) - len(token_ids)
+    num_missing = round_up_rows(len(token_ids)) - len(token_ids) if is_rounded else 0
     padding = [0] * num_missing
     return PackedStep(
         token_ids=torch.tensor(token_ids + padding, device=device),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import scaled_dot_product_attention, silu
 
+from mm_orch.optimization.engines.pytorch.linear import make_linear
+
 if TYPE_CHECKING:
     from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec, Rotation
     from mm_orch.optimization.engines.pytorch.packed import PackedStep, Segment
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
 
 class TorchKernels:
     """Implements kernels.Kernels."""
+
+    compiles_shapes = True
+
+    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Module:
+        """See kernels.Kernels."""
+        return make_linear(weight, bias)
 
     def add_rms_norm(
         self, x: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor, eps: float

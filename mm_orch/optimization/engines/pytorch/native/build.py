@@ -14,11 +14,12 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_SOURCE = Path(__file__).with_name("kernels.cpp")
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.cpp", "linear.cpp"))
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = (
     "-O3",
     "-march=native",
+    "-mprefer-vector-width=512",
     "-std=c++17",
     "-fPIC",
     "-shared",
@@ -58,7 +59,11 @@ def load_library(directory: Path) -> ctypes.CDLL | None:
 
 def _fingerprint(compiler: str) -> str:
     """Name source, compiler and processor: what is compiled for one is wrong for another."""
-    parts = [_SOURCE.read_bytes(), " ".join(_FLAGS).encode(), platform.machine().encode()]
+    parts = [
+        *(source.read_bytes() for source in _SOURCES),
+        " ".join(_FLAGS).encode(),
+        platform.machine().encode(),
+    ]
     parts.append(_run_compiler([compiler, "--version"]))
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -72,7 +77,7 @@ def _compile(compiler: str, path: Path) -> None:
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft-", suffix=".so")
     os.close(handle)
     try:
-        _run_compiler([compiler, *_FLAGS, str(_SOURCE), "-o", draft])
+        _run_compiler([compiler, *_FLAGS, *map(str, _SOURCES), "-o", draft])
         # Whoever looks for the file finds all of it or none.
         Path(draft).replace(path)
     finally:
@@ -80,6 +85,6 @@ def _compile(compiler: str, path: Path) -> None:
 
 
 def _run_compiler(command: list[str]) -> bytes:
-    # The command is our own, on our own source file.
+    # The command is our own, on our own source files.
     finished = subprocess.run(command, capture_output=True, check=True, timeout=_TIMEOUT_S)  # noqa: S603
     return finished.stdout

@@ -154,78 +154,166 @@ void rope_store(T *qkv, const T *q_norm, const T *k_norm, const T *cos, const T 
 }
 
 struct AttentionShape {
-    int64_t num_heads, num_kv_heads, head_dim, block_tokens, query_stride, out_stride, window;
+    int64_t num_heads, num_kv_heads, block_tokens, query_stride, out_stride, window;
     float scale;
 };
 
-// All query heads of one KV head of one decoding sequence, over its blocks. kDim is the head's
-// size where it is known when compiling, which unrolls the inner loops; else 0.
+// Where a sequence's keys and values of one KV head lie: those of a block are evenly spaced.
+struct HeadBlocks {
+    const int64_t *blocks;
+    int64_t block_tokens, slot_size, head_offset, first, last;
+
+    // Calls visit(offset of the first, its position, how many) for each block's run of tokens.
+    template <typename Visit>
+    void for_each_run(const Visit &visit) const {
+        for (int64_t position = first; position < last;) {
+            const int64_t within = position % block_tokens;
+            const int64_t count = std::min(block_tokens - within, last - position);
+            const int64_t slot = blocks[position / block_tokens] * block_tokens + within;
+            visit(slot * slot_size + head_offset, position, count);
+            position += count;
+        }
+    }
+};
+
+// Sixteen floats at once, which the compiler maps to whatever registers the machine has.
+constexpr int kLanes = 16;
+typedef float vec __attribute__((vector_size(kLanes * sizeof(float))));
+
+inline vec load_vec(const float *source) {
+    vec result;
+    std::memcpy(&result, source, sizeof result);
+    return result;
+}
+
+inline vec load_vec(const bf16 *source) {
+    typedef uint16_t half_vec __attribute__((vector_size(kLanes * sizeof(uint16_t))));
+    typedef uint32_t bits_vec __attribute__((vector_size(kLanes * sizeof(uint32_t))));
+    half_vec halves;
+    std::memcpy(&halves, source, sizeof halves);
+    const bits_vec bits = __builtin_convertvector(halves, bits_vec) << 16;
+    return reinterpret_cast<const vec &>(bits);
+}
+
+inline float sum_of(vec x) {
+    typedef float half __attribute__((vector_size(kLanes / 2 * sizeof(float))));
+    typedef float quarter __attribute__((vector_size(kLanes / 4 * sizeof(float))));
+    half halves[2];
+    std::memcpy(halves, &x, sizeof halves);
+    const half h = halves[0] + halves[1];
+    quarter quarters[2];
+    std::memcpy(quarters, &h, sizeof quarters);
+    const quarter q = quarters[0] + quarters[1];
+    return (q[0] + q[1]) + (q[2] + q[3]);
+}
+
+// Dot products of kHeads queries with each key. What is fixed when compiling stays in registers.
+template <typename T, int kDim, int kHeads>
+void score(const float *queries, const T *keys, const HeadBlocks &where, float *scores,
+           int64_t score_stride) {
+    constexpr int kParts = kDim / kLanes;
+    vec parts[kHeads][kParts];
+    for (int head = 0; head < kHeads; ++head)
+        for (int i = 0; i < kParts; ++i)
+            parts[head][i] = load_vec(queries + head * kDim + i * kLanes);
+    where.for_each_run([&](int64_t offset, int64_t position, int64_t count) {
+        for (int64_t token = 0; token < count; ++token) {
+            const T *key = keys + offset + token * where.slot_size;
+            vec dots[kHeads] = {};
+            for (int i = 0; i < kParts; ++i) {
+                const vec part = load_vec(key + i * kLanes);
+                for (int head = 0; head < kHeads; ++head) dots[head] += parts[head][i] * part;
+            }
+            for (int head = 0; head < kHeads; ++head)
+                scores[head * score_stride + position + token] = sum_of(dots[head]);
+        }
+    });
+}
+
+// Sums of values, weighted for kHeads queries.
+template <typename T, int kDim, int kHeads>
+void mix(const float *weights, int64_t weight_stride, const T *values, const HeadBlocks &where,
+         T *out) {
+    constexpr int kParts = kDim / kLanes;
+    vec sums[kHeads][kParts] = {};
+    where.for_each_run([&](int64_t offset, int64_t position, int64_t count) {
+        for (int64_t token = 0; token < count; ++token) {
+            const T *value = values + offset + token * where.slot_size;
+            for (int i = 0; i < kParts; ++i) {
+                const vec part = load_vec(value + i * kLanes);
+                for (int head = 0; head < kHeads; ++head)
+                    sums[head][i] += weights[head * weight_stride + position + token] * part;
+            }
+        }
+    });
+    for (int head = 0; head < kHeads; ++head)
+        for (int i = 0; i < kDim; ++i)
+            store(out + head * kDim + i, sums[head][i / kLanes][i % kLanes]);
+}
+
+// Makes scores, [first, last), to weights that add up to one.
+inline void softmax(float *scores, int64_t first, int64_t last) {
+    float largest = scores[first], total = 0;
+    for (int64_t p = first; p < last; ++p) largest = std::max(largest, scores[p]);
+    for (int64_t p = first; p < last; ++p) scores[p] = fast_exp(scores[p] - largest);
+    for (int64_t p = first; p < last; ++p) total += scores[p];
+    const float factor = 1.0f / total;
+    for (int64_t p = first; p < last; ++p) scores[p] *= factor;
+}
+
+// kHeads query heads that share a KV head, of one decoding sequence.
+template <typename T, int kDim, int kHeads>
+void attend_heads(const T *query, const T *keys, const T *values, T *out, const HeadBlocks &where,
+                  float scale, std::vector<float> &scratch) {
+    const int64_t stride = where.last;
+    scratch.resize(kHeads * stride);
+    float queries[kHeads * kDim];
+    for (int i = 0; i < kHeads * kDim; ++i) queries[i] = load(query[i]) * scale;
+    score<T, kDim, kHeads>(queries, keys, where, scratch.data(), stride);
+    for (int head = 0; head < kHeads; ++head)
+        softmax(scratch.data() + head * stride, where.first, where.last);
+    mix<T, kDim, kHeads>(scratch.data(), stride, values, where, out);
+}
+
+// All query heads of one KV head, as many at a time as registers hold.
 template <typename T, int kDim>
-void attend_group(const T *query, const T *keys, const T *values, T *out, const int64_t *blocks,
-                  int64_t num_keys, int64_t kv_head, const AttentionShape &shape,
-                  std::vector<float> &scratch) {
-    const int64_t dim = kDim ? kDim : shape.head_dim;
-    const int64_t group = shape.num_heads / shape.num_kv_heads;
-    const int64_t slot_size = shape.num_kv_heads * dim;
-    const int64_t first = shape.window > 0 ? std::max<int64_t>(0, num_keys - shape.window) : 0;
-    scratch.resize(group * (num_keys + 2 * dim) + dim);
-    float *q = scratch.data(), *sums = q + group * dim, *row = sums + group * dim;
-    float *scores = row + dim;
-    const T *group_query = query + kv_head * group * dim;
-    for (int64_t i = 0; i < group * dim; ++i) q[i] = load(group_query[i]) * shape.scale;
-    const auto offset_of = [&](int64_t position) {
-        const int64_t slot = blocks[position / shape.block_tokens] * shape.block_tokens +
-                             position % shape.block_tokens;
-        return slot * slot_size + kv_head * dim;
-    };
-    for (int64_t position = first; position < num_keys; ++position) {
-        const T *key = keys + offset_of(position);
-        for (int64_t i = 0; i < dim; ++i) row[i] = load(key[i]);
-        for (int64_t head = 0; head < group; ++head) {
-            float dot = 0;
-            for (int64_t i = 0; i < dim; ++i) dot += q[head * dim + i] * row[i];
-            scores[head * num_keys + position] = dot;
-        }
+void attend_group(const T *query, const T *keys, const T *values, T *out, int64_t group,
+                  const HeadBlocks &where, float scale, std::vector<float> &scratch) {
+    constexpr int kMost = kDim <= 64 ? 3 : kDim <= 128 ? 2 : 1;
+    while (group >= kMost) {
+        attend_heads<T, kDim, kMost>(query, keys, values, out, where, scale, scratch);
+        query += kMost * kDim, out += kMost * kDim, group -= kMost;
     }
-    for (int64_t head = 0; head < group; ++head) {
-        float *s = scores + head * num_keys;
-        float largest = s[first], total = 0;
-        for (int64_t p = first; p < num_keys; ++p) largest = std::max(largest, s[p]);
-        for (int64_t p = first; p < num_keys; ++p) s[p] = fast_exp(s[p] - largest);
-        for (int64_t p = first; p < num_keys; ++p) total += s[p];
-        for (int64_t p = first; p < num_keys; ++p) s[p] /= total;
+    for (; group > 0; --group) {
+        attend_heads<T, kDim, 1>(query, keys, values, out, where, scale, scratch);
+        query += kDim, out += kDim;
     }
-    std::fill(sums, sums + group * dim, 0.0f);
-    for (int64_t position = first; position < num_keys; ++position) {
-        const T *value = values + offset_of(position);
-        for (int64_t i = 0; i < dim; ++i) row[i] = load(value[i]);
-        for (int64_t head = 0; head < group; ++head) {
-            const float weight = scores[head * num_keys + position];
-            for (int64_t i = 0; i < dim; ++i) sums[head * dim + i] += weight * row[i];
-        }
-    }
-    T *target = out + kv_head * group * dim;
-    for (int64_t i = 0; i < group * dim; ++i) store(target + i, sums[i]);
 }
 
 // queries and out are read and written at the row of each sequence; other rows stay as they are.
-template <typename T>
+template <typename T, int kDim>
 void attend_decoding(const T *queries, const T *keys, const T *values, T *out, const int64_t *rows,
                      const int64_t *num_keys, const int64_t *block_starts, const int64_t *blocks,
                      int64_t num_sequences, const AttentionShape &shape) {
     const int64_t num_items = num_sequences * shape.num_kv_heads;
-    const auto attend = shape.head_dim == 64    ? attend_group<T, 64>
-                        : shape.head_dim == 128 ? attend_group<T, 128>
-                                                : attend_group<T, 0>;
+    const int64_t group = shape.num_heads / shape.num_kv_heads;
+    // With several sequences a thread takes all heads of one: their rows lie side by side.
+    const int64_t chunk = num_sequences > 1 ? shape.num_kv_heads : 1;
 #pragma omp parallel if (num_items > 1)
     {
         std::vector<float> scratch;
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, chunk)
         for (int64_t item = 0; item < num_items; ++item) {
-            const int64_t sequence = item / shape.num_kv_heads;
-            attend(queries + rows[sequence] * shape.query_stride, keys, values,
-                   out + rows[sequence] * shape.out_stride, blocks + block_starts[sequence],
-                   num_keys[sequence], item % shape.num_kv_heads, shape, scratch);
+            const int64_t sequence = item / shape.num_kv_heads, head = item % shape.num_kv_heads;
+            const int64_t last = num_keys[sequence];
+            const int64_t first = shape.window > 0 ? std::max<int64_t>(0, last - shape.window) : 0;
+            const HeadBlocks where{blocks + block_starts[sequence], shape.block_tokens,
+                                   shape.num_kv_heads * kDim,       head * kDim,
+                                   first,                           last};
+            const int64_t heads_before = head * group * kDim;
+            attend_group<T, kDim>(queries + rows[sequence] * shape.query_stride + heads_before, keys,
+                                  values, out + rows[sequence] * shape.out_stride + heads_before,
+                                  group, where, shape.scale, scratch);
         }
     }
 }
@@ -245,14 +333,30 @@ void attend_decoding(const T *queries, const T *keys, const T *values, T *out, c
         T *qkv, const T *q_norm, const T *k_norm, const T *cos, const T *sin,                      \
         const int64_t *slots, T *keys, T *values, const RopeShape *shape) {                        \
         rope_store(qkv, q_norm, k_norm, cos, sin, slots, keys, values, *shape);                    \
-    }                                                                                              \
-    extern "C" void muai_attend_decoding_##SUFFIX(                                                 \
-        const T *queries, const T *keys, const T *values, T *out, const int64_t *rows,             \
-        const int64_t *num_keys, const int64_t *block_starts, const int64_t *blocks,               \
-        int64_t num_sequences, const AttentionShape *shape) {                                      \
-        attend_decoding(queries, keys, values, out, rows, num_keys, block_starts, blocks,          \
-                        num_sequences, *shape);                                                    \
     }
 
 MUAI_EXPORT(float, fp32)
 MUAI_EXPORT(bf16, bf16)
+
+// The size of a head is fixed when compiling: its loops unroll and its sums stay in registers.
+#define MUAI_EXPORT_ATTENTION(T, SUFFIX, DIM)                                                      \
+    extern "C" void muai_attend_decoding_##SUFFIX##_##DIM(                                         \
+        const T *queries, const T *keys, const T *values, T *out, const int64_t *rows,             \
+        const int64_t *num_keys, const int64_t *block_starts, const int64_t *blocks,               \
+        int64_t num_sequences, const AttentionShape *shape) {                                      \
+        attend_decoding<T, DIM>(queries, keys, values, out, rows, num_keys, block_starts, blocks,  \
+                                num_sequences, *shape);                                            \
+    }
+
+// native/kernels.py knows this list.
+#define MUAI_EXPORT_HEADS(DIM)                                                                     \
+    MUAI_EXPORT_ATTENTION(float, fp32, DIM)                                                        \
+    MUAI_EXPORT_ATTENTION(bf16, bf16, DIM)
+
+MUAI_EXPORT_HEADS(16)
+MUAI_EXPORT_HEADS(32)
+MUAI_EXPORT_HEADS(64)
+MUAI_EXPORT_HEADS(80)
+MUAI_EXPORT_HEADS(96)
+MUAI_EXPORT_HEADS(128)
+MUAI_EXPORT_HEADS(256)

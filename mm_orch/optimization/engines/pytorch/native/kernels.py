@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mm_orch.optimization.engines.pytorch.linear import make_linear
 from mm_orch.optimization.engines.pytorch.torch_kernels import attend_segment
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.pytorch.packed import PackedStep
 
 from mm_orch.optimization.engines.pytorch.native.build import load_library
+from mm_orch.optimization.engines.pytorch.native.linear import NativeLinear, can_multiply
 from mm_orch.optimization.engines.pytorch.packed import BLOCK_TOKENS
 
 _SUFFIXES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
-# The kernels keep one head on the stack.
-_MAX_HEAD_DIM = 512
+# Sizes of a head that the attention kernel is compiled for; kernels.cpp ends with the same list.
+_HEAD_DIMS = {16, 32, 64, 80, 96, 128, 256}
 
 
 class _RopeShape(ctypes.Structure):
@@ -37,7 +39,6 @@ class _AttentionShape(ctypes.Structure):
     _fields_ = (
         ("num_heads", ctypes.c_int64),
         ("num_kv_heads", ctypes.c_int64),
-        ("head_dim", ctypes.c_int64),
         ("block_tokens", ctypes.c_int64),
         ("query_stride", ctypes.c_int64),
         ("out_stride", ctypes.c_int64),
@@ -50,16 +51,19 @@ def load_native_kernels(
     directory: Path, *, dtype: torch.dtype, device: torch.device, head_dim: int
 ) -> NativeKernels | None:
     """Return the kernels where they serve this number format and device, else None."""
-    if device.type != "cpu" or dtype not in _SUFFIXES or head_dim > _MAX_HEAD_DIM or head_dim % 2:
+    if device.type != "cpu" or dtype not in _SUFFIXES or head_dim not in _HEAD_DIMS:
         return None
     library = load_library(directory)
-    return NativeKernels(library, dtype) if library is not None else None
+    return NativeKernels(library, dtype, head_dim) if library is not None else None
 
 
 class NativeKernels:
     """Implements kernels.Kernels."""
 
-    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype, head_dim: int) -> None:
+        self._library = library
+        # oneDNN multiplies in fp32, and keeps code for each shape.
+        self.compiles_shapes = not (dtype == torch.bfloat16 and library.muai_has_linear())
         suffix = _SUFFIXES[dtype]
         pointer, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
         self._add_rms_norm = library[f"muai_add_rms_norm_{suffix}"]
@@ -68,10 +72,16 @@ class NativeKernels:
         self._silu_mul.argtypes = [pointer, pointer, number, number]
         self._rope_store = library[f"muai_rope_store_{suffix}"]
         self._rope_store.argtypes = [pointer] * 9
-        self._attend = library[f"muai_attend_decoding_{suffix}"]
+        self._attend = library[f"muai_attend_decoding_{suffix}_{head_dim}"]
         self._attend.argtypes = [*[pointer] * 8, number, pointer]
         for function in (self._add_rms_norm, self._silu_mul, self._rope_store, self._attend):
             function.restype = None
+
+    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Module:
+        """See kernels.Kernels."""
+        if can_multiply(self._library, weight):
+            return NativeLinear(self._library, weight, bias)
+        return make_linear(weight, bias)
 
     def add_rms_norm(
         self, x: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor, eps: float
@@ -141,7 +151,6 @@ class NativeKernels:
             shape = _AttentionShape(
                 num_heads,
                 spec.num_kv_heads,
-                head_dim,
                 BLOCK_TOKENS,
                 queries.stride(0),
                 out.stride(0),
