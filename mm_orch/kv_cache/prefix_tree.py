@@ -125,20 +125,6 @@ class PrefixTree:
                 return self._remove(node)
         return None
 
-    def forget(self, node: Node) -> list[int]:
-        """Forget a leaf that nobody uses, and then its ancestors as far as they are such leaves.
-
-        Returns:
-            Their blocks.
-        """
-        block_ids = []
-        current: Node | None = node
-        while current is not None and current.parent is not None and current.is_evictable:
-            parent = current.parent
-            block_ids.append(self._remove(current))
-            current = parent
-        return block_ids
-
     def walk(self) -> Iterator[Node]:
         """Yield every node, parents before children."""
         stack = list(self._root.children.values())

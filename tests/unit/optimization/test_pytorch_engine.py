@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
 from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
+from mm_orch.optimization.engines.pytorch.device import bound_kv_bytes
 from mm_orch.optimization.engines.pytorch.native import build
 from tests.tiny_models import (
     EOS_TOKEN_ID,
@@ -68,7 +70,6 @@ def test_greedy_tokens_equal_those_of_transformers(
     *,
     has_compiler: bool,
 ) -> None:
-    import torch
     from transformers import AutoModelForCausalLM
 
     if not has_compiler:
@@ -102,7 +103,6 @@ def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_gpu_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     import msgspec
-    import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
@@ -138,3 +138,13 @@ def test_rows_that_round_the_shape_up_change_no_text(tmp_path: Path) -> None:
 
     assert whole == parts
     backend.stop()
+
+
+def test_kv_memory_is_never_more_than_half_of_the_machines(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cpu = torch.device("cpu")
+
+    assert bound_kv_bytes(2**20, cpu) == 2**20
+    assert bound_kv_bytes(2**60, cpu) < 2**60 / 2
+    assert "max_memory_mb is 1099511627776" in caplog.text

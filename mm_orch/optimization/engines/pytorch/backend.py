@@ -7,6 +7,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
+
 from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError, EngineStartError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import (
@@ -74,7 +76,13 @@ class PyTorchBackend:
         dtype = devices.choose_dtype(spec.dtype, self._device)
         self._model = load_model(spec, device=self._device, dtype=devices.DTYPES[dtype])
         shape = self._model.kv_shape
-        num_blocks = count_kv_blocks(spec, block_tokens=BLOCK_TOKENS, block_bytes=shape.block_bytes)
+        num_blocks = count_kv_blocks(
+            msgspec.structs.replace(
+                spec, max_kv_bytes=devices.bound_kv_bytes(spec.max_kv_bytes, self._device)
+            ),
+            block_tokens=BLOCK_TOKENS,
+            block_bytes=shape.block_bytes,
+        )
         try:
             self._memory = KVMemory(shape, num_blocks, self._device)
         except RuntimeError as error:

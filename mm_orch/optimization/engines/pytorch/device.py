@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 
 import torch
 
 from mm_orch.core.errors import EngineStartError
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Instruction sets with bf16 dot products; without one, bf16 is emulated and slower than fp32.
@@ -39,6 +43,22 @@ def choose_dtype(wanted: str, device: torch.device) -> str:
         is_ampere = torch.cuda.get_device_capability(device)[0] >= _CUDA_BF16_MAJOR
         return "bf16" if is_ampere else "fp16"
     return "bf16" if _CPU_BF16_FLAGS & _read_cpu_flags() else "fp32"
+
+
+def bound_kv_bytes(wanted: int, device: torch.device) -> int:
+    """Return ``wanted``, or less where the host could not hold it once it is all in use."""
+    if device.type != "cpu" or not hasattr(os, "sysconf"):
+        return wanted
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    if wanted > half:
+        logger.warning(
+            "optimization.cache.max_memory_mb is %d, but this machine has %d MiB in all:"
+            " %d MiB are used for keys and values",
+            wanted >> 20,
+            half >> 19,
+            half >> 20,
+        )
+    return min(wanted, half)
 
 
 def _read_cpu_flags() -> set[str]:
