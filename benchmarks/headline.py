@@ -1,7 +1,8 @@
 """The headline, row by row: plain transformers against this server without and with its parts.
 
 usage: python -m benchmarks.headline [--rounds N] [--requests N] [--conversations N]
-           [--serial-requests N] [--serial-conversations N] [--arrivals N]
+           [--serial-requests N] [--serial-conversations N] [--arrivals N] [--tokens N]
+           [--only NAME ...]
 
 Closed loop of 32 clients on short chats and on ten-turn conversations, then Poisson arrivals at
 0.7 of what plain transformers was measured to sustain. A server that takes one request after
@@ -24,7 +25,12 @@ from benchmarks.contenders import (
 )
 from benchmarks.results_file import write_results
 from benchmarks.rounds import compare, warm_up
-from mm_orch.benchmarking.workloads import Workload, WorkloadKind, make_workload
+from mm_orch.benchmarking.workloads import (
+    DEFAULT_OUTPUT_TOKENS,
+    Workload,
+    WorkloadKind,
+    make_workload,
+)
 
 if TYPE_CHECKING:
     from benchmarks.contenders import Running
@@ -36,6 +42,8 @@ ONE_BY_ONE, BATCHED, CACHED = "ours_one_by_one", "ours_batched", "ours_batched_c
 _SERIAL = {NAIVE, ONE_BY_ONE}
 _NUM_CLIENTS = 32
 _OPEN_LOAD = 0.7
+# No prompt of the closed loop comes again.
+_ARRIVALS_SEED = 10_000
 _BAR_BATCHED = 12.0
 _BAR_CACHED = 15.0
 _BAR_P95_DROP = 0.38
@@ -62,7 +70,11 @@ def main() -> int:
         arrivals = compare(
             [one for one in running if one.contender.name != CONTINUOUS],
             lambda _, number: make_workload(
-                _SHORT, options.arrivals, seed=10_000 + number, count_tokens=count
+                _SHORT,
+                options.arrivals,
+                seed=_ARRIVALS_SEED + number,
+                count_tokens=count,
+                num_output_tokens=options.tokens,
             ),
             num_rounds=1,
             rate_per_s=rate,
@@ -84,6 +96,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--serial-requests", type=int, default=32)
     parser.add_argument("--serial-conversations", type=int, default=3)
     parser.add_argument("--arrivals", type=int, default=60)
+    parser.add_argument("--tokens", type=int, default=DEFAULT_OUTPUT_TOKENS)
     names = [NAIVE, CONTINUOUS, ONE_BY_ONE, BATCHED, CACHED]
     parser.add_argument("--only", nargs="+", default=names, choices=names)
     options = parser.parse_args()
@@ -100,7 +113,9 @@ def _compare_closed(
     num_serial = options.serial_requests if is_short else options.serial_conversations
 
     def workload(one: Running, number: int) -> Workload:
-        whole = make_workload(kind, num_all, seed=number, count_tokens=count)
+        whole = make_workload(
+            kind, num_all, seed=number, count_tokens=count, num_output_tokens=options.tokens
+        )
         return whole.first(num_serial) if one.contender.name in _SERIAL else whole
 
     return compare(running, workload, num_rounds=options.rounds, num_clients=_NUM_CLIENTS)

@@ -36,6 +36,7 @@ class Comparison:
     """
 
     summaries: dict[str, list[RunSummary]] = field(default_factory=dict)
+    runs: dict[str, list[RunRecord]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     idle_cpu_share: float = 0.0
 
@@ -72,7 +73,7 @@ def compare(
     comparison = Comparison()
     for number in range(num_rounds):
         order = list(running) if number % 2 == 0 else list(reversed(running))
-        runs: dict[str, RunRecord] = {}
+        round_runs: dict[str, RunRecord] = {}
         for one in order:
             workload = workload_of(one, number)
             load = (
@@ -82,11 +83,12 @@ def compare(
             )
             run, idle = _watched(one, running, load)
             comparison.idle_cpu_share = max(comparison.idle_cpu_share, idle)
-            runs[one.contender.name] = run
+            round_runs[one.contender.name] = run
+            comparison.runs.setdefault(one.contender.name, []).append(run)
             summary = summarise(run)
             comparison.summaries.setdefault(one.contender.name, []).append(summary)
             _tell(number, one.contender.name, summary)
-        faults = find_unequal_work(runs)
+        faults = find_unequal_work(round_runs)
         comparison.faults += [f"round {number + 1}: {fault}" for fault in faults]
     return comparison
 
