@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mm_orch.models.stored import StoredModel
 
 ROOT = Path(__file__).parents[1]
-_READY_TIMEOUT_S = 300.0
+_READY_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

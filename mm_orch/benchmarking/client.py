@@ -84,24 +84,35 @@ class Client:
             f"POST {self._target.prefix}{path} HTTP/1.1\r\n{self._head}"
             f"Content-Length: {len(data)}\r\n\r\n"
         )
+        request = head.encode() + data
+        while self._idle:
+            kept = self._idle.pop()
+            if kept.is_open:
+                reader = await self._exchange(kept, request)
+                # A server may close a kept connection at any time, so also at this one.
+                if not kept.is_stale:
+                    return reader
         try:
-            connection = self._idle.pop() if self._idle else await self._connect()
+            fresh = await self._connect()
         except (OSError, TimeoutError) as fault:
             reader = StreamReader()
             reader.error = f"no connection: {str(fault) or type(fault).__name__}"
             return reader
-        reader = await connection.exchange(head.encode() + data, self._timeout_s)
-        if connection.is_reusable:
-            self._idle.append(connection)
-        else:
-            connection.close()
-        return reader
+        return await self._exchange(fresh, request)
 
     def close(self) -> None:
         """Close what is open."""
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+
+    async def _exchange(self, connection: _Connection, request: bytes) -> StreamReader:
+        reader = await connection.exchange(request, self._timeout_s)
+        if connection.is_reusable:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return reader
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -146,10 +157,16 @@ class _Connection(asyncio.Protocol):
     """One connection; one request at a time.
 
     Its methods named ``on_...`` are called by the parser.
+
+    Attributes:
+        is_reusable: the last answer was read to its end, and the server keeps the connection.
+        is_stale: the server closed it without a byte of an answer to the last request.
+        body: of an answer that is no stream.
     """
 
     def __init__(self) -> None:
         self.is_reusable = False
+        self.is_stale = False
         self.body = b""
         self._transport: asyncio.Transport | None = None
         self._reader = StreamReader()
@@ -157,6 +174,12 @@ class _Connection(asyncio.Protocol):
         self._end: asyncio.Future[None] | None = None
         self._now_s = 0.0
         self._is_stream = False
+        self._is_answered = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has closed it."""
+        return self._transport is not None and not self._transport.is_closing()
 
     async def exchange(self, request: bytes, timeout_s: float) -> StreamReader:
         """Send a request and read its answer."""
@@ -164,8 +187,8 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._end = asyncio.get_running_loop().create_future()
         self._now_s = time.perf_counter()
-        self.is_reusable = False
-        if self._transport is None or self._transport.is_closing():
+        self.is_reusable = self.is_stale = self._is_answered = False
+        if self._transport is None or not self.is_open:
             self._fail("the connection is closed")
             return self._reader
         self._transport.write(request)
@@ -189,6 +212,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Note the time, once for all that came together, and read."""
         self._now_s = time.perf_counter()
+        self._is_answered = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as fault:
@@ -196,6 +220,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what was being read."""
+        self.is_stale = not self._is_answered
         if self._is_stream and self._reader.is_complete:
             self._finish()
         else:
