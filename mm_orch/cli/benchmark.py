@@ -133,7 +133,7 @@ def _own_model(config: Config, wanted: str | None) -> str:
     name = config.model_name_by_spelling.get(wanted)
     if name is None:
         known = ", ".join(sorted(config.model_name_by_spelling))
-        raise ModelNotFoundError(f"No model is called {wanted}; there are: {known}.")
+        raise ModelNotFoundError(f"No model is named {wanted!r}. Known: {known}.")
     return name
 
 
