@@ -23,8 +23,9 @@ from benchmarks.contenders import (
     run_all,
     transformers_continuous,
 )
-from benchmarks.results_file import write_results
+from benchmarks.results_file import write_plot, write_results, write_table
 from benchmarks.rounds import compare, warm_up
+from mm_orch.benchmarking.charts import Chart, Series
 from mm_orch.benchmarking.workloads import (
     DEFAULT_OUTPUT_TOKENS,
     Workload,
@@ -33,6 +34,8 @@ from mm_orch.benchmarking.workloads import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from benchmarks.contenders import Running
     from benchmarks.rounds import Comparison
     from mm_orch.benchmarking.vocabulary import CountTokens
@@ -159,7 +162,39 @@ def _report(
     for key, value in figures.items():
         print(f"{key}: {value}")
     print(f"written: {write_results('headline', figures).name}")
+    _publish({"short chats": short, "ten-turn conversations": conversations}, precisions)
     return 0 if met else 1
+
+
+def _publish(comparisons: dict[str, Comparison], precisions: dict[str, str]) -> None:
+    head = ("set", "server", "precision", *next(iter(_rows(comparisons)))[1])
+    rows = [
+        (label, name, precisions[name], *row.values()) for (label, name), row in _rows(comparisons)
+    ]
+    print(write_table("headline", head, rows))
+    names = list(precisions)
+    bars = [
+        Series(
+            name, tuple(c.median(name, lambda s: s.requests_per_s) for c in comparisons.values())
+        )
+        for name in names
+    ]
+    chart = Chart(
+        title="32 clients, 64 tokens each",
+        places=tuple(comparisons),
+        x_label="what is asked",
+        y_label="requests per second",
+        series=tuple(bars),
+    )
+    write_plot("headline", chart)
+
+
+def _rows(
+    comparisons: dict[str, Comparison],
+) -> Iterator[tuple[tuple[str, str], dict[str, float]]]:
+    for label, comparison in comparisons.items():
+        for name in comparison.summaries:
+            yield (label, name), _row(comparison, name)
 
 
 def _row(comparison: Comparison, name: str) -> dict[str, float]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.contenders import counter_of, find_model, ours, run_all
 from benchmarks.peer_contenders import LLAMA_BF16, NAMES, VLLM, find_peers
-from benchmarks.results_file import write_results
+from benchmarks.results_file import write_plot, write_results, write_table
 from benchmarks.rounds import compare, warm_up
+from mm_orch.benchmarking.charts import Chart, Series
 from mm_orch.benchmarking.workloads import (
     DEFAULT_OUTPUT_TOKENS,
     Workload,
@@ -69,7 +70,37 @@ def main() -> int:
     for key, value in figures.items():
         print(f"{key}: {value}")
     print(f"written: {write_results('peers', figures).name}")
+    _publish(figures, by_streams, {one.contender.name: one.contender.precision for one in running})
     return 1 if figures["missed"] else 0
+
+
+def _publish(
+    figures: Mapping[str, object],
+    by_streams: Mapping[int, Comparison],
+    precisions: Mapping[str, str],
+) -> None:
+    levels = [f"{num_streams}_tokens_per_s" for num_streams in by_streams]
+    columns = [*levels, "ttft_first_s", "ttft_repeated_s"]
+    rows = [
+        (name, precision, *(figures.get(f"{name}_{column}", "") for column in columns))
+        for name, precision in precisions.items()
+    ]
+    print(write_table("peers", ("server", "precision", *columns), rows))
+    bars = [
+        Series(
+            f"{name} {precision}",
+            tuple(c.median(name, lambda s: s.output_tokens_per_s) for c in by_streams.values()),
+        )
+        for name, precision in precisions.items()
+    ]
+    chart = Chart(
+        title="Prompts of 100 tokens, 64 new ones each",
+        places=tuple(map(str, by_streams)),
+        x_label="streams at once",
+        y_label="output tokens per second",
+        series=tuple(bars),
+    )
+    write_plot("peers", chart)
 
 
 def _parse() -> argparse.Namespace:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_WIDTH, _HEIGHT = 640, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 64, 52
+_WIDTH, _HEIGHT = 640, 356
+# Above the plot: the title, and a legend of at most two rows.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 80, 52
 _COLOURS = ("#0b62a4", "#c4501b", "#2f7d32", "#7b3fa0", "#8a6d00", "#b0245f")
 _NUM_TICKS = 5
 _LEGEND_CHAR_PX = 7
 _LEGEND_MARK_PX = 34
+_LEGEND_ROW_PX = 18
 _BAR_SHARE = 0.7
 
 
@@ -96,11 +98,14 @@ def _frame(chart: Chart, top: float, marks: Sequence[str]) -> str:
 
 def _legend(chart: Chart) -> list[str]:
     parts = []
-    x = float(_LEFT)
+    x, y = float(_LEFT), 36
     for series, colour in _coloured(chart):
-        parts.append(f'<rect x="{x:.1f}" y="36" width="12" height="12" fill="{colour}"/>')
-        parts.append(_text(x + 17, 46, series.name, size=12, anchor="start"))
-        x += _LEGEND_MARK_PX + len(series.name) * _LEGEND_CHAR_PX
+        width = _LEGEND_MARK_PX + len(series.name) * _LEGEND_CHAR_PX
+        if x > _LEFT and x + width > _WIDTH:
+            x, y = float(_LEFT), y + _LEGEND_ROW_PX
+        parts.append(f'<rect x="{x:.1f}" y="{y}" width="12" height="12" fill="{colour}"/>')
+        parts.append(_text(x + 17, y + 10, series.name, size=12, anchor="start"))
+        x += width
     return parts
 
 

@@ -107,7 +107,7 @@ def test_a_chart_is_well_formed_and_labelled(draw: Callable[[Chart], str]) -> No
     assert {"1", "8", "0", "50"} <= texts
     marks = [*root.iter(f"{SVG}circle"), *root.iter(f"{SVG}rect")]
     heights = [float(mark.get("cy") or mark.get("y") or 0) for mark in marks]
-    assert all(0 <= height <= 340 for height in heights)
+    assert all(0 <= height <= 356 for height in heights)
 
 
 def test_a_chart_of_nothing_is_drawn_too() -> None:
