@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 _READY_TIMEOUT_S = 900.0
+_REQUEST_TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +87,11 @@ def ours(
         },
         "monitoring": {
             "prometheus": {"enabled": False},
-            "server": {"preload_models": [model.name]},
+            # Nobody waits for what still runs when a benchmark is broken off.
+            "server": {"preload_models": [model.name], "graceful_shutdown_timeout": 1},
         },
+        # One by one, the last of many waits for minutes.
+        "api": {"request_timeout_s": _REQUEST_TIMEOUT_S},
         "models": {model.name: {"source": model.source, "dtype": dtype}},
         "system": {"log_file": None, "log_level": "WARNING"},
     }

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 NAIVE, CONTINUOUS = "naive", "transformers_continuous"
 ONE_BY_ONE, BATCHED, CACHED = "ours_one_by_one", "ours_batched", "ours_batched_cached"
 _SERIAL = {NAIVE, ONE_BY_ONE}
+_OPEN_LOOP = {NAIVE, BATCHED, CACHED}
 _NUM_CLIENTS = 32
 _OPEN_LOAD = 0.7
 # No prompt of the closed loop comes again.
@@ -71,7 +72,7 @@ def main() -> int:
         conversations = _compare_closed(running, _LONG, options, count)
         rate = short.median(NAIVE, lambda summary: summary.requests_per_s) * _OPEN_LOAD
         arrivals = compare(
-            [one for one in running if one.contender.name != CONTINUOUS],
+            [one for one in running if one.contender.name in _OPEN_LOOP],
             lambda _, number: make_workload(
                 _SHORT,
                 options.arrivals,

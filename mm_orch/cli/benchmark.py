@@ -86,6 +86,8 @@ def _open_subject(loaded: LoadedConfig, arguments: Arguments) -> Iterator[Subjec
                 {
                     "MUAI_MON_PROMETHEUS_ENABLED": "false",
                     "MUAI_MON_SERVER_PRELOAD_MODELS": name,
+                    # Nobody waits for what still runs when the benchmark is broken off.
+                    "MUAI_MON_SERVER_GRACEFUL_SHUTDOWN_TIMEOUT": "1",
                 }
             ),
         ) as server:
