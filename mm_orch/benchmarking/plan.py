@@ -84,6 +84,23 @@ class Subject:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    workload: Workload
+    run: RunRecord
+
+    @property
+    def num_short(self) -> int:
+        """Answers of fewer tokens than were asked for."""
+        sessions = self.workload.sessions
+        return sum(
+            record.error is None
+            and record.num_output_tokens
+            < sessions[record.session].turns[record.turn].num_output_tokens
+            for record in self.run.requests
+        )
+
+
 def measure(subject: Subject, plan: Plan, progress: Progress) -> Report:
     """Run the plan; a request that fails is a fault of the report."""
     # What a first request sets up is no part of any figure.
@@ -99,7 +116,7 @@ def measure(subject: Subject, plan: Plan, progress: Progress) -> Report:
         for num_clients in plan.levels
     }
     others = [_run_other(subject, plan, kind, progress) for kind in plan.others]
-    faults = failures_of([*runs.values(), *others])
+    faults = failures_of([done.run for done in (*runs.values(), *others)])
     return Report(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         version=__version__,
@@ -108,14 +125,14 @@ def measure(subject: Subject, plan: Plan, progress: Progress) -> Report:
         engine=subject.engine,
         machine=describe_machine(),
         peak_memory_bytes=subject.find_peak_memory(),
-        levels={num_clients: summarise(run) for num_clients, run in runs.items()},
-        workloads=tuple(summarise(run) for run in others),
-        notes=subject.notes,
+        levels={num_clients: summarise(done.run) for num_clients, done in runs.items()},
+        workloads=tuple(summarise(done.run) for done in others),
+        notes=(*subject.notes, *_note_short_answers([*runs.values(), *others])),
         faults=tuple(_shortened(faults)),
     )
 
 
-def _run_other(subject: Subject, plan: Plan, kind: WorkloadKind, progress: Progress) -> RunRecord:
+def _run_other(subject: Subject, plan: Plan, kind: WorkloadKind, progress: Progress) -> _Done:
     is_long = kind is WorkloadKind.LONG_PROMPT
     num_sessions = {
         WorkloadKind.LONG_PROMPT: _MIN_SESSIONS,
@@ -134,14 +151,25 @@ def _run_other(subject: Subject, plan: Plan, kind: WorkloadKind, progress: Progr
 
 def _run(
     subject: Subject, workload: Workload, num_clients: int, progress: Progress, label: str
-) -> RunRecord:
+) -> _Done:
     progress.start(label, workload.num_requests)
     try:
-        return asyncio.run(
+        run = asyncio.run(
             run_closed(subject.target, workload, num_clients, on_done=lambda _: progress.advance(1))
         )
     finally:
         progress.finish()
+    return _Done(workload, run)
+
+
+def _note_short_answers(runs: Sequence[_Done]) -> list[str]:
+    num_short = sum(done.num_short for done in runs)
+    if not num_short:
+        return []
+    return [
+        f"{num_short} answers were shorter than asked for: the server does not honour ignore_eos,"
+        " or does not state its tokens. Its figures are not comparable with another server's."
+    ]
 
 
 def _warm_up(plan: Plan, count_tokens: CountTokens) -> Workload:

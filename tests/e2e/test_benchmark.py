@@ -47,7 +47,7 @@ def test_a_server_is_started_measured_and_ended(
     assert result.returncode == 0, result.stderr
     content = json.loads((tmp_path / "out/benchmark.json").read_text())
     assert content["engine"] == "echo"
-    assert content["faults"] == []
+    assert content["faults"] == content["notes"] == []
     assert content["peak_memory_bytes"] > 1 << 20
     assert [one["num_clients"] for one in content["runs"]] == [1, 4, 8]
     assert [one["num_output_tokens"] for one in content["runs"]] == [4 * 32, 4 * 32, 8 * 32]

@@ -38,6 +38,8 @@ def test_a_running_server_is_measured_and_the_report_is_named(
     assert [one["num_output_tokens"] for one in content["runs"]] == [8, 8, 16]
     assert content["engine"] == "pytorch"
     assert content["peak_memory_bytes"] is None
+    # The script says two tokens where 32 are asked for.
+    assert "16 answers were shorter than asked for" in content["notes"][-1]
     assert {body["ignore_eos"] for body in peer.requests} == {True}
     # Eight prompts, and four for each smaller level, and one before.
     assert len({str(body["messages"]) for body in peer.requests}) == 17
