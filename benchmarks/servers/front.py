@@ -61,6 +61,14 @@ def serve(engine: Engine, port: int) -> None:
 
 
 async def _serve(engine: Engine, port: int) -> None:
+    server = await start(engine, port)
+    print(f"listens on port {port}", file=sys.stderr, flush=True)
+    await server.serve_forever()
+
+
+async def start(engine: Engine, port: int) -> asyncio.Server:
+    """Listen; each connection may ask again and again."""
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await _answer_one(engine, reader, writer):
@@ -70,9 +78,7 @@ async def _serve(engine: Engine, port: int) -> None:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", port, limit=_MAX_HEAD_BYTES)
-    print(f"listens on port {port}", file=sys.stderr, flush=True)
-    await server.serve_forever()
+    return await asyncio.start_server(answer, "127.0.0.1", port, limit=_MAX_HEAD_BYTES)
 
 
 async def _answer_one(
