@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from mm_orch.benchmarking.workloads import Workload, WorkloadKind
 
 _WARM_UP_TOKENS = 4
+# An engine that has just worked may go on for a while: threads spin before they sleep.
+_IDLE_WINDOW_S = 0.3
+_IDLE_SHARE = 0.05
+_MAX_IDLE_WINDOWS = 15
 
 
 @dataclass(slots=True)
@@ -81,13 +86,14 @@ def compare(
                 if num_clients
                 else run_open(one.target, workload, rate_per_s=rate_per_s, seed=number)
             )
+            _wait_until_idle(running)
             run, idle = _watched(one, running, load)
             comparison.idle_cpu_share = max(comparison.idle_cpu_share, idle)
             round_runs[one.contender.name] = run
             comparison.runs.setdefault(one.contender.name, []).append(run)
             summary = summarise(run)
             comparison.summaries.setdefault(one.contender.name, []).append(summary)
-            _tell(number, one.contender.name, summary)
+            _tell(number, one.contender.name, summary, idle)
         faults = find_unequal_work(round_runs)
         comparison.faults += [f"round {number + 1}: {fault}" for fault in faults]
     return comparison
@@ -116,6 +122,17 @@ def warm_up(
                 raise RuntimeError(message)
 
 
+def _wait_until_idle(running: Sequence[Running]) -> None:
+    def cpu_s() -> float:
+        return sum(one.process.cpu_s for one in running)
+
+    for _ in range(_MAX_IDLE_WINDOWS):
+        before_s = cpu_s()
+        time.sleep(_IDLE_WINDOW_S)
+        if cpu_s() - before_s <= _IDLE_SHARE * _IDLE_WINDOW_S:
+            return
+
+
 def _watched(
     one: Running, running: Sequence[Running], load: Awaitable[RunRecord]
 ) -> tuple[RunRecord, float]:
@@ -130,13 +147,13 @@ def _watched(
     return run, idle_s / run.wall_s if run.wall_s else 0.0
 
 
-def _tell(number: int, name: str, summary: RunSummary) -> None:
+def _tell(number: int, name: str, summary: RunSummary, idle: float) -> None:
     print(
         f"round {number + 1}: {summary.workload}, {summary.load}, {name}:"
         f" {summary.requests_per_s:.3f} requests/s, {summary.output_tokens_per_s:.1f} tokens/s,"
         f" TTFT {summary.ttft.p50_s:.3f} s, p95 {summary.total.p95_s:.2f} s,"
         f" cached {summary.cached_share:.0%}, failed {summary.num_failed},"
-        f" generator {summary.generator_ms_per_token:.3f} ms/token",
+        f" generator {summary.generator_ms_per_token:.3f} ms/token, others {idle:.0%} of a core",
         file=sys.stderr,
         flush=True,
     )
