@@ -8,6 +8,15 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_orch.benchmarking.charts import draw_bars
+from mm_orch.benchmarking.tables import to_markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mm_orch.benchmarking.charts import Chart
 
 _FOLDER = Path(__file__).parent / "results"
 
@@ -26,6 +35,18 @@ def write_results(name: str, figures: dict[str, object]) -> Path:
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
     return path
+
+
+def write_table(name: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Write benchmarks/results/NAME.md and return the table."""
+    table = to_markdown(head, rows)
+    (_FOLDER / f"{name}.md").write_text(table)
+    return table
+
+
+def write_plot(name: str, chart: Chart) -> None:
+    """Write benchmarks/results/NAME.svg: bars side by side."""
+    (_FOLDER / f"{name}.svg").write_text(draw_bars(chart) + "\n")
 
 
 def _git(*arguments: str) -> str:

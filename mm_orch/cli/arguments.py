@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from mm_orch import __version__
 from mm_orch.cli.terminal import PROGRAM
@@ -19,7 +20,7 @@ Number = TypeVar("Number", int, float)
 
 STANDARD_INPUT = "-"
 # Options of the contract that other versions have.
-_NOT_BUILT = ("--benchmark", "--test-alert", "--watch", "--plan", "--cluster")
+_NOT_BUILT = ("--test-alert", "--watch", "--plan", "--cluster")
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MAX_PORT = 65535
@@ -38,15 +39,20 @@ class Action(enum.Enum):
     MODEL_INFO = "--model-info"
     PULL = "--pull"
     REMOVE = "--remove"
+    BENCHMARK = "--benchmark"
 
 
 # Options that mean something to some actions only; elsewhere they are refused, not ignored.
 _ACTIONS_BY_OPTION: dict[str, tuple[Action, ...]] = {
-    "--model": (Action.QUERY, Action.CHAT),
+    "--model": (Action.QUERY, Action.CHAT, Action.BENCHMARK),
     "--engine": (Action.QUERY, Action.CHAT),
     "--max-tokens": (Action.QUERY, Action.CHAT),
     "--temperature": (Action.QUERY, Action.CHAT),
     "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO),
+    "--benchmark-output": (Action.BENCHMARK,),
+    "--benchmark-format": (Action.BENCHMARK,),
+    "--quick": (Action.BENCHMARK,),
+    "--url": (Action.BENCHMARK,),
 }
 
 
@@ -73,6 +79,10 @@ class Arguments:
     port: int | None
     log_level: str | None
     verbose: bool
+    benchmark_output: Path | None
+    benchmark_format: str | None
+    quick: bool
+    url: str | None
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Arguments:
@@ -107,6 +117,10 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
         port=values.port,
         log_level=values.log_level,
         verbose=values.verbose,
+        benchmark_output=values.benchmark_output,
+        benchmark_format=values.benchmark_format,
+        quick=values.quick,
+        url=values.url,
     )
 
 
@@ -136,6 +150,7 @@ def _choose_action(
             (Action.MODEL_INFO, values.model_info is not None),
             (Action.PULL, values.pull is not None),
             (Action.REMOVE, values.remove is not None),
+            (Action.BENCHMARK, values.benchmark),
         )
         if is_asked
     ]
@@ -176,6 +191,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     _add_actions(parser.add_argument_group("what to do instead"))
     _add_call_options(parser.add_argument_group("for a query or a conversation"))
+    _add_benchmark_options(parser.add_argument_group("for a benchmark"))
     _add_settings(parser.add_argument_group("settings, over file and environment"))
     return parser
 
@@ -204,10 +220,15 @@ def _add_actions(group: Any) -> None:
         action="store_true",
         help="print the effective configuration, each value with its origin",
     )
+    group.add_argument(
+        "--benchmark", action="store_true", help="measure latency, memory and throughput"
+    )
 
 
 def _add_call_options(group: Any) -> None:
-    group.add_argument("--model", metavar="NAME", type=_text, help="model or alias")
+    group.add_argument(
+        "--model", metavar="NAME", type=_text, help="model or alias; also with --benchmark"
+    )
     group.add_argument("--engine", metavar="NAME", type=_text, help="engine to run it with")
     group.add_argument("--workflow", metavar="NAME", help="not built in this version yet")
     group.add_argument(
@@ -221,6 +242,15 @@ def _add_call_options(group: Any) -> None:
         action="store_true",
         help="print one JSON object; also with --status and --model-info",
     )
+
+
+def _add_benchmark_options(group: Any) -> None:
+    group.add_argument("--benchmark-output", metavar="DIR", type=Path, help="where the report goes")
+    group.add_argument(
+        "--benchmark-format", choices=["json", "csv"], help="of the figures; json by default"
+    )
+    group.add_argument("--quick", action="store_true", help="fewer requests, for a first look")
+    group.add_argument("--url", type=_url, help="measure the server there instead of starting one")
 
 
 def _add_settings(group: Any) -> None:
@@ -253,6 +283,18 @@ def _port(text: str) -> int:
 
 def _temperature(text: str) -> float:
     return _number(text, float, 0.0, _MAX_TEMPERATURE, "a number from 0 to 2")
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        is_address = False
+    if not is_address:
+        allowed = "a server's address like http://127.0.0.1:8000"
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {allowed}")
+    return text
 
 
 def _number(

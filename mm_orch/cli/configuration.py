@@ -11,6 +11,8 @@ from mm_orch.cli import exit_codes, terminal
 from mm_orch.cli.arguments import Action
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mm_orch.cli.arguments import Arguments
     from mm_orch.config import LoadedConfig
 
@@ -36,6 +38,11 @@ def load(arguments: Arguments) -> LoadedConfig:
     }
     given = {key: value for key, value in overrides.items() if value is not None}
     return load_config(path=arguments.config, environ=os.environ, overrides=given)
+
+
+def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with more variables, for a child."""
+    return {**os.environ, **variables}
 
 
 def check_config(arguments: Arguments) -> int:

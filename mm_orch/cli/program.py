@@ -93,6 +93,10 @@ def _perform_with(loaded: LoadedConfig, arguments: Arguments, action: Action) ->
             return print_status(loaded, as_json=arguments.json)
         case Action.MODEL_INFO | Action.PULL | Action.REMOVE:
             return _perform_on_models(loaded, arguments, action)
+        case Action.BENCHMARK:
+            from mm_orch.cli.benchmark import run_benchmark
+
+            return run_benchmark(loaded, arguments)
         case Action.CHECK_CONFIG | Action.PRINT_CONFIG:
             raise AssertionError(action)  # handled before anything was started
 

@@ -132,6 +132,11 @@ def serve(script: Script) -> Iterator[Script]:
 
 
 def _peer(script: Script) -> type[http.server.BaseHTTPRequestHandler]:
+    pages = {
+        "/api/status": lambda: msgspec.json.encode(script.report),
+        "/v1/models": lambda: b'{"data": [{"id": "smollm2-135m"}]}',
+    }
+
     class Peer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/health":
@@ -139,8 +144,8 @@ def _peer(script: Script) -> type[http.server.BaseHTTPRequestHandler]:
                 self.answer(200, health)
             elif script.key and self.headers["Authorization"] != f"Bearer {script.key}":
                 self.answer(401, b'{"error": {"message": "no key"}}')
-            elif self.path == "/api/status":
-                self.answer(200, msgspec.json.encode(script.report))
+            elif self.path in pages:
+                self.answer(200, pages[self.path]())
             else:
                 self.answer(404, b"{}")
 

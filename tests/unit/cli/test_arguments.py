@@ -21,6 +21,7 @@ from mm_orch.cli.arguments import Action, parse_arguments
         (["--model-info"], Action.MODEL_INFO),
         (["--pull", "m"], Action.PULL),
         (["--remove", "m"], Action.REMOVE),
+        (["--benchmark"], Action.BENCHMARK),
         ([], None),
         (["--verbose"], None),
     ],
@@ -41,6 +42,16 @@ def test_everything_about_a_call_is_read() -> None:
     assert (arguments.max_tokens, arguments.temperature, arguments.json) == (5, 0.5, True)
     assert (arguments.config, arguments.host, arguments.port) == (Path("c.yaml"), "::1", 0)
     assert (arguments.log_level, arguments.verbose) == ("DEBUG", True)
+
+
+def test_everything_about_a_benchmark_is_read() -> None:
+    words = "--model m --benchmark-output d --benchmark-format csv --quick --url http://h:1/v1"
+
+    arguments = parse_arguments(["--benchmark", *words.split()])
+
+    assert arguments.model == "m"
+    assert (arguments.benchmark_output, arguments.benchmark_format) == (Path("d"), "csv")
+    assert (arguments.quick, arguments.url) == (True, "http://h:1/v1")
 
 
 def test_a_dash_leaves_the_query_to_standard_input() -> None:
@@ -79,6 +90,14 @@ def test_a_query_may_begin_with_a_dash_after_two() -> None:
         ("--server --temperature 0", "--temperature goes with a query or --mode chat"),
         ("--mode chat --json", "--json goes with a query or --status or --model-info"),
         ("--pull", "expected one argument"),
+        ("--quick q", "--quick goes with --benchmark"),
+        ("--server --url http://h:1", "--url goes with --benchmark"),
+        ("--status --benchmark-output d", "--benchmark-output goes with --benchmark"),
+        ("--benchmark-format csv", "--benchmark-format goes with --benchmark"),
+        ("--benchmark --benchmark-format xml", "'json', 'csv'"),
+        ("--benchmark --url h:1", "give a server's address like http://127.0.0.1:8000"),
+        ("--benchmark --url https://h:1", "'https://h:1' is not allowed"),
+        ("--benchmark --max-tokens 4", "--max-tokens goes with a query or --mode chat"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_right(

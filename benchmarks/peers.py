@@ -1,0 +1,193 @@
+"""This server in bf16 against vLLM, llama.cpp and OpenVINO on this machine's processor.
+
+usage: python -m benchmarks.peers [--pairs N] [--streams N ...] [--only NAME ...] [--tokens N]
+
+Prompts of 100 tokens, 64 new ones each, in closed loops of 1, 8 and 32 streams; then the time to
+the first token of a 1,500-token prompt, new and repeated. All contenders run side by side and
+take turns; peers that benchmarks/peers has not installed are left out, and said to be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from typing import TYPE_CHECKING
+
+from benchmarks.contenders import counter_of, find_model, ours, run_all
+from benchmarks.peer_contenders import LLAMA_BF16, NAMES, VLLM, find_peers
+from benchmarks.results_file import write_plot, write_results, write_table
+from benchmarks.rounds import compare, warm_up
+from mm_orch.benchmarking.charts import Chart, Series
+from mm_orch.benchmarking.workloads import (
+    DEFAULT_OUTPUT_TOKENS,
+    Workload,
+    WorkloadKind,
+    make_workload,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.contenders import Running
+    from benchmarks.rounds import Comparison
+    from mm_orch.benchmarking.vocabulary import CountTokens
+
+OURS = "ours"
+_BARS = {(VLLM, 1): 1.2, (VLLM, 8): 1.0, (VLLM, 32): 1.0, (LLAMA_BF16, 32): 1.3}
+_BAR_REPEATED = 0.12
+_FIRST_OUTPUT_TOKENS = 4
+
+
+def main() -> int:
+    """Measure, print, write; return 0 when every bar that could be judged is met."""
+    options = _parse()
+    model = find_model()
+    count = counter_of(model)
+    contenders = [
+        ours(model, OURS, is_batched=True, is_cached=True),
+        *find_peers(model, options.only),
+    ]
+    with run_all(contenders) as running:
+        warm_up(running, WorkloadKind.PLAIN, count, levels=options.streams)
+        by_streams = {
+            num_streams: _compare_throughput(running, num_streams, options, count)
+            for num_streams in options.streams
+        }
+        first = _compare_first_tokens(running, options, count)
+    figures: dict[str, object] = {
+        "num_pairs": options.pairs,
+        "num_output_tokens": options.tokens,
+        "contenders": {
+            one.contender.name: f"{one.contender.precision}; {one.contender.note}"
+            for one in running
+        },
+        "faults": [f for c in (*by_streams.values(), first) for f in c.faults],
+        "idle_cpu_share": round(max(c.idle_cpu_share for c in (*by_streams.values(), first)), 4),
+    }
+    missed = _note_throughput(figures, by_streams) + _note_first_tokens(figures, first)
+    figures["missed"] = missed + (["faults"] if figures["faults"] else [])
+    for key, value in figures.items():
+        print(f"{key}: {value}")
+    print(f"written: {write_results('peers', figures).name}")
+    _publish(figures, by_streams, {one.contender.name: one.contender.precision for one in running})
+    return 1 if figures["missed"] else 0
+
+
+def _publish(
+    figures: Mapping[str, object],
+    by_streams: Mapping[int, Comparison],
+    precisions: Mapping[str, str],
+) -> None:
+    levels = [f"{num_streams}_tokens_per_s" for num_streams in by_streams]
+    columns = [*levels, "ttft_first_s", "ttft_repeated_s"]
+    rows = [
+        (name, precision, *(figures.get(f"{name}_{column}", "") for column in columns))
+        for name, precision in precisions.items()
+    ]
+    print(write_table("peers", ("server", "precision", *columns), rows))
+    bars = [
+        Series(
+            f"{name} {precision}",
+            tuple(c.median(name, lambda s: s.output_tokens_per_s) for c in by_streams.values()),
+        )
+        for name, precision in precisions.items()
+    ]
+    chart = Chart(
+        title="Prompts of 100 tokens, 64 new ones each",
+        places=tuple(map(str, by_streams)),
+        x_label="streams at once",
+        y_label="output tokens per second",
+        series=tuple(bars),
+    )
+    write_plot("peers", chart)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--only", nargs="*", default=NAMES, choices=NAMES)
+    parser.add_argument("--tokens", type=int, default=DEFAULT_OUTPUT_TOKENS)
+    return parser.parse_args()
+
+
+def _compare_throughput(
+    running: Sequence[Running], num_streams: int, options: argparse.Namespace, count: CountTokens
+) -> Comparison:
+    def workload(_: Running, number: int) -> Workload:
+        return make_workload(
+            WorkloadKind.PLAIN,
+            max(4, 2 * num_streams),
+            seed=number * 1000 + num_streams,
+            count_tokens=count,
+            num_output_tokens=options.tokens,
+        )
+
+    return compare(running, workload, num_rounds=options.pairs, num_clients=num_streams)
+
+
+def _compare_first_tokens(
+    running: Sequence[Running], options: argparse.Namespace, count: CountTokens
+) -> Comparison:
+    def workload(_: Running, number: int) -> Workload:
+        once = make_workload(
+            WorkloadKind.LONG_PROMPT,
+            1,
+            seed=number,
+            count_tokens=count,
+            num_output_tokens=_FIRST_OUTPUT_TOKENS,
+        )
+        # One client, so the second is sent when the first has been answered.
+        return Workload(name="long_prompt_twice", is_chat=False, sessions=once.sessions * 2)
+
+    return compare(running, workload, num_rounds=options.pairs, num_clients=1)
+
+
+def _note_throughput(figures: dict[str, object], by_streams: Mapping[int, Comparison]) -> list[str]:
+    missed = []
+    for num_streams, comparison in by_streams.items():
+        for name in comparison.summaries:
+            rate = comparison.median(name, lambda s: s.output_tokens_per_s)
+            figures[f"{name}_{num_streams}_tokens_per_s"] = round(rate, 1)
+            if name == OURS:
+                continue
+            ratio = comparison.ratio(OURS, name, lambda s: s.output_tokens_per_s)
+            label = f"ratio_{name}_{num_streams}"
+            figures[label] = [round(value, 3) for value in (ratio.median, ratio.low, ratio.high)]
+            bar = _BARS.get((name, num_streams))
+            if bar is not None:
+                figures[f"bar_{name}_{num_streams}"] = bar
+            if bar is not None and ratio.median < bar:
+                missed.append(label)
+    return missed
+
+
+def _note_first_tokens(figures: dict[str, object], comparison: Comparison) -> list[str]:
+    medians: dict[tuple[str, str], float] = {}
+    for name, runs in comparison.runs.items():
+        for session, label in enumerate(("first", "repeated")):
+            times_s = [
+                record.ttft_s
+                for run in runs
+                for record in run.requests
+                if record.session == session and record.ttft_s is not None
+            ]
+            if times_s:
+                medians[name, label] = statistics.median(times_s)
+                figures[f"{name}_ttft_{label}_s"] = round(medians[name, label], 4)
+    missed = []
+    share = medians[OURS, "repeated"] / medians[OURS, "first"]
+    figures["ttft_repeated_over_first"] = round(share, 4)
+    figures["bar_ttft_repeated_over_first"] = _BAR_REPEATED
+    if share > _BAR_REPEATED:
+        missed.append("ttft_repeated_over_first")
+    if medians[OURS, "first"] > medians.get((VLLM, "first"), float("inf")):
+        missed.append("ttft_first_over_vllm")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

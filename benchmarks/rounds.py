@@ -1,0 +1,159 @@
+"""Runs contenders in turn on the same work, and keeps what was measured of each."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from benchmarks.statistics import paired_ratio
+from mm_orch.benchmarking.load import run_closed, run_open
+from mm_orch.benchmarking.summary import find_unequal_work, summarise
+from mm_orch.benchmarking.workloads import make_workload
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from benchmarks.contenders import Running
+    from benchmarks.statistics import Ratio
+    from mm_orch.benchmarking.records import RunRecord
+    from mm_orch.benchmarking.summary import RunSummary
+    from mm_orch.benchmarking.vocabulary import CountTokens
+    from mm_orch.benchmarking.workloads import Workload, WorkloadKind
+
+_WARM_UP_TOKENS = 4
+# An engine that has just worked may go on for a while: threads spin before they sleep.
+_IDLE_WINDOW_S = 0.3
+_IDLE_SHARE = 0.05
+_MAX_IDLE_WINDOWS = 15
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Rounds of one workload at one load, by contender.
+
+    Attributes:
+        faults: why a round must not be compared; a benchmark with any has failed.
+        idle_cpu_share: largest share of one core that the waiting contenders took in a run.
+    """
+
+    summaries: dict[str, list[RunSummary]] = field(default_factory=dict)
+    runs: dict[str, list[RunRecord]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    idle_cpu_share: float = 0.0
+
+    def median(self, name: str, figure: Callable[[RunSummary], float]) -> float:
+        """Return the median of a contender's rounds."""
+        return statistics.median(figure(summary) for summary in self.summaries[name])
+
+    def ratio(self, ours: str, theirs: str, figure: Callable[[RunSummary], float]) -> Ratio:
+        """Return ours over theirs, round by round."""
+        return paired_ratio(
+            [figure(summary) for summary in self.summaries[ours]],
+            [figure(summary) for summary in self.summaries[theirs]],
+        )
+
+
+def compare(
+    running: Sequence[Running],
+    workload_of: Callable[[Running, int], Workload],
+    *,
+    num_rounds: int,
+    num_clients: int | None = None,
+    rate_per_s: float = 0.0,
+) -> Comparison:
+    """Run every contender once a round, in an order that turns round by round.
+
+    Args:
+        running: the contenders.
+        workload_of: gives a contender's workload in a round; no two rounds may share prompts,
+            or a cache would answer the second.
+        num_rounds: how often.
+        num_clients: of a closed loop; None for an open loop.
+        rate_per_s: of the open loop.
+    """
+    comparison = Comparison()
+    for number in range(num_rounds):
+        order = list(running) if number % 2 == 0 else list(reversed(running))
+        round_runs: dict[str, RunRecord] = {}
+        for one in order:
+            workload = workload_of(one, number)
+            load = (
+                run_closed(one.target, workload, num_clients)
+                if num_clients
+                else run_open(one.target, workload, rate_per_s=rate_per_s, seed=number)
+            )
+            _wait_until_idle(running)
+            run, idle = _watched(one, running, load)
+            comparison.idle_cpu_share = max(comparison.idle_cpu_share, idle)
+            round_runs[one.contender.name] = run
+            comparison.runs.setdefault(one.contender.name, []).append(run)
+            summary = summarise(run)
+            comparison.summaries.setdefault(one.contender.name, []).append(summary)
+            _tell(number, one.contender.name, summary, idle)
+        faults = find_unequal_work(round_runs)
+        comparison.faults += [f"round {number + 1}: {fault}" for fault in faults]
+    return comparison
+
+
+def warm_up(
+    running: Sequence[Running],
+    kind: WorkloadKind,
+    count_tokens: CountTokens,
+    levels: Sequence[int] = (1, 8),
+) -> None:
+    """Let each contender answer a few requests, so that nothing is compiled in a round."""
+    for one in running:
+        for num_clients in levels:
+            workload = make_workload(
+                kind,
+                num_clients,
+                seed=-num_clients,
+                count_tokens=count_tokens,
+                num_output_tokens=_WARM_UP_TOKENS,
+            )
+            run = asyncio.run(run_closed(one.target, workload, num_clients))
+            errors = [record.error for record in run.requests if record.error]
+            if errors:
+                message = f"{one.contender.name} fails: {errors[0]}"
+                raise RuntimeError(message)
+
+
+def _wait_until_idle(running: Sequence[Running]) -> None:
+    def cpu_s() -> float:
+        return sum(one.process.cpu_s for one in running)
+
+    for _ in range(_MAX_IDLE_WINDOWS):
+        before_s = cpu_s()
+        time.sleep(_IDLE_WINDOW_S)
+        if cpu_s() - before_s <= _IDLE_SHARE * _IDLE_WINDOW_S:
+            return
+
+
+def _watched(
+    one: Running, running: Sequence[Running], load: Awaitable[RunRecord]
+) -> tuple[RunRecord, float]:
+    others = [other.process for other in running if other is not one]
+
+    async def wait() -> RunRecord:
+        return await load
+
+    before_s = sum(process.cpu_s for process in others)
+    run = asyncio.run(wait())
+    idle_s = sum(process.cpu_s for process in others) - before_s
+    return run, idle_s / run.wall_s if run.wall_s else 0.0
+
+
+def _tell(number: int, name: str, summary: RunSummary, idle: float) -> None:
+    print(
+        f"round {number + 1}: {summary.workload}, {summary.load}, {name}:"
+        f" {summary.requests_per_s:.3f} requests/s, {summary.output_tokens_per_s:.1f} tokens/s,"
+        f" TTFT {summary.ttft.p50_s:.3f} s, p95 {summary.total.p95_s:.2f} s,"
+        f" cached {summary.cached_share:.0%}, failed {summary.num_failed},"
+        f" generator {summary.generator_ms_per_token:.3f} ms/token, others {idle:.0%} of a core",
+        file=sys.stderr,
+        flush=True,
+    )

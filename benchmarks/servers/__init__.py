@@ -1,0 +1,1 @@
+"""Servers to compare with: other engines behind one small HTTP front."""

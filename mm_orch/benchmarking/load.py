@@ -1,0 +1,188 @@
+"""Runs a workload against a server: closed loop (so many clients) or open loop (Poisson)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from mm_orch.benchmarking.client import Client
+from mm_orch.benchmarking.records import RequestRecord, RunRecord
+from mm_orch.benchmarking.workloads import body_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from mm_orch.benchmarking.client import Target
+    from mm_orch.benchmarking.stream_reader import StreamReader
+    from mm_orch.benchmarking.workloads import Session, Workload
+
+    OnDone = Callable[[RequestRecord], None]
+
+DEFAULT_TIMEOUT_S = 1800.0
+"""A server that takes one request after another keeps the last of 32 waiting for minutes."""
+
+
+async def run_closed(
+    target: Target,
+    workload: Workload,
+    num_clients: int,
+    *,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    on_done: OnDone | None = None,
+) -> RunRecord:
+    """Let so many clients work the sessions off, each beginning the next when one has ended.
+
+    Args:
+        target: the server.
+        workload: what is asked.
+        num_clients: requests that are open at any time, while there are sessions left.
+        timeout_s: longest silence in an answer.
+        on_done: told of each request that ended.
+    """
+    waiting = deque(enumerate(workload.sessions))
+
+    async def work(run: _Run) -> None:
+        while waiting:
+            number, session = waiting.popleft()
+            await run.hold(number, session)
+
+    async def work_all(run: _Run) -> None:
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(min(num_clients, len(workload.sessions))):
+                clients.create_task(work(run))
+
+    words = f"{num_clients} client{'s' if num_clients != 1 else ''}"
+    return await _measure(target, workload, words, work_all, timeout_s, on_done)
+
+
+async def run_open(
+    target: Target,
+    workload: Workload,
+    *,
+    rate_per_s: float,
+    seed: int,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    on_done: OnDone | None = None,
+) -> RunRecord:
+    """Begin sessions at random times, whether or not earlier ones have ended.
+
+    Args:
+        target: the server.
+        workload: what is asked.
+        rate_per_s: sessions a second; times between them are exponential (a Poisson process).
+        seed: of the times, so that two servers meet the same.
+        timeout_s: longest silence in an answer.
+        on_done: told of each request that ended.
+    """
+    times_s = arrival_times(len(workload.sessions), rate_per_s=rate_per_s, seed=seed)
+
+    async def arrive(run: _Run) -> None:
+        async with asyncio.TaskGroup() as clients:
+            for number, (session, due_s) in enumerate(zip(workload.sessions, times_s, strict=True)):
+                await asyncio.sleep(due_s - run.now_s())
+                # Counted from when it was due: a late generator must not flatter the server.
+                clients.create_task(run.hold(number, session, due_s=due_s))
+
+    words = f"{rate_per_s:.3g} requests/s"
+    return await _measure(target, workload, words, arrive, timeout_s, on_done)
+
+
+def arrival_times(num_sessions: int, *, rate_per_s: float, seed: int) -> list[float]:
+    """Return when each session begins, in seconds; the first is not at 0."""
+    dice = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    times_s: list[float] = []
+    now_s = 0.0
+    for _ in range(num_sessions):
+        now_s += dice.expovariate(rate_per_s)
+        times_s.append(now_s)
+    return times_s
+
+
+async def _measure(
+    target: Target,
+    workload: Workload,
+    words: str,
+    generate: Callable[[_Run], Awaitable[None]],
+    timeout_s: float,
+    on_done: OnDone | None,
+) -> RunRecord:
+    client = Client(target, timeout_s=timeout_s)
+    cpu_s = time.process_time()
+    run = _Run(client, target, workload, on_done)
+    try:
+        await generate(run)
+    finally:
+        client.close()
+    records = sorted(run.records, key=lambda record: (record.session, record.turn))
+    begin_s = min((record.begin_s for record in records), default=0.0)
+    return RunRecord(
+        workload=workload.name,
+        load=words,
+        requests=tuple(records),
+        wall_s=max((record.end_s for record in records), default=0.0) - begin_s,
+        generator_cpu_s=time.process_time() - cpu_s,
+    )
+
+
+class _Run:
+    """One run: its clock, its client and what has ended."""
+
+    def __init__(
+        self, client: Client, target: Target, workload: Workload, on_done: OnDone | None
+    ) -> None:
+        self.records: list[RequestRecord] = []
+        self._client = client
+        self._target = target
+        self._workload = workload
+        self._on_done = on_done
+        self._zero_s = time.perf_counter()
+
+    def now_s(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self._zero_s
+
+    async def hold(self, number: int, session: Session, *, due_s: float | None = None) -> None:
+        """Send a session's turns, each when the one before is answered.
+
+        A turn that fails ends the session: what follows would not be the same work.
+        """
+        answers: list[str] = []
+        for turn in range(len(session.turns)):
+            begin_s = self.now_s() if due_s is None or turn else due_s
+            body = body_of(self._workload, session, turn, answers=answers, model=self._target.model)
+            reader = await self._client.post(self._workload.path, body)
+            record = self._note(reader, number, turn, begin_s)
+            answers.append(record.text)
+            if record.error is not None:
+                return
+
+    def _note(self, reader: StreamReader, session: int, turn: int, begin_s: float) -> RequestRecord:
+        record = RequestRecord(
+            session=session,
+            turn=turn,
+            begin_s=begin_s,
+            pieces_s=tuple(piece_s - self._zero_s for piece_s in reader.pieces_s),
+            end_s=self.now_s(),
+            num_prompt_tokens=reader.num_prompt_tokens,
+            num_output_tokens=reader.num_output_tokens,
+            num_cached_tokens=reader.num_cached_tokens,
+            text=reader.text,
+            error=reader.error,
+        )
+        self.records.append(record)
+        if self._on_done is not None:
+            self._on_done(record)
+        return record
+
+
+def failures_of(runs: Sequence[RunRecord]) -> list[str]:
+    """Return the errors in these runs, each with the request it hit."""
+    return [
+        f"{run.workload} at {run.load}, session {record.session} turn {record.turn}: {record.error}"
+        for run in runs
+        for record in run.requests
+        if record.error is not None
+    ]
