@@ -22,14 +22,20 @@ from benchmarks.contenders import counter_of, find_model, ours, run_all
 from benchmarks.results_file import write_results
 from benchmarks.rounds import warm_up
 from mm_orch.benchmarking.client import Client
-from mm_orch.benchmarking.workloads import WorkloadKind, body_of, make_workload
+from mm_orch.benchmarking.workloads import (
+    Session,
+    Turn,
+    Workload,
+    WorkloadKind,
+    body_of,
+    make_workload,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mm_orch.benchmarking.client import Target
     from mm_orch.benchmarking.stream_reader import StreamReader
-    from mm_orch.benchmarking.workloads import Workload
 
 _BAR = 3.0
 _TIMEOUT_S = 300.0
@@ -69,13 +75,7 @@ def main() -> int:
     with run_all([ours(model, "ours", is_batched=True, is_cached=True)]) as running:
         warm_up(running, WorkloadKind.PLAIN, count)
         for number in range(options.rounds):
-            streams = make_workload(
-                WorkloadKind.PLAIN,
-                options.streams,
-                seed=number,
-                count_tokens=count,
-                num_output_tokens=options.tokens,
-            )
+            streams = make_counting(options.streams, number, options.tokens)
             prompt = make_workload(
                 WorkloadKind.LONG_PROMPT,
                 1,
@@ -95,6 +95,18 @@ def main() -> int:
         print(f"{key}: {value}")
     print(f"written: {write_results('stream_gap', figures).name}")
     return 0 if statistics.median(one["ratio"] for one in rounds) <= _BAR else 1
+
+
+def make_counting(num_streams: int, number: int, num_output_tokens: int) -> Workload:
+    """Return prompts that count up and are continued so: every token of the answer is text.
+
+    Of other texts some tokens show nothing, half a character for instance, and the gap between
+    two pieces of text would be that of several tokens.
+    """
+    starts = (1000 * (number * num_streams + stream + 1) for stream in range(num_streams))
+    texts = (" ".join(f"{value}," for value in range(first, first + 20)) for first in starts)
+    sessions = tuple(Session(turns=(Turn(text, num_output_tokens),)) for text in texts)
+    return Workload(name="counting", is_chat=False, sessions=sessions)
 
 
 def gaps_of(observation: Observation) -> dict[str, float]:

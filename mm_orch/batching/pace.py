@@ -4,12 +4,12 @@ from __future__ import annotations
 
 # A step with prompt work may take so many times a step without; the largest gap that a running
 # stream sees is about that.
-_MAX_SLOWDOWN = 2.2
+_MAX_SLOWDOWN = 1.7
 _SMOOTHING = 0.3
 # Fewer would be spent on the fixed cost of the step.
-_MIN_PROMPT_TOKENS = 16
+_MIN_PROMPT_TOKENS = 12
 # Until prompt work beside running streams has been timed once.
-_FIRST_PROMPT_TOKENS = 32
+_FIRST_PROMPT_TOKENS = 16
 
 
 class StepPace:

@@ -22,9 +22,9 @@ def test_switched_off_it_never_changes_the_budget() -> None:
     assert taught(0.02, 0.001, is_adaptive=False).find_budget(has_decoding=True) == 2048
 
 
-def test_beside_streams_the_step_is_kept_near_twice_a_decoding_step() -> None:
-    # 24 ms to spare at 1 ms a token.
-    assert taught(0.02, 0.001).find_budget(has_decoding=True) == 24
+def test_beside_streams_a_step_is_kept_below_twice_a_decoding_step() -> None:
+    # 14 ms to spare at 1 ms a token.
+    assert taught(0.02, 0.001).find_budget(has_decoding=True) in {13, 14}
 
 
 def test_a_device_to_which_prompts_cost_little_takes_them_whole() -> None:
@@ -32,11 +32,11 @@ def test_a_device_to_which_prompts_cost_little_takes_them_whole() -> None:
 
 
 def test_prompts_always_advance() -> None:
-    assert taught(0.001, 1.0).find_budget(has_decoding=True) == 16
+    assert taught(0.001, 1.0).find_budget(has_decoding=True) == 12
 
 
 def test_before_anything_is_known_it_begins_small() -> None:
-    assert StepPace(2048, is_adaptive=True).find_budget(has_decoding=True) == 32
+    assert StepPace(2048, is_adaptive=True).find_budget(has_decoding=True) == 16
     assert StepPace(8, is_adaptive=True).find_budget(has_decoding=True) == 8
 
 

@@ -51,7 +51,7 @@ def make_step(*parts: tuple[int, int]) -> PackedStep:
             token_ids=[1] * (num_before + num_new_tokens),
             params=SamplingParams(max_tokens=1),
             num_computed_tokens=num_before,
-            block_ids=list(range(index + 4 * len(parts), index, -len(parts))),
+            block_ids=list(range(index + 24 * len(parts), index, -len(parts))),
         )
         batch.append(ScheduledSequence(sequence, num_new_tokens))
     return pack(batch, CPU, is_rounded=True)
@@ -120,7 +120,7 @@ def test_rotation_and_storing(directory: Path, dtype: torch.dtype, *, is_normed:
     shape = KVShape(num_layers=1, num_kv_heads=2, head_dim=64, dtype=dtype)
     results = []
     for kernels in (native(directory, dtype), TorchKernels()):
-        memory = KVMemory(shape, 20, CPU)
+        memory = KVMemory(shape, 80, CPU)
         for tensor in (memory.keys[0], memory.values[0]):
             tensor.zero_()
         queries = kernels.rope_store(
@@ -141,9 +141,9 @@ def test_attention_over_scattered_blocks(
 ) -> None:
     torch.manual_seed(4)
     spec = AttentionSpec(num_heads=6, num_kv_heads=2, head_dim=head_dim, window=window)
-    step = make_step((0, 9), (0, 1), (47, 1), (20, 11), (16, 1))
+    step = make_step((0, 9), (0, 1), (47, 1), (20, 11), (16, 1), (0, 75), (300, 50))
     shape = KVShape(num_layers=1, num_kv_heads=2, head_dim=head_dim, dtype=dtype)
-    memory = KVMemory(shape, 30, CPU)
+    memory = KVMemory(shape, 300, CPU)
     for tensor in (memory.keys[0], memory.values[0]):
         tensor.normal_()
     queries = random(len(step.token_ids), 6, head_dim, dtype=dtype)

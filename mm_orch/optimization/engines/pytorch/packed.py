@@ -85,6 +85,17 @@ class PackedStep:
         return tuple(s for s in self.segments if s.num_new_tokens > 1)
 
     @cached_property
+    def prompt_table(self) -> PromptTable:
+        """The same as tables for one call."""
+        rows: list[tuple[int, int, int, int]] = []
+        block_ids: list[int] = []
+        for segment in self.prompts:
+            sizes = (segment.begin, segment.num_new_tokens, segment.num_keys, len(block_ids))
+            rows.append(sizes)
+            block_ids += segment.block_ids
+        return PromptTable(rows=torch.tensor(rows), block_ids=torch.tensor(block_ids))
+
+    @cached_property
     def decoding(self) -> DecodingTable | None:
         """The segments of one token as tables for one call, or None when there are none."""
         segments = [s for s in self.segments if s.num_new_tokens == 1]
@@ -101,6 +112,14 @@ class PackedStep:
             block_starts=torch.tensor(starts),
             block_ids=torch.tensor(block_ids),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTable:
+    """Segments of several tokens: [num_prompts, 4] of first row, tokens, keys, place of blocks."""
+
+    rows: torch.Tensor
+    block_ids: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)

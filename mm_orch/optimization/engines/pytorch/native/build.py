@@ -14,7 +14,10 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.cpp", "linear.cpp"))
+_SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("kernels.cpp", "linear.cpp", "prompts.cpp")
+)
+_HEADERS = tuple(Path(__file__).with_name(name) for name in ("numbers.h", "tiles.h"))
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = (
     "-O3",
@@ -60,7 +63,7 @@ def load_library(directory: Path) -> ctypes.CDLL | None:
 def _fingerprint(compiler: str) -> str:
     """Name source, compiler and processor: what is compiled for one is wrong for another."""
     parts = [
-        *(source.read_bytes() for source in _SOURCES),
+        *(path.read_bytes() for path in (*_SOURCES, *_HEADERS)),
         " ".join(_FLAGS).encode(),
         platform.machine().encode(),
     ]

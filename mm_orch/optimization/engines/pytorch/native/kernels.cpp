@@ -12,51 +12,9 @@
 #include <cstring>
 #include <vector>
 
+#include "numbers.h"
+
 namespace {
-
-struct bf16 {
-    uint16_t bits;
-};
-
-inline float load(float value) { return value; }
-
-inline float load(bf16 value) {
-    const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-    float result;
-    std::memcpy(&result, &bits, sizeof result);
-    return result;
-}
-
-inline void store(float *target, float value) { *target = value; }
-
-// Rounds to nearest even, as torch does; NaN stays NaN.
-inline void store(bf16 *target, float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
-    target->bits = static_cast<uint16_t>(is_nan ? 0x7fc0 : rounded);
-}
-
-// e^x to within two units in the last place (Cephes' polynomial), in a form that compilers
-// vectorise; below -87 it gives the smallest normal number, which softmax and silu take for zero.
-inline float fast_exp(float x) {
-    x = std::min(std::max(x, -87.0f), 88.0f);
-    const float n = std::floor(x * 1.44269504f + 0.5f);
-    // Two fused steps: the compiler may reorder sums, and must not reorder this one.
-    const float r = __builtin_fmaf(n, 2.12194440e-4f, __builtin_fmaf(n, -0.693359375f, x));
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-    float power;
-    std::memcpy(&power, &bits, sizeof power);
-    return p * power;
-}
 
 // Fewer numbers than this are not worth waking the other threads for.
 constexpr int64_t kMinParallel = 16384;
@@ -253,12 +211,19 @@ void mix(const float *weights, int64_t weight_stride, const T *values, const Hea
 
 // Makes scores, [first, last), to weights that add up to one.
 inline void softmax(float *scores, int64_t first, int64_t last) {
-    float largest = scores[first], total = 0;
-    for (int64_t p = first; p < last; ++p) largest = std::max(largest, scores[p]);
-    for (int64_t p = first; p < last; ++p) scores[p] = fast_exp(scores[p] - largest);
-    for (int64_t p = first; p < last; ++p) total += scores[p];
+    // Lane by lane, so that it is vectorised: a plain maximum would go one by one.
+    float most[kLanes], total = 0;
+    std::fill(most, most + kLanes, scores[first]);
+    int64_t p = first;
+    for (; p + kLanes <= last; p += kLanes)
+        for (int lane = 0; lane < kLanes; ++lane)
+            most[lane] = scores[p + lane] > most[lane] ? scores[p + lane] : most[lane];
+    for (; p < last; ++p) most[0] = std::max(most[0], scores[p]);
+    const float largest = *std::max_element(most, most + kLanes);
+    for (p = first; p < last; ++p) scores[p] = fast_exp(scores[p] - largest);
+    for (p = first; p < last; ++p) total += scores[p];
     const float factor = 1.0f / total;
-    for (int64_t p = first; p < last; ++p) scores[p] *= factor;
+    for (p = first; p < last; ++p) scores[p] *= factor;
 }
 
 // kHeads query heads that share a KV head, of one decoding sequence.

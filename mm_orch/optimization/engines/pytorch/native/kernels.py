@@ -36,6 +36,7 @@ class _RopeShape(ctypes.Structure):
 
 
 class _AttentionShape(ctypes.Structure):
+    # Also PromptShape of prompts.cpp.
     _fields_ = (
         ("num_heads", ctypes.c_int64),
         ("num_kv_heads", ctypes.c_int64),
@@ -74,6 +75,11 @@ class NativeKernels:
         self._rope_store.argtypes = [pointer] * 9
         self._attend = library[f"muai_attend_decoding_{suffix}_{head_dim}"]
         self._attend.argtypes = [*[pointer] * 8, number, pointer]
+        self._attend_prompts = None
+        if dtype == torch.bfloat16 and hasattr(library, f"muai_attend_prompts_{head_dim}"):
+            self._attend_prompts = library[f"muai_attend_prompts_{head_dim}"]
+            self._attend_prompts.argtypes = [*[pointer] * 6, number, pointer]
+            self._attend_prompts.restype = None
         for function in (self._add_rms_norm, self._silu_mul, self._rope_store, self._attend):
             function.restype = None
 
@@ -143,20 +149,32 @@ class NativeKernels:
         """See kernels.Kernels."""
         num_rows, num_heads, head_dim = queries.shape
         out = queries.new_zeros((num_rows, num_heads, head_dim))
-        for segment in step.prompts:
-            # Flash attention of torch is the better one for many queries.
-            attend_segment(queries, segment, keys, values, spec, out)
+        shape = _AttentionShape(
+            num_heads,
+            spec.num_kv_heads,
+            BLOCK_TOKENS,
+            queries.stride(0),
+            out.stride(0),
+            spec.window or 0,
+            head_dim**-0.5 if spec.scale is None else spec.scale,
+        )
+        if step.prompts and self._attend_prompts is not None:
+            prompts = step.prompt_table
+            self._attend_prompts(
+                queries.data_ptr(),
+                keys.data_ptr(),
+                values.data_ptr(),
+                out.data_ptr(),
+                prompts.rows.data_ptr(),
+                prompts.block_ids.data_ptr(),
+                len(prompts.rows),
+                ctypes.addressof(shape),
+            )
+        else:
+            for segment in step.prompts:
+                attend_segment(queries, segment, keys, values, spec, out)
         table = step.decoding
         if table is not None:
-            shape = _AttentionShape(
-                num_heads,
-                spec.num_kv_heads,
-                BLOCK_TOKENS,
-                queries.stride(0),
-                out.stride(0),
-                spec.window or 0,
-                head_dim**-0.5 if spec.scale is None else spec.scale,
-            )
             self._attend(
                 queries.data_ptr(),
                 keys.data_ptr(),

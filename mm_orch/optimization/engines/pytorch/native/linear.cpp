@@ -14,23 +14,17 @@
 #include <cstring>
 
 #if defined(__AVX512BF16__)
-#include <immintrin.h>
 #include <omp.h>
 
-namespace {
+#include "tiles.h"
 
-constexpr int64_t kLanes = 16;
-constexpr int kMaxRows = 6, kMaxVectors = 4;
+namespace {
 
 struct Problem {
     const uint16_t *x, *weights, *bias;
     uint16_t *out;
     int64_t num_rows, num_inputs, num_outputs;
 };
-
-inline __m512 widen(__m256i halves) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
 
 // Rows [row, row + kRows) times output vectors [vector, vector + kVectors).
 template <int kRows, int kVectors>
@@ -47,21 +41,9 @@ void multiply_tile(const Problem &p, int64_t row, int64_t vector) {
         }
         for (int r = 0; r < kRows; ++r) sums[r][v] = start;
     }
-    const uint16_t *weights = p.weights + vector * num_pairs * 2 * kLanes;
-    const uint16_t *x = p.x + row * p.num_inputs;
-    for (int64_t pair = 0; pair < num_pairs; ++pair) {
-        __m512bh columns[kVectors];
-        for (int v = 0; v < kVectors; ++v)
-            columns[v] = reinterpret_cast<__m512bh>(
-                _mm512_loadu_si512(weights + (v * num_pairs + pair) * 2 * kLanes));
-        for (int r = 0; r < kRows; ++r) {
-            int32_t both;
-            std::memcpy(&both, x + r * p.num_inputs + 2 * pair, sizeof both);
-            const __m512bh inputs = reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
-            for (int v = 0; v < kVectors; ++v)
-                sums[r][v] = _mm512_dpbf16_ps(sums[r][v], inputs, columns[v]);
-        }
-    }
+    add_products<kRows, kVectors>(p.x + row * p.num_inputs, p.num_inputs,
+                                  p.weights + vector * num_pairs * 2 * kLanes,
+                                  num_pairs * 2 * kLanes, num_pairs, sums);
     for (int v = 0; v < kVectors; ++v) {
         const int64_t begin = (vector + v) * kLanes;
         const int64_t left = std::min(kLanes, p.num_outputs - begin);
