@@ -130,12 +130,7 @@ class DynamicBatcher:
 
     def step(self) -> StepReport:
         """Advance one batch; with no work, the report is of a batch of size 0."""
-        has_decoding = any(sequence.is_decoding for sequence in self._running.values())
-        limits = StepLimits(
-            max_batch_size=self._spec.max_batch_size,
-            max_prompt_tokens=self._pace.find_budget(has_decoding=has_decoding),
-        )
-        plan = schedule(self._running.values(), self._waiting, limits, self._cache)
+        plan = schedule(self._running.values(), self._waiting, self._find_limits(), self._cache)
         for sequence in plan.preempted:
             self._preempt(sequence)
         started = self._enter(plan.batch)
@@ -155,6 +150,13 @@ class DynamicBatcher:
             num_preempted=len(plan.preempted),
             duration_s=duration_s,
         )
+
+    def _find_limits(self) -> StepLimits:
+        num_decoding = sum(sequence.is_decoding for sequence in self._running.values())
+        num_places = self._spec.max_batch_size - num_decoding
+        num_prompts = min(num_places, self.num_running - num_decoding + self.num_waiting)
+        budget = self._pace.find_budget(num_prompts=num_prompts, num_decoding=num_decoding)
+        return StepLimits(max_batch_size=self._spec.max_batch_size, max_prompt_tokens=budget)
 
     def _preempt(self, sequence: Sequence) -> None:
         del self._running[sequence.sequence_id]

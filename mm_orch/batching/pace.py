@@ -2,49 +2,72 @@
 
 from __future__ import annotations
 
-# A step with prompt work may take so many times a step without; the largest gap that a running
-# stream sees is about that.
-_MAX_SLOWDOWN = 1.7
-_SMOOTHING = 0.3
+import numpy as np
+
+# While one prompt is taken in beside many streams, a step may take so much longer than decoding
+# alone; the largest gap that a stream sees is somewhat above that.
+_SPARE_RATIO = 0.5
 # Fewer would be spent on the fixed cost of the step.
 _MIN_PROMPT_TOKENS = 12
-# Until prompt work beside running streams has been timed once.
-_FIRST_PROMPT_TOKENS = 16
+# Each step leaves so much of what earlier ones said: some thirty steps are remembered.
+_MEMORY = 0.97
+# How far the estimate is drawn back to the one before, in units of what was seen: what a run of
+# equal steps cannot tell apart stays as it was.
+_INERTIA = 0.01
+# No engine is faster; a clock that stands still says nothing.
+_SHORTEST_S = 1e-6
+# A step as such, 16 decoding sequences, 256 prompt tokens: sizes of like cost. In seconds, of a
+# small model on a small machine; some steps later it does not matter.
+_SCALES = np.array([1.0, 16.0, 256.0])
+_FIRST_GUESS_S = np.array([0.01, 0.01, 0.1])
 
 
 class StepPace:
-    """Learns what decoding and prompt tokens cost from the steps' own durations.
+    """Learns what steps cost from their own durations.
 
-    A step is taken to last ``decode + tokens * per_token``; both are moving averages.
+    A step is taken to last ``fixed + decoding * per_stream + tokens * per_token``: least squares
+    of the relative error over the last steps, older ones counting less and less.
     """
 
     def __init__(self, max_prompt_tokens: int, *, is_adaptive: bool) -> None:
         self._max_prompt_tokens = max_prompt_tokens
         self._is_adaptive = is_adaptive
-        self._decode_s: float | None = None
-        self._per_token_s: float | None = None
+        self._costs_s = _FIRST_GUESS_S
+        self._products = np.zeros((3, 3))
+        self._targets = np.zeros(3)
 
-    def find_budget(self, *, has_decoding: bool) -> int:
-        """Return the most prompt tokens for the next step."""
-        if not (self._is_adaptive and has_decoding):
+    def find_budget(self, *, num_prompts: int, num_decoding: int) -> int:
+        """Return the most prompt tokens for the next step.
+
+        Args:
+            num_prompts: sequences that have or could get a place and have no token yet.
+            num_decoding: sequences that go on generating.
+        """
+        if not (self._is_adaptive and num_decoding):
             return self._max_prompt_tokens
-        if self._decode_s is None or self._per_token_s is None:
-            return min(_FIRST_PROMPT_TOKENS, self._max_prompt_tokens)
-        spare_s = self._decode_s * (_MAX_SLOWDOWN - 1)
-        if spare_s >= self._per_token_s * self._max_prompt_tokens:
+        decode_s = self._predict(num_decoding)
+        per_token_s = self._costs_s[2] / _SCALES[2]
+        # Who waits for a first token counts as well as who waits for the next. Squared, because a
+        # burst that trickles in leaves the batch small, which costs everybody.
+        pressure = (1 + num_prompts / num_decoding) ** 2
+        spare_s = decode_s * _SPARE_RATIO * pressure
+        if spare_s >= per_token_s * self._max_prompt_tokens:
             return self._max_prompt_tokens
-        budget = max(_MIN_PROMPT_TOKENS, int(spare_s / self._per_token_s))
+        budget = max(_MIN_PROMPT_TOKENS, int(spare_s / per_token_s))
         return min(budget, self._max_prompt_tokens)
 
     def observe(self, *, num_prompt_tokens: int, num_decoding: int, duration_s: float) -> None:
         """Learn from one step that succeeded."""
-        if num_decoding and not num_prompt_tokens:
-            self._decode_s = _smooth(self._decode_s, duration_s)
-        elif num_decoding and self._decode_s is not None:
-            # At least a little: a step that was faster than decoding alone says nothing.
-            extra_s = max(duration_s - self._decode_s, duration_s / 100)
-            self._per_token_s = _smooth(self._per_token_s, extra_s / num_prompt_tokens)
+        if not self._is_adaptive or duration_s < _SHORTEST_S:
+            return
+        # Divided by the duration, so that a tenth too much counts alike in short and long steps.
+        sizes = np.array([1.0, num_decoding, num_prompt_tokens]) / _SCALES / duration_s
+        self._products = self._products * _MEMORY + np.outer(sizes, sizes)
+        self._targets = self._targets * _MEMORY + sizes
+        pull = np.diag(self._products.diagonal() * _INERTIA + 1e-9)
+        costs_s = np.linalg.solve(self._products + pull, self._targets + pull @ self._costs_s)
+        # Nothing is free, whatever the noise says.
+        self._costs_s = np.maximum(costs_s, 1e-9)
 
-
-def _smooth(old: float | None, new: float) -> float:
-    return new if old is None else old + _SMOOTHING * (new - old)
+    def _predict(self, num_decoding: int) -> float:
+        return float(self._costs_s[0] + self._costs_s[1] * num_decoding / _SCALES[1])
