@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
 from typing import TYPE_CHECKING
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -143,3 +145,38 @@ def test_no_step_computes_more_prompt_tokens_than_allowed(
         batcher.step()
 
     assert max(backend.prompt_tokens) <= limits.max_batch_tokens
+
+
+def test_after_five_thousand_requests_every_block_is_free_or_cached() -> None:
+    dice = random.Random(3)  # noqa: S311 - reproducible on purpose
+    limits = BatcherSpec(max_batch_size=12, max_batch_tokens=40)
+    backend = EchoBackend()
+    facts = backend.start(msgspec.structs.replace(SPEC, max_kv_bytes=64 * 16))
+    cache = KVCache(facts.num_kv_blocks, facts.kv_block_tokens)
+    batcher = DynamicBatcher(backend, cache, limits, lambda: 0.0)
+    beginnings = [[dice.randint(1, 9) for _ in range(32)] for _ in range(5)]
+    num_added = num_preempted = 0
+
+    while num_added < 5000 or batcher.has_work:
+        for _ in range(dice.randint(0, 3)):
+            if num_added < 5000:
+                prompt = dice.choice(beginnings)[: dice.randint(1, 32)]
+                params = SamplingParams(max_tokens=dice.randint(1, 30), ignore_eos=True)
+                batcher.add(
+                    Sequence(sequence_id=str(num_added), token_ids=list(prompt), params=params)
+                )
+                num_added += 1
+        if dice.random() < 0.05:
+            batcher.abort([str(dice.randint(0, num_added))])
+        report = batcher.step()
+        num_preempted += report.num_preempted
+        assert not report.failed
+        # What is handed out never exceeds what there is: a block is memory, and has one place.
+        assert cache.stats.num_free >= 0
+        cache.check()
+
+    assert cache.stats.num_free + cache.stats.num_cached == facts.num_kv_blocks
+    assert facts.num_kv_blocks * facts.kv_block_bytes <= 64 * 16
+    # Memory was short all the time, or this would say nothing.
+    assert num_preempted > 100
+    assert cache.stats.num_evictions > 100
