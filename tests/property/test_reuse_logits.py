@@ -174,7 +174,7 @@ def test_the_real_model_says_the_same_with_and_without_reuse(
 @pytest.mark.long
 @pytest.mark.model
 @given(traffic=TRAFFIC)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=16, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_real_model_says_the_same_under_much_traffic(
     real_bench: Bench, traffic: Traffic
 ) -> None:
