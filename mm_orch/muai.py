@@ -6,7 +6,8 @@ import asyncio
 import threading
 import time
 import uuid
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_for
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -310,12 +311,34 @@ class MuAI:
             if self._is_closed or not self._thread.is_alive():
                 coroutine.close()
                 raise MuAIError("MuAI has been closed.", remedy="Make a new one.")
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            outcome: Future[T] = Future()
+            tasks: list[asyncio.Future[T]] = []
+
+            def start() -> None:
+                tasks.append(asyncio.ensure_future(coroutine))
+                tasks[0].add_done_callback(lambda task: _hand_over(task, outcome))
+
+            def cancel() -> None:
+                tasks[0].cancel()
+
+            self._loop.call_soon_threadsafe(start)
         try:
-            return future.result()
+            return outcome.result()
         except BaseException:
-            future.cancel()
+            if not outcome.done():
+                # Interrupted: what it works on may be touched again only when it has let go.
+                self._loop.call_soon_threadsafe(cancel)
+                wait_for([outcome])
             raise
+
+
+def _hand_over(task: asyncio.Future[T], outcome: Future[T]) -> None:
+    if task.cancelled():
+        outcome.set_exception(CancelledError())
+    elif (error := task.exception()) is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(task.result())
 
 
 async def _read_all(stream: AnswerStream) -> Answer:
