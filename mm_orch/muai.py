@@ -25,7 +25,7 @@ from mm_orch.core.generation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
     from types import TracebackType
     from typing import Self, Unpack
 
@@ -307,29 +307,38 @@ class MuAI:
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on this object's loop and return what it returns."""
-        with self._lock:
-            if self._is_closed or not self._thread.is_alive():
-                coroutine.close()
-                raise MuAIError("MuAI has been closed.", remedy="Make a new one.")
-            outcome: Future[T] = Future()
-            tasks: list[asyncio.Future[T]] = []
+        outcome: Future[T] = Future()
+        tasks: list[asyncio.Future[T]] = []
 
-            def start() -> None:
-                tasks.append(asyncio.ensure_future(coroutine))
-                tasks[0].add_done_callback(lambda task: _hand_over(task, outcome))
+        def start() -> None:
+            tasks.append(asyncio.ensure_future(coroutine))
+            tasks[0].add_done_callback(lambda task: _hand_over(task, outcome))
 
-            def cancel() -> None:
+        def cancel() -> None:
+            if tasks:
                 tasks[0].cancel()
+            else:
+                # The interrupt came before the start was even asked for.
+                outcome.set_exception(CancelledError())
 
-            self._loop.call_soon_threadsafe(start)
         try:
+            self._submit(start)
             return outcome.result()
+        except MuAIError:
+            coroutine.close()
+            raise
         except BaseException:
             if not outcome.done():
                 # Interrupted: what it works on may be touched again only when it has let go.
-                self._loop.call_soon_threadsafe(cancel)
+                self._submit(cancel)
                 wait_for([outcome])
             raise
+
+    def _submit(self, call: Callable[[], None]) -> None:
+        with self._lock:
+            if self._is_closed or not self._thread.is_alive():
+                raise MuAIError("MuAI has been closed.", remedy="Make a new one.")
+            self._loop.call_soon_threadsafe(call)
 
 
 def _hand_over(task: asyncio.Future[T], outcome: Future[T]) -> None:
