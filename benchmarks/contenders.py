@@ -119,9 +119,12 @@ def naive(model: StoredModel) -> Contender:
 
 
 def transformers_continuous(model: StoredModel) -> Contender:
-    """Return transformers' own continuous batching, with its defaults."""
+    """Return transformers' own continuous batching, with a bound on its memory alone."""
     return _served_by_us(
-        model, "transformers_continuous", "transformers_continuous", "its own continuous batching"
+        model,
+        "transformers_continuous",
+        "transformers_continuous",
+        "its own continuous batching, memory bounded",
     )
 
 

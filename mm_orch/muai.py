@@ -325,7 +325,8 @@ class MuAI:
             self._submit(start)
             return outcome.result()
         except MuAIError:
-            coroutine.close()
+            if not tasks:
+                coroutine.close()
             raise
         except BaseException:
             if not outcome.done():

@@ -74,7 +74,7 @@ async def start(engine: Engine, port: int) -> asyncio.Server:
             while await _answer_one(engine, reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            return  # the client is gone, which ends its connection
         finally:
             writer.close()
 

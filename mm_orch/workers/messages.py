@@ -105,7 +105,6 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
         duration_s: what the engine took.
         num_running: sequences with state after the step.
         num_waiting: sequences that wait after the step.
-        num_preempted: sequences that gave up their KV memory for others.
         cache: what the KV cache holds after the step.
     """
 
@@ -117,7 +116,6 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     duration_s: float
     num_running: int
     num_waiting: int
-    num_preempted: int
     cache: CacheStats
 
 

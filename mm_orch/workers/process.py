@@ -140,7 +140,6 @@ def _as_message(report: StepReport, batcher: DynamicBatcher, cache: KVCache) -> 
         duration_s=report.duration_s,
         num_running=batcher.num_running,
         num_waiting=batcher.num_waiting,
-        num_preempted=report.num_preempted,
         cache=cache.stats,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -219,3 +221,25 @@ def test_a_closed_face_says_so() -> None:
 
     with pytest.raises(MuAIError, match="closed"):
         muai.generate("hello")
+
+
+def test_an_interrupt_returns_only_when_the_work_has_let_go() -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            # As Ctrl-C does, while the caller waits.
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.Event().wait()
+        finally:
+            # Letting go may itself take turns of the loop.
+            for _ in range(100):
+                await asyncio.sleep(0)
+            ended.append("let go")
+
+    with MuAI(config_of(), engine="echo") as muai:
+        with pytest.raises(KeyboardInterrupt):
+            muai.wait(work())
+
+        assert ended == ["let go"]
+        assert muai.generate("Still there?", max_tokens=2).usage.num_generated_tokens == 2

@@ -52,7 +52,7 @@ class CacheSettings(Section):
     )
     max_memory_mb: AtLeastZero = option(
         "Hard bound in MiB on one model's keys and values; 0 keeps those of one sequence of full"
-        " length, and nothing for reuse.",
+        " length, and nothing for reuse. On a CPU at most half of the machine's memory is taken.",
         default=4096,
         live=True,
     )

@@ -16,7 +16,7 @@ def duration_s(num_decoding: int, num_prompt_tokens: int, per_token_s: float) ->
 
 
 def taught(per_token_s: float, *, is_adaptive: bool = True) -> StepPace:
-    """Return a pace that has seen an hour of mixed work on a machine with these costs."""
+    """Return a pace that has seen 200 steps of mixed work on a machine with these costs."""
     dice = random.Random(1)  # noqa: S311 - reproducible on purpose
     pace = StepPace(2048, is_adaptive=is_adaptive)
     for _ in range(200):

@@ -134,14 +134,15 @@ def test_rotation_and_storing(directory: Path, dtype: torch.dtype, *, is_normed:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("head_dim", [16, 64, 128])
+@pytest.mark.parametrize("head_dim", [16, 32, 64, 80, 96, 128, 256])
 @pytest.mark.parametrize("window", [None, 7])
 def test_attention_over_scattered_blocks(
     directory: Path, dtype: torch.dtype, head_dim: int, window: int | None
 ) -> None:
     torch.manual_seed(4)
     spec = AttentionSpec(num_heads=6, num_kv_heads=2, head_dim=head_dim, window=window)
-    step = make_step((0, 9), (0, 1), (47, 1), (20, 11), (16, 1), (0, 75), (300, 50))
+    # The last has so many queries that threads share its keys.
+    step = make_step((0, 9), (0, 1), (47, 1), (20, 11), (16, 1), (300, 50), (90, 200))
     shape = KVShape(num_layers=1, num_kv_heads=2, head_dim=head_dim, dtype=dtype)
     memory = KVMemory(shape, 300, CPU)
     for tensor in (memory.keys[0], memory.values[0]):

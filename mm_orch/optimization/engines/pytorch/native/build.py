@@ -22,7 +22,6 @@ _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = (
     "-O3",
     "-march=native",
-    "-mprefer-vector-width=512",
     "-std=c++17",
     "-fPIC",
     "-shared",
@@ -34,6 +33,9 @@ _FLAGS = (
     "-fno-signed-zeros",
     "-freciprocal-math",
 )
+# Compilers for other processors do not know it.
+_X86_FLAGS = ("-mprefer-vector-width=512",)
+_X86_MACHINES = {"x86_64", "AMD64"}
 _TIMEOUT_S = 120
 
 
@@ -64,7 +66,7 @@ def _fingerprint(compiler: str) -> str:
     """Name source, compiler and processor: what is compiled for one is wrong for another."""
     parts = [
         *(path.read_bytes() for path in (*_SOURCES, *_HEADERS)),
-        " ".join(_FLAGS).encode(),
+        " ".join(_find_flags()).encode(),
         platform.machine().encode(),
     ]
     parts.append(_run_compiler([compiler, "--version"]))
@@ -75,12 +77,16 @@ def _fingerprint(compiler: str) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
+def _find_flags() -> tuple[str, ...]:
+    return (*_FLAGS, *_X86_FLAGS) if platform.machine() in _X86_MACHINES else _FLAGS
+
+
 def _compile(compiler: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft-", suffix=".so")
     os.close(handle)
     try:
-        _run_compiler([compiler, *_FLAGS, *map(str, _SOURCES), "-o", draft])
+        _run_compiler([compiler, *_find_flags(), *map(str, _SOURCES), "-o", draft])
         # Whoever looks for the file finds all of it or none.
         Path(draft).replace(path)
     finally:
