@@ -7,6 +7,7 @@ theirs over without a copy.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +18,17 @@ from mm_orch.core.generation import TokenChunk, TokenLogprob
 if TYPE_CHECKING:
     from collections.abc import Sequence as Batch
 
+    from numpy.typing import NDArray
+
     from mm_orch.core.generation import SamplingParams
     from mm_orch.optimization.engines.contract import Sequence
 
 
 _MIN_TEMPERATURE = 1e-5
+# Tokens less likely than the likeliest by more than these factors are looked at only where a draw
+# needs them: of a language model's vocabulary some hundred are left, then some thousand, then all.
+_LIKELY = 1e-3
+_TIERS = (1e-6, 0.0)
 
 
 def sample(logits: torch.Tensor, sequences: Batch[Sequence]) -> list[TokenChunk]:
@@ -31,24 +38,24 @@ def sample(logits: torch.Tensor, sequences: Batch[Sequence]) -> list[TokenChunk]
         logits: [num_sequences, vocab_size], float32, unscaled.
         sequences: one a row, in the same order.
     """
-    if all(_is_plain_greedy(sequence) for sequence in sequences):
-        token_ids = logits.argmax(dim=-1).tolist()
-    else:
-        token_ids = [
-            _choose(row, sequence) for row, sequence in zip(logits, sequences, strict=True)
-        ]
+    adjusted = _adjust_all(logits, sequences)
+    chosen: list[int] = adjusted.argmax(dim=-1).tolist()
+    rows = [row for row, sequence in enumerate(sequences) if not _is_greedy(sequence.params)]
+    if rows:
+        all_random = len(rows) == len(sequences)
+        drawn = _draw(adjusted if all_random else adjusted[rows], [sequences[row] for row in rows])
+        for row, token_id in zip(rows, drawn, strict=True):
+            if token_id is not None:
+                chosen[row] = token_id
+    logprobs = _find_logprobs(logits, chosen, sequences)
     return [
         TokenChunk(
             sequence_id=sequence.sequence_id,
             token_ids=(token_id,),
-            logprobs=_find_logprobs(row, token_id, sequence.params.num_logprobs),
+            logprobs=logprobs.get(row),
         )
-        for row, token_id, sequence in zip(logits, token_ids, sequences, strict=True)
+        for row, (token_id, sequence) in enumerate(zip(chosen, sequences, strict=True))
     ]
-
-
-def _is_plain_greedy(sequence: Sequence) -> bool:
-    return _is_greedy(sequence.params) and not _changes_logits(sequence)
 
 
 def _is_greedy(params: SamplingParams) -> bool:
@@ -73,30 +80,22 @@ def _forbids_stop(sequence: Sequence) -> bool:
     )
 
 
-def _choose(row: torch.Tensor, sequence: Sequence) -> int:
-    params = sequence.params
-    logits = _adjust(row, sequence) if _changes_logits(sequence) else row
-    if _is_greedy(params):
-        return int(logits.argmax())
-    # Double precision from here on: rounding must not decide between neighbouring tokens.
-    probabilities = torch.softmax(logits.double() / params.temperature, dim=-1)
-    kept = _filter(probabilities, params)
-    cumulative = kept.cumsum(dim=-1)
-    if not cumulative[-1] > 0:
-        # A model whose logits are not numbers gives no distribution; its neighbours go on.
-        return int(logits.argmax())
-    threshold = uniform(params.seed, sequence.num_output_tokens) * cumulative[-1]
-    # The first token whose cumulative mass exceeds the threshold; never one of mass zero.
-    index = int(torch.searchsorted(cumulative, threshold, right=True))
-    return min(index, int(torch.nonzero(kept)[-1]))
+def _adjust_all(logits: torch.Tensor, sequences: Batch[Sequence]) -> torch.Tensor:
+    rows = [row for row, sequence in enumerate(sequences) if _changes_logits(sequence)]
+    if not rows:
+        return logits
+    # What is reported as log probability is of the logits as they came.
+    adjusted = logits.clone()
+    for row in rows:
+        _adjust(adjusted[row], sequences[row])
+    return adjusted
 
 
-def _adjust(row: torch.Tensor, sequence: Sequence) -> torch.Tensor:
-    """Apply penalties, bias and the ban on early stop tokens; [vocab_size], a new tensor."""
+def _adjust(logits: torch.Tensor, sequence: Sequence) -> None:
+    """Apply penalties, bias and the ban on early stop tokens to [vocab_size] in place."""
     params = sequence.params
-    logits = row.clone()
     if params.repetition_penalty != 1:
-        seen = torch.tensor(sorted(set(sequence.token_ids)), device=row.device)
+        seen = torch.tensor(sorted(set(sequence.token_ids)), device=logits.device)
         values = logits[seen]
         logits[seen] = torch.where(
             values > 0, values / params.repetition_penalty, values * params.repetition_penalty
@@ -104,31 +103,107 @@ def _adjust(row: torch.Tensor, sequence: Sequence) -> torch.Tensor:
     outputs = sequence.token_ids[sequence.num_prompt_tokens :]
     if outputs and (params.presence_penalty or params.frequency_penalty):
         generated, counts = torch.unique(
-            torch.tensor(outputs, device=row.device), return_counts=True
+            torch.tensor(outputs, device=logits.device), return_counts=True
         )
         logits[generated] -= params.presence_penalty + params.frequency_penalty * counts
     for token_id, bias in params.logit_bias.items():
         logits[token_id] += bias
     if _forbids_stop(sequence):
         logits[list(params.stop_token_ids)] = -torch.inf
-    return logits
 
 
-def _filter(probabilities: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Zero all but the tokens that top_k, top_p and min_p keep; [vocab_size]."""
-    kept = probabilities
-    if 0 < params.top_k < probabilities.numel():
-        smallest = probabilities.topk(params.top_k).values[-1]
-        kept = torch.where(kept >= smallest, kept, 0.0)
-    if params.min_p > 0:
-        kept = torch.where(probabilities >= params.min_p * probabilities.max(), kept, 0.0)
-    if params.top_p < 1:
-        ordered = kept.sort(descending=True).values
-        mass = ordered.cumsum(dim=-1)
-        # A token stays while the mass before it has not reached top_p: one always does.
-        num_kept = int((mass - ordered < params.top_p * mass[-1]).sum())
-        kept = torch.where(kept >= ordered[max(num_kept, 1) - 1], kept, 0.0)
-    return kept
+def _draw(logits: torch.Tensor, sequences: Batch[Sequence]) -> list[int | None]:
+    """Draw a token for each row; None where the logits are not numbers.
+
+    The whole vocabulary is passed over in few operations on all rows; what is left of it, some
+    hundred likely tokens a row, is looked at exactly. Where that does not settle a draw, the
+    row's whole vocabulary is.
+    """
+    temperatures = torch.tensor([sequence.params.temperature for sequence in sequences])
+    weights = logits / temperatures.to(logits.device, logits.dtype)[:, None]
+    weights.sub_(weights.amax(dim=-1, keepdim=True)).exp_()
+    totals = weights.sum(dim=-1, dtype=torch.float64).tolist()
+    places = (weights >= _LIKELY).nonzero()
+    likely = weights[places[:, 0], places[:, 1]].double().cpu().numpy()
+    row_of, token_ids = places.cpu().numpy().T
+    bounds = np.searchsorted(row_of, np.arange(len(sequences) + 1))
+    drawn: list[int | None] = []
+    for row, (sequence, begin, end) in enumerate(
+        zip(sequences, bounds[:-1], bounds[1:], strict=True)
+    ):
+        candidates = _Candidates(token_ids[begin:end], likely[begin:end], totals[row], _LIKELY)
+        draw = uniform(sequence.params.seed, sequence.num_output_tokens)
+        token_id = candidates.draw(sequence.params, draw)
+        for smallest in _TIERS:
+            if token_id is None:
+                candidates = candidates.widen(weights[row], smallest)
+                token_id = candidates.draw(sequence.params, draw)
+        drawn.append(token_id)
+    return drawn
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The likeliest tokens of a row, in an order that depends on the row alone.
+
+    Attributes:
+        token_ids: [num_candidates].
+        weights: [num_candidates], float64; the likeliest token's is 1.
+        total: weight of the whole vocabulary.
+        smallest: every token of at least this weight is among them.
+    """
+
+    token_ids: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    total: float
+    smallest: float
+
+    def draw(self, params: SamplingParams, draw: float) -> int | None:
+        """Return the token at ``draw``, in [0, 1), of what is kept; None when more are needed."""
+        weights = self.weights
+        is_settled = False
+        if 0 < params.top_k < len(weights):
+            weights = _keep(weights, np.partition(weights, -params.top_k)[-params.top_k])
+            is_settled = True
+        if params.min_p >= self.smallest and params.min_p > 0:
+            weights = _keep(weights, params.min_p)
+            is_settled = True
+        total = weights.sum() if is_settled else self.total
+        if params.top_p < 1:
+            ordered = np.sort(weights)[::-1]
+            # A token stays while the mass before it has not reached top_p: one always does.
+            num_kept = int((ordered.cumsum() - ordered < params.top_p * total).sum())
+            if num_kept < len(weights):
+                weights = _keep(weights, ordered[max(num_kept, 1) - 1])
+                is_settled = True
+        is_filtered = params.top_k > 0 or params.min_p > 0 or params.top_p < 1
+        if is_filtered and not is_settled and self.smallest:
+            return None
+        cumulative = weights.cumsum()
+        if not len(cumulative) or not cumulative[-1] > 0:
+            return None
+        threshold = draw * (cumulative[-1] if is_filtered else self.total)
+        if threshold >= cumulative[-1]:
+            if self.smallest:
+                return None
+            # Rounding lifted it: the last token that has any weight.
+            threshold = np.nextafter(cumulative[-1], 0.0)
+        # The first token whose cumulative weight exceeds the threshold; never one of weight zero.
+        return int(self.token_ids[np.searchsorted(cumulative, threshold, side="right")])
+
+    def widen(self, weights: torch.Tensor, smallest: float) -> _Candidates:
+        """Add the tokens that are this likely, behind these, so that a draw means the same."""
+        others = ((weights >= smallest) & (weights < self.smallest)).nonzero()[:, 0]
+        return _Candidates(
+            np.concatenate([self.token_ids, others.cpu().numpy()]),
+            np.concatenate([self.weights, weights[others].double().cpu().numpy()]),
+            self.total,
+            smallest,
+        )
+
+
+def _keep(weights: NDArray[np.float64], smallest: float) -> NDArray[np.float64]:
+    return np.where(weights >= smallest, weights, 0.0)
 
 
 def uniform(seed: int, position: int) -> float:
@@ -140,11 +215,25 @@ def uniform(seed: int, position: int) -> float:
 
 
 def _find_logprobs(
-    row: torch.Tensor, token_id: int, num_logprobs: int | None
-) -> tuple[TokenLogprob, ...] | None:
-    if num_logprobs is None:
-        return None
-    logprobs = torch.log_softmax(row, dim=-1)
-    top = logprobs.topk(num_logprobs) if num_logprobs else None
-    alternatives = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)) if top else ()
-    return (TokenLogprob(token_id=token_id, logprob=float(logprobs[token_id]), top=alternatives),)
+    logits: torch.Tensor, token_ids: list[int], sequences: Batch[Sequence]
+) -> dict[int, tuple[TokenLogprob, ...]]:
+    """Return what was asked for, by row."""
+    counts = {
+        row: sequence.params.num_logprobs
+        for row, sequence in enumerate(sequences)
+        if sequence.params.num_logprobs is not None
+    }
+    if not counts:
+        return {}
+    logprobs = torch.log_softmax(logits[list(counts)], dim=-1)
+    # At least one, which is not shown where none is wanted.
+    top = logprobs.topk(max(1, *counts.values()), dim=-1)
+    found: dict[int, tuple[TokenLogprob, ...]] = {}
+    for place, (row, count) in enumerate(counts.items()):
+        alternatives = zip(
+            top.indices[place, :count].tolist(), top.values[place, :count].tolist(), strict=True
+        )
+        token_id = token_ids[row]
+        logprob = float(logprobs[place, token_id])
+        found[row] = (TokenLogprob(token_id=token_id, logprob=logprob, top=tuple(alternatives)),)
+    return found

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 
+import msgspec
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_orch.core.generation import SamplingParams
@@ -68,6 +70,65 @@ def test_logits_that_are_no_numbers_fail_no_neighbour() -> None:
 )
 def test_filters_keep_exactly_the_likeliest(filters: dict[str, float], allowed: set[int]) -> None:
     assert set(frequencies(temperature=1.0, **filters)) == allowed
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(0.2, 6),
+    st.one_of(st.just(1.0), st.floats(0.05, 0.9999)),
+    st.one_of(st.just(0.0), st.floats(1e-7, 0.5)),
+    st.one_of(st.just(0), st.integers(1, 2000)),
+)
+@settings(max_examples=60)
+def test_draws_from_a_large_vocabulary_are_of_what_plain_filters_keep(
+    seed: int, spread: float, top_p: float, min_p: float, top_k: int
+) -> None:
+    torch.manual_seed(seed)
+    logits = torch.randn(1500) * spread
+    params = SamplingParams(max_tokens=1, seed=seed, top_p=top_p, min_p=min_p, top_k=top_k)
+    mass = torch.softmax(logits.double(), -1)
+    if 0 < top_k < len(mass):
+        mass = torch.where(mass >= mass.topk(top_k).values[-1], mass, 0.0)
+    if min_p:
+        mass = torch.where(mass >= min_p * mass.max(), mass, 0.0)
+    ordered = mass.sort(descending=True).values
+    num_kept = int((ordered.cumsum(0) - ordered < top_p * mass.sum()).sum())
+    # Half a thousandth aside, where rounding may decide.
+    allowed = mass >= ordered[num_kept - 1] * 0.9995
+
+    assert all(
+        allowed[draw(logits, msgspec.structs.replace(params, seed=seed + number))]
+        for number in range(40)
+    )
+
+
+def test_unlikely_tokens_are_drawn_as_often_as_they_should_be() -> None:
+    # Half of the mass lies on one token, the rest on a thousand, each below the first look.
+    logits = torch.cat([torch.tensor([math.log(1000.0) + 1]), torch.ones(1000)])
+    params = SamplingParams(max_tokens=1)
+    drawn = [draw(logits, msgspec.structs.replace(params, seed=seed)) for seed in range(4000)]
+
+    assert drawn.count(0) / 4000 == pytest.approx(0.5, abs=0.03)
+    others = [token_id for token_id in drawn if token_id]
+    assert sum(token_id <= 500 for token_id in others) / len(others) == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_draw_does_not_depend_on_the_neighbours() -> None:
+    torch.manual_seed(1)
+    logits = torch.randn(6, 700) * 3
+    kinds = [{"top_p": 0.9}, {}, {"temperature": 0.0}, {"top_k": 5}, {"min_p": 0.1}, {"top_p": 0.5}]
+    sequences = [
+        Sequence(
+            sequence_id=str(row),
+            token_ids=[0],
+            params=SamplingParams(max_tokens=1, seed=row, **kind),  # type: ignore[arg-type]  # floats and ints by name
+        )
+        for row, kind in enumerate(kinds)
+    ]
+
+    together = [chunk.token_ids[0] for chunk in sample(logits, sequences)]
+
+    assert together == [draw(logits[row], one.params) for row, one in enumerate(sequences)]
 
 
 def test_penalties_turn_away_from_what_was_said() -> None:
