@@ -45,6 +45,7 @@ class Options(TypedDict, total=False):
 
     model: str
     timeout_s: float
+    conversation_id: str
     max_tokens: int
     min_tokens: int
     temperature: float
@@ -212,6 +213,10 @@ class AsyncMuAI:
         """Answer a message or a conversation piece by piece; iterating raises as generate."""
         return AnswerStream(self._running, _request(prompt, raw=raw, options=options))
 
+    def release_conversation(self, conversation_id: str) -> None:
+        """Free the KV memory that only the calls with this ``conversation_id`` need."""
+        self._running.orchestrator.release_conversation(conversation_id)
+
     def status(self) -> StatusReport:
         """Engines, models and load, as ``--status`` prints them; loads nothing."""
         return self._running.status.status()
@@ -275,13 +280,13 @@ class MuAI:
         """Answer piece by piece; see :meth:`AsyncMuAI.stream`."""
         return PlainAnswerStream(self, self._inner.stream(prompt, raw=raw, **options))
 
+    def release_conversation(self, conversation_id: str) -> None:
+        """Free a conversation's KV memory; see :meth:`AsyncMuAI.release_conversation`."""
+        self._call(lambda: self._inner.release_conversation(conversation_id))
+
     def status(self) -> StatusReport:
         """Engines, models and load; see :meth:`AsyncMuAI.status`."""
-
-        async def ask() -> StatusReport:
-            return self._inner.status()
-
-        return self.wait(ask())
+        return self._call(self._inner.status)
 
     def close(self) -> None:
         """Stop the workers and the thread; safe twice."""
@@ -304,6 +309,12 @@ class MuAI:
         async with self._inner:
             self._opened.set_result(asyncio.get_running_loop())
             await self._closing.wait()
+
+    def _call(self, function: Callable[[], T]) -> T:
+        async def run() -> T:
+            return function()
+
+        return self.wait(run())
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on this object's loop and return what it returns."""
@@ -362,6 +373,7 @@ def _request(prompt: str | Conversation, *, raw: bool, options: Options) -> Gene
     if isinstance(stop := values.get("stop"), str):
         values["stop"] = (stop,)
     model, timeout_s = values.pop("model", None), values.pop("timeout_s", None)
+    conversation_id = values.pop("conversation_id", None)
     try:
         checked = msgspec.convert(values, GenerationOptions)
     except msgspec.ValidationError as error:
@@ -371,6 +383,7 @@ def _request(prompt: str | Conversation, *, raw: bool, options: Options) -> Gene
         prompt=_as_prompt(prompt, raw=raw),
         model=model,
         timeout_s=timeout_s,
+        conversation_id=conversation_id or "",
         options=checked,
     )
 

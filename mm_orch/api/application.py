@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mm_orch.api.boundary import Boundary
+from mm_orch.api.conversations import add_conversation_routes
 from mm_orch.api.documentation import add_description
 from mm_orch.api.errors import error_response, make_envelope
 from mm_orch.api.generating import add_generating_routes
@@ -74,6 +75,7 @@ def create_application(
         },
     )
     add_generating_routes(app, generator, settings)
+    add_conversation_routes(app, generator)
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router)
     add_description(
@@ -107,7 +109,7 @@ def _surroundings(settings: ApiSettings, observer: Observer) -> list[Middleware]
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(settings.cors_origins),
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=_EXPOSED_HEADERS,
             )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 
 from mm_orch.api.answer import GenerationResponse
 from mm_orch.api.bodies import read_body
+from mm_orch.api.conversations import qualify
 from mm_orch.api.documentation import answer_of, body_of, refusals
 from mm_orch.api.formats import ChatFormat, CompletionFormat
 from mm_orch.api.schemas.answers import (
@@ -46,7 +48,10 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
         body: ChatRequest | CompletionRequest,
         make_format: Callable[[str], AnswerFormat],
     ) -> GenerationResponse:
-        requests = body.as_requests(request.state.request_id)
+        requests = [
+            msgspec.structs.replace(one, conversation_id=qualify(request, body.conversation_id))
+            for one in body.as_requests(request.state.request_id)
+        ]
         _check(body, num_prompts=len(requests), settings=settings)
         return GenerationResponse(
             generator,

@@ -172,7 +172,10 @@ class DynamicBatcher:
             if sequence_id not in self._running:
                 arrival_s = self._arrival_s.pop(sequence_id, None)
                 sequence.block_ids, sequence.num_computed_tokens = self._cache.open(
-                    sequence_id, sequence.token_ids, is_resumed=arrival_s is None
+                    sequence_id,
+                    sequence.token_ids,
+                    is_resumed=arrival_s is None,
+                    conversation_id=sequence.conversation_id,
                 )
                 self._running[sequence_id] = sequence
                 if arrival_s is not None:

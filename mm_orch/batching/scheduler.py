@@ -2,7 +2,8 @@
 
 running   a a a b c c c c     in order of rank: each gets its token or its next chunk of prompt;
           | | | | | | | |     where blocks are short, the last in rank is preempted for the first
-waiting   d e                 join in order of rank while slots, budget and blocks allow
+waiting   d e                 join in order of rank while slots, budget and blocks allow, and while
+                              nobody is just computing what they would compute first
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from mm_orch.optimization.engines.contract import ScheduledSequence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from mm_orch.kv_cache.cache import PrefixMatch
     from mm_orch.optimization.engines.contract import Sequence
@@ -98,6 +99,8 @@ class _Planner:
     # Blocks that admitted prompts will still need: newcomers must leave them alone.
     num_promised: int = 0
     num_running: int = 0
+    # First blocks that this step computes: who needs the same finds it done after the step.
+    computing: set[Hashable] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.num_available = self.memory.num_available
@@ -125,6 +128,9 @@ class _Planner:
             if self.num_running >= self.limits.max_batch_size or not self.budget:
                 return
             match = self.memory.find(sequence.token_ids)
+            if match.next_block in self.computing:
+                # Later ones wait with it, or they would overtake.
+                return
             num_shared = match.num_tokens // self.memory.block_tokens
             num_available = self.num_available - match.num_unheld_blocks
             num_needed = self.memory.count_blocks(len(sequence.token_ids) + 1) - num_shared
@@ -141,6 +147,11 @@ class _Planner:
             self.budget -= num_new_tokens
             self.num_running += 1
             self.batch.append(ScheduledSequence(sequence, num_new_tokens))
+            self._note(match)
+
+    def _note(self, match: PrefixMatch) -> None:
+        if match.next_block is not None:
+            self.computing.add(match.next_block)
 
     def _wanted(self, sequence: Sequence) -> int:
         return 1 if sequence.is_decoding else min(sequence.num_uncomputed_tokens, self.budget)
@@ -169,6 +180,7 @@ class _Planner:
         self.num_available -= max(0, num_missing)
         if not sequence.is_decoding:
             self.budget -= num_new_tokens
+            self._note(self.memory.find(sequence.token_ids))
         self.batch.append(ScheduledSequence(sequence, num_new_tokens))
 
     def _num_taken(self) -> int:

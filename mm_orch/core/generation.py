@@ -162,6 +162,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
         options: how.
         timeout_s: the deadline, seconds from now, or None for ``api.request_timeout_s``.
         max_tokens_param: how the caller spells max_tokens, for error messages.
+        conversation_id: names the KV blocks that it leaves, so that they can be released; empty
+            for none.
     """
 
     request_id: str
@@ -170,6 +172,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     options: GenerationOptions = GenerationOptions()
     timeout_s: float | None = None
     max_tokens_param: str = "max_tokens"
+    conversation_id: str = ""
 
 
 class TextLogprob(msgspec.Struct, frozen=True, kw_only=True):

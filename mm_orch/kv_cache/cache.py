@@ -18,7 +18,7 @@ from mm_orch.core.errors import EngineFailedError
 from mm_orch.kv_cache.prefix_tree import PrefixTree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from mm_orch.kv_cache.prefix_tree import Node
 
@@ -60,18 +60,28 @@ class PrefixMatch:
     Attributes:
         num_tokens: tokens that need no computing.
         num_unheld_blocks: blocks among them that count as available until then.
+        next_block: stands for the first block that has to be computed, equal for equal beginnings;
+            None where no whole block is left, or nothing is kept.
     """
 
     num_tokens: int
     num_unheld_blocks: int
+    next_block: Hashable = None
 
 
 @dataclass(slots=True)
 class BlockTable:
-    """A sequence's blocks in order: those shared through the tree, then its own."""
+    """A sequence's blocks in order: those shared through the tree, then its own.
+
+    Attributes:
+        conversation_id: of the conversation that it is a turn of; empty for none.
+        is_released: nothing of it is to be kept that only it needs.
+    """
 
     block_ids: list[int] = field(default_factory=list)
     path: list[Node] = field(default_factory=list)
+    conversation_id: str = ""
+    is_released: bool = False
 
 
 class KVCache:
@@ -133,13 +143,22 @@ class KVCache:
     def find(self, token_ids: Sequence[int]) -> PrefixMatch:
         """Say what of these tokens is kept; always leaves at least one to compute."""
         path = self._find_path(token_ids)
+        num_tokens = len(path) * self.block_tokens
+        key = tuple(token_ids[num_tokens : num_tokens + self.block_tokens])
+        is_kept = self._is_reusing and len(key) == self.block_tokens
         return PrefixMatch(
-            num_tokens=len(path) * self.block_tokens,
+            num_tokens=num_tokens,
             num_unheld_blocks=sum(not node.num_holders for node in path),
+            next_block=(path[-1] if path else None, key) if is_kept else None,
         )
 
     def open(
-        self, sequence_id: str, token_ids: Sequence[int], *, is_resumed: bool = False
+        self,
+        sequence_id: str,
+        token_ids: Sequence[int],
+        *,
+        is_resumed: bool = False,
+        conversation_id: str = "",
     ) -> tuple[list[int], int]:
         """Begin a sequence with what is kept of its beginning.
 
@@ -147,6 +166,7 @@ class KVCache:
             sequence_id: no open sequence's.
             token_ids: all that are known.
             is_resumed: it was open before, so its prompt has been counted.
+            conversation_id: what :meth:`release_conversation` will call its blocks.
 
         Returns:
             Its block ids, a list that later calls change in place, and the number of tokens whose
@@ -154,7 +174,7 @@ class KVCache:
         """
         path = self._find_path(token_ids)
         self._tree.hold(path)
-        table = BlockTable([node.block_id for node in path], path)
+        table = BlockTable([node.block_id for node in path], path, conversation_id)
         self._tables[sequence_id] = table
         num_reused = len(path) * self.block_tokens
         if not is_resumed:
@@ -199,7 +219,26 @@ class KVCache:
         # The newest first, so that the lowest numbers are given again first.
         self._free += reversed(table.block_ids[len(table.path) :])
         self._tree.let_go(table.path)
+        if table.path and table.is_released:
+            self._free += self._tree.prune(table.path[-1])
+        elif table.path and table.conversation_id:
+            self._tree.set_end(table.conversation_id, table.path[-1])
         table.block_ids.clear()
+
+    def release_conversation(self, conversation_id: str) -> int:
+        """Free what only this conversation needs, now or when its running turns end.
+
+        Returns:
+            How many blocks were freed now; an unknown conversation has none.
+        """
+        if not conversation_id:
+            return 0
+        for table in self._tables.values():
+            if table.conversation_id == conversation_id:
+                table.is_released = True
+        freed = self._tree.release(conversation_id)
+        self._free += freed
+        return len(freed)
 
     def check(self) -> None:
         """Count every block; cheap enough for whenever nothing runs.

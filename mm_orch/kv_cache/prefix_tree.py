@@ -29,6 +29,7 @@ class Node:
         key: the block's token ids.
         num_holders: sequences that use the block now.
         stamp: when it was made (FIFO) or last let go (LRU); the smallest leaves first.
+        conversations: those whose last turn ended here.
     """
 
     block_id: int
@@ -37,6 +38,7 @@ class Node:
     stamp: int = 0
     num_holders: int = 0
     children: dict[tuple[int, ...], Node] = field(default_factory=dict)
+    conversations: set[str] = field(default_factory=set)
 
     @property
     def is_evictable(self) -> bool:
@@ -59,6 +61,8 @@ class PrefixTree:
         self._clock = 0
         self._num_nodes = 0
         self._num_unheld = 0
+        # Where each conversation's turns ended, the longest known first.
+        self._ends: dict[str, set[Node]] = {}
         # (stamp, push number, node): entries whose node has moved on are skipped when popped.
         self._evictable: list[tuple[int, int, Node]] = []
 
@@ -125,6 +129,46 @@ class PrefixTree:
                 return self._remove(node)
         return None
 
+    def set_end(self, conversation_id: str, node: Node) -> None:
+        """Note that a turn of this conversation ended with this node.
+
+        No more conversations are known than there are nodes; the one that has been silent longest
+        is forgotten first, and its blocks are then evicted like any other's.
+        """
+        ends = self._ends.pop(conversation_id, set())
+        ancestor = node.parent
+        while ancestor is not None:
+            if ancestor in ends:
+                ends.discard(ancestor)
+                ancestor.conversations.discard(conversation_id)
+            ancestor = ancestor.parent
+        ends.add(node)
+        node.conversations.add(conversation_id)
+        self._ends[conversation_id] = ends
+        while len(self._ends) > self._num_nodes:
+            silent = next(iter(self._ends))
+            for end in self._ends.pop(silent):
+                end.conversations.discard(silent)
+
+    def release(self, conversation_id: str) -> list[int]:
+        """Forget a conversation; return the blocks that nothing else needs, freed."""
+        freed = []
+        for end in self._ends.pop(conversation_id, set()):
+            end.conversations.discard(conversation_id)
+            freed += self.prune(end)
+        return freed
+
+    def prune(self, node: Node | None) -> list[int]:
+        """Free a branch from its tip up to where another begins, ends or is in use."""
+        freed = []
+        while node is not None and node.parent is not None:
+            if not node.is_evictable or node.conversations:
+                break
+            parent = node.parent
+            freed.append(self._remove(node))
+            node = parent
+        return freed
+
     def walk(self) -> Iterator[Node]:
         """Yield every node, parents before children."""
         stack = list(self._root.children.values())
@@ -138,10 +182,23 @@ class PrefixTree:
         if parent is not None:
             del parent.children[node.key]
             node.parent = None
+            self._move_ends(node, parent)
             self._offer(parent)
         self._num_nodes -= 1
         self._num_unheld -= 1
         return node.block_id
+
+    def _move_ends(self, node: Node, parent: Node) -> None:
+        """Let conversations end with the parent of a node that leaves; at the root they end."""
+        for conversation_id in node.conversations:
+            ends = self._ends[conversation_id]
+            ends.discard(node)
+            if parent is not self._root:
+                ends.add(parent)
+                parent.conversations.add(conversation_id)
+            elif not ends:
+                del self._ends[conversation_id]
+        node.conversations.clear()
 
     def _offer(self, node: Node) -> None:
         if node is self._root or not node.is_evictable:

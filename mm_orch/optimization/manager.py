@@ -145,6 +145,12 @@ class OptimizationManager:
         """
         return await self.ensure_started(model).acquire()
 
+    def release_conversation(self, conversation_id: str) -> None:
+        """Have every running worker free what only this conversation needs."""
+        for supervisor in self._supervisors.values():
+            if supervisor.worker is not None:
+                supervisor.worker.release_conversation(conversation_id)
+
     async def _prepare(self, plan: ModelPlan) -> WorkerSpec:
         choice = choose_engine([probe_engine(name) for name in plan.engines])
         for skipped in choice.skipped:

@@ -41,6 +41,9 @@ class Generator(Protocol):
             RequestError, OverloadError, DeadlineError, EngineError: on entering.
         """
 
+    def release_conversation(self, conversation_id: str) -> None:
+        """Free the KV blocks that only this conversation needs; an unknown one has none."""
+
 
 class SystemReports(Protocol):
     """Answers questions about the system's state, at once and without waiting."""

@@ -84,6 +84,10 @@ class Orchestrator:
                     self._running.discard(generation)
                     generation.close()
 
+    def release_conversation(self, conversation_id: str) -> None:
+        """Have the workers free the KV blocks that only this conversation needs."""
+        self._manager.release_conversation(conversation_id)
+
     def begin_drain(self) -> None:
         """Refuse new requests from now on; those admitted go on."""
         self._admission.is_draining = True
@@ -140,7 +144,7 @@ class Orchestrator:
             prepared = await asyncio.to_thread(prepare, request, text)
             account.num_prompt_tokens = len(prepared.token_ids)
             worker = await self._manager.acquire(account.model)
-        orders = _orders(next(self._numbers), prepared)
+        orders = _orders(next(self._numbers), prepared, request.conversation_id)
         assemblers = make_assemblers(
             [order.sequence_id for order in orders], prepared.codec, request.options.stop
         )
@@ -197,8 +201,13 @@ def _broken_off() -> DrainingError:
     )
 
 
-def _orders(number: int, prepared: PreparedRequest) -> list[SequenceOrder]:
+def _orders(number: int, prepared: PreparedRequest, conversation_id: str) -> list[SequenceOrder]:
     return [
-        SequenceOrder(sequence_id=f"{number}/{index}", token_ids=prepared.token_ids, params=params)
+        SequenceOrder(
+            sequence_id=f"{number}/{index}",
+            token_ids=prepared.token_ids,
+            params=params,
+            conversation_id=conversation_id,
+        )
         for index, params in enumerate(prepared.params)
     ]

@@ -46,11 +46,12 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """One sequence to continue."""
+    """One sequence to continue; ``conversation_id`` names what it leaves in the cache."""
 
     sequence_id: str
     token_ids: tuple[int, ...]
     params: SamplingParams
+    conversation_id: str = ""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -65,11 +66,17 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     sequence_ids: tuple[str, ...]
 
 
+class ReleaseConversation(msgspec.Struct, frozen=True, tag=True):
+    """Server: free the blocks that only this conversation needs."""
+
+    conversation_id: str
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """Server: free everything and exit with 0."""
 
 
-ToWorker = Submit | Abort | Shutdown
+ToWorker = Submit | Abort | ReleaseConversation | Shutdown
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -119,7 +126,13 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     cache: CacheStats
 
 
-FromWorker = Ready | StartFailed | StepDone
+class CacheChanged(msgspec.Struct, frozen=True, tag=True):
+    """Worker: blocks were released; this is what the KV cache holds now."""
+
+    cache: CacheStats
+
+
+FromWorker = Ready | StartFailed | StepDone | CacheChanged
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker_decoder = msgspec.msgpack.Decoder(ToWorker)

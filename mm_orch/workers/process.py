@@ -103,10 +103,14 @@ def _serve(socket: zmq.Socket[bytes], batcher: DynamicBatcher, cache: KVCache) -
                                 sequence_id=order.sequence_id,
                                 token_ids=list(order.token_ids),
                                 params=order.params,
+                                conversation_id=order.conversation_id,
                             )
                         )
                 case messages.Abort(sequence_ids):
                     batcher.abort(sequence_ids)
+                case messages.ReleaseConversation(conversation_id):
+                    cache.release_conversation(conversation_id)
+                    socket.send(messages.encode(messages.CacheChanged(cache.stats)))
                 case messages.Shutdown():
                     return
         if batcher.has_work:

@@ -183,6 +183,11 @@ class Worker:
             self._streams_by_sequence_id[order.sequence_id] = stream
         return stream
 
+    def release_conversation(self, conversation_id: str) -> None:
+        """Have the worker free what only this conversation needs, between two steps."""
+        if not self._is_dead:
+            self._send(messages.ReleaseConversation(conversation_id))
+
     async def watch(self) -> str:
         """Route the worker's messages until its process ends; return how it ended.
 
@@ -257,8 +262,14 @@ class Worker:
 
     def _take(self, data: bytes) -> None:
         message = messages.decode_from_worker(data)
-        if isinstance(message, messages.StepDone):
-            self._deliver(message)
+        match message:
+            case messages.StepDone():
+                self._deliver(message)
+            case messages.CacheChanged(cache):
+                self.cache = cache
+            case messages.Ready() | messages.StartFailed():
+                # Said once, before this is listened to.
+                logger.warning("%s: the worker said twice that it has started", self.model)
 
     def _deliver(self, step: messages.StepDone) -> None:
         self.num_running, self.num_waiting = step.num_running, step.num_waiting

@@ -107,6 +107,23 @@ async def test_a_conversation_goes_through_the_chat_template(echo: AsyncMuAI) ->
     assert answer.text.endswith("user\nping\nassistant\n")
 
 
+async def test_a_released_conversation_is_computed_again(echo: AsyncMuAI) -> None:
+    prompt = "one two three four five six seven eight nine ten " * 4
+
+    async def ask() -> int:
+        answer = await echo.generate(prompt, raw=True, conversation_id="trip")
+        return answer.usage.num_cached_tokens
+
+    assert await ask() == 0
+    num_reused = await ask()
+    assert num_reused > 16
+
+    echo.release_conversation("another")
+    assert await ask() == num_reused
+    echo.release_conversation("trip")
+    assert await ask() == 0
+
+
 async def test_a_stop_string_ends_the_answer(echo: AsyncMuAI) -> None:
     answer = await echo.generate("one two three", raw=True, stop=["three"])
 

@@ -17,6 +17,7 @@ from mm_orch.kv_cache.cache import KVCache
 
 SIZE = 2
 # Few letters, so that prompts begin alike.
+CONVERSATIONS = st.sampled_from(["", "a", "b", "c"])
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=14)
 
 
@@ -37,12 +38,14 @@ class CacheMachine(RuleBasedStateMachine):
     def begin(self, num_blocks: int, policy: str) -> None:
         self.cache = KVCache(num_blocks, SIZE, policy=policy)  # type: ignore[arg-type]
 
-    @rule(target=names, tokens=TOKENS)
-    def open(self, tokens: list[int]) -> str:
+    @rule(target=names, tokens=TOKENS, conversation_id=CONVERSATIONS)
+    def open(self, tokens: list[int], conversation_id: str) -> str:
         name = str(self.number)
         self.number += 1
         self.tokens[name] = tokens
-        self.blocks[name], self.num_computed[name] = self.cache.open(name, tokens)
+        self.blocks[name], self.num_computed[name] = self.cache.open(
+            name, tokens, conversation_id=conversation_id
+        )
         assert self.num_computed[name] < len(tokens)
         return name
 
@@ -68,6 +71,14 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.close(name)
         assert self.cache.num_available == before + freed
         del self.tokens[name], self.blocks[name], self.num_computed[name]
+
+    @rule(conversation_id=CONVERSATIONS)
+    def release(self, conversation_id: str) -> None:
+        before, num_free = self.cache.num_available, self.cache.stats.num_free
+        num_freed = self.cache.release_conversation(conversation_id)
+        # Only what could have been had anyway is freed, so nobody loses anything.
+        assert self.cache.num_available == before
+        assert self.cache.stats.num_free == num_free + num_freed
 
     @invariant()
     def every_sequence_finds_its_own_tokens(self) -> None:

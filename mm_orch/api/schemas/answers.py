@@ -212,3 +212,10 @@ class StatusAnswer(BaseModel):
     num_waiting: int
     is_draining: bool
     requests_per_second: float | None
+
+
+class ReleaseAnswer(BaseModel):
+    """A conversation's KV memory is free, or will be when its running turns end."""
+
+    conversation_id: str
+    status: Literal["released"]

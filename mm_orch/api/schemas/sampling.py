@@ -23,6 +23,8 @@ MAX_BIASED_TOKENS = 1024
 _MAX_TIMEOUT_S = 86_400
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+CONVERSATION_ID = r"^[A-Za-z0-9._:-]{1,128}$"
+ConversationId = Annotated[str, Field(pattern=CONVERSATION_ID)]
 TokenIdText = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
@@ -100,7 +102,9 @@ class SamplingFields(BaseModel):
     store: Off | None = Field(None, description="Answers are never stored.")
     service_tier: Literal["auto", "default"] | None = Field(None, description="There is one tier.")
     priority: None = Field(None, description="Not built in this version yet.")
-    conversation_id: None = Field(None, description="Not built in this version yet.")
+    conversation_id: ConversationId | None = Field(
+        None, description="Names what the answer leaves in the KV cache, so it can be released."
+    )
 
     @property
     def wants_usage_chunk(self) -> bool:

@@ -91,6 +91,7 @@ class Sequence:
     Attributes:
         priority: higher goes first.
         arrival: number in order of arrival, given by the batcher.
+        conversation_id: of the conversation that it is a turn of; empty for none.
     """
 
     sequence_id: str
@@ -98,6 +99,7 @@ class Sequence:
     params: SamplingParams
     priority: int = 0
     arrival: int = 0
+    conversation_id: str = ""
     num_prompt_tokens: int = field(init=False)
     num_computed_tokens: int = 0
     block_ids: list[int] = field(default_factory=list)

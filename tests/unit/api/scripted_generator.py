@@ -88,6 +88,7 @@ class ScriptedGenerator:
         refusal: raised instead of opening.
         scripts: one a request, in order, over ``script``.
         requests: all that were asked for.
+        released: conversations whose memory was given up.
         num_open: generations that nobody has closed.
         has_emptied: set whenever the last open one is closed.
     """
@@ -100,6 +101,10 @@ class ScriptedGenerator:
     has_opened: asyncio.Event = field(default_factory=asyncio.Event)
     has_emptied: asyncio.Event = field(default_factory=asyncio.Event)
     router: Router = ROUTER
+    released: list[str] = field(default_factory=list)
+
+    def release_conversation(self, conversation_id: str) -> None:
+        self.released.append(conversation_id)
 
     @asynccontextmanager
     async def open(self, request: GenerationRequest) -> AsyncIterator[ScriptedGeneration]:

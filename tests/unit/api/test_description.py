@@ -27,6 +27,7 @@ STATUSES = {
     ("get", "/health/models/{name}"): {"200", "404"},
     ("get", "/live"): {"200"},
     ("get", "/ready"): {"200", "503"},
+    ("delete", "/api/conversations/{conversation_id}"): {"200", "400", "401"},
     ("get", "/api/status"): {"200", "401"},
     ("get", "/metrics"): {"200"},
 }

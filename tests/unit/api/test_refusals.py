@@ -111,7 +111,6 @@ async def test_a_wrong_value_is_named_with_what_is_allowed(
             "response_format.type",
         ),
         (CHAT, {"priority": 1}, "priority"),
-        (CHAT, {"conversation_id": "c"}, "conversation_id"),
         (CHAT, {"messages": [{"role": "tool", "content": "5"}]}, "messages.0.role"),
         (
             CHAT,

@@ -24,6 +24,7 @@ LOCKED_PATHS = [
     ("GET", "/v1/nothing"),
     ("GET", "/api/nothing"),
     ("DELETE", "/v1/models"),
+    ("DELETE", "/api/conversations/c"),
 ]
 
 

@@ -17,8 +17,14 @@ class Situation:
         self.waiting: list[Sequence] = []
         self.arrival = 0
 
-    def add(self, name: str, num_prompt: int, *, priority: int = 0) -> None:
-        self.waiting.append(self._make(name, num_prompt, priority))
+    def add(
+        self, name: str, num_prompt: int, *, priority: int = 0, like: Sequence | None = None
+    ) -> Sequence:
+        sequence = self._make(name, num_prompt, priority)
+        if like is not None:
+            sequence.token_ids = [*like.token_ids[: num_prompt - 1], 7]
+        self.waiting.append(sequence)
+        return sequence
 
     def run(
         self, name: str, num_prompt: int, *, num_computed: int, num_output: int = 0
@@ -154,3 +160,39 @@ def test_what_is_cached_costs_no_budget() -> None:
     situation.cache.close("before")
 
     assert situation.plan(8, 100) == ([("a", 4)], [])
+
+
+def test_who_begins_alike_waits_until_the_beginning_is_computed() -> None:
+    situation = Situation()
+    first = situation.add("first", 9)
+    situation.add("second", 9, like=first)
+    situation.add("other", 3)
+
+    assert situation.plan(8, 100) == ([("first", 9)], [])
+
+    first.block_ids, _ = situation.cache.open("first", first.token_ids)
+    situation.cache.grow("first", 9)
+    situation.cache.commit("first", first.token_ids, 9)
+    first.num_computed_tokens = 9
+    first.token_ids.append(1)
+    situation.running.append(situation.waiting.pop(0))
+
+    # Two blocks of it are kept now, so that one token is left to compute.
+    assert situation.plan(8, 100) == ([("first", 1), ("second", 1), ("other", 3)], [])
+
+
+def test_who_begins_like_a_prompt_that_is_taken_in_waits_for_it() -> None:
+    situation = Situation()
+    first = situation.run("first", 20, num_computed=8)
+    situation.cache.commit("first", first.token_ids, 8)
+    situation.add("second", 20, like=first)
+
+    assert situation.plan(8, 100) == ([("first", 12)], [])
+
+
+def test_prompts_too_short_to_share_a_block_do_not_wait() -> None:
+    situation = Situation()
+    first = situation.add("first", 3)
+    situation.add("second", 3, like=first)
+
+    assert situation.plan(8, 100) == ([("first", 3), ("second", 3)], [])

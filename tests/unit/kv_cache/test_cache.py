@@ -8,9 +8,9 @@ from mm_orch.kv_cache.cache import KVCache
 SIZE = 4
 
 
-def run(cache: KVCache, name: str, tokens: list[int]) -> int:
+def run(cache: KVCache, name: str, tokens: list[int], *, conversation: str = "") -> int:
     """Compute one sequence from beginning to end; return how many of its tokens were reused."""
-    _, num_reused = cache.open(name, tokens)
+    _, num_reused = cache.open(name, tokens, conversation_id=conversation)
     cache.grow(name, len(tokens))
     cache.commit(name, tokens, len(tokens))
     cache.close(name)
@@ -132,3 +132,78 @@ def test_the_self_check_finds_a_lost_block() -> None:
 
     with pytest.raises(EngineFailedError, match="do not add up: 7 free"):
         cache.check()
+
+
+def test_a_released_conversation_leaves_nothing_but_what_others_share() -> None:
+    cache = KVCache(20, SIZE)
+    system = [1, 2, 3, 4]
+    run(cache, "a1", [*system, *range(10, 18)], conversation="a")
+    run(cache, "b1", [*system, *range(20, 24)], conversation="b")
+    run(cache, "a2", [*system, *range(10, 26)], conversation="a")
+    assert cache.stats.num_cached == 6
+
+    assert cache.release_conversation("a") == 4
+
+    assert cache.find([*system, *range(10, 18)]).num_tokens == 4
+    assert cache.find([*system, *range(20, 24), 0]).num_tokens == 8
+    assert cache.release_conversation("a") == 0
+    assert cache.release_conversation("b") == 2
+    assert cache.stats.num_free == 20
+    cache.check()
+
+
+def test_several_answers_of_one_turn_are_released_together() -> None:
+    cache = KVCache(20, SIZE)
+    for last in range(3):
+        run(cache, str(last), [1, 2, 3, 4, last, last, last, last, 9], conversation="c")
+    assert cache.stats.num_cached == 4
+
+    assert cache.release_conversation("c") == 4
+
+
+def test_a_conversation_released_while_it_runs_leaves_when_it_ends() -> None:
+    cache = KVCache(20, SIZE)
+    tokens = list(range(9))
+    cache.open("a", tokens, conversation_id="c")
+    cache.grow("a", 9)
+    cache.commit("a", tokens, 9)
+
+    assert cache.release_conversation("c") == 0
+    assert cache.stats.num_free == 17
+    cache.close("a")
+
+    assert cache.stats.num_free == 20
+    cache.check()
+
+
+def test_a_conversation_whose_end_was_evicted_is_released_up_to_there() -> None:
+    cache = KVCache(4, SIZE)
+    run(cache, "a", list(range(12)), conversation="a")
+    # Takes the free block and the two that lie deepest.
+    run(cache, "b", list(range(20, 31)))
+    assert cache.find(list(range(12))).num_tokens == 4
+
+    assert cache.release_conversation("a") == 1
+    assert cache.find(list(range(12))).num_tokens == 0
+    cache.check()
+
+
+def test_no_more_conversations_are_remembered_than_blocks_kept() -> None:
+    cache = KVCache(8, SIZE)
+    for number in range(50):
+        run(cache, str(number), [1, 2, 3, 4, 5], conversation=f"c{number}")
+
+    # All of them ended with the one block; only the last still has a claim to it.
+    assert cache.release_conversation("c10") == 0
+    assert cache.release_conversation("c49") == 1
+
+
+def test_the_next_block_is_the_same_for_the_same_beginning_only() -> None:
+    cache = KVCache(8, SIZE)
+    run(cache, "a", [1, 2, 3, 4, 5])
+
+    first = cache.find([1, 2, 3, 4, 5, 6, 7, 8, 9]).next_block
+    assert first == cache.find([1, 2, 3, 4, 5, 6, 7, 8, 0]).next_block
+    assert first != cache.find([5, 6, 7, 8, 9]).next_block
+    assert cache.find([1, 2, 3, 4, 5, 6]).next_block is None
+    assert KVCache(8, SIZE, is_reusing=False).find([1, 2, 3, 4, 5]).next_block is None
