@@ -1,4 +1,4 @@
-"""This server in bf16 against vLLM, llama.cpp and OpenVINO on this machine's processor.
+"""This server, in bf16 and with 4-bit weights, against vLLM, llama.cpp and OpenVINO on the CPU.
 
 usage: python -m benchmarks.peers [--pairs N] [--streams N ...] [--only NAME ...] [--tokens N]
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from benchmarks.rounds import Comparison
     from mm_orch.benchmarking.vocabulary import CountTokens
 
-OURS = "ours"
+OURS, OURS_INT4 = "ours", "ours_int4"
 _BARS = {(VLLM, 1): 1.2, (VLLM, 8): 1.0, (VLLM, 32): 1.0, (LLAMA_BF16, 32): 1.3}
 _BAR_REPEATED = 0.12
 _FIRST_OUTPUT_TOKENS = 4
@@ -46,6 +46,7 @@ def main() -> int:
     count = counter_of(model)
     contenders = [
         ours(model, OURS, is_batched=True, is_cached=True),
+        ours(model, OURS_INT4, is_batched=True, is_cached=True, dtype="int4"),
         *find_peers(model, options.only),
     ]
     with run_all(contenders) as running:
@@ -152,16 +153,18 @@ def _note_throughput(figures: dict[str, object], by_streams: Mapping[int, Compar
         for name in comparison.summaries:
             rate = comparison.median(name, lambda s: s.output_tokens_per_s)
             figures[f"{name}_{num_streams}_tokens_per_s"] = round(rate, 1)
-            if name == OURS:
-                continue
-            ratio = comparison.ratio(OURS, name, lambda s: s.output_tokens_per_s)
-            label = f"ratio_{name}_{num_streams}"
-            figures[label] = [round(value, 3) for value in (ratio.median, ratio.low, ratio.high)]
-            bar = _BARS.get((name, num_streams))
-            if bar is not None:
-                figures[f"bar_{name}_{num_streams}"] = bar
-            if bar is not None and ratio.median < bar:
-                missed.append(label)
+            for own, label in ((OURS, "ratio"), (OURS_INT4, "ratio_int4")):
+                if name == own:
+                    continue
+                ratio = comparison.ratio(own, name, lambda s: s.output_tokens_per_s)
+                figures[f"{label}_{name}_{num_streams}"] = [
+                    round(value, 3) for value in (ratio.median, ratio.low, ratio.high)
+                ]
+                bar = _BARS.get((name, num_streams)) if own == OURS else None
+                if bar is not None:
+                    figures[f"bar_{name}_{num_streams}"] = bar
+                if bar is not None and ratio.median < bar:
+                    missed.append(f"{label}_{name}_{num_streams}")
     return missed
 
 

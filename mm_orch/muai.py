@@ -5,60 +5,29 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-import uuid
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from mm_orch.core.errors import InvalidValueError, MuAIError
-from mm_orch.core.generation import (
-    ChatPrompt,
-    GenerationOptions,
-    GenerationRequest,
-    Message,
-    TextPrompt,
-    Usage,
-)
+from mm_orch.call_options import make_request
+from mm_orch.core.errors import MuAIError
+from mm_orch.orchestration.limits import check_conversation_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
     from types import TracebackType
     from typing import Self, Unpack
 
     from mm_orch.app import Runtime
+    from mm_orch.call_options import Conversation, Options
     from mm_orch.config import Config
-    from mm_orch.core.generation import Prompt
+    from mm_orch.core.generation import GenerationRequest, Usage
     from mm_orch.models.progress import Progress
     from mm_orch.orchestration.reports import StatusReport
 
-    Conversation = Sequence[Mapping[str, str]]
-
 T = TypeVar("T")
-
-
-class Options(TypedDict, total=False):
-    """What every call may say besides its prompt; the names are those of the HTTP API."""
-
-    model: str
-    timeout_s: float
-    conversation_id: str
-    max_tokens: int
-    min_tokens: int
-    temperature: float
-    top_p: float
-    top_k: int
-    min_p: float
-    presence_penalty: float
-    frequency_penalty: float
-    repetition_penalty: float
-    seed: int
-    logit_bias: dict[int, float]
-    stop: Sequence[str]
-    ignore_eos: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,10 +180,15 @@ class AsyncMuAI:
         self, prompt: str | Conversation, *, raw: bool = False, **options: Unpack[Options]
     ) -> AnswerStream:
         """Answer a message or a conversation piece by piece; iterating raises as generate."""
-        return AnswerStream(self._running, _request(prompt, raw=raw, options=options))
+        return AnswerStream(self._running, make_request(prompt, raw=raw, options=options))
 
     def release_conversation(self, conversation_id: str) -> None:
-        """Free the KV memory that only the calls with this ``conversation_id`` need."""
+        """Free the KV memory that only the calls with this ``conversation_id`` need.
+
+        Raises:
+            InvalidValueError: this cannot name a conversation.
+        """
+        check_conversation_id(conversation_id)
         self._running.orchestrator.release_conversation(conversation_id)
 
     def status(self) -> StatusReport:
@@ -366,32 +340,6 @@ async def _read_all(stream: AnswerStream) -> Answer:
     async for _piece in stream:
         pass
     return stream.answer
-
-
-def _request(prompt: str | Conversation, *, raw: bool, options: Options) -> GenerationRequest:
-    values: dict[str, Any] = dict(options)
-    if isinstance(stop := values.get("stop"), str):
-        values["stop"] = (stop,)
-    model, timeout_s = values.pop("model", None), values.pop("timeout_s", None)
-    conversation_id = values.pop("conversation_id", None)
-    try:
-        checked = msgspec.convert(values, GenerationOptions)
-    except msgspec.ValidationError as error:
-        raise InvalidValueError(f"A generation option is wrong: {error}.") from error
-    return GenerationRequest(
-        request_id=f"req-{uuid.uuid4().hex}",
-        prompt=_as_prompt(prompt, raw=raw),
-        model=model,
-        timeout_s=timeout_s,
-        conversation_id=conversation_id or "",
-        options=checked,
-    )
-
-
-def _as_prompt(prompt: str | Conversation, *, raw: bool) -> Prompt:
-    if isinstance(prompt, str):
-        return TextPrompt(prompt) if raw else ChatPrompt((Message(role="user", content=prompt),))
-    return ChatPrompt(tuple(Message(role=turn["role"], content=turn["content"]) for turn in prompt))
 
 
 def _load_config() -> Config:

@@ -78,3 +78,20 @@ def make_olmo2(directory: Path) -> Path:
     torch.manual_seed(7)
     Olmo2ForCausalLM(Olmo2Config(**_SIZES)).save_pretrained(directory)
     return directory
+
+
+def snap_to_four_bits(directory: Path) -> Path:
+    """Move a model's weights to the nearest of sixteen steps a group, as a 4-bit file's are."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = directory / "model.safetensors"
+    weights = load_file(path)
+    for name, weight in weights.items():
+        if name.endswith("_proj.weight"):
+            groups = weight.unflatten(1, (-1, 32))
+            low = groups.amin(dim=-1, keepdim=True).half().float()
+            step = ((groups.amax(dim=-1, keepdim=True) - low) / 15).half().float()
+            weights[name] = (low + step * torch.round((groups - low) / step)).flatten(1)
+    save_file(weights, path, metadata={"format": "pt"})
+    return directory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
@@ -10,27 +9,19 @@ from starlette.responses import JSONResponse
 
 from mm_orch.api.documentation import refusals
 from mm_orch.api.schemas.answers import ReleaseAnswer
-from mm_orch.api.schemas.sampling import CONVERSATION_ID
-from mm_orch.core.errors import InvalidValueError
+from mm_orch.orchestration.limits import check_conversation_id
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from mm_orch.orchestration.generation import Generator
 
-_MAX_SHOWN_CHARS = 40
-
 
 def add_conversation_routes(app: FastAPI, generator: Generator) -> None:
     """Add DELETE /api/conversations/{conversation_id}."""
 
     async def release(request: Request, conversation_id: str) -> JSONResponse:
-        if not re.fullmatch(CONVERSATION_ID, conversation_id):
-            raise InvalidValueError(
-                f"conversation_id is {conversation_id[:_MAX_SHOWN_CHARS]!r}; allowed: 1 to 128"
-                " letters, digits, '.', '_', ':' and '-'.",
-                param="conversation_id",
-            )
+        check_conversation_id(conversation_id)
         generator.release_conversation(qualify(request, conversation_id))
         return JSONResponse({"conversation_id": conversation_id, "status": "released"})
 

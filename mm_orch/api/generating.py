@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec.structs import replace
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 
 from mm_orch.api.answer import GenerationResponse
@@ -48,10 +48,9 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
         body: ChatRequest | CompletionRequest,
         make_format: Callable[[str], AnswerFormat],
     ) -> GenerationResponse:
-        requests = [
-            msgspec.structs.replace(one, conversation_id=qualify(request, body.conversation_id))
-            for one in body.as_requests(request.state.request_id)
-        ]
+        conversation_id = qualify(request, body.conversation_id)
+        asked = body.as_requests(request.state.request_id)
+        requests = [replace(one, conversation_id=conversation_id) for one in asked]
         _check(body, num_prompts=len(requests), settings=settings)
         return GenerationResponse(
             generator,

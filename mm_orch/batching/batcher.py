@@ -128,6 +128,15 @@ class DynamicBatcher:
             self._arrival_s.pop(sequence_id, None)
         self._leave(dropped & self._running.keys())
 
+    def release_conversation(self, conversation_id: str) -> None:
+        """Free what only this conversation needs, of its unfinished turns when they end."""
+        if not conversation_id:
+            return
+        for sequence in (*self._waiting, *self._running.values()):
+            if sequence.conversation_id == conversation_id:
+                sequence.is_released = True
+        self._cache.release_conversation(conversation_id)
+
     def step(self) -> StepReport:
         """Advance one batch; with no work, the report is of a batch of size 0."""
         plan = schedule(self._running.values(), self._waiting, self._find_limits(), self._cache)
@@ -176,6 +185,7 @@ class DynamicBatcher:
                     sequence.token_ids,
                     is_resumed=arrival_s is None,
                     conversation_id=sequence.conversation_id,
+                    is_released=sequence.is_released,
                 )
                 self._running[sequence_id] = sequence
                 if arrival_s is not None:

@@ -52,6 +52,9 @@ class Memory(Protocol):
     def find(self, token_ids: list[int]) -> PrefixMatch:
         """What of these tokens need not be computed."""
 
+    def name_next_block(self, sequence_id: str, token_ids: list[int]) -> Hashable:
+        """What stands for the block that this sequence is filling; None for none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -128,7 +131,9 @@ class _Planner:
             if self.num_running >= self.limits.max_batch_size or not self.budget:
                 return
             match = self.memory.find(sequence.token_ids)
-            if match.next_block in self.computing:
+            # The last token is computed by each for itself, and with it its block.
+            is_reusable = match.num_tokens + self.memory.block_tokens < len(sequence.token_ids)
+            if is_reusable and match.next_block in self.computing:
                 # Later ones wait with it, or they would overtake.
                 return
             num_shared = match.num_tokens // self.memory.block_tokens
@@ -147,11 +152,11 @@ class _Planner:
             self.budget -= num_new_tokens
             self.num_running += 1
             self.batch.append(ScheduledSequence(sequence, num_new_tokens))
-            self._note(match)
+            self._note(match.next_block)
 
-    def _note(self, match: PrefixMatch) -> None:
-        if match.next_block is not None:
-            self.computing.add(match.next_block)
+    def _note(self, next_block: Hashable) -> None:
+        if next_block is not None:
+            self.computing.add(next_block)
 
     def _wanted(self, sequence: Sequence) -> int:
         return 1 if sequence.is_decoding else min(sequence.num_uncomputed_tokens, self.budget)
@@ -180,7 +185,8 @@ class _Planner:
         self.num_available -= max(0, num_missing)
         if not sequence.is_decoding:
             self.budget -= num_new_tokens
-            self._note(self.memory.find(sequence.token_ids))
+            name = self.memory.name_next_block(sequence.sequence_id, sequence.token_ids)
+            self._note(name)
         self.batch.append(ScheduledSequence(sequence, num_new_tokens))
 
     def _num_taken(self) -> int:

@@ -61,7 +61,7 @@ class PrefixMatch:
         num_tokens: tokens that need no computing.
         num_unheld_blocks: blocks among them that count as available until then.
         next_block: stands for the first block that has to be computed, equal for equal beginnings;
-            None where no whole block is left, or nothing is kept.
+            None where it is not whole, or nothing is kept.
     """
 
     num_tokens: int
@@ -143,14 +143,15 @@ class KVCache:
     def find(self, token_ids: Sequence[int]) -> PrefixMatch:
         """Say what of these tokens is kept; always leaves at least one to compute."""
         path = self._find_path(token_ids)
-        num_tokens = len(path) * self.block_tokens
-        key = tuple(token_ids[num_tokens : num_tokens + self.block_tokens])
-        is_kept = self._is_reusing and len(key) == self.block_tokens
         return PrefixMatch(
-            num_tokens=num_tokens,
+            num_tokens=len(path) * self.block_tokens,
             num_unheld_blocks=sum(not node.num_holders for node in path),
-            next_block=(path[-1] if path else None, key) if is_kept else None,
+            next_block=self._name_next(path, token_ids),
         )
+
+    def name_next_block(self, sequence_id: str, token_ids: Sequence[int]) -> Hashable:
+        """Return what stands for the first block that an open sequence has not filled yet."""
+        return self._name_next(self._tables[sequence_id].path, token_ids)
 
     def open(
         self,
@@ -159,6 +160,7 @@ class KVCache:
         *,
         is_resumed: bool = False,
         conversation_id: str = "",
+        is_released: bool = False,
     ) -> tuple[list[int], int]:
         """Begin a sequence with what is kept of its beginning.
 
@@ -167,6 +169,7 @@ class KVCache:
             token_ids: all that are known.
             is_resumed: it was open before, so its prompt has been counted.
             conversation_id: what :meth:`release_conversation` will call its blocks.
+            is_released: the conversation has been released since this turn of it was asked for.
 
         Returns:
             Its block ids, a list that later calls change in place, and the number of tokens whose
@@ -174,7 +177,8 @@ class KVCache:
         """
         path = self._find_path(token_ids)
         self._tree.hold(path)
-        table = BlockTable([node.block_id for node in path], path, conversation_id)
+        blocks = [node.block_id for node in path]
+        table = BlockTable(blocks, path, conversation_id, is_released)
         self._tables[sequence_id] = table
         num_reused = len(path) * self.block_tokens
         if not is_resumed:
@@ -221,7 +225,7 @@ class KVCache:
         self._tree.let_go(table.path)
         if table.path and table.is_released:
             self._free += self._tree.prune(table.path[-1])
-        elif table.path and table.conversation_id:
+        elif table.path:
             self._tree.set_end(table.conversation_id, table.path[-1])
         table.block_ids.clear()
 
@@ -268,6 +272,13 @@ class KVCache:
             return []
         # The last token is always computed: its logits are what the next token is drawn from.
         return self._tree.find(token_ids, (len(token_ids) - 1) // self.block_tokens)
+
+    def _name_next(self, path: list[Node], token_ids: Sequence[int]) -> Hashable:
+        begin = len(path) * self.block_tokens
+        key = tuple(token_ids[begin : begin + self.block_tokens])
+        if not self._is_reusing or len(key) < self.block_tokens:
+            return None
+        return (path[-1] if path else None, key)
 
     def _take(self) -> int:
         if self._free:

@@ -30,6 +30,7 @@ class Node:
         num_holders: sequences that use the block now.
         stamp: when it was made (FIFO) or last let go (LRU); the smallest leaves first.
         conversations: those whose last turn ended here.
+        has_unnamed_end: something that is no conversation's ended here.
     """
 
     block_id: int
@@ -39,6 +40,7 @@ class Node:
     num_holders: int = 0
     children: dict[tuple[int, ...], Node] = field(default_factory=dict)
     conversations: set[str] = field(default_factory=set)
+    has_unnamed_end: bool = False
 
     @property
     def is_evictable(self) -> bool:
@@ -130,11 +132,14 @@ class PrefixTree:
         return None
 
     def set_end(self, conversation_id: str, node: Node) -> None:
-        """Note that a turn of this conversation ended with this node.
+        """Note that a turn of this conversation (empty: of none) ended with this node.
 
         No more conversations are known than there are nodes; the one that has been silent longest
         is forgotten first, and its blocks are then evicted like any other's.
         """
+        if not conversation_id:
+            node.has_unnamed_end = True
+            return
         ends = self._ends.pop(conversation_id, set())
         ancestor = node.parent
         while ancestor is not None:
@@ -162,7 +167,7 @@ class PrefixTree:
         """Free a branch from its tip up to where another begins, ends or is in use."""
         freed = []
         while node is not None and node.parent is not None:
-            if not node.is_evictable or node.conversations:
+            if not node.is_evictable or node.conversations or node.has_unnamed_end:
                 break
             parent = node.parent
             freed.append(self._remove(node))
@@ -190,6 +195,7 @@ class PrefixTree:
 
     def _move_ends(self, node: Node, parent: Node) -> None:
         """Let conversations end with the parent of a node that leaves; at the root they end."""
+        parent.has_unnamed_end |= node.has_unnamed_end
         for conversation_id in node.conversations:
             ends = self._ends[conversation_id]
             ends.discard(node)

@@ -43,7 +43,7 @@ class ModelPlan:
         ensure_files: fetches what is missing and returns the files; blocks, so it runs in a thread.
         engines: engine names in order of preference.
         context_length: bound below the model's own, or None.
-        dtype: auto, fp32, bf16 or fp16.
+        dtype: auto, fp32, bf16, fp16, int8 or int4.
         device: auto, cpu, cuda or cuda:N.
         trust_remote_code: allow code from the model's files to run.
         batcher: how sequences share the engine's steps.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import InvalidValueError
@@ -18,6 +19,8 @@ MAX_TOP_K = 2**31 - 1
 MIN_REPETITION_PENALTY = 0.01
 MAX_REPETITION_PENALTY = 10.0
 SEED_BOUND = 2**63
+CONVERSATION_ID = r"^[A-Za-z0-9._:-]{1,128}$"
+_MAX_SHOWN_CHARS = 40
 
 # Field: smallest and largest value, both allowed.
 _RANGES = {
@@ -36,6 +39,21 @@ _RANGES = {
 }
 # Zero is not allowed here: no token would be left.
 _RANGES_ABOVE_ZERO = {"top_p": 1.0}
+
+
+def check_conversation_id(conversation_id: object) -> None:
+    """Refuse what cannot name a conversation.
+
+    Raises:
+        InvalidValueError: says what can.
+    """
+    if isinstance(conversation_id, str) and re.fullmatch(CONVERSATION_ID, conversation_id):
+        return
+    raise InvalidValueError(
+        f"conversation_id is {repr(conversation_id)[:_MAX_SHOWN_CHARS]}; allowed: 1 to 128 letters,"
+        " digits, '.', '_', ':' and '-'.",
+        param="conversation_id",
+    )
 
 
 def check_options(options: GenerationOptions) -> None:

@@ -4,7 +4,8 @@ One thread does everything in turn: take what the server sent, step, report. A s
 waits for the server to vanish.
 
     stdin   first line: WorkerSpec as JSON; end of file: the server is gone
-    ZeroMQ  Submit, Abort, Shutdown  ->  |  ->  Ready or StartFailed, then StepDone ...
+    ZeroMQ  Submit, Abort, ReleaseConversation, Shutdown
+            ->  |  ->  Ready or StartFailed, then StepDone and CacheChanged ...
     stderr  log lines
 """
 
@@ -109,7 +110,7 @@ def _serve(socket: zmq.Socket[bytes], batcher: DynamicBatcher, cache: KVCache) -
                 case messages.Abort(sequence_ids):
                     batcher.abort(sequence_ids)
                 case messages.ReleaseConversation(conversation_id):
-                    cache.release_conversation(conversation_id)
+                    batcher.release_conversation(conversation_id)
                     socket.send(messages.encode(messages.CacheChanged(cache.stats)))
                 case messages.Shutdown():
                     return

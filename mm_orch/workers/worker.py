@@ -98,7 +98,8 @@ class Worker:
         folder = Path(tempfile.mkdtemp(prefix="muai-"))
         spec = msgspec.structs.replace(spec, address=f"ipc://{folder / 'worker'}")
         socket = context.socket(zmq.PAIR)
-        # What we send is bounded by the requests admitted, and sending must never wait.
+        # Sending must never wait. What we send is bounded by the requests admitted, and releases of
+        # conversations are short.
         socket.sndhwm = 0
         socket.rcvhwm = messages.MAX_UNREAD_STEPS
         socket.linger = 0

@@ -124,6 +124,14 @@ async def test_a_released_conversation_is_computed_again(echo: AsyncMuAI) -> Non
     assert await ask() == 0
 
 
+@pytest.mark.parametrize("name", [7, "", "a b", "x" * 129])
+async def test_what_cannot_name_a_conversation_is_refused(echo: AsyncMuAI, name: str) -> None:
+    with pytest.raises(InvalidValueError, match="conversation_id is"):
+        await echo.generate("hello", raw=True, conversation_id=name)
+    with pytest.raises(InvalidValueError, match="conversation_id is"):
+        echo.release_conversation(name)
+
+
 async def test_a_stop_string_ends_the_answer(echo: AsyncMuAI) -> None:
     answer = await echo.generate("one two three", raw=True, stop=["three"])
 

@@ -17,8 +17,8 @@ from mm_orch.kv_cache.cache import KVCache
 
 SIZE = 2
 # Few letters, so that prompts begin alike.
-CONVERSATIONS = st.sampled_from(["", "a", "b", "c"])
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=14)
+CONVERSATIONS = st.sampled_from(["", "a", "b", "c"])
 
 
 class CacheMachine(RuleBasedStateMachine):

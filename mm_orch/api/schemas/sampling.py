@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mm_orch.core.generation import GenerationOptions
 from mm_orch.orchestration.limits import (
+    CONVERSATION_ID,
     MAX_BIAS,
     MAX_CHOICES,
     MAX_LOGPROBS,
@@ -23,7 +24,6 @@ MAX_BIASED_TOKENS = 1024
 _MAX_TIMEOUT_S = 86_400
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-CONVERSATION_ID = r"^[A-Za-z0-9._:-]{1,128}$"
 ConversationId = Annotated[str, Field(pattern=CONVERSATION_ID)]
 TokenIdText = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from mm_orch.config.schema.section import Section, option
-from mm_orch.config.schema.values import (
-    UNBUILT_DTYPES,
+from mm_orch.config.schema.values import (  # noqa: TC001 - pydantic reads them
     AtLeastOne,
     AtLeastZero,
     Dtype,
@@ -83,8 +82,8 @@ class PyTorchSettings(Section):
     """PyTorch, the engine that is always there."""
 
     dtype: Dtype = option(
-        "Number format of the weights; auto takes the fastest that keeps the answers the same.",
+        "Number format of the weights; auto takes the fastest that keeps the answers the same,"
+        " measured once. int8 and int4 need a CPU with AVX512_BF16 and a C++ compiler.",
         default="auto",
-        unbuilt_values=UNBUILT_DTYPES,
     )
     compile: bool = option("Compile the model with torch.compile.", default=False, built=False)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from mm_orch.config.schema.section import Section, option
-from mm_orch.config.schema.values import (
-    UNBUILT_DTYPES,
+from mm_orch.config.schema.values import (  # noqa: TC001 - pydantic reads them
     AtLeastOne,
     Dtype,
     EngineNames,
@@ -44,10 +43,10 @@ class ModelConfig(Section):
     dtype: Dtype = option(
         "Number format of the weights; auto follows the engine's own option.",
         default="auto",
-        unbuilt_values=UNBUILT_DTYPES,
     )
     quantization: Literal["int8", "int4"] | None = option(
-        "Quantise the weights when the model is loaded.", default=None, built=False
+        "Quantise the weights when the model is loaded, whatever they lose; goes over dtype.",
+        default=None,
     )
     trust_remote_code: bool = option(
         "Run program code that comes with the model's files. Only for sources you trust.",

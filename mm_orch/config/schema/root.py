@@ -12,7 +12,7 @@ from mm_orch.config.schema.monitoring import MonitoringSettings
 from mm_orch.config.schema.optimization import OptimizationSettings
 from mm_orch.config.schema.section import Section, option, section
 from mm_orch.config.schema.system import SystemSettings
-from mm_orch.config.schema.values import UNBUILT_DTYPES, ModelName
+from mm_orch.config.schema.values import ModelName  # noqa: TC001 - pydantic reads it
 
 LAST_RESORT_ENGINE = "pytorch"
 DEFAULT_ENGINES = ("openvino", "vllm", "deepspeed", "onnx", LAST_RESORT_ENGINE)
@@ -85,14 +85,14 @@ class Config(Section):
         return tuple(name for name in dict.fromkeys(wanted) if name not in self.disabled_engines)
 
     def dtype_for(self, model_name: str) -> str:
-        """Return auto, fp32, bf16 or fp16 for a model on PyTorch; its own setting goes first.
+        """Return a model's number format on PyTorch, or auto; its own settings go first.
 
         Raises:
             KeyError: no model has this name.
         """
-        own = self.models[model_name].dtype
-        dtype = self.optimization.pytorch.dtype if own == "auto" else own
-        return "auto" if dtype in UNBUILT_DTYPES else dtype
+        model = self.models[model_name]
+        own = model.quantization or model.dtype
+        return self.optimization.pytorch.dtype if own == "auto" else own
 
     @property
     def disabled_engines(self) -> frozenset[str]:

@@ -149,4 +149,3 @@ LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
 ]
 Dtype = Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"]
-UNBUILT_DTYPES = ("int8", "int4")

@@ -37,7 +37,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
         directory: HF-layout directory with config, tokeniser and safetensors.
         context_length: most tokens of prompt and output together.
         eos_token_ids: tokens that end a sequence.
-        dtype: auto, fp32, bf16 or fp16.
+        dtype: auto, fp32, bf16, fp16, int8 or int4.
         device: auto, cpu, cuda or cuda:N.
         num_threads: size of the compute pool.
         cache_directory: where an engine may keep what it compiled.
@@ -92,6 +92,7 @@ class Sequence:
         priority: higher goes first.
         arrival: number in order of arrival, given by the batcher.
         conversation_id: of the conversation that it is a turn of; empty for none.
+        is_released: nothing of it is to be kept that only it needs.
     """
 
     sequence_id: str
@@ -100,6 +101,7 @@ class Sequence:
     priority: int = 0
     arrival: int = 0
     conversation_id: str = ""
+    is_released: bool = False
     num_prompt_tokens: int = field(init=False)
     num_computed_tokens: int = 0
     block_ids: list[int] = field(default_factory=list)

@@ -116,8 +116,8 @@ def _draw(logits: torch.Tensor, sequences: Batch[Sequence]) -> list[int | None]:
     """Draw a token for each row; None where the logits are not numbers.
 
     The whole vocabulary is passed over in few operations on all rows; what is left of it, some
-    hundred likely tokens a row, is looked at exactly. Where that does not settle a draw, the
-    row's whole vocabulary is.
+    hundred likely tokens a row, is looked at exactly. Where that does not settle a draw, less
+    likely ones are, and at last the row's whole vocabulary.
     """
     temperatures = torch.tensor([sequence.params.temperature for sequence in sequences])
     weights = logits / temperatures.to(logits.device, logits.dtype)[:, None]
@@ -160,24 +160,9 @@ class _Candidates:
 
     def draw(self, params: SamplingParams, draw: float) -> int | None:
         """Return the token at ``draw``, in [0, 1), of what is kept; None when more are needed."""
-        weights = self.weights
-        is_settled = False
-        if 0 < params.top_k < len(weights):
-            weights = _keep(weights, np.partition(weights, -params.top_k)[-params.top_k])
-            is_settled = True
-        if params.min_p >= self.smallest and params.min_p > 0:
-            weights = _keep(weights, params.min_p)
-            is_settled = True
-        total = weights.sum() if is_settled else self.total
-        if params.top_p < 1:
-            ordered = np.sort(weights)[::-1]
-            # A token stays while the mass before it has not reached top_p: one always does.
-            num_kept = int((ordered.cumsum() - ordered < params.top_p * total).sum())
-            if num_kept < len(weights):
-                weights = _keep(weights, ordered[max(num_kept, 1) - 1])
-                is_settled = True
         is_filtered = params.top_k > 0 or params.min_p > 0 or params.top_p < 1
-        if is_filtered and not is_settled and self.smallest:
+        weights = self._filter(params) if is_filtered else self.weights
+        if weights is None:
             return None
         cumulative = weights.cumsum()
         if not len(cumulative) or not cumulative[-1] > 0:
@@ -191,6 +176,31 @@ class _Candidates:
         # The first token whose cumulative weight exceeds the threshold; never one of weight zero.
         return int(self.token_ids[np.searchsorted(cumulative, threshold, side="right")])
 
+    def _filter(self, params: SamplingParams) -> NDArray[np.float64] | None:
+        """Zero all weights but those that are kept; None when that depends on other tokens."""
+        weights = self.weights
+        # Settled is what is kept once it is known to lie among the candidates.
+        is_settled = not self.smallest
+        if 0 < params.top_k < len(weights):
+            weights = _keep(weights, np.partition(weights, -params.top_k)[-params.top_k])
+            is_settled = True
+        if params.min_p > 0 and params.min_p >= self.smallest:
+            weights = _keep(weights, params.min_p)
+            is_settled = True
+        if params.top_p < 1:
+            # Of what the others leave: if that is not settled, somewhere between these two.
+            totals = [weights.sum()] if is_settled else [weights.sum(), self.total]
+            if not params.top_k and not params.min_p:
+                totals = [self.total]
+            num_kept = {_count_first(weights, params.top_p * total) for total in totals}
+            if len(num_kept) > 1:
+                return None
+            first = num_kept.pop()
+            if first < len(weights):
+                smallest = np.partition(weights, -max(first, 1))[-max(first, 1)]
+                return _keep(weights, smallest)
+        return weights if is_settled else None
+
     def widen(self, weights: torch.Tensor, smallest: float) -> _Candidates:
         """Add the tokens that are this likely, behind these, so that a draw means the same."""
         others = ((weights >= smallest) & (weights < self.smallest)).nonzero()[:, 0]
@@ -200,6 +210,13 @@ class _Candidates:
             self.total,
             smallest,
         )
+
+
+def _count_first(weights: NDArray[np.float64], mass: float) -> int:
+    """Return how many of the likeliest it takes to reach this mass."""
+    ordered = np.sort(weights)[::-1]
+    # One stays while the mass before it has not reached the bound: one always does.
+    return int((ordered.cumsum() - ordered < mass).sum())
 
 
 def _keep(weights: NDArray[np.float64], smallest: float) -> NDArray[np.float64]:

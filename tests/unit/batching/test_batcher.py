@@ -243,3 +243,22 @@ def test_a_sequence_that_outgrows_all_memory_ends_instead_of_going_round_for_eve
     assert len(chunks) == 30
     assert chunks[-1].finish_reason is FinishReason.LENGTH
     assert not batcher.has_work
+
+
+def test_a_conversation_released_while_its_turn_waits_leaves_nothing_when_it_ends() -> None:
+    backend = EchoBackend()
+    facts = backend.start(SPEC)
+    cache = KVCache(facts.num_kv_blocks, facts.kv_block_tokens)
+    batcher = DynamicBatcher(backend, cache, BATCHER, lambda: 0.0)
+    for name in ("kept", "released"):
+        sequence = make(name, max_tokens=2, prompt=(len(name), *range(10, 49)))
+        sequence.conversation_id = name
+        batcher.add(sequence)
+
+    batcher.release_conversation("released")
+    while batcher.has_work:
+        batcher.step()
+
+    # Two whole blocks of the one, nothing of the other.
+    assert cache.stats.num_cached == 2
+    cache.check()

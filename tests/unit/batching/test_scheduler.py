@@ -196,3 +196,15 @@ def test_prompts_too_short_to_share_a_block_do_not_wait() -> None:
     situation.add("second", 3, like=first)
 
     assert situation.plan(8, 100) == ([("first", 3), ("second", 3)], [])
+
+
+def test_equal_prompts_of_whole_blocks_do_not_wait_for_what_each_computes_itself() -> None:
+    situation = Situation()
+    first = situation.add("first", 2 * SIZE)
+    situation.cache.open("kept", first.token_ids)
+    situation.cache.grow("kept", SIZE)
+    situation.cache.commit("kept", first.token_ids, SIZE)
+    for name in ("second", "third"):
+        situation.add(name, 2 * SIZE).token_ids = list(first.token_ids)
+
+    assert situation.plan(8, 100) == ([("first", 4), ("second", 4), ("third", 4)], [])

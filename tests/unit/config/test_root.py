@@ -88,21 +88,24 @@ def test_engines_are_tried_in_the_configured_order(
 
 
 @pytest.mark.parametrize(
-    ("of_engine", "of_model", "dtype"),
+    ("of_engine", "of_model", "quantization", "dtype"),
     [
-        ("auto", "auto", "auto"),
-        ("bf16", "auto", "bf16"),
-        ("bf16", "fp32", "fp32"),
-        ("int8", "auto", "auto"),
-        ("fp16", "int4", "auto"),
+        ("auto", "auto", None, "auto"),
+        ("bf16", "auto", None, "bf16"),
+        ("bf16", "fp32", None, "fp32"),
+        ("int8", "auto", None, "int8"),
+        ("fp16", "int4", None, "int4"),
+        ("bf16", "auto", "int8", "int8"),
+        ("auto", "bf16", "int4", "int4"),
     ],
 )
 def test_a_models_dtype_goes_before_the_engines(
-    load: Load, of_engine: str, of_model: str, dtype: str
+    load: Load, of_engine: str, of_model: str, quantization: str | None, dtype: str
 ) -> None:
     settings = {
         "optimization.pytorch.dtype": of_engine,
         f"models.{BUILT_IN_MODEL}.dtype": of_model,
+        f"models.{BUILT_IN_MODEL}.quantization": quantization,
     }
     assert load(overrides=settings).config.dtype_for(BUILT_IN_MODEL) == dtype
 

@@ -207,3 +207,14 @@ def test_the_next_block_is_the_same_for_the_same_beginning_only() -> None:
     assert first != cache.find([5, 6, 7, 8, 9]).next_block
     assert cache.find([1, 2, 3, 4, 5, 6]).next_block is None
     assert KVCache(8, SIZE, is_reusing=False).find([1, 2, 3, 4, 5]).next_block is None
+
+
+def test_what_others_left_without_a_name_stays() -> None:
+    cache = KVCache(20, SIZE)
+    system = [1, 2, 3, 4]
+    run(cache, "x", [*system, 9])
+    run(cache, "a", [*system, *range(10, 18)], conversation="a")
+
+    assert cache.release_conversation("a") == 2
+
+    assert cache.find([*system, 0]).num_tokens == 4

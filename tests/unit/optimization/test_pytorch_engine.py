@@ -21,6 +21,7 @@ from tests.tiny_models import (
     make_olmo2,
     make_qwen3,
     make_windowed_qwen,
+    snap_to_four_bits,
 )
 
 if TYPE_CHECKING:
@@ -148,3 +149,80 @@ def test_kv_memory_is_never_more_than_half_of_the_machines(
     assert bound_kv_bytes(2**20, cpu) == 2**20
     assert bound_kv_bytes(2**60, cpu) < 2**60 / 2
     assert "max_memory_mb is 1099511627776" in caplog.text
+
+
+def test_rotations_keep_their_precision_whatever_the_weights_have(tmp_path: Path) -> None:
+    import msgspec
+    from transformers import AutoModelForCausalLM
+
+    directory = make_olmo2(tmp_path)
+    reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16)
+    prompt = [(7 * i + 3) % VOCAB_SIZE for i in range(200)]
+    with torch.inference_mode():
+        expected = reference(torch.tensor([prompt])).logits[0, -1].float()
+    for dtype in ("bf16", "auto"):
+        backend = PyTorchBackend()
+        backend.start(msgspec.structs.replace(spec_of(directory), dtype=dtype))
+        assert backend._model is not None
+        [buffer] = [
+            buffer
+            for name, buffer in backend._model.decoder._model.named_buffers()  # type: ignore[union-attr]  # of the generic path
+            if name.endswith("rotary_emb.inv_freq")
+        ]
+        assert buffer.dtype == torch.float32
+        sequence = Sequence(
+            sequence_id="a",
+            token_ids=list(prompt),
+            params=SamplingParams(max_tokens=1, temperature=0.0, num_logprobs=5),
+            block_ids=list(range(16)),
+        )
+        [chunk] = backend.step([ScheduledSequence(sequence, len(prompt))])
+        assert chunk.logprobs is not None
+        told = dict(chunk.logprobs[0].top)
+        wanted = torch.log_softmax(expected, -1)
+        assert told == pytest.approx({one: float(wanted[one]) for one in told}, abs=0.3)
+        backend.stop()
+
+
+@pytest.mark.parametrize("make_model", [make_llama, make_olmo2])
+@pytest.mark.parametrize("dtype", ["int4", "int8", "auto"])
+def test_quantised_weights_that_lose_nothing_say_what_fp32_says(
+    tmp_path: Path, make_model: Callable[[Path], Path], dtype: str
+) -> None:
+    import msgspec
+
+    directory = snap_to_four_bits(make_model(tmp_path))
+    prompt = [(7 * i + 3) % VOCAB_SIZE for i in range(40)]
+    told = []
+    for one in ("fp32", dtype):
+        backend = PyTorchBackend()
+        backend.start(msgspec.structs.replace(spec_of(directory), dtype=one))
+        sequence = Sequence(
+            sequence_id="a",
+            token_ids=list(prompt),
+            params=SamplingParams(max_tokens=1, temperature=0.0, num_logprobs=5),
+            block_ids=list(range(16)),
+        )
+        [chunk] = backend.step([ScheduledSequence(sequence, len(prompt))])
+        assert chunk.logprobs is not None
+        told.append(dict(chunk.logprobs[0].top))
+        backend.stop()
+
+    # The likeliest token, and log probabilities within what bf16 activations leave of them.
+    assert max(told[0], key=told[0].__getitem__) == max(told[1], key=told[1].__getitem__)
+    shared = told[0].keys() & told[1].keys()
+    assert len(shared) >= 3
+    assert all(abs(told[0][one] - told[1][one]) < 0.4 for one in shared)
+
+
+def test_quantised_weights_that_cannot_be_computed_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import msgspec
+
+    spec = msgspec.structs.replace(spec_of(make_llama(tmp_path)), dtype="int4")
+    monkeypatch.setattr(build, "_COMPILERS", ())
+
+    with pytest.raises(EngineStartError, match=r"tiny .* int4 weights, which needs") as told:
+        PyTorchBackend().start(spec)
+    assert "models.tiny.quantization" in str(told.value)

@@ -102,6 +102,17 @@ def test_draws_from_a_large_vocabulary_are_of_what_plain_filters_keep(
     )
 
 
+def test_top_p_is_a_share_of_what_top_k_leaves() -> None:
+    # Six likely ones beside many that together weigh as much as two of them.
+    tail = [5e-5 * (1 - 5e-5 * place) for place in range(10_000)]
+    weights = [1.0, 0.25, 0.249, 0.248, 0.247, *tail]
+    logits = torch.tensor(weights).log()
+    for top_k in (5, 6):
+        params = SamplingParams(max_tokens=1, top_k=top_k, top_p=0.6)
+        drawn = {draw(logits, msgspec.structs.replace(params, seed=seed)) for seed in range(300)}
+        assert drawn == {0, 1}
+
+
 def test_unlikely_tokens_are_drawn_as_often_as_they_should_be() -> None:
     # Half of the mass lies on one token, the rest on a thousand, each below the first look.
     logits = torch.cat([torch.tensor([math.log(1000.0) + 1]), torch.ones(1000)])

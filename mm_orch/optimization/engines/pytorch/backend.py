@@ -73,9 +73,8 @@ class PyTorchBackend:
         begin_s = time.monotonic()
         torch.set_num_threads(spec.num_threads)
         self._device = devices.choose_device(spec.device)
-        dtype = devices.choose_dtype(spec.dtype, self._device)
-        self._model = load_model(spec, device=self._device, dtype=devices.DTYPES[dtype])
-        shape = self._model.kv_shape
+        self._model = load_model(spec, self._device)
+        shape, dtype = self._model.kv_shape, self._model.format_name
         num_blocks = count_kv_blocks(
             msgspec.structs.replace(
                 spec, max_kv_bytes=devices.bound_kv_bytes(spec.max_kv_bytes, self._device)

@@ -1,4 +1,4 @@
-"""Which device and number format PyTorch uses for a model."""
+"""Which device PyTorch uses, and what it is good for."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from mm_orch.core.errors import EngineStartError
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Instruction sets with bf16 dot products; without one, bf16 is emulated and slower than fp32.
+# Instruction sets with bf16 dot products.
 _CPU_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _CUDA_BF16_MAJOR = 8
 
@@ -35,21 +34,18 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
-def choose_dtype(wanted: str, device: torch.device) -> str:
-    """Return fp32, bf16 or fp16; ``auto`` takes the fastest that the device computes natively."""
-    if wanted != "auto":
-        return wanted
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16; else it is emulated, and slower than fp32."""
     if device.type == "cuda":
-        is_ampere = torch.cuda.get_device_capability(device)[0] >= _CUDA_BF16_MAJOR
-        return "bf16" if is_ampere else "fp16"
-    return "bf16" if _CPU_BF16_FLAGS & _read_cpu_flags() else "fp32"
+        return torch.cuda.get_device_capability(device)[0] >= _CUDA_BF16_MAJOR
+    return bool(_CPU_BF16_FLAGS & read_cpu_flags())
 
 
 def bound_kv_bytes(wanted: int, device: torch.device) -> int:
     """Return ``wanted``, or less where the host could not hold it once it is all in use."""
-    if device.type != "cpu" or not hasattr(os, "sysconf"):
+    half = find_memory_bytes() // 2
+    if device.type != "cpu" or not half:
         return wanted
-    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     if wanted > half:
         logger.warning(
             "optimization.cache.max_memory_mb is %d, but this machine has %d MiB in all:"
@@ -61,7 +57,15 @@ def bound_kv_bytes(wanted: int, device: torch.device) -> int:
     return min(wanted, half)
 
 
-def _read_cpu_flags() -> set[str]:
+def find_memory_bytes() -> int:
+    """Return the memory of the host, 0 where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return 0
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def read_cpu_flags() -> set[str]:
+    """Return the names of the processor's instruction sets, as far as the system lists them."""
     # Linux alone lists them; elsewhere fp32 is the safe choice.
     path = Path("/proc/cpuinfo")
     if not path.exists():

@@ -84,11 +84,17 @@ class PackedAttention:
 class GenericDecoder:
     """Computes logits of a packed step through transformers' model code."""
 
-    def __init__(self, model: Any, attention: PackedAttention, kernels: Kernels) -> None:
-        self._model = model
+    def __init__(
+        self, model: Any, attention: PackedAttention, kernels: Kernels, *, dtype: torch.dtype
+    ) -> None:
         self._attention = attention
         attention.kernels = kernels
         _replace_linear_layers(model, kernels)
+        self._model = model
+        # Replaced layers have what they need. Buffers, such as the frequencies of rotations, keep
+        # their precision.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
 
     def __call__(self, step: PackedStep, memory: KVMemory) -> torch.Tensor:
         """Return logits of the wanted rows, [num_wanted, vocab_size]; fills the step's slots."""
@@ -113,9 +119,10 @@ def refuse_unknown_attention(options: dict[str, Any]) -> None:
             )
 
 
-def _replace_linear_layers(model: torch.nn.Module, kernels: Kernels) -> None:
+def _replace_linear_layers(model: Any, kernels: Kernels) -> None:
+    head = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
         # Subclasses may compute something else.
         if type(module) is torch.nn.Linear:
-            fast = kernels.make_linear(module.weight.detach(), module.bias)
+            fast = kernels.make_linear(module.weight.detach(), module.bias, is_head=module is head)
             model.set_submodule(name, fast)

@@ -55,8 +55,16 @@ class Kernels(Protocol):
 
     compiles_shapes: bool
 
-    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Module:
-        """Return the fastest linear layer for this weight, [num_outputs, num_inputs]."""
+    def make_linear(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, *, is_head: bool = False
+    ) -> torch.nn.Module:
+        """Return the fastest linear layer for this weight, [num_outputs, num_inputs].
+
+        Args:
+            weight: in the number format of the model's file, or in the one it is computed in.
+            bias: [num_outputs] or None.
+            is_head: it makes logits, which take less well to coarse weights.
+        """
 
     def add_rms_norm(
         self, x: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor, eps: float

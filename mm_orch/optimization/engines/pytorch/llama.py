@@ -60,23 +60,27 @@ class LlamaDecoder:
     Args:
         model: a causal language model of transformers; its layers are taken apart, so it cannot
             be used afterwards.
-        kernels: how to compute what is not a matrix product.
+        kernels: how to compute.
+        dtype: of everything but what the kernels choose themselves.
         context_length: positions that may occur.
     """
 
-    def __init__(self, model: Any, kernels: Kernels, context_length: int) -> None:
+    def __init__(
+        self, model: Any, kernels: Kernels, *, dtype: torch.dtype, context_length: int
+    ) -> None:
         config, body = model.config, model.model
         self._kernels = kernels
         self._eps = config.rms_norm_eps
-        self._embedding = body.embed_tokens.weight.detach()
-        self._norm = body.norm.weight.detach()
-        self._head = kernels.make_linear(model.lm_head.weight.detach(), model.lm_head.bias)
+        head = model.lm_head
+        self._head = kernels.make_linear(head.weight.detach(), head.bias, is_head=True)
+        self._embedding = body.embed_tokens.weight.detach().to(dtype)
+        self._norm = body.norm.weight.detach().to(dtype)
         positions = torch.arange(context_length, device=self._embedding.device)
         cos, sin = body.rotary_emb(self._embedding, positions[None])
         self._cos, self._sin = cos[0].contiguous(), sin[0].contiguous()
         self._layers = []
         while len(body.layers):
-            self._layers.append(_take_layer(body.layers[0], config, kernels))
+            self._layers.append(_take_layer(body.layers[0], config, kernels, dtype))
             # Freed as soon as it is fused, so that the weights are never held twice.
             del body.layers[0]
 
@@ -107,7 +111,11 @@ class LlamaDecoder:
         return logits
 
 
-def _take_layer(layer: Any, config: Any, kernels: Kernels) -> DecoderLayer:
+def _take_layer(layer: Any, config: Any, kernels: Kernels, dtype: torch.dtype) -> DecoderLayer:
+    def norm_of(module: Any) -> torch.Tensor:
+        weight: torch.Tensor = module.weight.detach().to(dtype)
+        return weight
+
     attention, mlp = layer.self_attn, layer.mlp
     is_normed = hasattr(attention, "q_norm")
     return DecoderLayer(
@@ -118,12 +126,12 @@ def _take_layer(layer: Any, config: Any, kernels: Kernels) -> DecoderLayer:
             scale=attention.scaling,
             window=_find_window(attention, config),
         ),
-        input_norm=layer.input_layernorm.weight.detach(),
+        input_norm=norm_of(layer.input_layernorm),
         qkv=kernels.make_linear(*fuse([attention.q_proj, attention.k_proj, attention.v_proj])),
-        q_norm=attention.q_norm.weight.detach() if is_normed else None,
-        k_norm=attention.k_norm.weight.detach() if is_normed else None,
+        q_norm=norm_of(attention.q_norm) if is_normed else None,
+        k_norm=norm_of(attention.k_norm) if is_normed else None,
         output=kernels.make_linear(*fuse([attention.o_proj])),
-        mlp_norm=layer.post_attention_layernorm.weight.detach(),
+        mlp_norm=norm_of(layer.post_attention_layernorm),
         gate_up=kernels.make_linear(*fuse([mlp.gate_proj, mlp.up_proj])),
         down=kernels.make_linear(*fuse([mlp.down_proj])),
     )

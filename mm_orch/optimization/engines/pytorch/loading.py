@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from mm_orch.core.errors import EngineStartError
+from mm_orch.optimization.engines.pytorch.device import has_fast_bf16
+from mm_orch.optimization.engines.pytorch.formats import FORMATS, FormatChooser, check_quantization
 from mm_orch.optimization.engines.pytorch.generic import (
     ATTENTION_NAME,
     GenericDecoder,
     PackedAttention,
 )
+from mm_orch.optimization.engines.pytorch.graphs import GpuCapture, GraphedDecoder
 from mm_orch.optimization.engines.pytorch.kv_memory import KVShape
 from mm_orch.optimization.engines.pytorch.llama import LlamaDecoder, is_llama_like
-from mm_orch.optimization.engines.pytorch.native.kernels import load_native_kernels
+from mm_orch.optimization.engines.pytorch.native.build import load_library
+from mm_orch.optimization.engines.pytorch.native.kernels import NativeKernels, has_native_kernels
 from mm_orch.optimization.engines.pytorch.torch_kernels import TorchKernels
 
 if TYPE_CHECKING:
@@ -34,27 +38,82 @@ class LoadedModel:
 
     Attributes:
         decoder: computes logits of a step.
+        format_name: number format of its weights.
         kv_shape: what it keeps for a token.
         compiles_shapes: each number of rows costs memory for good.
         attention: counts the layers that attend, on the generic path.
     """
 
-    decoder: LlamaDecoder | GenericDecoder
+    decoder: LlamaDecoder | GenericDecoder | GraphedDecoder
+    format_name: str
     kv_shape: KVShape
     compiles_shapes: bool
     attention: PackedAttention
 
 
-def load_model(spec: EngineSpec, *, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-    """Load the weights (safetensors only).
+def load_model(spec: EngineSpec, device: torch.device) -> LoadedModel:
+    """Load the weights (safetensors only) and lay them out for this device.
 
     Raises:
-        EngineStartError: the directory holds no model that transformers can run this way.
+        EngineStartError: the directory holds no model that transformers can run this way, or the
+            number format asked for cannot be computed here.
     """
     attention = PackedAttention()
     AttentionInterface.register(ATTENTION_NAME, attention)
+    directory = Path(spec.cache_directory)
+    library = load_library(directory) if device.type == "cpu" else None
+    if spec.dtype == "auto" and device.type == "cpu":
+        # Nothing is rounded before it is known to what.
+        model = _read_weights(spec, "auto")
+        chooser = FormatChooser(
+            library if _is_native(model, torch.bfloat16) else None,
+            directory,
+            has_fast_bf16=has_fast_bf16(device),
+        )
+        weight_format = chooser.choose(model)
+        if weight_format.quantization is None and model.dtype != weight_format.dtype:
+            # Some of a model's parts may have to stay as they are: its own code knows which.
+            model = _read_weights(spec, weight_format.dtype)
+    else:
+        gpu_name = "bf16" if has_fast_bf16(device) else "fp16"
+        weight_format = FORMATS[gpu_name if spec.dtype == "auto" else spec.dtype]
+        is_quantized = weight_format.quantization is not None
+        model = _read_weights(spec, "auto" if is_quantized else weight_format.dtype)
+        if is_quantized:
+            is_native = _is_native(model, weight_format.dtype)
+            check_quantization(spec.model, weight_format, model, library if is_native else None)
+    model.train(mode=False)
+    # transformers' annotations hide that `to` takes a device.
+    model = torch.nn.Module.to(model, device)
+    kv_shape = _find_kv_shape(model.config.get_text_config(), weight_format.dtype)
+    kernels: Kernels = TorchKernels(weight_format.dtype, is_padding=device.type == "cuda")
+    if library is not None and _is_native(model, weight_format.dtype):
+        kernels = NativeKernels(
+            library, kv_shape.dtype, kv_shape.head_dim, weight_format.quantization
+        )
+    with torch.inference_mode():
+        decoder: LlamaDecoder | GenericDecoder | GraphedDecoder = _make_decoder(
+            model, attention, kernels, weight_format.dtype, spec
+        )
+    logger.info(
+        "%s: %s, %s, %s",
+        spec.model,
+        type(decoder).__name__,
+        type(kernels).__name__,
+        weight_format.name,
+    )
+    if device.type == "cuda" and isinstance(decoder, LlamaDecoder):
+        decoder = GraphedDecoder(decoder, GpuCapture(device))
+    return LoadedModel(decoder, weight_format.name, kv_shape, kernels.compiles_shapes, attention)
+
+
+def _is_native(model: Any, dtype: torch.dtype) -> bool:
+    return has_native_kernels(dtype, _find_kv_shape(model.config.get_text_config(), dtype).head_dim)
+
+
+def _read_weights(spec: EngineSpec, dtype: torch.dtype | Literal["auto"]) -> Any:
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        return AutoModelForCausalLM.from_pretrained(
             spec.directory,
             dtype=dtype,
             attn_implementation=ATTENTION_NAME,
@@ -67,30 +126,18 @@ def load_model(spec: EngineSpec, *, device: torch.device, dtype: torch.dtype) ->
             f"{spec.model}: transformers cannot load {spec.directory}: {error}",
             remedy="Check the model's files, or remove and pull it again.",
         ) from error
-    model.train(mode=False)
-    # transformers' annotations hide that `to` takes a device.
-    model = torch.nn.Module.to(model, device)
-    kv_shape = _find_kv_shape(model.config.get_text_config(), dtype)
-    kernels = _choose_kernels(spec, kv_shape, device)
-    with torch.inference_mode():
-        decoder = _make_decoder(model, attention, kernels, spec)
-    logger.info("%s: %s, %s", spec.model, type(decoder).__name__, type(kernels).__name__)
-    return LoadedModel(decoder, kv_shape, kernels.compiles_shapes, attention)
 
 
 def _make_decoder(
-    model: Any, attention: PackedAttention, kernels: Kernels, spec: EngineSpec
+    model: Any,
+    attention: PackedAttention,
+    kernels: Kernels,
+    dtype: torch.dtype,
+    spec: EngineSpec,
 ) -> LlamaDecoder | GenericDecoder:
     if is_llama_like(model.config):
-        return LlamaDecoder(model, kernels, spec.context_length)
-    return GenericDecoder(model, attention, kernels)
-
-
-def _choose_kernels(spec: EngineSpec, shape: KVShape, device: torch.device) -> Kernels:
-    native = load_native_kernels(
-        Path(spec.cache_directory), dtype=shape.dtype, device=device, head_dim=shape.head_dim
-    )
-    return native or TorchKernels()
+        return LlamaDecoder(model, kernels, dtype=dtype, context_length=spec.context_length)
+    return GenericDecoder(model, attention, kernels, dtype=dtype)
 
 
 def _find_kv_shape(config: Any, dtype: torch.dtype) -> KVShape:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.contract import ScheduledSequence
 
 BLOCK_TOKENS = 16
+# Of all sequences in one padded call: 64 of 2,048 tokens.
+MAX_PADDED_KEYS = 1 << 17
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class PackedStep:
         slots: [num_rows], -1 where the row only rounds the shape up.
         segments: in the order of rows.
         wanted_rows: [number of completed prompts], rows whose logits are asked for.
+        given_table: of a step that is replayed: every row holds one token, segments are not told.
     """
 
     token_ids: torch.Tensor
@@ -67,10 +70,13 @@ class PackedStep:
     slots: torch.Tensor
     segments: tuple[Segment, ...]
     wanted_rows: torch.Tensor
+    given_table: PaddedTable | None = None
 
     @property
     def num_tokens(self) -> int:
         """Rows that hold tokens."""
+        if not self.segments:
+            return len(self.token_ids)
         last = self.segments[-1]
         return last.begin + last.num_new_tokens
 
@@ -94,6 +100,25 @@ class PackedStep:
             rows.append(sizes)
             block_ids += segment.block_ids
         return PromptTable(rows=torch.tensor(rows), block_ids=torch.tensor(block_ids))
+
+    @cached_property
+    def padded_decoding(self) -> PaddedTable | None:
+        """The segments of one token as one table on the step's device.
+
+        None without any, and where one of them is so long that padding the others would cost more
+        memory than the call is worth.
+        """
+        if self.given_table is not None:
+            return self.given_table
+        segments = [s for s in self.segments if s.num_new_tokens == 1]
+        if not segments:
+            return None
+        max_keys = max(s.num_keys for s in segments)
+        if len(segments) * max_keys > MAX_PADDED_KEYS:
+            return None
+        rows = torch.tensor([s.begin for s in segments], device=self.slots.device)
+        slots, num_keys = pad_slots(segments, len(segments), max_keys)
+        return PaddedTable(rows, slots.to(self.slots.device), num_keys.to(self.slots.device))
 
     @cached_property
     def decoding(self) -> DecodingTable | None:
@@ -130,6 +155,40 @@ class DecodingTable:
     num_keys: torch.Tensor
     block_starts: torch.Tensor
     block_ids: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedTable:
+    """Segments of one token for one batched call.
+
+    Attributes:
+        rows: [num_segments].
+        slots: [num_segments, max_keys]; behind a segment's keys its first slot again, which is
+            there to be masked: memory never written may hold anything.
+        num_keys: [num_segments].
+    """
+
+    rows: torch.Tensor
+    slots: torch.Tensor
+    num_keys: torch.Tensor
+
+
+def pad_slots(
+    segments: Batch[Segment], num_rows: int, max_keys: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return slots [num_rows, max_keys] and numbers of keys [num_rows] of segments, on the CPU.
+
+    Rows beyond the segments are the first one again.
+    """
+    within = torch.arange(BLOCK_TOKENS)
+    places = torch.arange(max_keys)
+    rows = [segments[index if index < len(segments) else 0] for index in range(num_rows)]
+    num_keys = torch.tensor([segment.num_keys for segment in rows])
+    slots = torch.empty(num_rows, max_keys, dtype=torch.long)
+    for row, segment in enumerate(rows):
+        own = (torch.tensor(segment.block_ids)[:, None] * BLOCK_TOKENS + within).flatten()
+        slots[row] = own[torch.where(places < segment.num_keys, places, 0)]
+    return slots, num_keys
 
 
 def pack(

@@ -11,17 +11,30 @@ from mm_orch.optimization.engines.pytorch.linear import make_linear
 
 if TYPE_CHECKING:
     from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec, Rotation
-    from mm_orch.optimization.engines.pytorch.packed import PackedStep, Segment
+    from mm_orch.optimization.engines.pytorch.packed import PackedStep, PaddedTable, Segment
 
 
 class TorchKernels:
-    """Implements kernels.Kernels."""
+    """Implements kernels.Kernels.
+
+    Args:
+        dtype: of what it computes with.
+        is_padding: attend from all decoding sequences in one call, to as many keys as the longest
+            has: for GPUs, where calls cost more than keys.
+    """
 
     compiles_shapes = True
 
-    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Module:
+    def __init__(self, dtype: torch.dtype, *, is_padding: bool = False) -> None:
+        self._dtype = dtype
+        self._is_padding = is_padding
+
+    def make_linear(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, *, is_head: bool = False
+    ) -> torch.nn.Module:
         """See kernels.Kernels."""
-        return make_linear(weight, bias)
+        del is_head
+        return make_linear(weight.to(self._dtype), None if bias is None else bias.to(self._dtype))
 
     def add_rms_norm(
         self, x: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor, eps: float
@@ -69,8 +82,11 @@ class TorchKernels:
     ) -> torch.Tensor:
         """See kernels.Kernels."""
         out = queries.new_zeros(queries.shape)
-        for segment in step.segments:
+        table = step.padded_decoding if self._is_padding else None
+        for segment in step.segments if table is None else step.prompts:
             attend_segment(queries, segment, keys, values, spec, out)
+        if table is not None:
+            attend_padded(queries, table, keys, values, spec, out)
         return out
 
 
@@ -110,6 +126,30 @@ def attend_segment(
         enable_gqa=spec.num_heads != spec.num_kv_heads,
     )
     out[rows] = attended[0].transpose(0, 1)
+
+
+def attend_padded(
+    queries: torch.Tensor,
+    table: PaddedTable,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    spec: AttentionSpec,
+    out: torch.Tensor,
+) -> None:
+    """Write the rows of all segments of one token; nothing depends on values on the host."""
+    places = torch.arange(table.slots.shape[1], device=queries.device)
+    mask = places < table.num_keys[:, None]
+    if spec.window is not None:
+        mask &= places >= table.num_keys[:, None] - spec.window
+    attended = scaled_dot_product_attention(
+        queries[table.rows][:, :, None],
+        keys[table.slots].transpose(1, 2),
+        values[table.slots].transpose(1, 2),
+        attn_mask=mask[:, None, None],
+        scale=spec.scale,
+        enable_gqa=spec.num_heads != spec.num_kv_heads,
+    )
+    out[table.rows] = attended[:, :, 0]
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

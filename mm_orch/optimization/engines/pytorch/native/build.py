@@ -10,12 +10,14 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 _SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("kernels.cpp", "linear.cpp", "prompts.cpp")
+    Path(__file__).with_name(name)
+    for name in ("kernels.cpp", "linear.cpp", "quantized.cpp", "prompts.cpp")
 )
 _HEADERS = tuple(Path(__file__).with_name(name) for name in ("numbers.h", "tiles.h"))
 _COMPILERS = ("c++", "g++", "clang++")
@@ -24,7 +26,6 @@ _FLAGS = (
     "-march=native",
     "-std=c++17",
     "-fPIC",
-    "-shared",
     "-fopenmp",
     # What lets loops over floats be vectorised; NaN and infinity keep their meaning.
     "-fno-math-errno",
@@ -83,14 +84,19 @@ def _find_flags() -> tuple[str, ...]:
 
 def _compile(compiler: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft-", suffix=".so")
-    os.close(handle)
-    try:
-        _run_compiler([compiler, *_find_flags(), *map(str, _SOURCES), "-o", draft])
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
+        objects = [Path(folder, source.name).with_suffix(".o") for source in _SOURCES]
+        commands = [
+            [compiler, *_find_flags(), "-c", str(source), "-o", str(target)]
+            for source, target in zip(_SOURCES, objects, strict=True)
+        ]
+        # One compiler for each core: somebody waits for the first answer.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(_run_compiler, commands))
+        draft = Path(folder, "kernels.so")
+        _run_compiler([compiler, *_find_flags(), "-shared", *map(str, objects), "-o", str(draft)])
         # Whoever looks for the file finds all of it or none.
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+        draft.replace(path)
 
 
 def _run_compiler(command: list[str]) -> bytes:

@@ -11,13 +11,16 @@ from mm_orch.optimization.engines.pytorch.linear import make_linear
 from mm_orch.optimization.engines.pytorch.torch_kernels import attend_segment
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec, Rotation
+    from mm_orch.optimization.engines.pytorch.native.quantized import Quantization
     from mm_orch.optimization.engines.pytorch.packed import PackedStep
 
-from mm_orch.optimization.engines.pytorch.native.build import load_library
 from mm_orch.optimization.engines.pytorch.native.linear import NativeLinear, can_multiply
+from mm_orch.optimization.engines.pytorch.native.quantized import (
+    QuantizedLinear,
+    TwofoldLinear,
+    can_quantize,
+)
 from mm_orch.optimization.engines.pytorch.packed import BLOCK_TOKENS
 
 _SUFFIXES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
@@ -48,21 +51,31 @@ class _AttentionShape(ctypes.Structure):
     )
 
 
-def load_native_kernels(
-    directory: Path, *, dtype: torch.dtype, device: torch.device, head_dim: int
-) -> NativeKernels | None:
-    """Return the kernels where they serve this number format and device, else None."""
-    if device.type != "cpu" or dtype not in _SUFFIXES or head_dim not in _HEAD_DIMS:
-        return None
-    library = load_library(directory)
-    return NativeKernels(library, dtype, head_dim) if library is not None else None
+def has_native_kernels(dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether there are kernels for this number format and size of an attention head."""
+    return dtype in _SUFFIXES and head_dim in _HEAD_DIMS
 
 
 class NativeKernels:
-    """Implements kernels.Kernels."""
+    """Implements kernels.Kernels.
 
-    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype, head_dim: int) -> None:
+    Args:
+        library: the compiled kernels.
+        dtype: fp32 or bf16.
+        head_dim: size of an attention head, one that :func:`has_native_kernels` knows.
+        quantization: of weights; they are computed in bf16.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        dtype: torch.dtype,
+        head_dim: int,
+        quantization: Quantization | None = None,
+    ) -> None:
         self._library = library
+        self._dtype = dtype
+        self._quantization = quantization
         # oneDNN multiplies in fp32, and keeps code for each shape.
         self.compiles_shapes = not (dtype == torch.bfloat16 and library.muai_has_linear())
         suffix = _SUFFIXES[dtype]
@@ -83,8 +96,24 @@ class NativeKernels:
         for function in (self._add_rms_norm, self._silu_mul, self._rope_store, self._attend):
             function.restype = None
 
-    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Module:
+    def make_linear(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, *, is_head: bool = False
+    ) -> torch.nn.Module:
         """See kernels.Kernels."""
+        quantization = self._quantization
+        if quantization is not None and can_quantize(self._library, weight.shape[1]):
+            num_bits = quantization.num_head_bits if is_head else quantization.num_bits
+            layer = QuantizedLinear(self._library, weight, bias, num_bits)
+            if layer.loss <= quantization.max_loss:
+                if quantization.max_rows is None:
+                    return layer
+                plain = self._make_plain(weight, bias)
+                return TwofoldLinear(layer, plain, quantization.max_rows)
+        return self._make_plain(weight, bias)
+
+    def _make_plain(self, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Module:
+        weight = weight.to(self._dtype)
+        bias = None if bias is None else bias.to(self._dtype)
         if can_multiply(self._library, weight):
             return NativeLinear(self._library, weight, bias)
         return make_linear(weight, bias)

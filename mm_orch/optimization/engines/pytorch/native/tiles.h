@@ -26,6 +26,11 @@ inline void add_products(const uint16_t *x, int64_t x_stride, const uint16_t *co
                          int64_t vector_stride, int64_t num_pairs,
                          __m512 (&sums)[kRows][kVectors]) {
     for (int64_t pair = 0; pair < num_pairs; ++pair) {
+        if (kRows == 1)
+            for (int v = 0; v < kVectors; ++v)
+                _mm_prefetch(reinterpret_cast<const char *>(
+                                 columns + (kVectors + v) * vector_stride + pair * 2 * kLanes),
+                             _MM_HINT_T1);
         __m512bh column[kVectors];
         for (int v = 0; v < kVectors; ++v)
             column[v] = reinterpret_cast<__m512bh>(

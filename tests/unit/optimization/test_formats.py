@@ -1,0 +1,146 @@
+"""Which number format a model gets, and that it is measured once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from mm_orch.optimization.engines.pytorch import formats
+from mm_orch.optimization.engines.pytorch.formats import FormatChooser
+from mm_orch.optimization.engines.pytorch.native import build
+from tests.tiny_models import make_llama, snap_to_four_bits
+
+if TYPE_CHECKING:
+    import ctypes
+    from pathlib import Path
+
+    from mm_orch.optimization.engines.pytorch.formats import WeightFormat
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    loaded = build.load_library(tmp_path_factory.mktemp("compiled"))
+    assert loaded is not None, "this machine has no C++ compiler"
+    return loaded
+
+
+def read(directory: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
+
+
+def set_times(monkeypatch: pytest.MonkeyPatch, **times_s: float) -> list[str]:
+    """Have measuring give these times, and return what was measured."""
+    measured: list[str] = []
+
+    def measure(_: FormatChooser, one: WeightFormat, __: object) -> list[float]:
+        measured.append(one.name)
+        return [times_s[one.name]] * 6
+
+    monkeypatch.setattr(FormatChooser, "_measure", measure)
+    return measured
+
+
+@pytest.mark.parametrize("fastest", ["fp32", "bf16", "int4"])
+def test_the_fastest_of_those_that_lose_nothing_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: ctypes.CDLL, fastest: str
+) -> None:
+    model = read(snap_to_four_bits(make_llama(tmp_path / "model")))
+    set_times(monkeypatch, **{"fp32": 2.0, "bf16": 2.0, "int4": 2.0, fastest: 1.0})
+
+    chosen = FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model)
+
+    assert chosen.name == fastest
+
+
+def test_who_is_faster_with_few_rows_alone_gets_a_second_copy_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: ctypes.CDLL
+) -> None:
+    model = read(snap_to_four_bits(make_llama(tmp_path / "model")))
+    times_s = {"fp32": [9.0] * 6, "bf16": [3.0] * 6, "int4": [1.0, 2.0, 2.0, 4.0, 2.0, 5.0]}
+    monkeypatch.setattr(FormatChooser, "_measure", lambda _, one, __: times_s[one.name])
+
+    chosen = FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model)
+
+    assert chosen.name == "int4+bf16"
+    assert chosen.quantization is not None
+    assert chosen.quantization.max_rows == 4
+    again = FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model)
+    assert again == chosen
+
+    monkeypatch.setattr(formats, "find_memory_bytes", lambda: 1000)
+    assert FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model).name == "int4"
+
+
+def test_weights_that_would_lose_are_not_quantised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: ctypes.CDLL
+) -> None:
+    model = read(make_llama(tmp_path / "model"))
+    measured = set_times(monkeypatch, fp32=2.0, bf16=1.0)
+
+    assert FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model).name == "bf16"
+    assert measured == ["fp32", "bf16"]
+
+
+def test_without_fast_bf16_there_is_nothing_to_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = set_times(monkeypatch)
+    model = read(make_llama(tmp_path / "model"))
+
+    assert FormatChooser(None, tmp_path, has_fast_bf16=False).choose(model).name == "fp32"
+    assert not measured
+
+
+def test_what_was_measured_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: ctypes.CDLL
+) -> None:
+    model = read(make_llama(tmp_path / "model"))
+    first = set_times(monkeypatch, fp32=1.0, bf16=2.0)
+    assert FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model).name == "fp32"
+    assert first
+
+    again = set_times(monkeypatch, fp32=2.0, bf16=1.0)
+    assert FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model).name == "fp32"
+    assert not again
+
+    # Another number of threads is another machine.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model).name == "bf16"
+    finally:
+        torch.set_num_threads(threads)
+    assert again
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "no JSON", "[]", '{"a": 1}', '{"a": {"choice": "fp7"}}', '{"a": {"choice": "int4"}}'],
+)
+def test_a_damaged_memory_is_measured_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: ctypes.CDLL, content: str
+) -> None:
+    model = read(make_llama(tmp_path / "model"))
+    set_times(monkeypatch, fp32=2.0, bf16=1.0)
+    path = tmp_path / formats._FILE_NAME
+    path.write_text(content)
+
+    assert FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model).name == "bf16"
+
+    [remembered] = json.loads(path.read_text()).values()
+    assert remembered["choice"] == "bf16"
+
+
+def test_a_real_measurement_times_every_format(tmp_path: Path, library: ctypes.CDLL) -> None:
+    model = read(snap_to_four_bits(make_llama(tmp_path / "model")))
+
+    FormatChooser(library, tmp_path, has_fast_bf16=True).choose(model)
+
+    [remembered] = json.loads((tmp_path / formats._FILE_NAME).read_text()).values()
+    assert set(remembered["milliseconds"]) == {"fp32", "bf16", "int4"}
+    assert all(len(times) == 6 and min(times) > 0 for times in remembered["milliseconds"].values())
