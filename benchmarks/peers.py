@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mm_orch.benchmarking.vocabulary import CountTokens
 
 OURS, OURS_INT4 = "ours", "ours_int4"
+_LABELS = {OURS: "ratio", OURS_INT4: "ratio_int4"}
 _BARS = {(VLLM, 1): 1.2, (VLLM, 8): 1.0, (VLLM, 32): 1.0, (LLAMA_BF16, 32): 1.3}
 _BAR_REPEATED = 0.12
 _FIRST_OUTPUT_TOKENS = 4
@@ -87,6 +88,7 @@ def _publish(
         for name, precision in precisions.items()
     ]
     print(write_table("peers", ("server", "precision", *columns), rows))
+    print(_write_ratios(figures, list(by_streams), list(precisions)))
     bars = [
         Series(
             f"{name} {precision}",
@@ -102,6 +104,25 @@ def _publish(
         series=tuple(bars),
     )
     write_plot("peers", chart)
+
+
+def _write_ratios(
+    figures: Mapping[str, object], levels: Sequence[int], names: Sequence[str]
+) -> str:
+    """Write how many times the others' tokens per second ours are, with 95% intervals."""
+    rows = []
+    for own, label in _LABELS.items():
+        for name in names:
+            cells = [figures.get(f"{label}_{name}_{level}") for level in levels]
+            shown = [
+                f"{cell[0]:g} ({cell[1]:g} to {cell[2]:g})"
+                for cell in cells
+                if isinstance(cell, list)
+            ]
+            if shown:
+                rows.append((f"{own} over {name}", *shown))
+    head = ("tokens per second, ratio", *(f"{level} streams" for level in levels))
+    return write_table("peers_ratios", head, rows)
 
 
 def _parse() -> argparse.Namespace:
@@ -153,7 +174,7 @@ def _note_throughput(figures: dict[str, object], by_streams: Mapping[int, Compar
         for name in comparison.summaries:
             rate = comparison.median(name, lambda s: s.output_tokens_per_s)
             figures[f"{name}_{num_streams}_tokens_per_s"] = round(rate, 1)
-            for own, label in ((OURS, "ratio"), (OURS_INT4, "ratio_int4")):
+            for own, label in _LABELS.items():
                 if name == own:
                     continue
                 ratio = comparison.ratio(own, name, lambda s: s.output_tokens_per_s)

@@ -164,8 +164,17 @@ class DynamicBatcher:
         num_decoding = sum(sequence.is_decoding for sequence in self._running.values())
         num_places = self._spec.max_batch_size - num_decoding
         num_prompts = min(num_places, self.num_running - num_decoding + self.num_waiting)
-        budget = self._pace.find_budget(num_prompts=num_prompts, num_decoding=num_decoding)
+        budget = self._pace.find_budget(
+            num_prompts=num_prompts, num_decoding=num_decoding, num_keys=self._count_next_keys()
+        )
         return StepLimits(max_batch_size=self._spec.max_batch_size, max_prompt_tokens=budget)
+
+    def _count_next_keys(self) -> int:
+        """Keys that the next prompt token attends to, of the prompt whose turn it is."""
+        prompts = [one for one in self._running.values() if not one.is_decoding]
+        if prompts:
+            return min(prompts, key=rank_of).num_computed_tokens
+        return self._cache.find(self._waiting[0].token_ids).num_tokens if self._waiting else 0
 
     def _preempt(self, sequence: Sequence) -> None:
         del self._running[sequence.sequence_id]
@@ -231,8 +240,13 @@ class DynamicBatcher:
 
     def _learn(self, batch: list[ScheduledSequence], duration_s: float) -> None:
         num_decoding = sum(scheduled.sequence.is_decoding for scheduled in batch)
+        prompts = [one for one in batch if not one.sequence.is_decoding]
         self._pace.observe(
-            num_prompt_tokens=sum(s.num_new_tokens for s in batch) - num_decoding,
+            num_prompt_tokens=sum(one.num_new_tokens for one in prompts),
+            num_pairs=sum(
+                one.num_new_tokens * (one.sequence.num_computed_tokens + one.num_new_tokens // 2)
+                for one in prompts
+            ),
             num_decoding=num_decoding,
             duration_s=duration_s,
         )

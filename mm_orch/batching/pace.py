@@ -16,16 +16,18 @@ _MEMORY = 0.97
 _INERTIA = 0.01
 # No engine is faster; a clock that stands still says nothing.
 _SHORTEST_S = 1e-6
-# A step as such, 16 decoding sequences, 256 prompt tokens: sizes of like cost. In seconds, of a
-# small model on a small machine; some steps later it does not matter.
-_SCALES = np.array([1.0, 16.0, 256.0])
-_FIRST_GUESS_S = np.array([0.01, 0.01, 0.1])
+# A step as such, 16 decoding sequences, 256 prompt tokens, and these attending to 1,024 keys each:
+# sizes of like cost. In seconds, of a small model on a small machine; some steps later it does not
+# matter.
+_SCALES = np.array([1.0, 16.0, 256.0, 256.0 * 1024.0])
+_FIRST_GUESS_S = np.array([0.01, 0.01, 0.1, 0.05])
 
 
 class StepPace:
     """Learns what steps cost from their own durations.
 
-    A step is taken to last ``fixed + decoding * per_stream + tokens * per_token``: least squares
+    A step is taken to last ``fixed + decoding * per_stream + tokens * per_token + pairs *
+    per_pair``, pairs being those of a prompt's token and a key that it attends to: least squares
     of the relative error over the last steps, older ones counting less and less.
     """
 
@@ -33,20 +35,21 @@ class StepPace:
         self._max_prompt_tokens = max_prompt_tokens
         self._is_adaptive = is_adaptive
         self._costs_s = _FIRST_GUESS_S
-        self._products = np.zeros((3, 3))
-        self._targets = np.zeros(3)
+        self._products = np.zeros((len(_SCALES), len(_SCALES)))
+        self._targets = np.zeros(len(_SCALES))
 
-    def find_budget(self, *, num_prompts: int, num_decoding: int) -> int:
+    def find_budget(self, *, num_prompts: int, num_decoding: int, num_keys: int) -> int:
         """Return the most prompt tokens for the next step.
 
         Args:
             num_prompts: sequences that have or could get a place and have no token yet.
             num_decoding: sequences that go on generating.
+            num_keys: that the first of the prompts' next tokens will attend to.
         """
         if not (self._is_adaptive and num_decoding):
             return self._max_prompt_tokens
         decode_s = self._predict(num_decoding)
-        per_token_s = self._costs_s[2] / _SCALES[2]
+        per_token_s = self._costs_s[2] / _SCALES[2] + num_keys * self._costs_s[3] / _SCALES[3]
         # Who waits for a first token counts as well as who waits for the next. Squared, because a
         # burst that trickles in leaves the batch small, which costs everybody.
         pressure = (1 + num_prompts / num_decoding) ** 2
@@ -56,12 +59,15 @@ class StepPace:
         budget = max(_MIN_PROMPT_TOKENS, int(spare_s / per_token_s))
         return min(budget, self._max_prompt_tokens)
 
-    def observe(self, *, num_prompt_tokens: int, num_decoding: int, duration_s: float) -> None:
+    def observe(
+        self, *, num_prompt_tokens: int, num_pairs: int, num_decoding: int, duration_s: float
+    ) -> None:
         """Learn from one step that succeeded."""
         if not self._is_adaptive or duration_s < _SHORTEST_S:
             return
         # Divided by the duration, so that a tenth too much counts alike in short and long steps.
-        sizes = np.array([1.0, num_decoding, num_prompt_tokens]) / _SCALES / duration_s
+        counts = np.array([1.0, num_decoding, num_prompt_tokens, num_pairs])
+        sizes = counts / _SCALES / duration_s
         self._products = self._products * _MEMORY + np.outer(sizes, sizes)
         self._targets = self._targets * _MEMORY + sizes
         pull = np.diag(self._products.diagonal() * _INERTIA + 1e-9)

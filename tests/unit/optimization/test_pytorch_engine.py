@@ -38,7 +38,8 @@ def spec_of(directory: Path) -> EngineSpec:
         dtype="fp32",
         device="cpu",
         num_threads=1,
-        cache_directory=str(directory / "compiled"),
+        # Beside the folders of all tests: the kernels need not be compiled for each.
+        cache_directory=str(directory.parent / "compiled"),
     )
 
 

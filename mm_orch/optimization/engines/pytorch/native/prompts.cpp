@@ -14,6 +14,8 @@
 #include <vector>
 
 #if defined(__AVX512BF16__)
+#include <omp.h>
+
 #include "numbers.h"
 #include "tiles.h"
 
@@ -32,7 +34,6 @@ struct PromptShape {
 struct Prompt {
     int64_t row, num_queries, num_keys;
     const int64_t *blocks;
-    int64_t tiled_offset;  // of its laid out keys and values, in numbers
 
     int64_t padded_keys() const { return (num_keys + kLanes - 1) / kLanes * kLanes; }
 };
@@ -222,57 +223,97 @@ void attend_tile(const uint16_t *queries, uint16_t *out, const Prompt &prompt,
     }
 }
 
+// Keys and values of one head of a prompt, laid out; both [padded_keys * kDim].
+struct Tiled {
+    uint16_t *keys, *values;
+};
+
 // What all threads of a call work on.
 template <int kDim>
 struct Work {
     const uint16_t *queries, *keys, *values;
-    uint16_t *out, *tiled_keys, *tiled_values;
+    uint16_t *out;
     const PromptShape &shape;
 
     int64_t group() const { return shape.num_heads / shape.num_kv_heads; }
 
-    int64_t tiled_offset(const Prompt &prompt, int64_t kv_head) const {
-        return prompt.tiled_offset + kv_head * prompt.padded_keys() * kDim;
-    }
-
     // Lays out the sixteen keys and values from this position on.
-    void lay_out(const Prompt &prompt, int64_t kv_head, int64_t position) const {
+    void lay_out(const Prompt &prompt, int64_t kv_head, int64_t position, Tiled tiled) const {
         const int64_t slot_size = shape.num_kv_heads * kDim;
         const int64_t slot = prompt.blocks[position / shape.block_tokens] * shape.block_tokens +
                              position % shape.block_tokens;
         const int64_t source = slot * slot_size + kv_head * kDim;
-        const int64_t target = tiled_offset(prompt, kv_head);
         lay_out_block<kDim>(keys + source, values + source, slot_size,
                             std::min(kLanes, prompt.num_keys - position),
-                            tiled_keys + target + position * kDim,
-                            tiled_values + target + position * kLanes,
+                            tiled.keys + position * kDim, tiled.values + position * kLanes,
                             prompt.padded_keys() * kLanes);
     }
 
-    void attend(const Prompt &prompt, int64_t head, int64_t first) const {
-        const int64_t target = tiled_offset(prompt, head / group()), row = prompt.row + first;
+    void attend(const Prompt &prompt, int64_t head, int64_t first, Tiled tiled) const {
+        const int64_t row = prompt.row + first;
         attend_tile<kDim>(queries + row * shape.query_stride + head * kDim,
-                          out + row * shape.out_stride + head * kDim, prompt, tiled_keys + target,
-                          tiled_values + target, first,
-                          std::min(kQueries, prompt.num_queries - first), shape);
+                          out + row * shape.out_stride + head * kDim, prompt, tiled.keys,
+                          tiled.values, first, std::min(kQueries, prompt.num_queries - first),
+                          shape);
     }
 };
 
-// Few queries: a thread lays out a head for itself. What another thread has just written comes so
-// slowly from its cache that sharing the work would cost three times what it saves.
+// Memory for laid out keys and values, kept between calls: fresh memory would cost more than the
+// work. Each thread has its own.
+inline uint16_t *scratch_of(int64_t size) {
+    static thread_local std::vector<uint16_t> scratch;
+    if (static_cast<int64_t>(scratch.size()) < size) scratch.resize(size);
+    return scratch.data();
+}
+
+// A tile of queries of one head of one prompt.
+struct Item {
+    const Prompt *prompt;
+    int64_t head, first;
+};
+
+// Few queries: a thread takes tiles that follow each other, and lays out for itself what they
+// need. What another thread has just written comes so slowly from its cache that sharing the laid
+// out keys would cost three times what it saves.
 template <int kDim>
 void attend_short(const Work<kDim> &work, const std::vector<Prompt> &prompts) {
-    const int64_t num_kv_heads = work.shape.num_kv_heads;
-    const int64_t num_items = static_cast<int64_t>(prompts.size()) * num_kv_heads;
-#pragma omp parallel for schedule(dynamic) if (num_items > 1)
-    for (int64_t item = 0; item < num_items; ++item) {
-        const Prompt &prompt = prompts[item / num_kv_heads];
-        const int64_t kv_head = item % num_kv_heads, first_head = kv_head * work.group();
-        for (int64_t position = 0; position < prompt.num_keys; position += kLanes)
-            work.lay_out(prompt, kv_head, position);
-        for (int64_t head = first_head; head < first_head + work.group(); ++head)
-            for (int64_t first = 0; first < prompt.num_queries; first += kQueries)
-                work.attend(prompt, head, first);
+    std::vector<Item> items;
+    // Of all items up to and with each one: a tile costs about its queries times its keys.
+    std::vector<int64_t> costs;
+    int64_t cost = 0;
+    for (const Prompt &prompt : prompts)
+        for (int64_t head = 0; head < work.shape.num_heads; ++head)
+            for (int64_t first = 0; first < prompt.num_queries; first += kQueries) {
+                items.push_back({&prompt, head, first});
+                cost += std::min(kQueries, prompt.num_queries - first) * prompt.num_keys;
+                costs.push_back(cost);
+            }
+    if (items.empty()) return;
+#pragma omp parallel
+    {
+        const int64_t num_threads = omp_get_num_threads(), thread = omp_get_thread_num();
+        const auto place_of = [&](int64_t number) {
+            return std::upper_bound(costs.begin(), costs.end(), cost * number / num_threads) -
+                   costs.begin();
+        };
+        const Prompt *prompt = nullptr;
+        int64_t kv_head = -1;
+        Tiled tiled{};
+        const int64_t end = thread + 1 == num_threads ? static_cast<int64_t>(items.size())
+                                                      : place_of(thread + 1);
+        for (int64_t i = thread == 0 ? 0 : place_of(thread); i < end; ++i) {
+            const Item &item = items[i];
+            if (item.prompt != prompt || item.head / work.group() != kv_head) {
+                prompt = item.prompt;
+                kv_head = item.head / work.group();
+                const int64_t size = prompt->padded_keys() * kDim;
+                uint16_t *scratch = scratch_of(2 * size);
+                tiled = {scratch, scratch + size};
+                for (int64_t position = 0; position < prompt->num_keys; position += kLanes)
+                    work.lay_out(*prompt, kv_head, position, tiled);
+            }
+            work.attend(*prompt, item.head, item.first, tiled);
+        }
     }
 }
 
@@ -281,16 +322,25 @@ template <int kDim>
 void attend_long(const Work<kDim> &work, const Prompt &prompt) {
     const int64_t num_groups = prompt.padded_keys() / kLanes;
     const int64_t num_tiles = (prompt.num_queries + kQueries - 1) / kQueries;
+    const int64_t size = prompt.padded_keys() * kDim;
+    uint16_t *scratch = scratch_of(2 * size * work.shape.num_kv_heads);
+    const auto tiled_of = [=](int64_t kv_head) {
+        return Tiled{scratch + 2 * size * kv_head, scratch + 2 * size * kv_head + size};
+    };
 #pragma omp parallel
     {
 #pragma omp for schedule(static)
-        for (int64_t item = 0; item < work.shape.num_kv_heads * num_groups; ++item)
-            work.lay_out(prompt, item / num_groups, item % num_groups * kLanes);
+        for (int64_t item = 0; item < work.shape.num_kv_heads * num_groups; ++item) {
+            const int64_t kv_head = item / num_groups;
+            work.lay_out(prompt, kv_head, item % num_groups * kLanes, tiled_of(kv_head));
+        }
 #pragma omp for schedule(dynamic)
-        for (int64_t item = 0; item < work.shape.num_heads * num_tiles; ++item)
+        for (int64_t item = 0; item < work.shape.num_heads * num_tiles; ++item) {
+            const int64_t head = item % work.shape.num_heads;
             // The last tiles attend to the most keys: begun first, they end with the others.
-            work.attend(prompt, item % work.shape.num_heads,
-                        (num_tiles - 1 - item / work.shape.num_heads) * kQueries);
+            work.attend(prompt, head, (num_tiles - 1 - item / work.shape.num_heads) * kQueries,
+                        tiled_of(head / work.group()));
+        }
     }
 }
 
@@ -308,14 +358,6 @@ void attend_prompts(const Work<kDim> &work, const std::vector<Prompt> &prompts) 
     attend_short(work, few);
 }
 
-// Memory for laid out keys and values, kept between calls, which come from one thread: fresh
-// memory would cost more than the work.
-inline uint16_t *scratch_of(int64_t size) {
-    static std::vector<uint16_t> scratch;
-    if (static_cast<int64_t>(scratch.size()) < size) scratch.resize(size);
-    return scratch.data();
-}
-
 }  // namespace
 
 // table: [num_prompts, 4], for each prompt its row, queries, keys, and first index into blocks.
@@ -326,14 +368,9 @@ inline uint16_t *scratch_of(int64_t size) {
         const int64_t *table, const int64_t *blocks, int64_t num_prompts,                          \
         const PromptShape *shape) {                                                                \
         std::vector<Prompt> prompts;                                                               \
-        int64_t num_tiled = 0;                                                                     \
-        for (const int64_t *t = table; t < table + 4 * num_prompts; t += 4) {                      \
-            prompts.push_back({t[0], t[1], t[2], blocks + t[3], num_tiled});                       \
-            num_tiled += prompts.back().padded_keys() * shape->num_kv_heads * DIM;                 \
-        }                                                                                          \
-        uint16_t *scratch = scratch_of(2 * num_tiled);                                             \
-        attend_prompts<DIM>(                                                                       \
-            {queries, keys, values, out, scratch, scratch + num_tiled, *shape}, prompts);          \
+        for (const int64_t *t = table; t < table + 4 * num_prompts; t += 4)                        \
+            prompts.push_back({t[0], t[1], t[2], blocks + t[3]});                                  \
+        attend_prompts<DIM>({queries, keys, values, out, *shape}, prompts);                        \
     }
 
 // native/kernels.py knows this list.
