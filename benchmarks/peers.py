@@ -175,7 +175,7 @@ def _note_throughput(figures: dict[str, object], by_streams: Mapping[int, Compar
             rate = comparison.median(name, lambda s: s.output_tokens_per_s)
             figures[f"{name}_{num_streams}_tokens_per_s"] = round(rate, 1)
             for own, label in _LABELS.items():
-                if name == own:
+                if name == own or own not in comparison.summaries:
                     continue
                 ratio = comparison.ratio(own, name, lambda s: s.output_tokens_per_s)
                 figures[f"{label}_{name}_{num_streams}"] = [
