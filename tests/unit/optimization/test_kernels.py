@@ -233,6 +233,13 @@ def test_linear_layers_keep_leading_dimensions(directory: Path) -> None:
     assert layer(random(1, 5, 8, dtype=torch.bfloat16)).shape == (1, 5, 24)
 
 
+def quantizing(directory: Path) -> ctypes.CDLL:
+    library = library_in(directory)
+    if not can_quantize(library, 32):
+        pytest.skip("this processor does not multiply bf16")
+    return library
+
+
 def quantize_as(kind: str, num_outputs: int, num_inputs: int) -> torch.Tensor:
     """Return weights on the grid of a GGUF format: groups of 32, scales in fp16."""
     shape = (num_outputs, num_inputs // 32)
@@ -274,7 +281,7 @@ def test_weights_that_were_quantised_before_multiply_as_they_were(
     bias = random(num_outputs, dtype=torch.bfloat16) if has_bias else None
     x = random(num_rows, num_inputs, dtype=torch.bfloat16)
 
-    layer = QuantizedLinear(library_in(directory), weight, bias, num_bits)
+    layer = QuantizedLinear(quantizing(directory), weight, bias, num_bits)
 
     assert layer.loss < 1e-4
     expected = x.float() @ weight.T + (bias.float() if bias is not None else 0)
@@ -286,7 +293,7 @@ def test_the_loss_that_is_told_is_the_loss(directory: Path, num_bits: int, most:
     torch.manual_seed(7)
     weight = torch.randn(64, 128)
 
-    layer = QuantizedLinear(library_in(directory), weight, None, num_bits)
+    layer = QuantizedLinear(quantizing(directory), weight, None, num_bits)
 
     # The layer's own weights, a column at a time.
     columns = layer(torch.eye(128, dtype=torch.bfloat16)).float().T
@@ -299,17 +306,17 @@ def test_weights_of_zero_and_far_ones_survive(directory: Path) -> None:
     weight = torch.zeros(20, 64)
     weight[3, 5], weight[19, 40] = 100.0, -7.0
 
-    layer = QuantizedLinear(library_in(directory), weight, None, 4)
+    layer = QuantizedLinear(quantizing(directory), weight, None, 4)
 
     columns = layer(torch.eye(64, dtype=torch.bfloat16)).float().T
     torch.testing.assert_close(columns, weight, rtol=1e-2, atol=1e-2)
-    assert QuantizedLinear(library_in(directory), torch.zeros(16, 32), None, 8).loss == 0
+    assert QuantizedLinear(quantizing(directory), torch.zeros(16, 32), None, 8).loss == 0
 
 
 def test_what_would_lose_too_much_or_has_odd_sizes_stays_in_bf16(directory: Path) -> None:
     torch.manual_seed(8)
     kernels = NativeKernels(
-        library_in(directory), torch.bfloat16, 64, Quantization(4, max_loss=0.002)
+        quantizing(directory), torch.bfloat16, 64, Quantization(4, max_loss=0.002)
     )
 
     assert isinstance(kernels.make_linear(quantize_as("q4_1", 32, 64), None), QuantizedLinear)
@@ -317,7 +324,7 @@ def test_what_would_lose_too_much_or_has_odd_sizes_stays_in_bf16(directory: Path
     assert isinstance(kernels.make_linear(torch.zeros(32, 40), None), NativeLinear)
     head = kernels.make_linear(quantize_as("q8_0", 32, 64), None, is_head=True)
     assert isinstance(head, QuantizedLinear)
-    assert not can_quantize(library_in(directory), 40)
+    assert not can_quantize(quantizing(directory), 40)
 
 
 def test_a_layer_with_two_copies_takes_the_one_for_its_rows(directory: Path) -> None:
@@ -325,10 +332,10 @@ def test_a_layer_with_two_copies_takes_the_one_for_its_rows(directory: Path) -> 
     # The copies differ, so that what comes tells which one was taken.
     weight = torch.randn(48, 64)
     quantization = Quantization(4, max_rows=2)
-    kernels = NativeKernels(library_in(directory), torch.bfloat16, 64, quantization)
+    kernels = NativeKernels(quantizing(directory), torch.bfloat16, 64, quantization)
     layer = kernels.make_linear(weight, None)
-    coarse = QuantizedLinear(library_in(directory), weight, None, 4)
-    fine = NativeLinear(library_in(directory), weight.bfloat16(), None)
+    coarse = QuantizedLinear(quantizing(directory), weight, None, 4)
+    fine = NativeLinear(quantizing(directory), weight.bfloat16(), None)
 
     for num_rows, expected in ((1, coarse), (2, coarse), (3, fine), (40, fine)):
         x = random(num_rows, 64, dtype=torch.bfloat16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,53 @@ def can_multiply(library: ctypes.CDLL, weight: torch.Tensor) -> bool:
     )
 
 
-class NativeLinear(nn.Module):
+class KernelLinear(nn.Module):
+    """A linear layer that a function of the compiled kernels computes, in bf16.
+
+    Args:
+        multiply: the function: x, weights, bias, out, rows, inputs, outputs, then ``sizes``.
+        shape: outputs and inputs.
+        weight: as the function reads it.
+        bias: [num_outputs], or None.
+        sizes: what else the function wants to know.
+    """
+
+    def __init__(
+        self,
+        multiply: Any,
+        shape: torch.Size,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        *sizes: int,
+    ) -> None:
+        super().__init__()
+        multiply.argtypes = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * (3 + len(sizes))]
+        multiply.restype = None
+        self._multiply = multiply
+        self.num_outputs, self.num_inputs = shape
+        self.weight = weight
+        self.bias = None if bias is None else bias.to(torch.bfloat16).contiguous()
+        self._sizes = (self.num_inputs, self.num_outputs, *sizes)
+        # Reading them through the module's attributes would cost as much as the call.
+        self._weight_address = self.weight.data_ptr()
+        self._bias_address = None if self.bias is None else self.bias.data_ptr()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x @ weight.T + bias, [..., num_outputs]; ``x`` is [..., num_inputs], bf16."""
+        x = x.contiguous()
+        out = x.new_empty((*x.shape[:-1], self.num_outputs))
+        self._multiply(
+            x.data_ptr(),
+            self._weight_address,
+            self._bias_address,
+            out.data_ptr(),
+            x.numel() // self.num_inputs,
+            *self._sizes,
+        )
+        return out
+
+
+class NativeLinear(KernelLinear):
     """A linear layer whose weight lies as linear.cpp reads it.
 
     Args:
@@ -34,32 +81,7 @@ class NativeLinear(nn.Module):
     def __init__(
         self, library: ctypes.CDLL, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> None:
-        super().__init__()
-        self._multiply = library["muai_linear"]
-        self._multiply.argtypes = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3]
-        self._multiply.restype = None
-        self.num_outputs, self.num_inputs = weight.shape
-        self.weight = _pack(weight)
-        self.bias = None if bias is None else bias.contiguous()
-        # Reading them through the module's attributes would cost as much as the call.
-        self._weight_address = self.weight.data_ptr()
-        self._bias_address = None if self.bias is None else self.bias.data_ptr()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x @ weight.T + bias, [..., num_outputs]; ``x`` is [..., num_inputs], bf16."""
-        x = x.contiguous()
-        num_inputs, num_outputs = self.num_inputs, self.num_outputs
-        out = x.new_empty((*x.shape[:-1], num_outputs))
-        self._multiply(
-            x.data_ptr(),
-            self._weight_address,
-            self._bias_address,
-            out.data_ptr(),
-            x.numel() // num_inputs,
-            num_inputs,
-            num_outputs,
-        )
-        return out
+        super().__init__(library["muai_linear"], weight.shape, _pack(weight), bias)
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from mm_orch.optimization.engines.pytorch.native.linear import KernelLinear
+
 # Weights are quantised so many outputs at a time, so that never many of them stand in fp32.
 _ROWS_AT_ONCE = 4096
 _LANES = 16
@@ -40,7 +42,7 @@ def can_quantize(library: ctypes.CDLL, num_inputs: int) -> bool:
     return bool(count_bytes(num_inputs, _LANES, 1))
 
 
-class QuantizedLinear(nn.Module):
+class QuantizedLinear(KernelLinear):
     """A linear layer over quantised weights, computed in bf16.
 
     Args:
@@ -56,34 +58,11 @@ class QuantizedLinear(nn.Module):
     def __init__(
         self, library: ctypes.CDLL, weight: torch.Tensor, bias: torch.Tensor | None, num_bits: int
     ) -> None:
-        super().__init__()
-        self.num_outputs, self.num_inputs = weight.shape
-        self._num_planes = num_bits // 4
-        self.weight, self.loss = _quantize(library, weight, self._num_planes)
-        self.bias = None if bias is None else bias.to(torch.bfloat16).contiguous()
-        self._multiply = library["muai_quantized_linear"]
-        self._multiply.argtypes = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 4]
-        self._multiply.restype = None
-        # Reading them through the module's attributes would cost as much as the call.
-        self._weight_address = self.weight.data_ptr()
-        self._bias_address = None if self.bias is None else self.bias.data_ptr()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x @ weight.T + bias, [..., num_outputs]; ``x`` is [..., num_inputs], bf16."""
-        x = x.contiguous()
-        num_inputs, num_outputs = self.num_inputs, self.num_outputs
-        out = x.new_empty((*x.shape[:-1], num_outputs))
-        self._multiply(
-            x.data_ptr(),
-            self._weight_address,
-            self._bias_address,
-            out.data_ptr(),
-            x.numel() // num_inputs,
-            num_inputs,
-            num_outputs,
-            self._num_planes,
-        )
-        return out
+        num_planes = num_bits // 4
+        packed, loss = _quantize(library, weight, num_planes)
+        multiply = library["muai_quantized_linear"]
+        super().__init__(multiply, weight.shape, packed, bias, num_planes)
+        self.loss = loss
 
 
 class TwofoldLinear(nn.Module):
