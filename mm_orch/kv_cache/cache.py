@@ -105,8 +105,10 @@ class KVCache:
         self.block_tokens = block_tokens
         self.num_blocks = num_blocks
         self._is_reusing = is_reusing
-        # The lowest free number is given first, so that memory never used is never touched.
-        self._free = list(range(num_blocks - 1, -1, -1))
+        # Blocks that were used and are free. Those from ``num_touched`` on never were: they are given
+        # last, so that their memory is not touched, and cost nothing here however many there are.
+        self._free: list[int] = []
+        self._num_touched = 0
         self._tree = PrefixTree(block_tokens, is_lru=policy == "lru")
         self._tables: dict[str, BlockTable] = {}
         self._num_prompt_tokens = 0
@@ -116,14 +118,14 @@ class KVCache:
     @property
     def num_available(self) -> int:
         """Blocks that a sequence could get now: free ones, and kept ones that nobody uses."""
-        return len(self._free) + self._tree.num_unheld
+        return self._num_free + self._tree.num_unheld
 
     @property
     def stats(self) -> CacheStats:
         """Counts of now, and since the start."""
         return CacheStats(
             num_blocks=self.num_blocks,
-            num_free=len(self._free),
+            num_free=self._num_free,
             num_cached=self._tree.num_unheld,
             num_prompt_tokens=self._num_prompt_tokens,
             num_reused_tokens=self._num_reused_tokens,
@@ -257,14 +259,15 @@ class KVCache:
         held = sum(len(table.path) for table in self._tables.values())
         unheld = sum(not node.num_holders for node in nodes)
         is_sound = (
-            seen == list(range(self.num_blocks))
+            seen == list(range(self._num_touched))
             and holders == held
             and (unheld, len(nodes)) == (self._tree.num_unheld, self._tree.num_nodes)
         )
         if not is_sound:
             raise EngineFailedError(
                 f"KV blocks do not add up: {len(self._free)} free, {len(own)} in use and"
-                f" {len(nodes)} kept of {self.num_blocks}; {holders} holders counted, {held} found."
+                f" {len(nodes)} kept of {self._num_touched} ever used;"
+                f" {holders} holders counted, {held} found."
             )
 
     def _find_path(self, token_ids: Sequence[int]) -> list[Node]:
@@ -280,9 +283,16 @@ class KVCache:
             return None
         return (path[-1] if path else None, key)
 
+    @property
+    def _num_free(self) -> int:
+        return len(self._free) + self.num_blocks - self._num_touched
+
     def _take(self) -> int:
         if self._free:
             return self._free.pop()
+        if self._num_touched < self.num_blocks:
+            self._num_touched += 1
+            return self._num_touched - 1
         block_id = self._tree.evict()
         if block_id is None:
             raise EngineFailedError("No KV block is left although one was counted as available.")

@@ -128,9 +128,11 @@ def test_statistics_count_prompt_tokens_once() -> None:
 
 def test_the_self_check_finds_a_lost_block() -> None:
     cache = KVCache(8, SIZE)
+    run(cache, "a", [1, 2, 3, 4, 5])
+    # One block is kept; this is the other.
     cache._free.pop()
 
-    with pytest.raises(EngineFailedError, match="do not add up: 7 free"):
+    with pytest.raises(EngineFailedError, match="do not add up: 0 free"):
         cache.check()
 
 
@@ -218,3 +220,11 @@ def test_what_others_left_without_a_name_stays() -> None:
     assert cache.release_conversation("a") == 2
 
     assert cache.find([*system, 0]).num_tokens == 4
+
+
+def test_a_pool_costs_nothing_before_it_is_used() -> None:
+    cache = KVCache(10**15, SIZE)
+
+    assert run(cache, "a", list(range(9))) == 0
+    assert cache.stats.num_free == 10**15 - 2
+    assert cache.num_available == 10**15

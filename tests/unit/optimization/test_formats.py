@@ -64,23 +64,33 @@ def test_the_fastest_of_those_that_lose_nothing_is_taken(
     assert chosen.name == fastest
 
 
+# Seconds with 1, 2, 4, 8, 16 and 32 rows.
+FEW = [1.0, 2.0, 2.0, 4.0, 2.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("fp32", "memory", "name", "max_rows"),
+    [(9.0, 10**12, "int4+bf16", 4), (9.0, 1000, "int4", None), (0.5, 10**12, "fp32", None)],
+    ids=["two copies", "no memory for two", "plain is faster"],
+)
 def test_who_is_faster_with_few_rows_alone_gets_a_second_copy_for_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: ctypes.CDLL
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    library: ctypes.CDLL,
+    fp32: float,
+    memory: int,
+    name: str,
+    max_rows: int | None,
 ) -> None:
     model = read(snap_to_four_bits(make_llama(tmp_path / "model")))
-    times_s = {"fp32": [9.0] * 6, "bf16": [3.0] * 6, "int4": [1.0, 2.0, 2.0, 4.0, 2.0, 5.0]}
+    times_s = {"fp32": [fp32] * 6, "bf16": [3.0] * 6, "int4": FEW}
     monkeypatch.setattr(FormatChooser, "_measure", lambda _, one, __: times_s[one.name])
+    monkeypatch.setattr(formats, "find_memory_bytes", lambda: memory)
 
-    chosen = choose(library, tmp_path, model)
-
-    assert chosen.name == "int4+bf16"
-    assert chosen.quantization is not None
-    assert chosen.quantization.max_rows == 4
-    again = choose(library, tmp_path, model)
-    assert again == chosen
-
-    monkeypatch.setattr(formats, "find_memory_bytes", lambda: 1000)
-    assert choose(library, tmp_path, model).name == "int4"
+    for _ in ("measured", "remembered"):
+        chosen = choose(library, tmp_path, model)
+        assert chosen.name == name
+        assert (chosen.quantization and chosen.quantization.max_rows) == max_rows
 
 
 def test_weights_that_would_lose_are_not_quantised(

@@ -247,14 +247,20 @@ def _decide(times_s: dict[str, list[float]]) -> dict[str, Any]:
     Returns:
         ``choice``, and ``max_rows``: up to which it is better than bf16 where it is not always.
     """
-    quantised = [name for name in times_s if FORMATS[name].quantization is not None]
-    for name in quantised:
-        pairs = list(zip(_NUM_ROWS, times_s[name], times_s["bf16"], strict=True))
-        num_better = next((i for i, (_, own, bf16) in enumerate(pairs) if own >= bf16), len(pairs))
-        if 0 < num_better < len(pairs):
-            return {"choice": name, "max_rows": pairs[num_better - 1][0]}
-    fastest = min(times_s, key=lambda name: sum(map(math.log, times_s[name])))
-    return {"choice": fastest, "max_rows": None}
+    totals = {name: sum(map(math.log, times)) for name, times in times_s.items()}
+    outcomes: dict[str, tuple[str, int | None]] = {name: (name, None) for name in times_s}
+    for name, times in times_s.items():
+        if FORMATS[name].quantization is None:
+            continue
+        is_better = [own < bf16 for own, bf16 in zip(times, times_s["bf16"], strict=True)]
+        num_better = is_better.index(False) if False in is_better else len(is_better)
+        if 0 < num_better < len(is_better):
+            both = f"{name}+bf16"
+            mixed = [*times[:num_better], *times_s["bf16"][num_better:]]
+            totals[both] = sum(map(math.log, mixed))
+            outcomes[both] = (name, _NUM_ROWS[num_better - 1])
+    choice, max_rows = outcomes[min(totals, key=totals.__getitem__)]
+    return {"choice": choice, "max_rows": max_rows}
 
 
 def _time_fastest(work: Callable[[], object]) -> float:
