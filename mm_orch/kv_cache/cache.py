@@ -105,8 +105,8 @@ class KVCache:
         self.block_tokens = block_tokens
         self.num_blocks = num_blocks
         self._is_reusing = is_reusing
-        # Blocks that were used and are free. Those from ``num_touched`` on never were: they are given
-        # last, so that their memory is not touched, and cost nothing here however many there are.
+        # Blocks that were used and are free. Those from ``num_touched`` on never were: they are
+        # given last, so that their memory is not touched, and cost nothing however many there are.
         self._free: list[int] = []
         self._num_touched = 0
         self._tree = PrefixTree(block_tokens, is_lru=policy == "lru")
