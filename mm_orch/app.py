@@ -12,7 +12,7 @@ from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.events import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.models.store import ModelStore
-from mm_orch.optimization.manager import ModelPlan, OptimizationManager
+from mm_orch.optimization.manager import EnginePlan, ModelPlan, OptimizationManager
 from mm_orch.optimization.registry import probe_engines
 from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.orchestrator import Orchestrator
@@ -113,9 +113,16 @@ def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> M
         aliases=tuple(model.aliases),
         source=model.source,
         ensure_files=partial(store.ensure, name, model.source, with_code=model.trust_remote_code),
-        engines=(engine,) if engine else config.engines_for(name),
+        engines=tuple(
+            EnginePlan(
+                name=one,
+                dtype=config.dtype_for(name, one),
+                python=config.python_for(one),
+                settings=config.settings_for(one),
+            )
+            for one in ([engine] if engine else config.engines_for(name))
+        ),
         context_length=model.context_length,
-        dtype=config.dtype_for(name),
         device=config.system.device,
         trust_remote_code=model.trust_remote_code,
         batcher=BatcherSpec(

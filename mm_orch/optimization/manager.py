@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import zmq.asyncio
 
@@ -33,6 +33,23 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePlan:
+    """How a model is to be run by one engine.
+
+    Attributes:
+        name: the engine.
+        dtype: auto, fp32, bf16, fp16, int8 or int4.
+        python: interpreter that has its library; empty for this one.
+        settings: its own section of the configuration.
+    """
+
+    name: str
+    dtype: str = "auto"
+    python: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPlan:
     """How one configured model is to be run.
 
@@ -41,9 +58,8 @@ class ModelPlan:
         aliases: other names that requests may use.
         source: where its files come from, in the store's grammar.
         ensure_files: fetches what is missing and returns the files; blocks, so it runs in a thread.
-        engines: engine names in order of preference.
+        engines: in order of preference.
         context_length: bound below the model's own, or None.
-        dtype: auto, fp32, bf16, fp16, int8 or int4.
         device: auto, cpu, cuda or cuda:N.
         trust_remote_code: allow code from the model's files to run.
         batcher: how sequences share the engine's steps.
@@ -56,9 +72,8 @@ class ModelPlan:
     aliases: tuple[str, ...]
     source: str
     ensure_files: Callable[[], StoredModel]
-    engines: tuple[str, ...]
+    engines: tuple[EnginePlan, ...]
     context_length: int | None
-    dtype: str
     device: str
     trust_remote_code: bool
     batcher: BatcherSpec
@@ -152,24 +167,31 @@ class OptimizationManager:
                 supervisor.worker.release_conversation(conversation_id)
 
     async def _prepare(self, plan: ModelPlan) -> WorkerSpec:
-        choice = choose_engine([probe_engine(name) for name in plan.engines])
+        choice = choose_engine([probe_engine(engine.name) for engine in plan.engines])
         for skipped in choice.skipped:
             logger.debug("%s: engine %s skipped: %s", plan.name, skipped.engine, skipped.reason)
         stored = await self.ensure_files(plan.name)
+        engine = next(engine for engine in plan.engines if engine.name == choice.engine)
         return WorkerSpec(
             address="",
-            engine=choice.engine,
+            engine=engine.name,
+            python=engine.python,
             engine_spec=EngineSpec(
                 model=plan.name,
                 directory=stored.directory,
                 context_length=plan.bound_context(stored),
                 eos_token_ids=stored.eos_token_ids,
-                dtype=plan.dtype,
+                dtype=engine.dtype,
                 device=plan.device,
                 num_threads=count_usable_cores(),
                 cache_directory=str(plan.cache_directory),
                 max_kv_bytes=plan.max_kv_bytes,
                 trust_remote_code=plan.trust_remote_code,
+                gguf_file=stored.gguf_file,
+                max_batch_size=plan.batcher.max_batch_size,
+                max_batch_tokens=plan.batcher.max_batch_tokens,
+                is_reusing=plan.cache.is_reusing,
+                settings=dict(engine.settings),
             ),
             batcher=plan.batcher,
             cache=plan.cache,

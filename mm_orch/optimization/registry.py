@@ -10,7 +10,7 @@ from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.contract import Availability
 
 if TYPE_CHECKING:
-    from mm_orch.optimization.engines.contract import StepBackend
+    from mm_orch.optimization.engines.contract import StepBackend, StreamEngine
 
 ENTRY_POINT_GROUP = "mm_orch.engines"
 # Named here too, so that a checkout works without being installed as a distribution.
@@ -26,7 +26,7 @@ def engine_names() -> list[str]:
     return list(_targets())
 
 
-def load_engine(name: str) -> type[StepBackend]:
+def load_engine(name: str) -> type[StepBackend | StreamEngine]:
     """Import an engine's class.
 
     Raises:
@@ -37,7 +37,9 @@ def load_engine(name: str) -> type[StepBackend]:
         raise EngineStartError(f"No engine is named {name!r}. Known: {', '.join(engine_names())}.")
     module_name, _, attribute = target.partition(":")
     try:
-        engine: type[StepBackend] = getattr(importlib.import_module(module_name), attribute)
+        engine: type[StepBackend | StreamEngine] = getattr(
+            importlib.import_module(module_name), attribute
+        )
     except (ImportError, AttributeError) as error:
         raise EngineStartError(
             f"Engine {name!r} ({target}) cannot be imported: {error}.",

@@ -33,6 +33,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         address: ZeroMQ address that the server has bound.
         engine: name of the engine plug-in.
+        python: interpreter that has the engine's library; empty for this one.
         engine_spec: what the engine loads.
         batcher: how sequences share its steps.
         cache: what is kept between them.
@@ -40,17 +41,25 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     address: str
     engine: str
+    python: str = ""
     engine_spec: EngineSpec
     batcher: BatcherSpec
     cache: CacheSpec
 
 
 class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """One sequence to continue; ``conversation_id`` names what it leaves in the cache."""
+    """One sequence to continue.
+
+    Attributes:
+        token_ids: the prompt, then what another worker has generated of the answer.
+        num_prompt_tokens: where the prompt ends; 0 where it is all of them.
+        conversation_id: names what it leaves in the cache.
+    """
 
     sequence_id: str
     token_ids: tuple[int, ...]
     params: SamplingParams
+    num_prompt_tokens: int = 0
     conversation_id: str = ""
 
 
@@ -93,7 +102,7 @@ class StartFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class SequenceFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """A sequence that a failed step lost; ``code`` is the engine error's."""
+    """A sequence that was lost; ``code`` is the error's."""
 
     sequence_id: str
     code: str
@@ -112,7 +121,7 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
         duration_s: what the engine took.
         num_running: sequences with state after the step.
         num_waiting: sequences that wait after the step.
-        cache: what the KV cache holds after the step.
+        cache: what the KV cache holds after the step; None where the engine has its own.
     """
 
     chunks: tuple[TokenChunk, ...]
@@ -123,7 +132,7 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     duration_s: float
     num_running: int
     num_waiting: int
-    cache: CacheStats
+    cache: CacheStats | None = None
 
 
 class CacheChanged(msgspec.Struct, frozen=True, tag=True):

@@ -1,7 +1,7 @@
-"""The worker process: loads one model with one engine and steps it until told to stop.
+"""The worker process: loads one model with one engine and drives it until told to stop.
 
-One thread does everything in turn: take what the server sent, step, report. A second thread only
-waits for the server to vanish.
+One thread does everything in turn: take what the server sent, let the engine work, report. A
+second thread only waits for the server to vanish.
 
     stdin   first line: WorkerSpec as JSON; end of file: the server is gone
     ZeroMQ  Submit, Abort, ReleaseConversation, Shutdown
@@ -18,22 +18,20 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
 
-from mm_orch.batching.batcher import DynamicBatcher
 from mm_orch.core.errors import EngineError
-from mm_orch.kv_cache.cache import KVCache
 from mm_orch.optimization.engines.contract import Sequence
 from mm_orch.optimization.registry import load_engine
 from mm_orch.workers import messages
+from mm_orch.workers.driving import make_driver
 
 if TYPE_CHECKING:
-    from mm_orch.batching.batcher import StepReport
+    from mm_orch.workers.driving import Driver
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +67,8 @@ def main() -> int:
 
 def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
     try:
-        backend = load_engine(spec.engine)()
-        facts = backend.start(spec.engine_spec)
+        engine = load_engine(spec.engine)()
+        facts = engine.start(spec.engine_spec)
     except EngineError as error:
         logger.exception("%s cannot start", spec.engine)
         socket.send(
@@ -79,74 +77,62 @@ def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
         return _EXIT_START_FAILED
     socket.send(messages.encode(messages.Ready(facts=facts)))
     _die_with_parent()
-    cache = KVCache(
-        facts.num_kv_blocks,
-        facts.kv_block_tokens,
-        policy=spec.cache.policy,
-        is_reusing=spec.cache.is_reusing,
-    )
+    driver = make_driver(engine, facts, spec)
     try:
-        _serve(socket, DynamicBatcher(backend, cache, spec.batcher, time.monotonic), cache)
+        _serve(socket, driver)
     finally:
-        backend.stop()
+        driver.stop()
     return 0
 
 
-def _serve(socket: zmq.Socket[bytes], batcher: DynamicBatcher, cache: KVCache) -> None:
+def _serve(socket: zmq.Socket[bytes], driver: Driver) -> None:
+    poller = zmq.Poller()
+    poller.register(socket, zmq.POLLIN)
+    if driver.wake_fd is not None:
+        poller.register(driver.wake_fd, zmq.POLLIN)
     while True:
         # With a step to run, take only what has arrived; else wait for something to arrive.
-        while socket.poll(timeout=_poll_ms(batcher)):
-            match messages.decode_to_worker(socket.recv()):
-                case messages.Submit(sequences):
-                    for order in sequences:
-                        batcher.add(
-                            Sequence(
-                                sequence_id=order.sequence_id,
-                                token_ids=list(order.token_ids),
-                                params=order.params,
-                                conversation_id=order.conversation_id,
-                            )
-                        )
-                case messages.Abort(sequence_ids):
-                    batcher.abort(sequence_ids)
-                case messages.ReleaseConversation(conversation_id):
-                    batcher.release_conversation(conversation_id)
-                    socket.send(messages.encode(messages.CacheChanged(cache.stats)))
-                case messages.Shutdown():
-                    return
-        if batcher.has_work:
-            report = batcher.step()
-            socket.send(messages.encode(_as_message(report, batcher, cache)))
-            if not batcher.has_work:
-                # Nobody waits now. A fault here ends the process, which is started anew.
-                cache.check()
+        while socket in dict(poller.poll(_poll_ms(driver))):
+            message = messages.decode_to_worker(socket.recv())
+            if isinstance(message, messages.Shutdown):
+                return
+            _tell(socket, _take(message, driver))
+        _tell(socket, driver.advance())
 
 
-def _poll_ms(batcher: DynamicBatcher) -> int | None:
-    wait_s = batcher.wait_s
+def _take(
+    message: messages.Submit | messages.Abort | messages.ReleaseConversation, driver: Driver
+) -> messages.CacheChanged | None:
+    match message:
+        case messages.Submit(sequences):
+            for order in sequences:
+                driver.add(_as_sequence(order))
+        case messages.Abort(sequence_ids):
+            driver.abort(sequence_ids)
+        case messages.ReleaseConversation(conversation_id):
+            return driver.release_conversation(conversation_id)
+    return None
+
+
+def _tell(socket: zmq.Socket[bytes], report: messages.FromWorker | None) -> None:
+    if report is not None:
+        socket.send(messages.encode(report))
+
+
+def _as_sequence(order: messages.SequenceOrder) -> Sequence:
+    return Sequence(
+        sequence_id=order.sequence_id,
+        token_ids=list(order.token_ids),
+        params=order.params,
+        num_prompt_tokens=order.num_prompt_tokens,
+        conversation_id=order.conversation_id,
+    )
+
+
+def _poll_ms(driver: Driver) -> int | None:
+    wait_s = driver.wait_s
     # Rounded up: a wait cut short would be polled for again and again.
     return None if wait_s is None else math.ceil(wait_s * 1000)
-
-
-def _as_message(report: StepReport, batcher: DynamicBatcher, cache: KVCache) -> messages.StepDone:
-    for sequence_id, error in report.failed:
-        logger.error("sequence %s failed", sequence_id, exc_info=error)
-    return messages.StepDone(
-        chunks=tuple(report.chunks),
-        started=tuple(report.started),
-        failures=tuple(
-            messages.SequenceFailure(
-                sequence_id=sequence_id, code=error.code, message=error.message
-            )
-            for sequence_id, error in report.failed
-        ),
-        phase=report.phase,
-        batch_size=report.batch_size,
-        duration_s=report.duration_s,
-        num_running=batcher.num_running,
-        num_waiting=batcher.num_waiting,
-        cache=cache.stats,
-    )
 
 
 def _exit_with_server(address: str) -> None:

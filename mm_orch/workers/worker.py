@@ -106,7 +106,7 @@ class Worker:
         try:
             socket.bind(spec.address)
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
+                spec.python or sys.executable,
                 "-P",
                 "-c",
                 _START_CODE,

@@ -9,6 +9,7 @@ from mm_orch.config.schema.values import (  # noqa: TC001 - pydantic reads them
     AtLeastOne,
     AtLeastZero,
     Dtype,
+    FilePath,
     PositiveRatio,
     Texts,
 )
@@ -18,6 +19,11 @@ class VllmSettings(Section):
     """vLLM, for NVIDIA and AMD GPUs."""
 
     enabled: bool = option("false: vLLM is passed over.", default=True)
+    python: FilePath | None = option(
+        "Interpreter of a virtual environment that has vLLM, where this one does not; null is"
+        " this one.",
+        default=None,
+    )
     tensor_parallel_size: AtLeastOne = option("GPUs that share each layer.", default=1)
     pipeline_parallel_size: AtLeastOne = option(
         "GPUs, or groups of them, that share the depth.", default=1
@@ -41,6 +47,11 @@ class DeepSpeedSettings(Section):
     """DeepSpeed inference."""
 
     enabled: bool = option("false: DeepSpeed is passed over.", default=True)
+    python: FilePath | None = option(
+        "Interpreter of a virtual environment that has DeepSpeed, where this one does not; null is"
+        " this one.",
+        default=None,
+    )
     tensor_parallel: AtLeastOne = option("Devices that share each layer.", default=1)
     pipeline_parallel: AtLeastOne = option("Devices that share the depth.", default=1)
     dtype: Literal["fp16", "bf16", "fp32"] = option(
@@ -56,6 +67,11 @@ class OpenVinoSettings(Section):
     """OpenVINO, for Intel and AMD CPUs and Intel's GPUs and NPUs."""
 
     enabled: bool = option("false: OpenVINO is passed over.", default=True)
+    python: FilePath | None = option(
+        "Interpreter of a virtual environment that has OpenVINO GenAI, where this one does not;"
+        " null is this one.",
+        default=None,
+    )
     device: Literal["CPU", "GPU", "NPU", "AUTO"] = option("OpenVINO's device.", default="AUTO")
     precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = option(
         "Precision of weights and arithmetic.", default="auto"
@@ -66,6 +82,11 @@ class OnnxSettings(Section):
     """ONNX Runtime."""
 
     enabled: bool = option("false: ONNX Runtime is passed over.", default=True)
+    python: FilePath | None = option(
+        "Interpreter of a virtual environment that has ONNX Runtime, where this one does not; null"
+        " is this one.",
+        default=None,
+    )
     execution_providers: Texts = option(
         "Execution providers, the preferred one first; absent ones are skipped with a warning.",
         default=("CUDAExecutionProvider", "CPUExecutionProvider"),

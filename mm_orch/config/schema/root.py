@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -84,15 +85,34 @@ class Config(Section):
             wanted = self._preferred_engines
         return tuple(name for name in dict.fromkeys(wanted) if name not in self.disabled_engines)
 
-    def dtype_for(self, model_name: str) -> str:
-        """Return a model's number format on PyTorch, or auto; its own settings go first.
+    def dtype_for(self, model_name: str, engine: str) -> str:
+        """Return a model's number format on an engine, or auto; the model's own settings go first.
 
         Raises:
             KeyError: no model has this name.
         """
-        model = self.models[model_name]
+        model, optimization = self.models[model_name], self.optimization
         own = model.quantization or model.dtype
-        return self.optimization.pytorch.dtype if own == "auto" else own
+        if own != "auto":
+            return own
+        dtype_by_engine: dict[str, str] = {
+            "vllm": optimization.vllm.dtype,
+            "deepspeed": optimization.deepspeed.dtype,
+            "openvino": optimization.openvino.precision,
+            "onnx": "int8" if optimization.onnx.enable_quantization else "auto",
+            "pytorch": optimization.pytorch.dtype,
+        }
+        return dtype_by_engine.get(engine, "auto")
+
+    def settings_for(self, engine: str) -> dict[str, Any]:
+        """Return the options of an engine's own section by name; none where it has no section."""
+        own = getattr(self.optimization, engine, None)
+        return own.model_dump(mode="json") if isinstance(own, Section) else {}
+
+    def python_for(self, engine: str) -> str:
+        """Return the interpreter that has the engine's library; empty for this one."""
+        python: str | None = getattr(getattr(self.optimization, engine, None), "python", None)
+        return os.path.expanduser(python) if python else ""  # noqa: PTH111 - an unknown user stays
 
     @property
     def disabled_engines(self) -> frozenset[str]:

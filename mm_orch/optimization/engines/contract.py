@@ -1,23 +1,26 @@
-"""What an engine must offer, and the objects that travel between the batcher and a step backend.
+"""What an engine must offer, and the objects that travel between a worker and its engine.
 
 A *step backend* computes one step of a batch at a time; the batcher above it decides what the
-step holds and which blocks of KV memory each sequence has. Life of a backend: ``probe`` (any
-process, no heavy import), ``start`` once in the worker, ``step`` many times, ``stop``.
+step holds and which blocks of KV memory each sequence has. A *stream engine* has a batcher and a
+cache of its own: it takes sequences and reports their tokens. Life of either: ``probe`` (any
+process, no heavy import), ``start`` once in the worker, work, ``stop``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
 from mm_orch.core.errors import EngineStartError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Sequence as Batch
 
-    from mm_orch.core.generation import SamplingParams, TokenChunk
+    from mm_orch.core.errors import MuAIError
+    from mm_orch.core.generation import SamplingParams, SequenceStarted, TokenChunk
 
 
 class Availability(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +46,11 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
         cache_directory: where an engine may keep what it compiled.
         max_kv_bytes: most memory for keys and values; 0 for that of one sequence of full length.
         trust_remote_code: allow model code from the directory to run.
+        gguf_file: the GGUF in the directory that its other files were made of, or None.
+        max_batch_size: most sequences that run at once.
+        max_batch_tokens: most prompt tokens of one step.
+        is_reusing: keep keys and values for prompts that begin alike.
+        settings: the engine's own section of the configuration, by option name.
     """
 
     model: str
@@ -55,6 +63,11 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     cache_directory: str
     max_kv_bytes: int = 0
     trust_remote_code: bool = False
+    gguf_file: str | None = None
+    max_batch_size: int = 32
+    max_batch_tokens: int = 2048
+    is_reusing: bool = True
+    settings: dict[str, Any] = {}
 
 
 class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +80,11 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
         context_length: most tokens of a sequence.
         kv_block_tokens: tokens whose keys and values share a block.
         kv_block_bytes: memory of a block, all layers together.
-        num_kv_blocks: blocks that the engine has; their ids count from 0.
+        num_kv_blocks: blocks that the engine has; their ids count from 0. A stream engine that
+            does not say has 0.
+        resumes_exactly: a sequence that was begun elsewhere goes on here as if it had begun here:
+            penalties and draws see where the prompt ended. Every step backend does.
+        unsupported: what requests may not ask of it, by field of GenerationOptions.
     """
 
     engine: str
@@ -77,11 +94,13 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     kv_block_tokens: int
     kv_block_bytes: int
     num_kv_blocks: int
+    resumes_exactly: bool = True
+    unsupported: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Sequence:
-    """One continuation in the making; the batcher owns it, the backend reads it.
+    """One continuation in the making; the batcher owns it, the engine reads it.
 
     ``token_ids`` holds the prompt, then everything generated. Keys and values of the first
     ``num_computed_tokens`` of them lie in the blocks: those of token ``p`` in slot
@@ -89,6 +108,7 @@ class Sequence:
     mark after each step, and gives blocks before one.
 
     Attributes:
+        num_prompt_tokens: all of ``token_ids`` unless it was begun elsewhere; the rest is output.
         priority: higher goes first.
         arrival: number in order of arrival, given by the batcher.
         conversation_id: of the conversation that it is a turn of; empty for none.
@@ -102,12 +122,12 @@ class Sequence:
     arrival: int = 0
     conversation_id: str = ""
     is_released: bool = False
-    num_prompt_tokens: int = field(init=False)
+    num_prompt_tokens: int = 0
     num_computed_tokens: int = 0
     block_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.num_prompt_tokens = len(self.token_ids)
+        self.num_prompt_tokens = self.num_prompt_tokens or len(self.token_ids)
 
     @property
     def num_output_tokens(self) -> int:
@@ -138,6 +158,7 @@ class ScheduledSequence:
         return self.num_new_tokens == self.sequence.num_uncomputed_tokens
 
 
+@runtime_checkable
 class StepBackend(Protocol):
     """An engine that advances a batch by one step."""
 
@@ -164,6 +185,78 @@ class StepBackend(Protocol):
 
         Raises:
             EngineError: nothing of the batch was advanced, and the same step may be tried again.
+        """
+
+    def stop(self) -> None:
+        """Free everything; safe twice, and after a failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamReport:
+    """What a stream engine has to tell since it was asked last.
+
+    Attributes:
+        chunks: new tokens, with the finish reason on a sequence's last; a stop token that ended
+            one is not among them.
+        started: sequences in their first step.
+        failed: sequences that are lost, with the error.
+        batch_size: sequences that got tokens.
+        duration_s: what the step took, where the engine has steps; else since the last report.
+        num_running: sequences with KV memory.
+        num_waiting: sequences that wait for a place.
+    """
+
+    chunks: list[TokenChunk] = field(default_factory=list)
+    started: list[SequenceStarted] = field(default_factory=list)
+    failed: list[tuple[str, MuAIError]] = field(default_factory=list)
+    batch_size: int = 0
+    duration_s: float = 0.0
+    num_running: int = 0
+    num_waiting: int = 0
+
+
+@runtime_checkable
+class StreamEngine(Protocol):
+    """An engine that batches by itself. Everything is called from one thread of the worker."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def probe(cls) -> Availability:
+        """Say whether this engine can run here, without importing its library."""
+
+    def start(self, spec: EngineSpec) -> EngineFacts:
+        """Load the model; a second call returns the same facts.
+
+        Raises:
+            EngineStartError: with the reason and the remedy.
+        """
+
+    def submit(self, sequence: Sequence) -> None:
+        """Take a sequence; what is wrong with it is told in a later report.
+
+        One that has output tokens already goes on after them: its bounds on tokens count those.
+        """
+
+    def abort(self, sequence_ids: Iterable[str]) -> None:
+        """Drop these sequences and free their memory; ids that have ended are ignored."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any sequence is unfinished."""
+
+    @property
+    def wake_fd(self) -> int | None:
+        """A descriptor that is readable when :meth:`advance` has news; None: it has to be called.
+
+        With None, ``advance`` computes a step whenever there is work.
+        """
+
+    def advance(self) -> StreamReport:
+        """Report what is new; compute a step first where ``wake_fd`` is None.
+
+        Raises:
+            EngineError: everything that runs is lost.
         """
 
     def stop(self) -> None:

@@ -107,7 +107,33 @@ def test_a_models_dtype_goes_before_the_engines(
         f"models.{BUILT_IN_MODEL}.dtype": of_model,
         f"models.{BUILT_IN_MODEL}.quantization": quantization,
     }
-    assert load(overrides=settings).config.dtype_for(BUILT_IN_MODEL) == dtype
+    assert load(overrides=settings).config.dtype_for(BUILT_IN_MODEL, "pytorch") == dtype
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine", "dtype"),
+    [
+        ({}, "onnx", "auto"),
+        ({"optimization.onnx.enable_quantization": True}, "onnx", "int8"),
+        ({}, "deepspeed", "fp16"),
+        ({"optimization.vllm.dtype": "bf16"}, "vllm", "bf16"),
+        ({"optimization.openvino.precision": "int4"}, "openvino", "int4"),
+        ({f"models.{BUILT_IN_MODEL}.dtype": "fp32"}, "openvino", "fp32"),
+        ({}, "my-engine", "auto"),
+    ],
+)
+def test_each_engine_has_a_dtype_of_its_own(
+    load: Load, settings: dict[str, object], engine: str, dtype: str
+) -> None:
+    assert load(overrides=settings).config.dtype_for(BUILT_IN_MODEL, engine) == dtype
+
+
+def test_an_engine_gets_the_options_of_its_own_section(load: Load) -> None:
+    config = load("optimization: {onnx: {optimization_level: basic, python: ~/onnx/python}}").config
+    assert config.settings_for("onnx")["optimization_level"] == "basic"
+    assert config.settings_for("batcher-like-plug-in") == {}
+    assert config.python_for("onnx") == str(Path("~/onnx/python").expanduser())
+    assert config.python_for("pytorch") == ""
 
 
 def test_the_data_directory_is_the_users_own_unless_configured(

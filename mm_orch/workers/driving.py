@@ -1,0 +1,212 @@
+"""Drives an engine inside the worker: one face for step backends and stream engines."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from mm_orch.batching.batcher import DynamicBatcher
+from mm_orch.core.errors import EngineError
+from mm_orch.kv_cache.cache import KVCache
+from mm_orch.optimization.engines.contract import StepBackend
+from mm_orch.workers import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mm_orch.core.errors import MuAIError
+    from mm_orch.optimization.engines.contract import (
+        EngineFacts,
+        Sequence,
+        StreamEngine,
+    )
+
+logger = logging.getLogger(__name__)
+
+
+class Driver(Protocol):
+    """What the worker's loop does with its engine."""
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds until :meth:`advance` should be called unless more arrives; None for never."""
+
+    @property
+    def wake_fd(self) -> int | None:
+        """A descriptor that says when to call :meth:`advance`, or None."""
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence."""
+
+    def abort(self, sequence_ids: Iterable[str]) -> None:
+        """Drop these sequences; those that have ended are ignored."""
+
+    def release_conversation(self, conversation_id: str) -> messages.CacheChanged | None:
+        """Free what only this conversation needs; say what the cache holds then."""
+
+    def advance(self) -> messages.StepDone | None:
+        """Let the engine work; return what there is to report, or None."""
+
+    def stop(self) -> None:
+        """Free everything."""
+
+
+class StepDriver:
+    """A step backend under our batcher and our cache."""
+
+    def __init__(self, backend: StepBackend, facts: EngineFacts, spec: messages.WorkerSpec) -> None:
+        self._backend = backend
+        self._cache = KVCache(
+            facts.num_kv_blocks,
+            facts.kv_block_tokens,
+            policy=spec.cache.policy,
+            is_reusing=spec.cache.is_reusing,
+        )
+        self._batcher = DynamicBatcher(backend, self._cache, spec.batcher, time.monotonic)
+
+    @property
+    def wait_s(self) -> float | None:
+        """See Driver."""
+        return self._batcher.wait_s
+
+    @property
+    def wake_fd(self) -> int | None:
+        """The batcher says by itself when a step is due."""
+        return None
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence."""
+        self._batcher.add(sequence)
+
+    def abort(self, sequence_ids: Iterable[str]) -> None:
+        """Drop sequences."""
+        self._batcher.abort(sequence_ids)
+
+    def release_conversation(self, conversation_id: str) -> messages.CacheChanged | None:
+        """Free blocks; see Driver."""
+        self._batcher.release_conversation(conversation_id)
+        return messages.CacheChanged(self._cache.stats)
+
+    def advance(self) -> messages.StepDone | None:
+        """Compute one step where there is work."""
+        if not self._batcher.has_work:
+            return None
+        report = self._batcher.step()
+        if not self._batcher.has_work:
+            # Nobody waits now. A fault here ends the process, which is started anew.
+            self._cache.check()
+        return messages.StepDone(
+            chunks=tuple(report.chunks),
+            started=tuple(report.started),
+            failures=_as_failures(report.failed),
+            phase=report.phase,
+            batch_size=report.batch_size,
+            duration_s=report.duration_s,
+            num_running=self._batcher.num_running,
+            num_waiting=self._batcher.num_waiting,
+            cache=self._cache.stats,
+        )
+
+    def stop(self) -> None:
+        """Stop the backend."""
+        self._backend.stop()
+
+
+class StreamDriver:
+    """An engine with a batcher of its own."""
+
+    def __init__(self, engine: StreamEngine) -> None:
+        self._engine = engine
+        self._unfinished_ids: set[str] = set()
+
+    @property
+    def wait_s(self) -> float | None:
+        """An engine that wakes us needs no timer."""
+        return 0.0 if self._engine.has_work and self._engine.wake_fd is None else None
+
+    @property
+    def wake_fd(self) -> int | None:
+        """See Driver."""
+        return self._engine.wake_fd
+
+    def add(self, sequence: Sequence) -> None:
+        """Hand a sequence to the engine."""
+        self._unfinished_ids.add(sequence.sequence_id)
+        self._engine.submit(sequence)
+
+    def abort(self, sequence_ids: Iterable[str]) -> None:
+        """Drop sequences."""
+        dropped = self._unfinished_ids.intersection(sequence_ids)
+        self._unfinished_ids -= dropped
+        self._engine.abort(dropped)
+
+    def release_conversation(self, conversation_id: str) -> messages.CacheChanged | None:
+        """Such engines keep one cache for all and free the oldest by themselves."""
+        logger.debug("conversation %s: the engine frees its cache by itself", conversation_id)
+        return None
+
+    def advance(self) -> messages.StepDone | None:
+        """Report what the engine has to tell."""
+        try:
+            report = self._engine.advance()
+        except EngineError as error:
+            return self._lose_all(error)
+        if not (report.chunks or report.started or report.failed or report.batch_size):
+            return None
+        ended = {chunk.sequence_id for chunk in report.chunks if chunk.finish_reason is not None}
+        self._unfinished_ids -= ended | {sequence_id for sequence_id, _ in report.failed}
+        return messages.StepDone(
+            chunks=tuple(report.chunks),
+            started=tuple(report.started),
+            failures=_as_failures(report.failed),
+            phase=_phase_of(num_started=len(report.started), batch_size=report.batch_size),
+            batch_size=report.batch_size,
+            duration_s=report.duration_s,
+            num_running=report.num_running,
+            num_waiting=report.num_waiting,
+        )
+
+    def stop(self) -> None:
+        """Stop the engine."""
+        self._engine.stop()
+
+    def _lose_all(self, error: EngineError) -> messages.StepDone:
+        lost, self._unfinished_ids = self._unfinished_ids, set()
+        self._engine.abort(lost)
+        return messages.StepDone(
+            chunks=(),
+            started=(),
+            failures=_as_failures([(sequence_id, error) for sequence_id in sorted(lost)]),
+            phase="decode",
+            batch_size=len(lost),
+            duration_s=0.0,
+            num_running=0,
+            num_waiting=0,
+        )
+
+
+def make_driver(
+    engine: StepBackend | StreamEngine, facts: EngineFacts, spec: messages.WorkerSpec
+) -> Driver:
+    """Put the right driver around a started engine."""
+    if isinstance(engine, StepBackend):
+        return StepDriver(engine, facts, spec)
+    return StreamDriver(engine)
+
+
+def _phase_of(*, num_started: int, batch_size: int) -> str:
+    if num_started == 0:
+        return "decode"
+    return "prefill" if num_started >= batch_size else "mixed"
+
+
+def _as_failures(
+    failed: list[tuple[str, EngineError]] | list[tuple[str, MuAIError]],
+) -> tuple[messages.SequenceFailure, ...]:
+    for sequence_id, error in failed:
+        logger.error("sequence %s failed", sequence_id, exc_info=error)
+    return tuple(
+        messages.SequenceFailure(sequence_id=sequence_id, code=error.code, message=error.message)
+        for sequence_id, error in failed
+    )
