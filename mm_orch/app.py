@@ -12,7 +12,8 @@ from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.events import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.models.store import ModelStore
-from mm_orch.optimization.manager import EnginePlan, ModelPlan, OptimizationManager
+from mm_orch.optimization.manager import OptimizationManager
+from mm_orch.optimization.plan import EnginePlan, ModelPlan
 from mm_orch.optimization.registry import probe_engines
 from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.orchestrator import Orchestrator
@@ -85,13 +86,14 @@ async def open_runtime(
                 observer=observer,
                 clock=clock,
                 request_timeout_s=config.api.request_timeout_s,
+                max_failovers=_max_failovers(config),
             ),
             status=SystemStatus(
                 manager=manager,
                 admission=admission,
                 required_models=_preloaded(config),
                 default_model=config.default_model_name,
-                engines=probe_engines(),
+                engines=probe_engines(config.python_by_engine),
                 clock=clock,
                 version=__version__,
             ),
@@ -102,6 +104,11 @@ async def open_runtime(
 
 def _preloaded(config: Config) -> tuple[str, ...]:
     return tuple(config.preload_model_names) or (config.default_model_name,)
+
+
+def _max_failovers(config: Config) -> int:
+    optimization = config.optimization
+    return config.orchestration.max_failovers if optimization.fallback_on_error else 0
 
 
 def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> ModelPlan:
@@ -117,7 +124,7 @@ def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> M
             EnginePlan(
                 name=one,
                 dtype=config.dtype_for(name, one),
-                python=config.python_for(one),
+                python=config.python_by_engine.get(one, ""),
                 settings=config.settings_for(one),
             )
             for one in ([engine] if engine else config.engines_for(name))
@@ -138,6 +145,8 @@ def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> M
         ),
         max_kv_bytes=cache.max_memory_mb << 20,
         cache_directory=config.system.data_directory / "compiled",
+        is_falling_back=optimization.fallback_on_error,
+        watchdog_timeout_s=config.orchestration.watchdog_timeout_s,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mm_orch.models.source import BUILT_IN_SOURCE
 from mm_orch.models.store import ModelStore
+from tests import odd_engines as odd
 from tests.processes import ServerProcess, start_server
 
 if TYPE_CHECKING:
@@ -59,3 +60,15 @@ def launch(
         if server.process.poll() is None:
             server.process.kill()
         server.stop()
+
+
+@pytest.fixture
+def odd_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> odd.Switch:
+    """Install the engines that misbehave; returns the switch that makes ``refusing`` refuse."""
+    directory = tmp_path / "plug-ins"
+    directory.mkdir()
+    environment, switch = odd.install(directory)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(str(directory))
+    return switch

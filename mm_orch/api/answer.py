@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from mm_orch.api.errors import envelope, fault_envelope
 from mm_orch.api.exchange import ClientGoneError, impatient, while_client_stays
+from mm_orch.api.fallbacks import headers_of, note_on
 from mm_orch.api.fan_in import open_all, read_together
 from mm_orch.api.formats import WholeChoice
 from mm_orch.core.errors import MuAIError
@@ -91,7 +92,7 @@ class GenerationResponse(Response):
         async for delta in deltas:
             choices[delta.index].add(delta)
         body = self._make_format(generations[0].model).whole(choices, _total(generations))
-        return JSONResponse(body, headers=_headers_of(generations[0]))
+        return JSONResponse(body | note_on(generations), headers=headers_of(generations))
 
     async def _stream(
         self,
@@ -101,13 +102,14 @@ class GenerationResponse(Response):
     ) -> None:
         written = self._make_format(generations[0].model)
         first = await anext(deltas, None)
-        await send(_start_of(generations[0]))
+        await send(_start_of(headers_of(generations)))
         opening = written.opening(self._num_choices * len(generations))
         await self._send_chunks(send, [*opening, *([written.chunk(first)] if first else [])])
         # The status has been sent, so a failure is told where the client looks now.
         try:
             async for delta in deltas:
-                await self._send_chunks(send, [written.chunk(delta)])
+                note = note_on(generations) if delta.finish_reason else {}
+                await self._send_chunks(send, [written.chunk(delta) | note])
         except ClientGoneError:
             raise
         except MuAIError as error:
@@ -116,7 +118,7 @@ class GenerationResponse(Response):
             logger.exception("request %s met a fault within its stream", self._request_id)
             end = _event(fault_envelope(self._request_id))
         else:
-            usage = _event(written.usage_chunk(_total(generations)))
+            usage = _event(written.usage_chunk(_total(generations)) | note_on(generations))
             end = (usage if self._wants_usage_chunk else b"") + b"data: [DONE]\n\n"
         await send(_part(end))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -136,23 +138,19 @@ def _part(body: bytes) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
-def _start_of(generation: Generation) -> Message:
+def _start_of(own_headers: dict[str, str]) -> Message:
     headers = {
         "content-type": "text/event-stream; charset=utf-8",
         "cache-control": "no-cache",
         # Proxies such as nginx would collect chunks otherwise.
         "x-accel-buffering": "no",
-        **_headers_of(generation),
+        **own_headers,
     }
     return {
         "type": "http.response.start",
         "status": 200,
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
-
-
-def _headers_of(generation: Generation) -> dict[str, str]:
-    return {"x-muai-model": generation.model, "x-muai-engine": generation.engine}
 
 
 def _total(generations: Sequence[Generation]) -> Usage:

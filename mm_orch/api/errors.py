@@ -15,6 +15,7 @@ from mm_orch.core.errors import (
     MuAIError,
     OverloadError,
     PayloadTooLargeError,
+    PoisonedRequestError,
     RateLimitError,
     RequestError,
 )
@@ -28,6 +29,7 @@ _STATUS_AND_TYPE: tuple[tuple[type[MuAIError], int, str], ...] = (
     (RequestError, 400, "invalid_request_error"),
     (OverloadError, 503, "overloaded_error"),
     (DeadlineError, 504, "timeout_error"),
+    (PoisonedRequestError, 500, "engine_error"),
     (EngineError, 503, "engine_error"),
     (MuAIError, 500, "server_error"),
 )
@@ -80,6 +82,9 @@ def error_response(error: MuAIError) -> JSONResponse:
     headers = {}
     if isinstance(error, OverloadError | RateLimitError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, PoisonedRequestError):
+        # OpenAI's clients send what failed with 500 again by themselves, but for this.
+        headers["x-should-retry"] = "false"
     if isinstance(error, AuthenticationError):
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(envelope(error), status_of(error), headers)

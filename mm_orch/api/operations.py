@@ -45,6 +45,8 @@ def add_model_routes(app: FastAPI, reports: SystemReports, router: Router) -> No
                 "name": report.name,
                 "status": report.phase.value,
                 "detail": report.short_detail,
+                "engine": report.engine,
+                "seconds_without_step": report.seconds_without_step,
                 "num_restarts": report.num_restarts,
             }
         )

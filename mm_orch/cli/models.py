@@ -162,7 +162,12 @@ def _described(entry: ModelEntry, stored: StoredModel | None) -> ModelEntry:
 def _able_engines(config: Config, name: str) -> tuple[str, ...]:
     from mm_orch.optimization.registry import probe_engine
 
-    return tuple(engine for engine in config.engines_for(name) if probe_engine(engine).is_available)
+    pythons = config.python_by_engine
+    return tuple(
+        engine
+        for engine in config.engines_for(name)
+        if probe_engine(engine, python=pythons.get(engine, "")).is_available
+    )
 
 
 def _lines(entry: ModelEntry) -> Iterator[str]:

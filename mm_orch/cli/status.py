@@ -42,7 +42,7 @@ def print_status(loaded: LoadedConfig, *, as_json: bool) -> int:
         return _CODE_BY_STATUS[report.health.status]
     from mm_orch.optimization.registry import probe_engines
 
-    machine = Machine(config, probe_engines())
+    machine = Machine(config, probe_engines(config.python_by_engine))
     if as_json:
         _print_json({"server": None, **machine.as_json()})
     else:
@@ -58,13 +58,15 @@ class Machine:
 
         self.engines = engines
         available = {engine.engine for engine in engines if engine.is_available}
+        pythons = config.python_by_engine
         self.engine_by_model = {
             name: next(
                 (
                     engine
                     for engine in config.engines_for(name)
                     # Engines for tests are probed only where the configuration names them.
-                    if engine in available or probe_engine(engine).is_available
+                    if engine in available
+                    or probe_engine(engine, python=pythons.get(engine, "")).is_available
                 ),
                 None,
             )

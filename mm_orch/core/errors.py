@@ -21,8 +21,11 @@ MuAIError
 └── EngineError             the engine's: these alone move its circuit
     ├── EngineStartError        it could not load the model
     ├── EngineCrashedError      its process ended while work was running
+    │   └── EngineHungError         it had work, made no step for too long, and was killed
     ├── EngineOutOfMemoryError  it ran out of device or host memory
-    └── EngineFailedError       a step failed
+    ├── EngineFailedError       a step failed
+    ├── FailoverError           an answer was cut off and cannot be finished elsewhere
+    └── PoisonedRequestError    workers die of this request
 """
 
 from __future__ import annotations
@@ -219,9 +222,23 @@ class EngineStartError(EngineError):
 
 
 class EngineCrashedError(EngineError):
-    """The engine's process ended while it had work."""
+    """The engine's process ended while it had work.
+
+    Args:
+        num_lost: requests that it was answering, this one among them; 0 where it had none yet.
+    """
 
     code = "engine_crashed"
+
+    def __init__(self, message: str, *, num_lost: int = 0, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.num_lost = num_lost
+
+
+class EngineHungError(EngineCrashedError):
+    """The engine had work, made no step for too long, and was killed."""
+
+    code = "engine_hung"
 
 
 class EngineOutOfMemoryError(EngineError):
@@ -234,3 +251,15 @@ class EngineFailedError(EngineError):
     """A step of the engine raised."""
 
     code = "engine_failed"
+
+
+class FailoverError(EngineError):
+    """An answer was cut off, and what has been delivered cannot be continued elsewhere."""
+
+    code = "failover_failed"
+
+
+class PoisonedRequestError(EngineError):
+    """Workers died while they answered this request and no other: it is not tried again."""
+
+    code = "request_poisoned"

@@ -131,6 +131,42 @@ class ModelLoaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitChanged:
+    """An engine may be used with a model (closed), may be tried (half_open) or not (open)."""
+
+    model: str
+    engine: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFellBack:
+    """A model runs on another engine than the preferred one; ``reason`` is for people."""
+
+    model: str
+    from_engine: str
+    to_engine: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailedOver:
+    """A request whose engine was lost goes on with another worker.
+
+    Attributes:
+        num_delivered_tokens: what its client had got, over all choices.
+        reason: for people.
+    """
+
+    request_id: str
+    model: str
+    from_engine: str
+    to_engine: str
+    num_delivered_tokens: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorOccurred:
     """Something failed in a component; ``error_type`` is an exception class name."""
 
@@ -158,6 +194,9 @@ Event = (
     | WorkerStateChanged
     | WorkerRestarted
     | ModelLoaded
+    | CircuitChanged
+    | EngineFellBack
+    | RequestFailedOver
     | ErrorOccurred
     | HttpRequestFinished
 )

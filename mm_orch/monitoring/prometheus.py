@@ -9,11 +9,14 @@ import prometheus_client
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from mm_orch.core.events import (
+    CircuitChanged,
+    EngineFellBack,
     ErrorOccurred,
     FirstTokenProduced,
     HttpRequestFinished,
     LoadChanged,
     ModelLoaded,
+    RequestFailedOver,
     RequestFinished,
     RequestStarted,
     RequestStatus,
@@ -36,6 +39,7 @@ UNKNOWN = "unknown"
 
 _PHASES = ("prefill", "decode", "mixed")
 _LIFECYCLE = ("loaded", "down", "restarting")
+_CIRCUIT_STATES = ("closed", "half_open", "open")
 # A client may send any word as method; series may not multiply with it.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER_METHOD = "OTHER"
@@ -92,6 +96,8 @@ class PrometheusObserver:
                 self._series.waiting.labels(self._known(model)).set(num_waiting)
             case WorkerStateChanged() | WorkerRestarted() | ModelLoaded():
                 self._observe_worker(event)
+            case CircuitChanged() | EngineFellBack() | RequestFailedOver():
+                self._observe_fallback(event)
             case ErrorOccurred(component=component, error_type=error_type):
                 self._series.errors.labels(component, error_type).inc()
             case HttpRequestFinished():
@@ -151,6 +157,18 @@ class PrometheusObserver:
                 series.model_load.labels(model).observe(duration_s)
                 series.lifecycle_events.labels(model, "loaded").inc()
 
+    def _observe_fallback(self, event: CircuitChanged | EngineFellBack | RequestFailedOver) -> None:
+        series = self._series
+        model = self._known(event.model)
+        match event:
+            case CircuitChanged(engine=engine, state=state):
+                self._start_engine(model, engine)
+                series.circuit_state.labels(model, engine).set(_CIRCUIT_STATES.index(state))
+            case EngineFellBack(from_engine=from_engine, to_engine=to_engine):
+                series.fallbacks.labels(model, from_engine, to_engine).inc()
+            case RequestFailedOver():
+                series.failovers.labels(model).inc()
+
     def _observe_http(self, event: HttpRequestFinished) -> None:
         series = self._series
         method = event.method if event.method in _METHODS else _OTHER_METHOD
@@ -168,7 +186,13 @@ class PrometheusObserver:
 
     def _start_model(self, model: str) -> None:
         series = self._series
-        for one in (series.running, series.waiting, series.batch_size, series.model_load):
+        for one in (
+            series.running,
+            series.waiting,
+            series.batch_size,
+            series.model_load,
+            series.failovers,
+        ):
             one.labels(model)
         for event_type in _LIFECYCLE:
             series.lifecycle_events.labels(model, event_type)
@@ -195,6 +219,7 @@ class PrometheusObserver:
             series.cached_prompt_tokens,
             series.engine_up,
             series.engine_restarts,
+            series.circuit_state,
         ):
             one.labels(model, engine)
         for phase in _PHASES:

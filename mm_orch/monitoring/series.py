@@ -98,6 +98,21 @@ class Series:
         self.engine_restarts = self._counter(
             "engine_restarts_total", "Starts of a worker after one that failed.", _MODEL_ENGINE
         )
+        self.circuit_state = self._gauge(
+            "engine_circuit_state",
+            "0 while the engine is trusted with the model, 1 while it is tried again, 2 else.",
+            _MODEL_ENGINE,
+        )
+        self.fallbacks = self._counter(
+            "engine_fallbacks_total",
+            "Times that a model began to run on another engine than the preferred one.",
+            ("model", "from_engine", "to_engine"),
+        )
+        self.failovers = self._counter(
+            "request_failovers_total",
+            "Times that a request went on with another worker after its own was lost.",
+            ("model",),
+        )
         self.lifecycle_events = self._counter(
             "model_lifecycle_events_total",
             "What happened to models: loaded, down, restarting.",

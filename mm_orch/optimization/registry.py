@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.contract import Availability
+from mm_orch.optimization.interpreter import probe_elsewhere
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mm_orch.optimization.engines.contract import StepBackend, StreamEngine
 
 ENTRY_POINT_GROUP = "mm_orch.engines"
@@ -48,8 +51,15 @@ def load_engine(name: str) -> type[StepBackend | StreamEngine]:
     return engine
 
 
-def probe_engine(name: str) -> Availability:
-    """Say whether the engine can run here, and if not why."""
+def probe_engine(name: str, *, python: str = "") -> Availability:
+    """Say whether the engine can run here, and if not why.
+
+    Args:
+        name: the engine.
+        python: interpreter to ask; empty is this one. Asking another one takes a moment.
+    """
+    if python:
+        return probe_elsewhere(name, python)
     if name in _NOT_BUILT and name not in _targets():
         return Availability(
             engine=name,
@@ -65,10 +75,15 @@ def probe_engine(name: str) -> Availability:
         )
 
 
-def probe_engines() -> list[Availability]:
-    """Probe every engine that this project names, and every plug-in; echo is for tests."""
+def probe_engines(python_by_engine: Mapping[str, str] | None = None) -> list[Availability]:
+    """Probe every engine that this project names, and every plug-in; echo is for tests.
+
+    Args:
+        python_by_engine: interpreters of engines that have one of their own.
+    """
+    pythons = python_by_engine or {}
     names = [*_NOT_BUILT, *(name for name in engine_names() if name != "echo")]
-    return [probe_engine(name) for name in dict.fromkeys(names)]
+    return [probe_engine(name, python=pythons.get(name, "")) for name in dict.fromkeys(names)]
 
 
 def _targets() -> dict[str, str]:

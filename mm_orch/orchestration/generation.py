@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from mm_orch.core.generation import GenerationRequest, TextDelta, Usage
+    from mm_orch.optimization.supervisor import Fallback
+    from mm_orch.orchestration.failover import Failover
     from mm_orch.orchestration.reports import HealthReport, ReadyReport, StatusReport
 
 
@@ -22,7 +24,18 @@ class Generation(Protocol):
 
     request_id: str
     model: str
-    engine: str
+
+    @property
+    def failovers(self) -> Sequence[Failover]:
+        """What became of workers that were lost while they answered it."""
+
+    @property
+    def fallback(self) -> Fallback | None:
+        """Why the model runs on another engine than the preferred one, where it does."""
+
+    @property
+    def engine(self) -> str:
+        """The engine that answers now."""
 
     def __aiter__(self) -> AsyncIterator[TextDelta]: ...
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import defaultdict
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DrainingError, ModelStoreError, ModelUnavailableError
 from mm_orch.core.events import LoadChanged
 from mm_orch.orchestration.account import RequestAccount
+from mm_orch.orchestration.assembly import ChoiceAssembler
+from mm_orch.orchestration.failover import Replays
 from mm_orch.orchestration.preparation import load_model_text, prepare
-from mm_orch.orchestration.running import Deadline, RunningGeneration, make_assemblers
-from mm_orch.workers.messages import SequenceOrder
+from mm_orch.orchestration.progress import Choice, make_orders
+from mm_orch.orchestration.running import Deadline, RunningGeneration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationRequest
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.orchestration.admission import Admission, Ticket
-    from mm_orch.orchestration.preparation import ModelText, PreparedRequest
+    from mm_orch.orchestration.preparation import ModelText
 
 _FETCH_RETRY_S = 5.0
 
@@ -33,6 +36,7 @@ class Orchestrator:
     Args:
         choose_model: gives the model that a request's ``model`` field means; the router's part.
         request_timeout_s: the deadline of requests that set none.
+        max_failovers: how often a request may go on with another worker.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Orchestrator:
         observer: Observer,
         clock: Clock,
         request_timeout_s: float,
+        max_failovers: int,
     ) -> None:
         self._choose_model = choose_model
         self._admission = admission
@@ -51,6 +56,9 @@ class Orchestrator:
         self._observer = observer
         self._clock = clock
         self._request_timeout_s = request_timeout_s
+        self._max_failovers = max_failovers
+        # One suspect of a model runs at a time, so that it is known which of them kills workers.
+        self._quarantines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._texts: dict[str, asyncio.Task[ModelText]] = {}
         self._running: set[RunningGeneration] = set()
         # The deadlines of requests that wait for their model.
@@ -143,19 +151,28 @@ class Orchestrator:
             text = await self.ensure_text(account.model)
             prepared = await asyncio.to_thread(prepare, request, text)
             account.num_prompt_tokens = len(prepared.token_ids)
-            worker = await self._manager.acquire(account.model)
-        orders = _orders(next(self._numbers), prepared, request.conversation_id)
-        assemblers = make_assemblers(
-            [order.sequence_id for order in orders], prepared.codec, request.options.stop
-        )
-        account.submit(worker.engine)
-        return RunningGeneration(
-            worker.submit(orders),
-            account=account,
-            assemblers=assemblers,
-            deadline=deadline,
-            on_start=lambda: self._begin(ticket),
-        )
+            orders = make_orders(next(self._numbers), prepared, request.conversation_id)
+            generation = RunningGeneration(
+                [
+                    Choice(order, ChoiceAssembler(index, text.codec, request.options.stop))
+                    for index, order in enumerate(orders)
+                ],
+                account=account,
+                options=request.options,
+                vocab_size=text.vocab_size,
+                deadline=deadline,
+                replays=Replays(
+                    account.model,
+                    self._manager,
+                    self._quarantines[account.model],
+                    self._max_failovers,
+                ),
+                manager=self._manager,
+                observer=self._observer,
+                on_start=lambda: self._begin(ticket),
+            )
+            await generation.submit()
+            return generation
 
     @asynccontextmanager
     async def _bounded(self, deadline: Deadline) -> AsyncIterator[None]:
@@ -199,15 +216,3 @@ def _broken_off() -> DrainingError:
     return DrainingError(
         "The server is shutting down and ended this answer early.", retry_after_s=1.0
     )
-
-
-def _orders(number: int, prepared: PreparedRequest, conversation_id: str) -> list[SequenceOrder]:
-    return [
-        SequenceOrder(
-            sequence_id=f"{number}/{index}",
-            token_ids=prepared.token_ids,
-            params=params,
-            conversation_id=conversation_id,
-        )
-        for index, params in enumerate(prepared.params)
-    ]

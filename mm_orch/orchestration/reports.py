@@ -26,6 +26,10 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
         engine: the engine that runs it or is to run it, or None where none can.
         detail: progress or the reason of a failure, for people.
         cache: the worker's KV cache after its last step.
+        seconds_without_step: since it last told of progress; None while it has nothing to do.
+        wanted_engine: the preferred engine, where another runs in its place.
+        fallback_reason: why, in one line.
+        circuits: each engine's circuit: closed, half_open or open.
     """
 
     name: str
@@ -42,6 +46,10 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     num_restarts: int = 0
     worker_pid: int | None = None
     cache: CacheStats | None = None
+    seconds_without_step: float | None = None
+    wanted_engine: str | None = None
+    fallback_reason: str = ""
+    circuits: dict[str, str] = {}
 
     @property
     def short_detail(self) -> str:

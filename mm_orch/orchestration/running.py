@@ -1,21 +1,33 @@
-"""A request while its worker generates: reads the token stream, yields text, keeps the deadline."""
+"""A request while workers generate it: reads tokens, yields text, keeps the deadline, goes on.
+
+A worker that is lost does not end the answer: what is missing is asked of another one, and the
+reader sees the same stream go on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import DeadlineError, MuAIError
+from mm_orch.core.errors import DeadlineError, EngineError, EngineFailedError, MuAIError
+from mm_orch.core.events import RequestFailedOver
 from mm_orch.core.generation import SequenceStarted
-from mm_orch.orchestration.assembly import ChoiceAssembler
+from mm_orch.orchestration.failover import cannot_resume, describe
+from mm_orch.orchestration.progress import Choice, check_supported, find_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from mm_orch.core.generation import TextDelta, TokenChunk, Usage
-    from mm_orch.models.text import TextCodec
+    from mm_orch.core.events import Observer
+    from mm_orch.core.generation import GenerationOptions, TextDelta, TokenChunk, Usage
+    from mm_orch.optimization.manager import OptimizationManager
+    from mm_orch.optimization.supervisor import Fallback
     from mm_orch.orchestration.account import RequestAccount
+    from mm_orch.orchestration.failover import Failover, Replays
     from mm_orch.workers.stream import TokenStream
+
+logger = logging.getLogger(__name__)
 
 
 class Deadline:
@@ -34,25 +46,52 @@ class Deadline:
 
 
 class RunningGeneration:
-    """The generation that a reader iterates; implements orchestration.generation.Generation."""
+    """The generation that a reader iterates; implements orchestration.generation.Generation.
+
+    Args:
+        choices: in order of their index.
+        vocab_size: token ids are below it; anything else is an engine's fault.
+        manager: gives running workers.
+        on_start: called when the first step has run.
+    """
 
     def __init__(
         self,
-        stream: TokenStream,
+        choices: list[Choice],
         *,
         account: RequestAccount,
-        assemblers: dict[str, ChoiceAssembler],
+        options: GenerationOptions,
+        vocab_size: int,
         deadline: Deadline,
+        replays: Replays,
+        manager: OptimizationManager,
+        observer: Observer,
         on_start: Callable[[], None],
     ) -> None:
         self.request_id = account.request_id
         self.model = account.model
-        self.engine = account.engine
-        self._stream = stream
+        self.failovers: list[Failover] = []
+        self.fallback: Fallback | None = None
+        self._choices = choices
+        self._choice_by_id: dict[str, Choice] = {}
         self._account = account
-        self._assemblers = assemblers
+        self._options = options
+        self._vocab_size = vocab_size
         self._deadline = deadline
+        self._replays = replays
+        self._manager = manager
+        self._observer = observer
         self._on_start = on_start
+        self._num_submits = 0
+        self._stream: TokenStream | None = None
+        self._broken_off: MuAIError | None = None
+        # The bound on the search for another worker, while it lasts.
+        self._recovery: asyncio.Timeout | None = None
+
+    @property
+    def engine(self) -> str:
+        """The engine that answers now."""
+        return self._account.engine
 
     @property
     def usage(self) -> Usage:
@@ -61,7 +100,7 @@ class RunningGeneration:
 
     async def __aiter__(self) -> AsyncIterator[TextDelta]:
         try:
-            while not self._stream.is_done:
+            while not all(choice.is_finished for choice in self._choices):
                 delta = await self._next()
                 if delta is not None:
                     yield delta
@@ -69,44 +108,118 @@ class RunningGeneration:
             self._account.fail(error)
             raise
 
+    async def submit(self, lost: EngineError | None = None) -> None:
+        """Give what is missing to a worker, the first time or after the last one was lost.
+
+        Raises:
+            UnsupportedError: the engine cannot do what the request asks.
+            ModelUnavailableError, EngineError: there is none that could go on.
+        """
+        while True:
+            worker = await self._manager.acquire(self.model)
+            self.fallback = self._manager.find_fallback(self.model)
+            check_supported(self._options, worker)
+            obstacle = find_obstacle(self._options, self._choices)
+            if lost is not None and obstacle and not worker.facts.resumes_exactly:
+                raise cannot_resume(worker.engine, obstacle, lost) from lost
+            missing = [choice for choice in self._choices if not choice.is_finished]
+            orders = [choice.order_of_rest(self._num_submits) for choice in missing]
+            self._num_submits += 1
+            self._account.submit(worker.engine)
+            try:
+                self._stream = worker.submit(orders)
+            except EngineError as error:
+                # It ended between the two lines.
+                await self._replays.admit(worker.engine, error)
+                continue
+            self._choice_by_id = {
+                order.sequence_id: choice for order, choice in zip(orders, missing, strict=True)
+            }
+            return
+
     def break_off(self, error: MuAIError) -> None:
         """End the generation early: the reader gets this error after what has arrived."""
-        self._stream.fail(error)
+        self._broken_off = error
+        if self._recovery is not None:
+            self._recovery.reschedule(asyncio.get_running_loop().time())
+        elif self._stream is not None:
+            self._stream.fail(error)
 
     def close(self) -> None:
         """Stop what still runs; safe at any time."""
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
+        self._replays.close()
 
     async def _next(self) -> TextDelta | None:
         try:
             async with asyncio.timeout_at(self._deadline.at_s):
-                update = await self._stream.next()
+                return await self._read()
         except TimeoutError:
             raise self._deadline.error() from None
+        except EngineError as error:
+            await self._fail_over(error)
+            return None
+
+    async def _read(self) -> TextDelta | None:
+        if self._stream is None:
+            raise EngineFailedError("The request was read before it was submitted.")
+        update = await self._stream.next()
         if isinstance(update, SequenceStarted):
             self._on_start()
             self._account.start(update)
             return None
-        return self._take(update)
+        return self._take(update, self._stream)
 
-    def _take(self, chunk: TokenChunk) -> TextDelta | None:
+    def _take(self, chunk: TokenChunk, stream: TokenStream) -> TextDelta | None:
+        if any(not 0 <= token_id < self._vocab_size for token_id in chunk.token_ids):
+            stream.close()
+            raise EngineFailedError(
+                f"{self.engine} answered with token ids {list(chunk.token_ids)[:8]}; the"
+                f" vocabulary of {self.model} is 0 to {self._vocab_size - 1}."
+            )
         if chunk.token_ids:
             self._account.count_tokens(chunk.sequence_id, len(chunk.token_ids))
-        delta = self._assemblers[chunk.sequence_id].push(chunk)
+        delta = self._choice_by_id[chunk.sequence_id].take(chunk)
         if delta is not None and delta.finish_reason is not None:
             self._account.finish_choice(delta.finish_reason)
             # A stop string ends in the text, so the worker does not know of it yet.
-            self._stream.close(chunk.sequence_id)
-            if self._stream.is_done:
+            stream.close(chunk.sequence_id)
+            if all(choice.is_finished for choice in self._choices):
                 self._account.complete()
+                self._replays.record_success(self.engine)
         return delta
 
-
-def make_assemblers(
-    sequence_ids: list[str], codec: TextCodec, stop: tuple[str, ...]
-) -> dict[str, ChoiceAssembler]:
-    """Make one assembler a choice, by sequence id."""
-    return {
-        sequence_id: ChoiceAssembler(index, codec, stop)
-        for index, sequence_id in enumerate(sequence_ids)
-    }
+    async def _fail_over(self, error: EngineError) -> None:
+        """Go on with another worker, or raise why not."""
+        if self._stream is not None:
+            self._stream.close()
+        lost_engine = self.engine
+        num_delivered = sum(len(choice.token_ids) for choice in self._choices)
+        try:
+            async with asyncio.timeout_at(self._deadline.at_s) as self._recovery:
+                await self._replays.admit(lost_engine, error)
+                await self.submit(lost=error)
+        except TimeoutError:
+            raise (self._broken_off or self._deadline.error()) from error
+        finally:
+            self._recovery = None
+        note = describe(error, lost_engine, self.engine, num_delivered)
+        self.failovers.append(note)
+        logger.warning(
+            "request %s goes on with %s after %d tokens: %s",
+            self.request_id,
+            self.engine,
+            num_delivered,
+            note.reason,
+        )
+        self._observer.observe(
+            RequestFailedOver(
+                request_id=self.request_id,
+                model=self.model,
+                from_engine=lost_engine,
+                to_engine=self.engine,
+                num_delivered_tokens=num_delivered,
+                reason=note.reason,
+            )
+        )

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.optimization.engines.contract import Availability
-    from mm_orch.optimization.manager import ModelPlan, OptimizationManager
+    from mm_orch.optimization.manager import OptimizationManager
+    from mm_orch.optimization.plan import ModelPlan
     from mm_orch.orchestration.admission import Admission
+
+
+# Of the time after which the watchdog replaces it.
+_STUCK_SHARE = 0.5
 
 
 class SystemStatus:
@@ -111,7 +116,13 @@ class SystemStatus:
         reasons = [
             f"model {report.name} is {report.phase.value}: {report.short_detail}"
             for report in reports
-            if report.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
+            if report.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED, ModelPhase.STUCK}
+        ]
+        reasons += [
+            f"model {report.name} runs on {report.engine} in place of {report.wanted_engine}:"
+            f" {report.fallback_reason}"
+            for report in reports
+            if report.wanted_engine and report.phase is ModelPhase.READY
         ]
         if self._admission.is_draining:
             reasons.append("draining")
@@ -124,13 +135,22 @@ class SystemStatus:
         )
         if supervisor is None:
             return report
-        worker = supervisor.worker
+        worker, fallback = supervisor.worker, supervisor.fallback
         facts = worker.facts if worker else None
+        stalled_s = worker.stalled_s if worker else None
+        is_stuck = stalled_s is not None and stalled_s > plan.watchdog_timeout_s * _STUCK_SHARE
         return msgspec.structs.replace(
             report,
-            phase=supervisor.phase,
+            phase=ModelPhase.STUCK if is_stuck else supervisor.phase,
             engine=supervisor.engine,
-            detail=supervisor.detail,
+            detail=f"no step for {stalled_s:.0f} s" if is_stuck else supervisor.detail,
+            seconds_without_step=stalled_s,
+            wanted_engine=fallback.wanted if fallback else None,
+            fallback_reason=fallback.reason.partition("\n")[0] if fallback else "",
+            circuits={
+                engine: circuit.state.value
+                for engine, circuit in supervisor.ladder.circuit_by_engine.items()
+            },
             dtype=facts.dtype if facts else None,
             device=facts.device if facts else None,
             context_length=facts.context_length if facts else None,

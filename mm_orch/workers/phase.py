@@ -13,3 +13,4 @@ class ModelPhase(enum.Enum):
     READY = "ready"
     RESTARTING = "restarting"
     FAILED = "failed"
+    STUCK = "stuck"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
+import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections import deque
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,35 +22,42 @@ from mm_orch.core.errors import (
     EngineCrashedError,
     EngineError,
     EngineFailedError,
+    EngineHungError,
     EngineOutOfMemoryError,
     EngineStartError,
+    InvalidValueError,
+    UnsupportedError,
 )
 from mm_orch.core.events import StepCompleted
 from mm_orch.workers import messages
+from mm_orch.workers.log_tail import LogTail
 from mm_orch.workers.stream import TokenStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mm_orch.core.errors import MuAIError
     from mm_orch.core.events import Observer
     from mm_orch.kv_cache.cache import CacheStats
     from mm_orch.optimization.engines.contract import EngineFacts
 
 logger = logging.getLogger(__name__)
 
-_NUM_KEPT_LOG_LINES = 20
 _SHUTDOWN_GRACE_S = 5.0
 # After a process has ended, what it sent last may still be on its way.
 _LAST_MESSAGES_MS = 200
 # Far beyond any honest load; a worker that is stuck in one is replaced.
 _LOAD_TIMEOUT_S = 1800.0
-_LOG_PIECE_BYTES = 1 << 16
-_MAX_LOG_LINE_BYTES = 4096
-_LINE_ENDS = re.compile(rb"[\r\n]+")
-_ERRORS_BY_CODE = {
-    error.code: error for error in (EngineFailedError, EngineOutOfMemoryError, EngineCrashedError)
+_ERRORS_BY_CODE: dict[str, type[MuAIError]] = {
+    error.code: error
+    for error in (
+        EngineFailedError,
+        EngineOutOfMemoryError,
+        EngineCrashedError,
+        InvalidValueError,
+        UnsupportedError,
+    )
 }
-
 
 # The worker must find this very package, installed or not, and nothing of the current folder.
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
@@ -85,9 +92,13 @@ class Worker:
         self._socket = socket
         self._observer = observer
         self._streams_by_sequence_id: dict[str, TokenStream] = {}
-        self._log_lines: deque[str] = deque(maxlen=_NUM_KEPT_LOG_LINES)
-        self._log_reader = asyncio.create_task(self._read_log())
-        self._is_dead = False
+        self._log = LogTail(process, name=f"{self.model} worker {process.pid}")
+        self.is_dead = False
+        self._kill_reason = ""
+        self._is_group_gone = False
+        self._progress_at_s = time.monotonic()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     @classmethod
     async def launch(
@@ -113,6 +124,8 @@ class Worker:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
+                # A group of its own, so that whatever an engine has started ends with it.
+                start_new_session=True,
             )
         except BaseException:
             socket.close()
@@ -134,6 +147,20 @@ class Worker:
             raise EngineStartError(f"The worker of {self.model} is not ready yet.")
         return self._facts
 
+    @property
+    def stalled_s(self) -> float | None:
+        """Seconds since it last told of progress; None while it has nothing to do."""
+        return time.monotonic() - self._progress_at_s if self._streams_by_sequence_id else None
+
+    async def wait_until_idle(self) -> None:
+        """Wait until every sequence given to it has ended, or its process has."""
+        await self._is_idle.wait()
+
+    def kill(self, reason: str) -> None:
+        """End the process at once; :meth:`watch` then returns this reason."""
+        self._kill_reason = reason
+        self._signal_group(signal.SIGKILL)
+
     async def wait_until_ready(self) -> None:
         """Wait for the model to be loaded.
 
@@ -149,7 +176,7 @@ class Worker:
             if not done:
                 raise EngineStartError(
                     f"The {self.engine} worker of {self.model} is not ready after"
-                    f" {_LOAD_TIMEOUT_S:g} s.{await self._last_words()}"
+                    f" {_LOAD_TIMEOUT_S:g} s.{await self._log.last_words()}"
                 )
             if not first.done():
                 # A refusal may have been sent just before the end.
@@ -167,7 +194,7 @@ class Worker:
             case _:
                 raise EngineStartError(
                     f"The {self.engine} worker of {self.model} ended before it was ready"
-                    f" ({describe_exit(await self._process.wait())}).{await self._last_words()}"
+                    f" ({describe_exit(await self._process.wait())}).{await self._log.last_words()}"
                 )
 
     def submit(self, orders: Sequence[messages.SequenceOrder]) -> TokenStream:
@@ -176,8 +203,11 @@ class Worker:
         Raises:
             EngineCrashedError: the process has ended.
         """
-        if self._is_dead:
+        if self.is_dead:
             raise EngineCrashedError(f"The {self.engine} worker of {self.model} has ended.")
+        if not self._streams_by_sequence_id:
+            self._progress_at_s = time.monotonic()
+            self._is_idle.clear()
         self._send(messages.Submit(sequences=tuple(orders)))
         stream = TokenStream([order.sequence_id for order in orders], self._abort)
         for order in orders:
@@ -186,7 +216,7 @@ class Worker:
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have the worker free what only this conversation needs, between two steps."""
-        if not self._is_dead:
+        if not self.is_dead:
             self._send(messages.ReleaseConversation(conversation_id))
 
     async def watch(self) -> str:
@@ -207,15 +237,11 @@ class Worker:
             router.cancel()
             while await self._socket.poll(_LAST_MESSAGES_MS):
                 self._take(await self._socket.recv())
-            how = describe_exit(await ended)
-            self._fail_streams(
-                EngineCrashedError(
-                    f"The {self.engine} worker of {self.model} ended ({how}) while it was"
-                    " answering.",
-                    remedy="Send the request again: the worker is being restarted.",
-                )
-            )
-            return how + await self._last_words()
+            how = self._kill_reason or describe_exit(await ended)
+            # Whatever else it had started goes too, before anything is started in its place.
+            self._signal_group(signal.SIGKILL)
+            self._fail_streams(f"ended ({how}) while it was answering.")
+            return how + await self._log.last_words()
         finally:
             router.cancel()
             ended.cancel()
@@ -232,15 +258,14 @@ class Worker:
                     await self._wait_for_exit(grace_s)
                 for number in (signal.SIGTERM, signal.SIGKILL):
                     if self._process.returncode is None:
-                        self._process.send_signal(number)
+                        self._signal_group(number)
                         await self._wait_for_exit(grace_s)
         finally:
             discarding.cancel()
-            self._fail_streams(
-                EngineCrashedError(f"The {self.engine} worker of {self.model} was stopped.")
-            )
+            self._signal_group(signal.SIGKILL)
+            self._fail_streams("was stopped.")
             self._remove_socket_file()
-            self._log_reader.cancel()
+            self._log.close()
             self._socket.close()
 
     def _send(self, message: messages.ToWorker) -> None:
@@ -249,8 +274,8 @@ class Worker:
 
     def _abort(self, sequence_ids: tuple[str, ...]) -> None:
         for sequence_id in sequence_ids:
-            self._streams_by_sequence_id.pop(sequence_id, None)
-        if not self._is_dead:
+            self._forget(sequence_id)
+        if not self.is_dead:
             self._send(messages.Abort(sequence_ids=sequence_ids))
 
     async def _discard_reports(self) -> None:
@@ -263,6 +288,7 @@ class Worker:
 
     def _take(self, data: bytes) -> None:
         message = messages.decode_from_worker(data)
+        self._progress_at_s = time.monotonic()
         match message:
             case messages.StepDone():
                 self._deliver(message)
@@ -282,9 +308,9 @@ class Worker:
             if stream := self._streams_by_sequence_id.get(chunk.sequence_id):
                 stream.put(chunk)
                 if chunk.finish_reason is not None:
-                    del self._streams_by_sequence_id[chunk.sequence_id]
+                    self._forget(chunk.sequence_id)
         for failure in step.failures:
-            if stream := self._streams_by_sequence_id.pop(failure.sequence_id, None):
+            if stream := self._forget(failure.sequence_id):
                 error_class = _ERRORS_BY_CODE.get(failure.code, EngineError)
                 stream.fail(error_class(failure.message))
         for reason in {failure.message for failure in step.failures}:
@@ -299,43 +325,42 @@ class Worker:
             )
         )
 
-    def _fail_streams(self, error: EngineError) -> None:
-        self._is_dead = True
+    def _forget(self, sequence_id: str) -> TokenStream | None:
+        stream = self._streams_by_sequence_id.pop(sequence_id, None)
+        if not self._streams_by_sequence_id:
+            self._is_idle.set()
+        return stream
+
+    def _fail_streams(self, what: str) -> None:
+        self.is_dead = True
         self.num_running = self.num_waiting = 0
-        for stream in set(self._streams_by_sequence_id.values()):
-            stream.fail(error)
+        streams = set(self._streams_by_sequence_id.values())
+        error_class = EngineHungError if self._kill_reason else EngineCrashedError
+        for stream in streams:
+            stream.fail(
+                error_class(
+                    f"The {self.engine} worker of {self.model} {what}",
+                    num_lost=len(streams),
+                    remedy="Send the request again: another worker is being started.",
+                )
+            )
         self._streams_by_sequence_id.clear()
+        self._is_idle.set()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        """Signal the worker and every process that it has started and that stayed with it."""
+        if self._is_group_gone:
+            return
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            # Its number may be another's from now on.
+            self._is_group_gone = True
 
     async def _wait_for_exit(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._process.wait()
-
-    async def _read_log(self) -> None:
-        stderr = self._process.stderr
-        if stderr is None:
-            return
-        rest = b""
-        # Not line by line: asyncio refuses long ones, and progress bars end theirs with \r.
-        while piece := await stderr.read(_LOG_PIECE_BYTES):
-            *lines, rest = _LINE_ENDS.split(rest + piece)
-            for line in lines:
-                self._keep_log_line(line)
-            rest = rest[:_MAX_LOG_LINE_BYTES]
-        self._keep_log_line(rest)
-
-    def _keep_log_line(self, line: bytes) -> None:
-        text = line[:_MAX_LOG_LINE_BYTES].decode(errors="replace").rstrip()
-        if text:
-            self._log_lines.append(text)
-            logger.debug("%s worker %d: %s", self.model, self._process.pid, text)
-
-    async def _last_words(self) -> str:
-        """Return the last log lines, once the process has closed its end."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_MESSAGES_MS / 1000):
-                await asyncio.shield(self._log_reader)
-        return "".join(f"\n  | {line}" for line in self._log_lines)
 
     def _remove_socket_file(self) -> None:
         """Unlink the socket once both ends hold it, so that no kill can leave it behind."""

@@ -15,40 +15,19 @@ import pytest
 import zmq.asyncio
 
 from mm_orch.batching.batcher import BatcherSpec
-from mm_orch.core.errors import EngineCrashedError, EngineStartError, ModelUnavailableError
-from mm_orch.core.events import StepCompleted, WorkerRestarted, WorkerStateChanged
+from mm_orch.core.errors import EngineCrashedError, EngineStartError
 from mm_orch.core.generation import FinishReason, SamplingParams, SequenceStarted, TokenChunk
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec
-from mm_orch.workers.phase import ModelPhase
-from mm_orch.workers.supervisor import WorkerSupervisor
 from mm_orch.workers.worker import Worker, describe_exit
+from tests.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from mm_orch.core.events import Event
     from mm_orch.workers.stream import TokenStream
 
 EOS = 0
-
-
-class Recorder:
-    """Keeps every event, and wakes who waits for one."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self._has_news = asyncio.Event()
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-        self._has_news.set()
-
-    async def wait_for(self, kind: type, count: int = 1) -> None:
-        async with asyncio.timeout(30):
-            while sum(isinstance(event, kind) for event in self.events) < count:
-                self._has_news.clear()
-                await self._has_news.wait()
 
 
 @pytest.fixture
@@ -176,85 +155,6 @@ async def test_an_engine_that_cannot_start_tells_why(context: zmq.asyncio.Contex
     assert not psutil.pid_exists(worker.pid)
 
 
-async def test_a_supervised_worker_is_restarted_and_answers_again(
-    context: zmq.asyncio.Context,
-) -> None:
-    recorder = Recorder()
-
-    async def prepare() -> WorkerSpec:
-        return spec_of()
-
-    supervisor = WorkerSupervisor(
-        "m", prepare, context=context, observer=recorder, clock=asyncio.get_running_loop().time
-    )
-    running = asyncio.create_task(supervisor.run())
-    first = await supervisor.acquire()
-    os.kill(first.pid, signal.SIGKILL)
-    await recorder.wait_for(WorkerRestarted)
-    second = await supervisor.acquire()
-
-    assert second.pid != first.pid
-    assert await read(second.submit([order("a", (4, 2))])) == ([4, 2], [FinishReason.STOP])
-    states = [e.is_up for e in recorder.events if isinstance(e, WorkerStateChanged)]
-    assert states == [True, False, True]
-    assert any(isinstance(event, StepCompleted) for event in recorder.events)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert not psutil.pid_exists(second.pid)
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (EngineStartError("No engine can run here."), "No engine can run here"),
-        (RuntimeError("never thought of"), "RuntimeError: never thought of"),
-    ],
-)
-async def test_a_model_that_cannot_start_refuses_with_the_reason(
-    error: Exception, says: str, context: zmq.asyncio.Context
-) -> None:
-    async def prepare() -> WorkerSpec:
-        raise error
-
-    supervisor = WorkerSupervisor(
-        "m",
-        prepare,
-        context=context,
-        observer=Recorder(),
-        clock=asyncio.get_running_loop().time,
-    )
-    running = asyncio.create_task(supervisor.run())
-
-    with pytest.raises(ModelUnavailableError, match=says) as refusal:
-        await supervisor.acquire()
-
-    assert refusal.value.retry_after_s >= 1
-    assert supervisor.phase is ModelPhase.FAILED
-    assert not running.done()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_who_waits_for_a_worker_is_told_when_its_supervisor_ends(
-    context: zmq.asyncio.Context,
-) -> None:
-    async def prepare() -> WorkerSpec:
-        return await asyncio.Future()
-
-    supervisor = WorkerSupervisor(
-        "m", prepare, context=context, observer=Recorder(), clock=asyncio.get_running_loop().time
-    )
-    running = asyncio.create_task(supervisor.run())
-    waiting = asyncio.create_task(supervisor.acquire())
-    # One turn of the loop each, and both wait.
-    await asyncio.sleep(0)
-    running.cancel()
-
-    with pytest.raises(ModelUnavailableError, match="it is being stopped"):
-        await waiting
-    await asyncio.gather(running, return_exceptions=True)
-
-
 async def test_a_stopped_worker_ends_its_streams(context: zmq.asyncio.Context) -> None:
     worker = await Worker.launch(spec_of(), context=context, observer=Recorder())
     await worker.wait_until_ready()
@@ -266,40 +166,7 @@ async def test_a_stopped_worker_ends_its_streams(context: zmq.asyncio.Context) -
         await read(stream)
 
 
-_PLUG_IN = """
-import sys
-from mm_orch.optimization.engines.echo import EchoBackend
-from mm_orch.workers import messages
-
-class LoudBackend(EchoBackend):
-    name = "loud"
-    def step(self, batch):
-        sys.stderr.write("x" * 300_000)
-        sys.stderr.flush()
-        return super().step(batch)
-
-class GarbledBackend(EchoBackend):
-    name = "garbled"
-    def step(self, batch):
-        messages.encode = lambda message: b"no message"
-        return super().step(batch)
-"""
-
-
-@pytest.fixture
-def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a distribution with two engines for the workers to find."""
-    (tmp_path / "odd_engines.py").write_text(_PLUG_IN)
-    metadata = tmp_path / "odd_engines-1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-engines\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text(
-        "[mm_orch.engines]\nloud = odd_engines:LoudBackend\ngarbled = odd_engines:GarbledBackend\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-
-@pytest.mark.usefixtures("plug_ins")
+@pytest.mark.usefixtures("odd_engines")
 async def test_a_worker_may_write_lines_of_any_length(context: zmq.asyncio.Context) -> None:
     worker = await Worker.launch(spec_of("loud"), context=context, observer=Recorder())
     await worker.wait_until_ready()
@@ -313,29 +180,6 @@ async def test_a_worker_may_write_lines_of_any_length(context: zmq.asyncio.Conte
     assert tokens == [4, 2, 4, 2]
     assert how.startswith("killed by SIGKILL")
     assert len(how) < 200_000
-
-
-@pytest.mark.usefixtures("plug_ins")
-async def test_a_worker_that_speaks_nonsense_is_replaced(context: zmq.asyncio.Context) -> None:
-    recorder = Recorder()
-
-    async def prepare() -> WorkerSpec:
-        return spec_of("garbled")
-
-    supervisor = WorkerSupervisor(
-        "m", prepare, context=context, observer=recorder, clock=asyncio.get_running_loop().time
-    )
-    running = asyncio.create_task(supervisor.run())
-    worker = await supervisor.acquire()
-
-    with pytest.raises(EngineCrashedError, match="was stopped"):
-        await read(worker.submit([order("a", (4, 2))]))
-    await recorder.wait_for(WorkerRestarted)
-    replacement = await supervisor.acquire()
-
-    assert replacement.pid != worker.pid
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signal numbers differ elsewhere")

@@ -24,7 +24,7 @@ BROAD_CATCHES = {
     "mm_orch/core/events.py",
     # Not a boundary: its library raises nothing more special.
     "mm_orch/models/text.py",
-    "mm_orch/workers/supervisor.py",
+    "mm_orch/optimization/supervisor.py",
 }
 
 

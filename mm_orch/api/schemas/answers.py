@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class CachedTokens(BaseModel):
@@ -76,6 +76,23 @@ class ChunkChoice(BaseModel):
     finish_reason: Literal["stop", "length"] | None
 
 
+class FailoverNote(BaseModel):
+    """A worker was lost while it answered; ``to`` went on after the delivered tokens."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    from_engine: str = Field(alias="from")
+    to: str
+    delivered_tokens: int
+    reason: str
+
+
+class OwnNote(BaseModel):
+    """What is told beyond OpenAI's fields."""
+
+    failovers: list[FailoverNote]
+
+
 class ChatChunk(BaseModel):
     """chat.completion.chunk; one without choices tells the usage, where that was asked for."""
 
@@ -85,6 +102,7 @@ class ChatChunk(BaseModel):
     model: str
     choices: list[ChunkChoice]
     usage: UsageAnswer | None = None
+    muai: OwnNote | None = None
 
 
 class ChatAnswer(BaseModel):
@@ -96,6 +114,7 @@ class ChatAnswer(BaseModel):
     model: str
     choices: list[ChatChoice]
     usage: UsageAnswer
+    muai: OwnNote | None = None
 
 
 class CompletionLogprobs(BaseModel):
@@ -131,6 +150,7 @@ class CompletionChunk(BaseModel):
     model: str
     choices: list[CompletionChunkChoice]
     usage: UsageAnswer | None = None
+    muai: OwnNote | None = None
 
 
 class CompletionAnswer(BaseModel):
@@ -142,6 +162,7 @@ class CompletionAnswer(BaseModel):
     model: str
     choices: list[CompletionChoice]
     usage: UsageAnswer
+    muai: OwnNote | None = None
 
 
 class ModelAnswer(BaseModel):
@@ -195,8 +216,10 @@ class ModelHealthAnswer(BaseModel):
     """One model's worker in short."""
 
     name: str
-    status: Literal["unloaded", "loading", "ready", "restarting", "failed"]
+    status: Literal["unloaded", "loading", "ready", "restarting", "failed", "stuck"]
     detail: str
+    engine: str | None
+    seconds_without_step: float | None
     num_restarts: int
 
 

@@ -98,9 +98,8 @@ class OptimizationSettings(Section):
         " vllm, deepspeed, onnx, pytorch",
     )
     fallback_on_error: bool = option(
-        "Try the next engine when one fails; false: the caller gets the engine's error.",
+        "Go on with the next engine when one fails; false: the caller gets the engine's error.",
         default=True,
-        built=False,
     )
     vllm: VllmSettings = section(VllmSettings, "The vLLM engine.", built=False)
     deepspeed: DeepSpeedSettings = section(DeepSpeedSettings, "The DeepSpeed engine.", built=False)

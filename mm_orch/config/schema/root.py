@@ -11,6 +11,7 @@ from mm_orch.config.schema.api import ApiSettings
 from mm_orch.config.schema.models import BUILT_IN_MODEL, BUILT_IN_SOURCE, ModelConfig
 from mm_orch.config.schema.monitoring import MonitoringSettings
 from mm_orch.config.schema.optimization import OptimizationSettings
+from mm_orch.config.schema.orchestration import OrchestrationSettings
 from mm_orch.config.schema.section import Section, option, section
 from mm_orch.config.schema.system import SystemSettings
 from mm_orch.config.schema.values import ModelName  # noqa: TC001 - pydantic reads it
@@ -39,6 +40,9 @@ class Config(Section):
 
     optimization: OptimizationSettings = section(
         OptimizationSettings, "Which engines run the models, and how requests share them."
+    )
+    orchestration: OrchestrationSettings = section(
+        OrchestrationSettings, "What is done about engines that hang, and answers they cut off."
     )
     monitoring: MonitoringSettings = section(
         MonitoringSettings, "Metrics, traces, alerts, and the server."
@@ -109,10 +113,22 @@ class Config(Section):
         own = getattr(self.optimization, engine, None)
         return own.model_dump(mode="json") if isinstance(own, Section) else {}
 
-    def python_for(self, engine: str) -> str:
-        """Return the interpreter that has the engine's library; empty for this one."""
-        python: str | None = getattr(getattr(self.optimization, engine, None), "python", None)
-        return os.path.expanduser(python) if python else ""  # noqa: PTH111 - an unknown user stays
+    @property
+    def python_by_engine(self) -> dict[str, str]:
+        """The interpreters of engines that have one of their own."""
+        optimization = self.optimization
+        configured = {
+            "vllm": optimization.vllm.python,
+            "deepspeed": optimization.deepspeed.python,
+            "openvino": optimization.openvino.python,
+            "onnx": optimization.onnx.python,
+        }
+        return {
+            # Path.expanduser raises for an unknown user; this leaves the name as it is.
+            engine: os.path.expanduser(python)  # noqa: PTH111
+            for engine, python in configured.items()
+            if python
+        }
 
     @property
     def disabled_engines(self) -> frozenset[str]:

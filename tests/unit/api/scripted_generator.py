@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.generation import FinishReason, TextDelta, TextLogprob, Usage
 from mm_orch.optimization.engines.contract import Availability
+from mm_orch.orchestration.failover import Failover
 from mm_orch.orchestration.reports import (
     HealthReport,
     HealthStatus,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.events import Event, HttpRequestFinished
     from mm_orch.core.generation import GenerationRequest
+    from mm_orch.optimization.supervisor import Fallback
 
 
 ROUTER = Router({"small": ("tiny", "org/small"), "large": ()}, "small")
@@ -34,7 +36,7 @@ class HoldOn:
 
 
 HOLD = HoldOn()
-Step = TextDelta | Exception | HoldOn
+Step = TextDelta | Exception | HoldOn | Failover
 
 
 def say(*texts: str, index: int = 0, reason: FinishReason = FinishReason.STOP) -> list[Step]:
@@ -53,10 +55,18 @@ def tell(token: str, logprob: float, *others: tuple[str, float]) -> TextLogprob:
 
 
 class ScriptedGeneration:
-    def __init__(self, request: GenerationRequest, model: str, script: Sequence[Step]) -> None:
+    def __init__(
+        self,
+        request: GenerationRequest,
+        model: str,
+        script: Sequence[Step],
+        fallback: Fallback | None = None,
+    ) -> None:
         self.request_id = request.request_id
         self.model = model
         self.engine = "scripted"
+        self.fallback = fallback
+        self.failovers: list[Failover] = []
         self._script = script
         self._num_generated = 0
 
@@ -76,6 +86,8 @@ class ScriptedGeneration:
                     yield step
                 case HoldOn():
                     await asyncio.Event().wait()
+                case Failover():
+                    self.failovers.append(step)
                 case Exception():
                     raise step
 
@@ -89,6 +101,7 @@ class ScriptedGenerator:
         scripts: one a request, in order, over ``script``.
         requests: all that were asked for.
         released: conversations whose memory was given up.
+        fallback: why another engine answers than the preferred one.
         num_open: generations that nobody has closed.
         has_emptied: set whenever the last open one is closed.
     """
@@ -102,6 +115,7 @@ class ScriptedGenerator:
     has_emptied: asyncio.Event = field(default_factory=asyncio.Event)
     router: Router = ROUTER
     released: list[str] = field(default_factory=list)
+    fallback: Fallback | None = None
 
     def release_conversation(self, conversation_id: str) -> None:
         self.released.append(conversation_id)
@@ -116,7 +130,7 @@ class ScriptedGenerator:
         self.num_open += 1
         self.has_opened.set()
         try:
-            yield ScriptedGeneration(request, model, script)
+            yield ScriptedGeneration(request, model, script, self.fallback)
         finally:
             self.num_open -= 1
             if self.num_open == 0:

@@ -39,6 +39,9 @@ STATUS_BY_ERROR = {
     "EngineCrashedError": 503,
     "EngineOutOfMemoryError": 503,
     "EngineFailedError": 503,
+    "EngineHungError": 503,
+    "FailoverError": 503,
+    "PoisonedRequestError": 500,
 }
 
 

@@ -132,8 +132,7 @@ def test_an_engine_gets_the_options_of_its_own_section(load: Load) -> None:
     config = load("optimization: {onnx: {optimization_level: basic, python: ~/onnx/python}}").config
     assert config.settings_for("onnx")["optimization_level"] == "basic"
     assert config.settings_for("batcher-like-plug-in") == {}
-    assert config.python_for("onnx") == str(Path("~/onnx/python").expanduser())
-    assert config.python_for("pytorch") == ""
+    assert config.python_by_engine == {"onnx": str(Path("~/onnx/python").expanduser())}
 
 
 def test_the_data_directory_is_the_users_own_unless_configured(

@@ -60,6 +60,8 @@ DEFAULTS: dict[str, object] = {
     "optimization.tuner.enable_timeout_tuning": True,
     "optimization.tuner.enable_cache_size_tuning": True,
     "optimization.tuner.target_p95_ms": None,
+    "orchestration.watchdog_timeout_s": 120.0,
+    "orchestration.max_failovers": 3,
     "monitoring.enabled": True,
     "monitoring.collection_interval_seconds": 60,
     "monitoring.prometheus.enabled": True,

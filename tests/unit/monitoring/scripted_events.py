@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.core.events import (
+    CircuitChanged,
+    EngineFellBack,
     ErrorOccurred,
     FirstTokenProduced,
     HttpRequestFinished,
     LoadChanged,
     ModelLoaded,
+    RequestFailedOver,
     RequestFinished,
     RequestStarted,
     RequestStatus,
@@ -69,5 +72,15 @@ def story() -> list[Event]:
         ),
         ErrorOccurred(component="worker", error_type="EngineCrashedError"),
         WorkerStateChanged(**of_model, is_up=False, reason="killed"),
+        CircuitChanged(**of_model, state="open"),
+        EngineFellBack(model=MODEL, from_engine=ENGINE, to_engine="spare", reason="killed"),
+        RequestFailedOver(
+            request_id="r1",
+            model=MODEL,
+            from_engine=ENGINE,
+            to_engine="spare",
+            num_delivered_tokens=4,
+            reason="killed",
+        ),
         WorkerRestarted(**of_model),
     ]

@@ -42,6 +42,9 @@ CONTRACT = {
     "step_duration_seconds": ("histogram", BOTH | {"phase"}),
     "engine_up": ("gauge", BOTH),
     "engine_restarts_total": ("counter", BOTH),
+    "engine_circuit_state": ("gauge", BOTH),
+    "engine_fallbacks_total": ("counter", {"model", "from_engine", "to_engine"}),
+    "request_failovers_total": ("counter", {"model"}),
     "model_lifecycle_events_total": ("counter", {"model", "event_type"}),
     "model_load_seconds": ("histogram", {"model"}),
     "errors_total": ("counter", {"component", "error_type"}),
@@ -96,6 +99,10 @@ def test_a_story_gives_its_counts() -> None:
     assert value_of(observer, "generation_tokens_total", **both) == 24
     assert value_of(observer, "cached_prompt_tokens_total", **both) == 6
     assert value_of(observer, "engine_restarts_total", **both) == 1
+    assert value_of(observer, "engine_circuit_state", **both) == 2
+    assert value_of(observer, "request_failovers_total", model=MODEL) == 1
+    fallback = {"model": MODEL, "from_engine": ENGINE, "to_engine": "spare"}
+    assert value_of(observer, "engine_fallbacks_total", **fallback) == 1
     errors = {
         ("request", "EngineFailedError"): 1,
         ("worker", "EngineCrashedError"): 1,

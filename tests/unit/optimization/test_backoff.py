@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_orch.workers.backoff import restart_delay_s
+from mm_orch.optimization.backoff import restart_delay_s
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,15 @@
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 
 from mm_orch.core.errors import EngineStartError
-from mm_orch.optimization.choice import choose_engine
-from mm_orch.optimization.engines.contract import Availability
 from mm_orch.optimization.registry import engine_names, load_engine, probe_engine, probe_engines
 
-ABSENT = Availability(engine="a", is_available=False, reason="not installed", remedy="pip a")
-PRESENT = Availability(engine="b", is_available=True)
-ALSO = Availability(engine="c", is_available=True)
-
-
-def test_the_first_that_can_run_is_chosen_and_the_skipped_are_told() -> None:
-    choice = choose_engine([ABSENT, PRESENT, ALSO])
-
-    assert choice.engine == "b"
-    assert choice.skipped == (ABSENT,)
-
-
-def test_with_none_left_every_reason_and_remedy_is_told() -> None:
-    with pytest.raises(EngineStartError, match=r"a: not installed \(pip a\)"):
-        choose_engine([ABSENT])
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
@@ -40,3 +28,17 @@ def test_engines_of_later_versions_say_that_they_are_not_built() -> None:
 
 def test_built_in_engines_are_known_without_an_installed_distribution() -> None:
     assert {"echo", "pytorch"} <= set(engine_names())
+
+
+def test_another_interpreter_is_asked_itself() -> None:
+    assert probe_engine("echo", python=sys.executable) == probe_engine("echo")
+
+
+def test_an_interpreter_that_is_none_is_told_with_the_way_out(tmp_path: Path) -> None:
+    there_is_none = probe_engine("vllm", python=str(tmp_path / "python"))
+    says_nothing = probe_engine("vllm", python="/bin/false")
+
+    for told in (there_is_none, says_nothing):
+        assert not told.is_available
+        assert "cannot" in told.reason
+        assert "optimization.vllm.python" in told.remedy

@@ -1,0 +1,82 @@
+"""Which engine runs a model next: the first in order of preference that can. Pure decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import EngineStartError
+from mm_orch.optimization.circuit import Circuit, CircuitState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.optimization.engines.contract import Availability
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An engine to start, once so many seconds are over."""
+
+    engine: str
+    wait_s: float
+
+
+class EngineLadder:
+    """One model's engines in order of preference, each with its circuit.
+
+    Args:
+        engines: the preferred one first.
+        is_falling_back: False keeps to the first engine that can run here, whatever happens to it.
+    """
+
+    def __init__(
+        self, engines: Iterable[str], clock: Clock, *, is_falling_back: bool = True
+    ) -> None:
+        self.circuit_by_engine = {engine: Circuit(clock) for engine in engines}
+        self._is_falling_back = is_falling_back
+
+    def choose(self, probes: Iterable[Availability]) -> Candidate:
+        """Take the first engine that can run here and may be started, else the next to be.
+
+        Args:
+            probes: one an engine, in order of preference.
+
+        Raises:
+            EngineStartError: none can run here; lists each with its reason and remedy.
+        """
+        probes = tuple(probes)
+        able = [probe.engine for probe in probes if probe.is_available]
+        if not able:
+            reasons = "; ".join(f"{a.engine}: {a.reason} ({a.remedy})" for a in probes)
+            raise EngineStartError(f"No engine can run here. {reasons}.")
+        candidates = able if self._is_falling_back else able[:1]
+        return self._soonest(candidates)
+
+    def find_better(self, engine: str) -> Candidate | None:
+        """Return the preferred engine to go back to from this one; None where there is none.
+
+        Only engines that failed count: one that could not run here at the start needs a restart.
+        """
+        engines = list(self.circuit_by_engine)
+        failed = [
+            one
+            for one in engines[: engines.index(engine)]
+            if self.circuit_by_engine[one].state is not CircuitState.CLOSED
+        ]
+        return self._soonest(failed) if failed and self._is_falling_back else None
+
+    def describe_fallback(self, engine: str) -> tuple[str, str] | None:
+        """Return the preferred engine that does not run and why; None where the best one does."""
+        for one, circuit in self.circuit_by_engine.items():
+            if one == engine:
+                return None
+            if circuit.state is not CircuitState.CLOSED:
+                return one, circuit.reason
+        return None
+
+    def _soonest(self, engines: Iterable[str]) -> Candidate:
+        waits = [Candidate(one, self.circuit_by_engine[one].wait_s) for one in engines]
+        # min keeps the first of equals, which is the preferred one.
+        return min(waits, key=lambda candidate: candidate.wait_s)

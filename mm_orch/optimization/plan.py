@@ -1,0 +1,111 @@
+"""How configured models are to be run: what the manager is told."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mm_orch.optimization.engines.contract import EngineSpec
+from mm_orch.workers.messages import WorkerSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from mm_orch.batching.batcher import BatcherSpec
+    from mm_orch.models.stored import StoredModel
+    from mm_orch.workers.messages import CacheSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePlan:
+    """How a model is to be run by one engine.
+
+    Attributes:
+        name: the engine.
+        dtype: auto, fp32, bf16, fp16, int8 or int4.
+        python: interpreter that has its library; empty for this one.
+        settings: its own section of the configuration.
+    """
+
+    name: str
+    dtype: str = "auto"
+    python: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """How one configured model is to be run.
+
+    Attributes:
+        name: the configured name.
+        aliases: other names that requests may use.
+        source: where its files come from, in the store's grammar.
+        ensure_files: fetches what is missing and returns the files; blocks, so it runs in a thread.
+        engines: in order of preference.
+        context_length: bound below the model's own, or None.
+        device: auto, cpu, cuda or cuda:N.
+        trust_remote_code: allow code from the model's files to run.
+        batcher: how sequences share the engine's steps.
+        cache: what is kept of their keys and values.
+        max_kv_bytes: most memory for keys and values; 0 for that of one sequence of full length.
+        cache_directory: where engines keep what they compile.
+        is_falling_back: go on with the next engine when one fails.
+        watchdog_timeout_s: a worker with work that makes no step for so long is killed.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    source: str
+    ensure_files: Callable[[], StoredModel]
+    engines: tuple[EnginePlan, ...]
+    context_length: int | None
+    device: str
+    trust_remote_code: bool
+    batcher: BatcherSpec
+    cache: CacheSpec
+    max_kv_bytes: int
+    cache_directory: Path
+    is_falling_back: bool = True
+    watchdog_timeout_s: float = 120.0
+
+    def bound_context(self, stored: StoredModel) -> int:
+        """Most tokens of prompt and output together: the model's own, or less where configured."""
+        return min(self.context_length or stored.context_length, stored.context_length)
+
+    def make_worker_spec(self, engine_name: str, stored: StoredModel) -> WorkerSpec:
+        """Return what a worker of one of the engines is told."""
+        engine = next(engine for engine in self.engines if engine.name == engine_name)
+        return WorkerSpec(
+            address="",
+            engine=engine.name,
+            python=engine.python,
+            engine_spec=EngineSpec(
+                model=self.name,
+                directory=stored.directory,
+                context_length=self.bound_context(stored),
+                eos_token_ids=stored.eos_token_ids,
+                dtype=engine.dtype,
+                device=self.device,
+                num_threads=count_usable_cores(),
+                cache_directory=str(self.cache_directory),
+                max_kv_bytes=self.max_kv_bytes,
+                trust_remote_code=self.trust_remote_code,
+                gguf_file=stored.gguf_file,
+                max_batch_size=self.batcher.max_batch_size,
+                max_batch_tokens=self.batcher.max_batch_tokens,
+                is_reusing=self.cache.is_reusing,
+                settings=dict(engine.settings),
+            ),
+            batcher=self.batcher,
+            cache=self.cache,
+        )
+
+
+def count_usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

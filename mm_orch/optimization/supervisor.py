@@ -1,0 +1,370 @@
+"""Keeps one model answering: starts a worker, watches it, replaces it, climbs back when it can.
+
+start the first engine that may  ->  serve  ->  it ended: open its circuit, start the next
+                                      |
+                                      +-> a better engine's back-off is over: start it beside,
+                                          give it the new requests, let the old one finish
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import EngineStartError, ModelUnavailableError, MuAIError
+from mm_orch.core.events import (
+    CircuitChanged,
+    EngineFellBack,
+    ErrorOccurred,
+    ModelLoaded,
+    WorkerRestarted,
+    WorkerStateChanged,
+)
+from mm_orch.optimization.backoff import restart_delay_s
+from mm_orch.workers.phase import ModelPhase
+from mm_orch.workers.watchdog import Watched, watch
+from mm_orch.workers.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import zmq.asyncio
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.events import Observer
+    from mm_orch.models.stored import StoredModel
+    from mm_orch.optimization.engines.contract import Availability
+    from mm_orch.optimization.ladder import Candidate, EngineLadder
+    from mm_orch.workers.messages import WorkerSpec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A model runs on another engine than the preferred one, and why."""
+
+    wanted: str
+    engine: str
+    reason: str
+
+
+class ModelSupervisor:
+    """Owner of one model's workers: one that serves, and those that finish what they have.
+
+    States: loading -> ready -> restarting -> ready ...; where no engine could be started, *failed*
+    until the first back-off is over, then tried again.
+
+    Args:
+        model: its configured name.
+        ladder: the engines in order, with their circuits.
+        probe: says which of them can run here.
+        ensure_files: fetches the model's files where they are missing.
+        make_spec: gives what a worker of an engine is told.
+        watchdog_timeout_s: a worker with work that reports nothing for so long is killed.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        ladder: EngineLadder,
+        *,
+        probe: Callable[[], Awaitable[list[Availability]]],
+        ensure_files: Callable[[], Awaitable[StoredModel]],
+        make_spec: Callable[[str, StoredModel], WorkerSpec],
+        context: zmq.asyncio.Context,
+        observer: Observer,
+        clock: Clock,
+        watchdog_timeout_s: float,
+    ) -> None:
+        self.model = model
+        self.ladder = ladder
+        self.phase = ModelPhase.LOADING
+        self.detail = "starting"
+        self.engine: str | None = None
+        self.worker: Worker | None = None
+        self.fallback: Fallback | None = None
+        self.num_restarts = 0
+        self._probe = probe
+        self._ensure_files = ensure_files
+        self._make_spec = make_spec
+        self._context = context
+        self._observer = observer
+        self._clock = clock
+        self._watchdog_timeout_s = watchdog_timeout_s
+        self._retry_at_s = 0.0
+        self._num_failures = 0
+        self._was_started = False
+        self._start_failure = ""
+        self._changed = asyncio.Event()
+        # Set when the engine that serves is no longer trusted, though its worker lives.
+        self._is_distrusted = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
+
+    async def run(self) -> None:
+        """Supervise until cancelled; then stop the workers."""
+        try:
+            async with self._tasks:
+                await self._keep_running()
+        finally:
+            # Who waits for the worker now would wait for ever.
+            self._change(ModelPhase.FAILED, "it is being stopped")
+
+    async def acquire(self) -> Worker:
+        """Return the worker that takes requests, waiting while it loads or restarts.
+
+        Raises:
+            ModelUnavailableError: no engine could be started; says why and when it is tried again.
+        """
+        while True:
+            worker, is_trusted = self.worker, not self._is_distrusted.is_set()
+            if worker is not None and not worker.is_dead and is_trusted:
+                return worker
+            if self.phase is ModelPhase.FAILED:
+                raise ModelUnavailableError(
+                    f"Model {self.model} cannot be served: {self.detail}",
+                    retry_after_s=max(1.0, self._retry_at_s - self._clock()),
+                )
+            await self._changed.wait()
+
+    def count_step_fault(self, engine: str, reason: str) -> None:
+        """Note a request that an engine failed though its worker lives on."""
+        if self.ladder.circuit_by_engine[engine].count_step_fault(reason):
+            self._report_circuit(engine)
+            if self.engine == engine:
+                self._is_distrusted.set()
+
+    def record_success(self, engine: str) -> None:
+        """Note a request that an engine has answered."""
+        circuit = self.ladder.circuit_by_engine[engine]
+        circuit.record_success()
+        if circuit.reason and self.worker is not None and self.worker.engine == engine:
+            # It was distrusted, there was no other, and it works.
+            circuit.close()
+            self._report_circuit(engine)
+
+    async def _keep_running(self) -> None:
+        worker = await self._start_first()
+        while True:
+            successor = await self._serve(worker)
+            worker = successor or await self._start_first()
+
+    async def _start_first(self) -> Worker:
+        """Start the best engine there is; go on until one runs."""
+        while True:
+            try:
+                await self._ensure_files()
+                candidate = self.ladder.choose(await self._probe())
+            except Exception as error:  # noqa: BLE001 - boundary: no model's trouble ends the server
+                _log(f"{self.model} cannot be started", error)
+                self._num_failures += 1
+                await self._wait_failed(_say(error), restart_delay_s(self._num_failures))
+                continue
+            if candidate.wait_s > 0:
+                await self._wait_for(candidate)
+                continue
+            self.engine = candidate.engine
+            self._change(self.phase, f"loading with {candidate.engine}")
+            if self._was_started:
+                self.num_restarts += 1
+                self._observer.observe(WorkerRestarted(model=self.model, engine=candidate.engine))
+            worker = await self._start(candidate.engine)
+            if worker is not None:
+                self._num_failures = 0
+                self._install(worker)
+                return worker
+            self._start_failure = self.ladder.circuit_by_engine[candidate.engine].reason
+
+    async def _wait_for(self, candidate: Candidate) -> None:
+        """Wait for the back-off of the engine that may be started first."""
+        if self._start_failure:
+            await self._wait_failed(self._start_failure, candidate.wait_s)
+        else:
+            # A worker that served has ended: that is worth waiting for.
+            await asyncio.sleep(candidate.wait_s)
+
+    async def _wait_failed(self, reason: str, delay_s: float) -> None:
+        self._retry_at_s = self._clock() + delay_s
+        self._change(ModelPhase.FAILED, reason)
+        await asyncio.sleep(delay_s)
+
+    async def _serve(self, worker: Worker) -> Worker | None:
+        """Follow the worker until it has ended or another has taken its place; return that one."""
+        ready_at_s = self._clock()
+        watching = self._tasks.create_task(self._watch(worker), name=f"watch {worker.engine}")
+        while True:
+            await self._wait_for_change(worker.engine, watching)
+            successor = None
+            candidate = None if watching.done() else await self._find_successor(worker.engine)
+            if candidate is not None:
+                successor = await self._start(candidate.engine)
+            if watching.done():
+                lived_s = self._clock() - ready_at_s
+                self._report_down(worker.engine, watching.result(), lived_s=lived_s)
+            elif successor is None and candidate is not None:
+                # Whatever is held against it, it is what there is.
+                self.worker = worker
+                self._change(self.phase, self.detail)
+            if successor is not None:
+                self._install(successor)
+                if not watching.done():
+                    self._tasks.create_task(self._retire(worker), name="retire a worker")
+                return successor
+            if watching.done():
+                return None
+
+    async def _wait_for_change(self, engine: str, watching: asyncio.Task[Watched]) -> None:
+        """Wait until the worker ends, is distrusted, or a better engine may be started."""
+        better = self.ladder.find_better(engine)
+        distrust = asyncio.create_task(self._is_distrusted.wait())
+        try:
+            await asyncio.wait(
+                {watching, distrust},
+                timeout=better.wait_s if better else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            distrust.cancel()
+
+    async def _find_successor(self, engine: str) -> Candidate | None:
+        """Return the engine that should take over from a worker that still lives."""
+        candidate = self.ladder.find_better(engine)
+        if self._is_distrusted.is_set():
+            with contextlib.suppress(EngineStartError):
+                candidate = self.ladder.choose(await self._probe())
+            self._is_distrusted.clear()
+            if candidate is not None and candidate.wait_s == 0 and candidate.engine != engine:
+                # Nobody is given to it until its successor is there.
+                self.worker = None
+            else:
+                self._change(self.phase, self.detail)
+        if candidate is None or candidate.wait_s > 0 or candidate.engine == engine:
+            return None
+        return candidate
+
+    async def _retire(self, worker: Worker) -> None:
+        """Let a worker finish what it has; it gets nothing new."""
+        try:
+            await worker.wait_until_idle()
+        finally:
+            await worker.stop()
+        self._observer.observe(
+            WorkerStateChanged(
+                model=self.model, engine=worker.engine, is_up=False, reason="another took its place"
+            )
+        )
+
+    async def _watch(self, worker: Worker) -> Watched:
+        """Wait for the worker's end; whatever happens, it has ended then."""
+        try:
+            return await watch(worker, timeout_s=self._watchdog_timeout_s)
+        except Exception as error:  # boundary: one model's trouble never ends the server
+            logger.exception("%s: the worker cannot be followed any more", self.model)
+            return Watched(f"it could not be followed any more: {_say(error)}")
+        finally:
+            if self.worker is worker:
+                self.worker = None
+            await worker.stop()
+
+    async def _start(self, engine: str) -> Worker | None:
+        """Start a worker and wait until it is ready; a failure opens the engine's circuit."""
+        begin_s = self._clock()
+        worker = None
+        self._was_started = True
+        if self.ladder.circuit_by_engine[engine].reason:
+            self._report_circuit(engine)
+        try:
+            spec = self._make_spec(engine, await self._ensure_files())
+            worker = await Worker.launch(spec, context=self._context, observer=self._observer)
+            await worker.wait_until_ready()
+        except Exception as error:  # noqa: BLE001 - boundary: no model's trouble ends the server
+            _log(f"{self.model}: {engine} cannot start", error)
+            self._observer.observe(
+                ErrorOccurred(component="worker", error_type=type(error).__name__)
+            )
+            self._trip(engine, _say(error), cost_s=self._clock() - begin_s)
+            if worker is not None:
+                await worker.stop()
+            return None
+        except BaseException:
+            if worker is not None:
+                await worker.stop()
+            raise
+        duration_s = self._clock() - begin_s
+        logger.info("%s is ready with %s after %.1f s", self.model, engine, duration_s)
+        self._observer.observe(ModelLoaded(model=self.model, engine=engine, duration_s=duration_s))
+        return worker
+
+    def _install(self, worker: Worker) -> None:
+        """Give new requests to this worker."""
+        was_tripped = bool(self.ladder.circuit_by_engine[worker.engine].reason)
+        self.ladder.circuit_by_engine[worker.engine].close()
+        if was_tripped:
+            self._report_circuit(worker.engine)
+        self.worker, self.engine = worker, worker.engine
+        self._start_failure = ""
+        self._is_distrusted.clear()
+        self._note_fallback(worker.engine)
+        self._change(ModelPhase.READY, "")
+        self._observer.observe(
+            WorkerStateChanged(model=self.model, engine=worker.engine, is_up=True)
+        )
+
+    def _note_fallback(self, engine: str) -> None:
+        told = self.ladder.describe_fallback(engine)
+        if told is None:
+            if self.fallback is not None:
+                logger.info("%s runs on %s again", self.model, engine)
+            self.fallback = None
+            return
+        wanted, reason = told
+        self.fallback = Fallback(wanted, engine, reason)
+        first_line = reason.partition("\n")[0]
+        logger.warning("%s runs on %s in place of %s: %s", self.model, engine, wanted, first_line)
+        self._observer.observe(
+            EngineFellBack(
+                model=self.model, from_engine=wanted, to_engine=engine, reason=first_line
+            )
+        )
+
+    def _report_down(self, engine: str, watched: Watched, *, lived_s: float) -> None:
+        logger.error("%s: the %s worker ended, %s", self.model, engine, watched.how)
+        first_line = watched.how.splitlines()[0]
+        self._change(ModelPhase.RESTARTING, f"the {engine} worker ended, {first_line}")
+        self._observer.observe(
+            WorkerStateChanged(model=self.model, engine=engine, is_up=False, reason=watched.how)
+        )
+        self._observer.observe(
+            ErrorOccurred(component="worker", error_type=watched.error_class.__name__)
+        )
+        self._trip(engine, f"its worker ended, {watched.how}", lived_s=lived_s)
+
+    def _trip(self, engine: str, reason: str, *, lived_s: float = 0.0, cost_s: float = 0.0) -> None:
+        self.ladder.circuit_by_engine[engine].trip(reason, lived_s=lived_s, cost_s=cost_s)
+        self._report_circuit(engine)
+
+    def _report_circuit(self, engine: str) -> None:
+        state = self.ladder.circuit_by_engine[engine].state.value
+        self._observer.observe(CircuitChanged(model=self.model, engine=engine, state=state))
+
+    def _change(self, phase: ModelPhase, detail: str) -> None:
+        self.phase = phase
+        self.detail = detail
+        # Wakes everyone who waits now; later waiters get a fresh event.
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _log(what: str, error: Exception) -> None:
+    logger.error("%s: %s", what, error, exc_info=error if _surprise(error) else None)
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if _surprise(error) else str(error)
+
+
+def _surprise(error: Exception) -> bool:
+    return not isinstance(error, MuAIError | OSError)

@@ -1,0 +1,131 @@
+"""Finds a request another worker when its own is lost, within limits.
+
+the engine failed it, its worker lives   try again, the next time perhaps elsewhere
+its worker died with it and others       anybody may have caused it: try again
+... a second time                        suspect: go on only while no other suspect runs
+... while it was the only suspect        poison: never again
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import (
+    EngineCrashedError,
+    EngineError,
+    FailoverError,
+    PoisonedRequestError,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from mm_orch.optimization.manager import OptimizationManager
+
+logger = logging.getLogger(__name__)
+
+_SUSPECT_AFTER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """A request went on elsewhere.
+
+    Attributes:
+        from_engine: that lost it.
+        to_engine: that went on; the same name when that was started anew.
+        num_delivered_tokens: generated before, over all choices.
+        reason: the error, for people, in one line.
+    """
+
+    from_engine: str
+    to_engine: str
+    num_delivered_tokens: int
+    reason: str
+
+
+class Replays:
+    """Counts what one request has lost, and decides whether it may go on.
+
+    Args:
+        manager: told about faults of engines whose workers live.
+        quarantine: held by the one suspect of the model that may run.
+        max_failovers: how often it may go on; 0 for never.
+    """
+
+    def __init__(
+        self, model: str, manager: OptimizationManager, quarantine: asyncio.Lock, max_failovers: int
+    ) -> None:
+        self._model = model
+        self._manager = manager
+        self._quarantine = quarantine
+        self._max_failovers = max_failovers
+        self._num_replays = 0
+        self._num_deaths = 0
+        self._is_quarantined = False
+        self._has_counted_fault = False
+
+    async def admit(self, engine: str, error: EngineError) -> None:
+        """Return when the request may be given to a worker again.
+
+        Raises:
+            PoisonedRequestError: workers die of this request.
+            EngineError: the error itself, when the request has gone on as often as it may.
+        """
+        self._count(engine, error)
+        if self._num_replays >= self._max_failovers:
+            raise error
+        self._num_replays += 1
+        if self._num_deaths >= _SUSPECT_AFTER and not self._is_quarantined:
+            await self._quarantine.acquire()
+            self._is_quarantined = True
+
+    def record_success(self, engine: str) -> None:
+        """Note that the engine has answered the request."""
+        self._manager.record_success(self._model, engine)
+
+    def close(self) -> None:
+        """Let the next suspect run."""
+        if self._is_quarantined:
+            self._is_quarantined = False
+            self._quarantine.release()
+
+    def _count(self, engine: str, error: EngineError) -> None:
+        if not isinstance(error, EngineCrashedError):
+            if not self._has_counted_fault:
+                self._has_counted_fault = True
+                self._manager.count_step_fault(self._model, engine, error.message)
+            return
+        if error.num_lost == 0:
+            # It was never given to that worker.
+            return
+        self._num_deaths += 1
+        is_alone = error.num_lost == 1 or self._is_quarantined
+        if self._num_deaths >= _SUSPECT_AFTER and is_alone:
+            raise PoisonedRequestError(
+                f"{self._num_deaths} workers of {self._model} ended while they answered this"
+                " request, so it is not tried again.",
+                remedy="Change the request; /health says how the workers ended.",
+            ) from error
+
+
+def cannot_resume(engine: str, obstacle: str, error: EngineError) -> FailoverError:
+    """Say that an answer ends here because the next engine cannot continue it exactly."""
+    return FailoverError(
+        f"The answer was cut off ({_first_line(error.message)}), and {engine} cannot continue it:"
+        f" the request has {obstacle}, whose state only the first engine knew.",
+        remedy="Send the request again.",
+    )
+
+
+def describe(
+    error: EngineError, from_engine: str, to_engine: str, num_delivered_tokens: int
+) -> Failover:
+    """Make the note of a request that goes on."""
+    return Failover(from_engine, to_engine, num_delivered_tokens, _first_line(error.message))
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].removesuffix(".")

@@ -1,0 +1,94 @@
+"""What has become of each choice of a request, and how one goes on with another worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import UnsupportedError
+from mm_orch.core.generation import GenerationOptions
+from mm_orch.workers.messages import SequenceOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mm_orch.core.generation import TextDelta, TokenChunk
+    from mm_orch.orchestration.assembly import ChoiceAssembler
+    from mm_orch.orchestration.preparation import PreparedRequest
+    from mm_orch.workers.worker import Worker
+
+
+class Choice:
+    """One choice: the order that it began with, and every token that has come of it since."""
+
+    def __init__(self, order: SequenceOrder, assembler: ChoiceAssembler) -> None:
+        self.order = order
+        self.token_ids: list[int] = []
+        self.is_finished = False
+        self._assembler = assembler
+
+    def take(self, chunk: TokenChunk) -> TextDelta | None:
+        """Keep the tokens; return the text that they make, where they make any yet."""
+        self.token_ids.extend(chunk.token_ids)
+        delta = self._assembler.push(chunk)
+        self.is_finished = delta is not None and delta.finish_reason is not None
+        return delta
+
+    def order_of_rest(self, number: int) -> SequenceOrder:
+        """Return the order for what is missing; a new id, for news of the old may still come."""
+        first = self.order
+        return SequenceOrder(
+            sequence_id=f"{first.sequence_id}/{number}",
+            token_ids=(*first.token_ids, *self.token_ids),
+            params=first.params,
+            num_prompt_tokens=len(first.token_ids),
+            conversation_id=first.conversation_id,
+        )
+
+
+def find_obstacle(options: GenerationOptions, choices: Iterable[Choice]) -> str | None:
+    """Say what of a request an engine cannot take over that knows no state of another's.
+
+    Such an engine sees prompt and delivered tokens as one prompt. What is drawn from here on is a
+    valid continuation, unless the request asked for more than that.
+    """
+    if not any(choice.token_ids for choice in choices if not choice.is_finished):
+        return None
+    if options.presence_penalty or options.frequency_penalty or options.repetition_penalty != 1.0:
+        return "penalties on what was generated"
+    if options.seed is not None and options.temperature != 0.0:
+        return "a seed"
+    return None
+
+
+def check_supported(options: GenerationOptions, worker: Worker) -> None:
+    """Refuse what the worker's engine cannot do.
+
+    Raises:
+        UnsupportedError: names the field and the way out.
+    """
+    plain = GenerationOptions()
+    for field in worker.facts.unsupported:
+        value = getattr(options, field)
+        if value != getattr(plain, field):
+            raise UnsupportedError(
+                f"{field} is {value!r}, which the engine {worker.engine} of {worker.model} cannot"
+                " do.",
+                param=field,
+                remedy=f"Leave it out, or give the model another engine: models.{worker.model}"
+                ".engines: [pytorch].",
+            )
+
+
+def make_orders(
+    number: int, prepared: PreparedRequest, conversation_id: str
+) -> list[SequenceOrder]:
+    """Make one order a choice."""
+    return [
+        SequenceOrder(
+            sequence_id=f"{number}/{index}",
+            token_ids=prepared.token_ids,
+            params=params,
+            conversation_id=conversation_id,
+        )
+        for index, params in enumerate(prepared.params)
+    ]
