@@ -12,6 +12,7 @@ from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.events import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.models.store import ModelStore
+from mm_orch.optimization.footprint import find_budget_bytes
 from mm_orch.optimization.manager import OptimizationManager
 from mm_orch.optimization.plan import EnginePlan, ModelPlan
 from mm_orch.optimization.registry import probe_engines
@@ -74,7 +75,13 @@ async def open_runtime(
     plans = {name: _plan(config, name, store, engine) for name in config.models}
     router = Router({name: plan.aliases for name, plan in plans.items()}, config.default_model_name)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
-    async with OptimizationManager(plans, observer=observer, clock=clock) as manager:
+    async with OptimizationManager(
+        plans,
+        budget_bytes=find_budget_bytes(config.system.model_memory_mb),
+        max_models=config.system.max_cached_models,
+        observer=observer,
+        clock=clock,
+    ) as manager:
         yield Runtime(
             config=config,
             router=router,
@@ -147,6 +154,7 @@ def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> M
         cache_directory=config.system.data_directory / "compiled",
         is_falling_back=optimization.fallback_on_error,
         watchdog_timeout_s=config.orchestration.watchdog_timeout_s,
+        idle_unload_s=model.idle_unload_s,
     )
 
 

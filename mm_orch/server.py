@@ -182,7 +182,8 @@ def _make_application(runtime: Runtime) -> Any:
     settings = ApiSettings(
         enable_auth=api.enable_auth,
         api_keys=tuple(
-            ApiKey(name=key.name, key=key.key.get_secret_value()) for key in api.api_keys
+            ApiKey(name=key.name, key=key.key.get_secret_value(), is_admin=key.admin)
+            for key in api.api_keys
         ),
         cors_origins=tuple(api.cors_origins),
         max_request_bytes=api.max_request_bytes,
@@ -192,6 +193,7 @@ def _make_application(runtime: Runtime) -> Any:
     )
     return create_application(
         generator=runtime.orchestrator,
+        loader=runtime.orchestrator,
         reports=runtime.status,
         router=runtime.router,
         settings=settings,

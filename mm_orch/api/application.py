@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -23,11 +24,12 @@ from mm_orch.api.middleware import (
     IdentifiedRequest,
     ObservedExchange,
 )
+from mm_orch.api.models import add_native_model_routes
 from mm_orch.api.operations import add_model_routes, add_operation_routes
 from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
-from mm_orch.core.errors import MuAIError
+from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,15 +39,22 @@ if TYPE_CHECKING:
 
     from mm_orch.api.settings import ApiSettings
     from mm_orch.core.events import Observer
-    from mm_orch.orchestration.generation import Generator, SystemReports
+    from mm_orch.orchestration.generation import Generator, ModelLoader, SystemReports
     from mm_orch.routing.router import Router
 
-_EXPOSED_HEADERS = ["X-Request-ID", "X-MuAI-Model", "X-MuAI-Engine", "Retry-After"]
+_EXPOSED_HEADERS = [
+    "X-Request-ID",
+    "X-MuAI-Model",
+    "X-MuAI-Engine",
+    "X-MuAI-Fallback",
+    "Retry-After",
+]
 
 
 def create_application(
     *,
     generator: Generator,
+    loader: ModelLoader,
     reports: SystemReports,
     router: Router,
     settings: ApiSettings,
@@ -56,6 +65,7 @@ def create_application(
 
     Args:
         generator: takes the requests.
+        loader: loads and unloads models.
         reports: says how the system is.
         router: knows the models' names.
         settings: what HTTP needs of the configuration.
@@ -72,12 +82,14 @@ def create_application(
         exception_handlers={
             MuAIError: _show_own_error,
             HTTPException: _show_http_error,
+            RequestValidationError: _show_wrong_parameter,
         },
     )
     add_generating_routes(app, generator, settings)
     add_conversation_routes(app, generator)
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router)
+    add_native_model_routes(app, reports, router, loader, settings)
     add_description(
         app,
         [ChatRequest, CompletionRequest, ChatChunk, CompletionChunk],
@@ -125,6 +137,16 @@ async def _show_own_error(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, MuAIError):
         raise error
     return error_response(error)
+
+
+async def _show_wrong_parameter(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    return error_response(
+        InvalidValueError(f"{name} is {first['input']!r}: {first['msg']}.", param=name)
+    )
 
 
 async def _show_http_error(request: Request, error: Exception) -> JSONResponse:

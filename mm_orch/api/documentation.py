@@ -20,7 +20,9 @@ _REFERENCE = "#/components/schemas/{model}"
 _DESCRIPTIONS = {
     400: "A field is wrong; the message names it, its value and what is allowed.",
     401: "No API key, or an unknown one.",
+    403: "Not with this key, or not from there.",
     404: "No model has this name.",
+    409: "The model answers requests now.",
     413: "The body is over api.max_request_bytes.",
     500: "A fault of the server.",
     503: "Not now: the queue is full, the server drains, or the engine is down.",

@@ -11,6 +11,8 @@ from mm_orch.core.errors import (
     AuthenticationError,
     DeadlineError,
     EngineError,
+    ForbiddenError,
+    ModelBusyError,
     ModelNotFoundError,
     MuAIError,
     OverloadError,
@@ -23,6 +25,8 @@ from mm_orch.core.errors import (
 # The first that fits counts, so the special stand before the general.
 _STATUS_AND_TYPE: tuple[tuple[type[MuAIError], int, str], ...] = (
     (AuthenticationError, 401, "authentication_error"),
+    (ForbiddenError, 403, "permission_error"),
+    (ModelBusyError, 409, "conflict_error"),
     (ModelNotFoundError, 404, "not_found_error"),
     (PayloadTooLargeError, 413, "invalid_request_error"),
     (RateLimitError, 429, "rate_limit_error"),

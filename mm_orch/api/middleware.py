@@ -132,7 +132,7 @@ class Authenticated:
 
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey]) -> None:
         self._app = app
-        self._digests = [(key.name, _digest(key.key.encode())) for key in keys]
+        self._keys = [(key, _digest(key.key.encode())) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with the key's name in the scope's state, or refuse."""
@@ -140,24 +140,25 @@ class Authenticated:
             await self._app(scope, receive, send)
             return
         given = _find_key(scope)
-        name = self._find_name(given)
-        if name is None:
+        key = self._find(given)
+        if key is None:
             problem = "An API key is needed." if given is None else "This API key is not known."
             error = AuthenticationError(
                 problem, remedy="Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
             )
             await error_response(error)(scope, receive, send)
             return
-        scope["state"]["key_name"] = name
+        scope["state"]["key_name"] = key.name
+        scope["state"]["is_admin"] = key.is_admin
         await self._app(scope, receive, send)
 
-    def _find_name(self, key: bytes | None) -> str | None:
-        given = _digest(key or b"")
+    def _find(self, sent: bytes | None) -> ApiKey | None:
+        given = _digest(sent or b"")
         found = None
         # All are compared, so that the time tells nothing of which one fits.
-        for name, digest in self._digests:
+        for key, digest in self._keys:
             if hmac.compare_digest(given, digest):
-                found = name
+                found = key
         return found
 
 

@@ -11,6 +11,7 @@ class ApiKey:
 
     name: str
     key: str = field(repr=False)
+    is_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ MuAIError
 │   ├── UnsupportedError        the engine cannot do what the request asks
 │   ├── ModelNotFoundError      no model has this name
 │   ├── AuthenticationError     no key, or a wrong one
+│   ├── ForbiddenError          the caller may not do this
+│   ├── ModelBusyError          the model answers requests now
 │   ├── PayloadTooLargeError    the body is over the limit
 │   └── RateLimitError          the key is over its rate
 ├── OverloadError           the system's momentary state; ``retry_after_s`` says when to return
@@ -149,6 +151,18 @@ class AuthenticationError(RequestError):
     """No API key was given, or it is not one of the configured keys."""
 
     code = "invalid_api_key"
+
+
+class ForbiddenError(RequestError):
+    """The caller may not do this: it needs an admin's right."""
+
+    code = "admin_required"
+
+
+class ModelBusyError(RequestError):
+    """The model answers requests now, so it is not unloaded."""
+
+    code = "model_busy"
 
 
 class PayloadTooLargeError(RequestError):

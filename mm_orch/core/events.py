@@ -131,6 +131,15 @@ class ModelLoaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUnloaded:
+    """A model has left the memory; ``reason`` is for people."""
+
+    model: str
+    engine: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitChanged:
     """An engine may be used with a model (closed), may be tried (half_open) or not (open)."""
 
@@ -194,6 +203,7 @@ Event = (
     | WorkerStateChanged
     | WorkerRestarted
     | ModelLoaded
+    | ModelUnloaded
     | CircuitChanged
     | EngineFellBack
     | RequestFailedOver

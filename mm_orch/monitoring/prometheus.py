@@ -16,6 +16,7 @@ from mm_orch.core.events import (
     HttpRequestFinished,
     LoadChanged,
     ModelLoaded,
+    ModelUnloaded,
     RequestFailedOver,
     RequestFinished,
     RequestStarted,
@@ -38,7 +39,7 @@ UNKNOWN = "unknown"
 """Label of a model that is not configured, and of what was refused before it had an engine."""
 
 _PHASES = ("prefill", "decode", "mixed")
-_LIFECYCLE = ("loaded", "down", "restarting")
+_LIFECYCLE = ("loaded", "down", "restarting", "unloaded")
 _CIRCUIT_STATES = ("closed", "half_open", "open")
 # A client may send any word as method; series may not multiply with it.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -96,6 +97,10 @@ class PrometheusObserver:
                 self._series.waiting.labels(self._known(model)).set(num_waiting)
             case WorkerStateChanged() | WorkerRestarted() | ModelLoaded():
                 self._observe_worker(event)
+            case ModelUnloaded(model=model, engine=engine):
+                self._series.lifecycle_events.labels(self._known(model), "unloaded").inc()
+                if engine is not None:
+                    self._series.engine_up.labels(self._known(model), engine).set(0)
             case CircuitChanged() | EngineFellBack() | RequestFailedOver():
                 self._observe_fallback(event)
             case ErrorOccurred(component=component, error_type=error_type):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import tempfile
 from typing import TYPE_CHECKING
 
 import zmq.asyncio
 
+from mm_orch.core.errors import MuAIError
 from mm_orch.core.threads import start_abandonable
 from mm_orch.optimization.ladder import EngineLadder
 from mm_orch.optimization.registry import probe_engine
+from mm_orch.optimization.residents import LoadedModel, Residents
 from mm_orch.optimization.supervisor import Fallback, ModelSupervisor
 
 if TYPE_CHECKING:
@@ -25,20 +29,43 @@ if TYPE_CHECKING:
 
 
 class OptimizationManager:
-    """An async context manager: workers live inside it and are stopped when it is left."""
+    """An async context manager: workers live inside it and are stopped when it is left.
 
-    def __init__(self, plans: Mapping[str, ModelPlan], *, observer: Observer, clock: Clock) -> None:
+    Args:
+        plans: the configured models.
+        budget_bytes: memory for all loaded models together.
+        max_models: most models loaded at once.
+    """
+
+    def __init__(
+        self,
+        plans: Mapping[str, ModelPlan],
+        *,
+        budget_bytes: int,
+        max_models: int,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
         self.plans = dict(plans)
         self._observer = observer
         self._clock = clock
         self._context = zmq.asyncio.Context()
-        self._supervisors: dict[str, ModelSupervisor] = {}
+        self._residents = Residents(
+            budget_bytes=budget_bytes,
+            max_models=max_models,
+            expect_bytes=self._expect_bytes,
+            idle_unload_s=lambda model: self.plans[model].idle_unload_s,
+            observer=observer,
+            clock=clock,
+        )
+        self._lease_directory = tempfile.TemporaryDirectory(prefix="muai-cores-")
         self._files: dict[str, asyncio.Future[StoredModel]] = {}
         self._tasks = asyncio.TaskGroup()
-        self._supervision: list[asyncio.Task[None]] = []
+        self._bounds: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> OptimizationManager:
         await self._tasks.__aenter__()
+        self._bounds = self._tasks.create_task(self._residents.keep_bounds(), name="keep bounds")
         return self
 
     async def __aexit__(
@@ -47,44 +74,48 @@ class OptimizationManager:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for task in self._supervision:
-            task.cancel()
+        for task in (self._bounds, *(model.task for model in self._residents.loaded)):
+            if task is not None:
+                task.cancel()
         for fetching in self._files.values():
             fetching.cancel()
         try:
             await self._tasks.__aexit__(error_type, error, traceback)
         finally:
             self._context.term()
+            self._lease_directory.cleanup()
 
     def find_supervisor(self, model: str) -> ModelSupervisor | None:
-        """Return the supervisor of a model that has been asked for, else None."""
-        return self._supervisors.get(model)
+        """Return the supervisor of a model that is loaded or loading, else None."""
+        loaded = self._residents.find(model)
+        return loaded.supervisor if loaded else None
+
+    def find_memory_bytes(self, model: str) -> int | None:
+        """Return what a loaded model was last measured to take."""
+        loaded = self._residents.find(model)
+        return loaded.num_bytes if loaded and loaded.supervisor.worker else None
 
     def ensure_started(self, model: str) -> ModelSupervisor:
         """Begin to load the model unless that was begun already."""
-        supervisor = self._supervisors.get(model)
-        if supervisor is None:
-            plan = self.plans[model]
-            supervisor = ModelSupervisor(
-                model,
-                EngineLadder(
-                    [engine.name for engine in plan.engines],
-                    self._clock,
-                    is_falling_back=plan.is_falling_back,
-                ),
-                probe=lambda: _probe(plan),
-                ensure_files=lambda: self.ensure_files(model),
-                make_spec=plan.make_worker_spec,
-                context=self._context,
-                observer=self._observer,
-                clock=self._clock,
-                watchdog_timeout_s=plan.watchdog_timeout_s,
+        loaded = self._residents.find(model)
+        if loaded is None:
+            loaded = LoadedModel(self._make_supervisor(self.plans[model]), self._clock())
+            self._residents.add(model, loaded)
+            loaded.task = self._tasks.create_task(
+                self._run(model, loaded.supervisor), name=f"supervise {model}"
             )
-            self._supervisors[model] = supervisor
-            self._supervision.append(
-                self._tasks.create_task(supervisor.run(), name=f"supervise {model}")
-            )
-        return supervisor
+        return loaded.supervisor
+
+    def using(self, model: str) -> contextlib.AbstractContextManager[None]:
+        """Keep a model in memory from when it is there, for as long as this is entered."""
+        return self._residents.using(model)
+
+    async def unload(self, model: str) -> bool:
+        """Stop the model's workers and free its memory; return whether it was there."""
+        if self._residents.find(model) is None:
+            return False
+        await self._residents.unload(model, "it was asked to")
+        return True
 
     async def ensure_files(self, model: str) -> StoredModel:
         """Return the model's files, fetching them first where they are missing.
@@ -109,22 +140,57 @@ class OptimizationManager:
 
     def find_fallback(self, model: str) -> Fallback | None:
         """Return why a model runs on another engine than the preferred one, where it does."""
-        supervisor = self._supervisors.get(model)
+        supervisor = self.find_supervisor(model)
         return supervisor.fallback if supervisor else None
 
     def count_step_fault(self, model: str, engine: str, reason: str) -> None:
         """Note a request that an engine failed though its worker lives on."""
-        self._supervisors[model].count_step_fault(engine, reason)
+        if (supervisor := self.find_supervisor(model)) is not None:
+            supervisor.count_step_fault(engine, reason)
 
     def record_success(self, model: str, engine: str) -> None:
         """Note a request that an engine has answered."""
-        self._supervisors[model].record_success(engine)
+        if (supervisor := self.find_supervisor(model)) is not None:
+            supervisor.record_success(engine)
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have every running worker free what only this conversation needs."""
-        for supervisor in self._supervisors.values():
-            if supervisor.worker is not None:
-                supervisor.worker.release_conversation(conversation_id)
+        for loaded in self._residents.loaded:
+            if loaded.supervisor.worker is not None:
+                loaded.supervisor.worker.release_conversation(conversation_id)
+
+    async def _run(self, model: str, supervisor: ModelSupervisor) -> None:
+        # Its size is known once its files are there; a failure is the supervisor's to tell.
+        with contextlib.suppress(MuAIError, OSError):
+            await self.ensure_files(model)
+        await self._residents.make_room(model)
+        await supervisor.run()
+
+    def _make_supervisor(self, plan: ModelPlan) -> ModelSupervisor:
+        return ModelSupervisor(
+            plan.name,
+            EngineLadder(
+                [engine.name for engine in plan.engines],
+                self._clock,
+                is_falling_back=plan.is_falling_back,
+            ),
+            probe=lambda: _probe(plan),
+            ensure_files=lambda: self.ensure_files(plan.name),
+            make_spec=lambda engine, stored: plan.make_worker_spec(
+                engine, stored, lease_directory=self._lease_directory.name
+            ),
+            context=self._context,
+            observer=self._observer,
+            clock=self._clock,
+            watchdog_timeout_s=plan.watchdog_timeout_s,
+        )
+
+    def _expect_bytes(self, model: str) -> int:
+        """Return the size of a model's files: the least that its weights will take."""
+        fetching = self._files.get(model)
+        if fetching is None or not fetching.done() or fetching.cancelled() or fetching.exception():
+            return 0
+        return fetching.result().size_bytes
 
 
 async def _probe(plan: ModelPlan) -> list[Availability]:

@@ -54,6 +54,7 @@ class ModelPlan:
         cache_directory: where engines keep what they compile.
         is_falling_back: go on with the next engine when one fails.
         watchdog_timeout_s: a worker with work that makes no step for so long is killed.
+        idle_unload_s: without a request for so long it leaves the memory; None for never.
     """
 
     name: str
@@ -70,16 +71,26 @@ class ModelPlan:
     cache_directory: Path
     is_falling_back: bool = True
     watchdog_timeout_s: float = 120.0
+    idle_unload_s: float | None = None
 
     def bound_context(self, stored: StoredModel) -> int:
         """Most tokens of prompt and output together: the model's own, or less where configured."""
         return min(self.context_length or stored.context_length, stored.context_length)
 
-    def make_worker_spec(self, engine_name: str, stored: StoredModel) -> WorkerSpec:
-        """Return what a worker of one of the engines is told."""
+    def make_worker_spec(
+        self, engine_name: str, stored: StoredModel, *, lease_directory: str
+    ) -> WorkerSpec:
+        """Return what a worker of one of the engines is told.
+
+        Args:
+            engine_name: one of this plan's.
+            stored: the model's files.
+            lease_directory: where the workers of this server take turns at the cores.
+        """
         engine = next(engine for engine in self.engines if engine.name == engine_name)
         return WorkerSpec(
             address="",
+            lease_directory=lease_directory,
             engine=engine.name,
             python=engine.python,
             engine_spec=EngineSpec(

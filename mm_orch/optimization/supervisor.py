@@ -88,6 +88,9 @@ class ModelSupervisor:
         self.worker: Worker | None = None
         self.fallback: Fallback | None = None
         self.num_restarts = 0
+        # When the worker that serves became ready, and how long that took.
+        self.ready_at_s = 0.0
+        self.load_s = 0.0
         self._probe = probe
         self._ensure_files = ensure_files
         self._make_spec = make_spec
@@ -295,6 +298,7 @@ class ModelSupervisor:
             raise
         duration_s = self._clock() - begin_s
         logger.info("%s is ready with %s after %.1f s", self.model, engine, duration_s)
+        self.ready_at_s, self.load_s = self._clock(), duration_s
         self._observer.observe(ModelLoaded(model=self.model, engine=engine, duration_s=duration_s))
         return worker
 

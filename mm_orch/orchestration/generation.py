@@ -58,6 +58,24 @@ class Generator(Protocol):
         """Free the KV blocks that only this conversation needs; an unknown one has none."""
 
 
+class ModelLoader(Protocol):
+    """Loads and unloads models when told to."""
+
+    async def load_model(self, model: str) -> None:
+        """Load a model and wait until it is ready.
+
+        Raises:
+            OverloadError, DeadlineError: it cannot be loaded now.
+        """
+
+    async def unload_model(self, model: str, *, is_forced: bool = False) -> None:
+        """Free a model's memory; the next request for it loads it again.
+
+        Raises:
+            ModelBusyError: it answers requests, and this was not forced.
+        """
+
+
 class SystemReports(Protocol):
     """Answers questions about the system's state, at once and without waiting."""
 

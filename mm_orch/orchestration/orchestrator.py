@@ -8,7 +8,12 @@ from collections import defaultdict
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import DrainingError, ModelStoreError, ModelUnavailableError
+from mm_orch.core.errors import (
+    DrainingError,
+    ModelBusyError,
+    ModelStoreError,
+    ModelUnavailableError,
+)
 from mm_orch.core.events import LoadChanged
 from mm_orch.orchestration.account import RequestAccount
 from mm_orch.orchestration.assembly import ChoiceAssembler
@@ -83,7 +88,7 @@ class Orchestrator:
             request.request_id, observer=self._observer, clock=self._clock
         ) as account:
             account.model = self._choose_model(request.model)
-            with self._place(account.model) as ticket:
+            with self._place(account.model) as ticket, self._manager.using(account.model):
                 generation = await self._start(request, account, ticket, deadline)
                 self._running.add(generation)
                 try:
@@ -95,6 +100,22 @@ class Orchestrator:
     def release_conversation(self, conversation_id: str) -> None:
         """Have the workers free the KV blocks that only this conversation needs."""
         self._manager.release_conversation(conversation_id)
+
+    async def load_model(self, model: str) -> None:
+        """Load a model and wait until it is ready; see ModelLoader."""
+        with self._manager.using(model):
+            async with self._bounded(Deadline(self._request_timeout_s)):
+                await self._manager.acquire(model)
+
+    async def unload_model(self, model: str, *, is_forced: bool = False) -> None:
+        """Free a model's memory; see ModelLoader."""
+        num_requests = self._admission.count_running(model) + self._admission.count_waiting(model)
+        if num_requests and not is_forced:
+            raise ModelBusyError(
+                f"Model {model} has {num_requests} requests now.",
+                remedy="Try again when they have ended, or break them off with ?force=true.",
+            )
+        await self._manager.unload(model)
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; those admitted go on."""

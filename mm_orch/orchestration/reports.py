@@ -26,6 +26,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
         engine: the engine that runs it or is to run it, or None where none can.
         detail: progress or the reason of a failure, for people.
         cache: the worker's KV cache after its last step.
+        memory_bytes: what its worker was last measured to take.
         seconds_without_step: since it last told of progress; None while it has nothing to do.
         wanted_engine: the preferred engine, where another runs in its place.
         fallback_reason: why, in one line.
@@ -46,6 +47,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     num_restarts: int = 0
     worker_pid: int | None = None
     cache: CacheStats | None = None
+    memory_bytes: int | None = None
     seconds_without_step: float | None = None
     wanted_engine: str | None = None
     fallback_reason: str = ""

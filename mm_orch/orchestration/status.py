@@ -57,6 +57,7 @@ class SystemStatus:
         self._start_s = clock()
         self._version = version
         self._notes: list[str] = []
+        self._were_ready: set[str] = set()
 
     def add_degradation(self, reason: str) -> None:
         """Keep health at degraded from now on, for this reason."""
@@ -91,7 +92,10 @@ class SystemStatus:
             return ReadyReport(is_ready=False, reason="the queue is full")
         for model in self._required_models:
             report = self._report(self._manager.plans[model])
-            if report.phase is not ModelPhase.READY:
+            if report.phase is ModelPhase.READY:
+                self._were_ready.add(model)
+            elif not (report.phase is ModelPhase.UNLOADED and model in self._were_ready):
+                # One that has left to make room comes back with the next request.
                 detail = f": {report.short_detail}" if report.short_detail else ""
                 return ReadyReport(
                     is_ready=False, reason=f"model {model} is {report.phase.value}{detail}"
@@ -159,4 +163,5 @@ class SystemStatus:
             num_restarts=supervisor.num_restarts,
             worker_pid=worker.pid if worker else None,
             cache=worker.cache if worker else None,
+            memory_bytes=self._manager.find_memory_bytes(plan.name),
         )

@@ -11,6 +11,7 @@ from mm_orch.core.errors import EngineError
 from mm_orch.kv_cache.cache import KVCache
 from mm_orch.optimization.engines.contract import StepBackend
 from mm_orch.workers import messages
+from mm_orch.workers.lease import CoreLease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         EngineFacts,
         Sequence,
         StreamEngine,
+        StreamReport,
     )
 
 logger = logging.getLogger(__name__)
@@ -55,8 +57,15 @@ class Driver(Protocol):
 class StepDriver:
     """A step backend under our batcher and our cache."""
 
-    def __init__(self, backend: StepBackend, facts: EngineFacts, spec: messages.WorkerSpec) -> None:
+    def __init__(
+        self,
+        backend: StepBackend,
+        facts: EngineFacts,
+        spec: messages.WorkerSpec,
+        lease: CoreLease,
+    ) -> None:
         self._backend = backend
+        self._lease = lease
         self._cache = KVCache(
             facts.num_kv_blocks,
             facts.kv_block_tokens,
@@ -92,7 +101,8 @@ class StepDriver:
         """Compute one step where there is work."""
         if not self._batcher.has_work:
             return None
-        report = self._batcher.step()
+        with self._lease.held():
+            report = self._batcher.step()
         if not self._batcher.has_work:
             # Nobody waits now. A fault here ends the process, which is started anew.
             self._cache.check()
@@ -116,8 +126,9 @@ class StepDriver:
 class StreamDriver:
     """An engine with a batcher of its own."""
 
-    def __init__(self, engine: StreamEngine) -> None:
+    def __init__(self, engine: StreamEngine, lease: CoreLease) -> None:
         self._engine = engine
+        self._lease = lease
         self._unfinished_ids: set[str] = set()
 
     @property
@@ -149,7 +160,7 @@ class StreamDriver:
     def advance(self) -> messages.StepDone | None:
         """Report what the engine has to tell."""
         try:
-            report = self._engine.advance()
+            report = self._advance()
         except EngineError as error:
             return self._lose_all(error)
         if not (report.chunks or report.started or report.failed or report.batch_size):
@@ -171,6 +182,13 @@ class StreamDriver:
         """Stop the engine."""
         self._engine.stop()
 
+    def _advance(self) -> StreamReport:
+        if self._engine.wake_fd is not None or not self._engine.has_work:
+            # It computes by itself, or not at all.
+            return self._engine.advance()
+        with self._lease.held():
+            return self._engine.advance()
+
     def _lose_all(self, error: EngineError) -> messages.StepDone:
         lost, self._unfinished_ids = self._unfinished_ids, set()
         self._engine.abort(lost)
@@ -191,8 +209,8 @@ def make_driver(
 ) -> Driver:
     """Put the right driver around a started engine."""
     if isinstance(engine, StepBackend):
-        return StepDriver(engine, facts, spec)
-    return StreamDriver(engine)
+        return StepDriver(engine, facts, spec, CoreLease(spec.lease_directory))
+    return StreamDriver(engine, CoreLease(spec.lease_directory))
 
 
 def _phase_of(*, num_started: int, batch_size: int) -> str:

@@ -33,6 +33,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         address: ZeroMQ address that the server has bound.
         engine: name of the engine plug-in.
+        lease_directory: where the workers of a server take turns at the cores; empty for no turns.
         python: interpreter that has the engine's library; empty for this one.
         engine_spec: what the engine loads.
         batcher: how sequences share its steps.
@@ -41,6 +42,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     address: str
     engine: str
+    lease_directory: str = ""
     python: str = ""
     engine_spec: EngineSpec
     batcher: BatcherSpec

@@ -242,3 +242,29 @@ class ReleaseAnswer(BaseModel):
 
     conversation_id: str
     status: Literal["released"]
+
+
+class NativeModelAnswer(BaseModel):
+    """One model and the worker that runs it."""
+
+    name: str
+    aliases: list[str]
+    source: str
+    phase: Literal["unloaded", "loading", "ready", "restarting", "failed", "stuck"]
+    engine: str | None
+    detail: str
+    memory_bytes: int | None
+    circuits: dict[str, str]
+
+
+class NativeModelList(BaseModel):
+    """All models."""
+
+    models: list[NativeModelAnswer]
+
+
+class LoadAnswer(BaseModel):
+    """What has become of a model."""
+
+    name: str
+    status: str

@@ -39,7 +39,7 @@ class ApiKey(Section):
         AfterValidator(_check_key),
         Allowed("ASCII letters, digits and signs, no spaces, no *** first (a masked key)"),
     ] = option("What the caller sends.", default=..., secret=True)
-    admin: bool = option("May use the /admin calls.", default=False, built=False)
+    admin: bool = option("May load and unload models.", default=False)
     rate_limit_per_minute: AtLeastOne | None = option(
         "Requests a minute; null: the limit of the section.", default=None, built=False
     )

@@ -10,6 +10,7 @@ from mm_orch.config.schema.values import (  # noqa: TC001 - pydantic reads them
     Dtype,
     EngineNames,
     ModelNames,
+    PositiveFloat,
     Source,
 )
 
@@ -51,6 +52,10 @@ class ModelConfig(Section):
     trust_remote_code: bool = option(
         "Run program code that comes with the model's files. Only for sources you trust.",
         default=False,
+    )
+    idle_unload_s: PositiveFloat | None = option(
+        "Seconds without a request after which the model leaves the memory; null is never.",
+        default=None,
     )
     replicas: AtLeastOne = option(
         "Workers that run the model side by side.", default=1, built=False

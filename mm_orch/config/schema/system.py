@@ -22,12 +22,12 @@ class SystemSettings(Section):
     log_format: Literal["text", "json"] = option("Lines for people, or JSON.", default="text")
     device: Device = option("Device that models run on.", default="auto")
     max_cached_models: AtLeastOne = option(
-        "Most models loaded at once; the least recently used leaves first.", default=3, built=False
+        "Most models loaded at once; the least recently used leaves first.", default=3
     )
     model_memory_mb: AtLeastOne | None = option(
-        "Most memory in MiB for all loaded models together.",
+        "Most memory in MiB for all loaded models together, as measured: idle ones leave to make"
+        " room, busy ones never.",
         default=None,
-        built=False,
         default_in_words="null: 80% of what is free",
     )
     data_dir: FilePath | None = option(

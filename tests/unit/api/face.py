@@ -13,6 +13,7 @@ from tests.unit.api.scripted_generator import (
     ROUTER,
     EventList,
     ScriptedGenerator,
+    ScriptedLoader,
     ScriptedReports,
 )
 
@@ -30,14 +31,17 @@ class Face:
     """The HTTP face and everything beside it."""
 
     generator: ScriptedGenerator = field(default_factory=ScriptedGenerator)
+    loader: ScriptedLoader = field(default_factory=ScriptedLoader)
     reports: ScriptedReports = field(default_factory=ScriptedReports)
     settings: ApiSettings = field(default_factory=ApiSettings)
     observer: EventList = field(default_factory=EventList)
     has_metrics: bool = True
+    address: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self.app: ASGIApp = create_application(
             generator=self.generator,
+            loader=self.loader,
             reports=self.reports,
             router=ROUTER,
             settings=self.settings,
@@ -56,8 +60,10 @@ class Face:
     ) -> httpx2.Response:
         """Send one request and return the whole answer."""
         # The boundary answers with 500 and then lets the server see the error as well.
-        transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://face") as client:
+        transport = httpx2.ASGITransport(
+            self.app, raise_app_exceptions=False, client=(self.address, 123)
+        )
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, headers=headers, **_payload_of(body, content))
 
     async def chat(self, **fields: object) -> httpx2.Response:

@@ -148,6 +148,24 @@ class ScriptedGenerator:
         ]
 
 
+@dataclass
+class ScriptedLoader:
+    """Keeps what it is told; ``refusal`` is raised instead."""
+
+    refusal: Exception | None = None
+    calls: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    async def load_model(self, model: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(("load", model, False))
+
+    async def unload_model(self, model: str, *, is_forced: bool = False) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(("unload", model, is_forced))
+
+
 def model_report(name: str, phase: ModelPhase = ModelPhase.READY, detail: str = "") -> ModelReport:
     aliases = {"small": ("tiny", "org/small")}.get(name, ())
     return ModelReport(

@@ -29,6 +29,10 @@ STATUSES = {
     ("get", "/ready"): {"200", "503"},
     ("delete", "/api/conversations/{conversation_id}"): {"200", "400", "401"},
     ("get", "/api/status"): {"200", "401"},
+    ("get", "/api/models"): {"200", "401"},
+    ("get", "/api/models/{name}"): {"200", "401", "404"},
+    ("post", "/api/models/{name}/load"): {"200", "401", "403", "404", "503", "504"},
+    ("post", "/api/models/{name}/unload"): {"200", "400", "401", "403", "404", "409"},
     ("get", "/metrics"): {"200"},
 }
 

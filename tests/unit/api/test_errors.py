@@ -27,6 +27,8 @@ STATUS_BY_ERROR = {
     "UnsupportedError": 400,
     "ModelNotFoundError": 404,
     "AuthenticationError": 401,
+    "ForbiddenError": 403,
+    "ModelBusyError": 409,
     "PayloadTooLargeError": 413,
     "RateLimitError": 429,
     "OverloadError": 503,

@@ -147,6 +147,7 @@ def test_the_contract_names_every_key() -> None:
         "dtype",
         "quantization",
         "trust_remote_code",
+        "idle_unload_s",
         "replicas",
     ]
 

@@ -28,14 +28,8 @@ NO_EFFECT = "valid but not built in this version yet"
         ),
         ("models: {m: {source: 'path:/m', task: embed}}", "models.m.task = 'embed' is"),
         ("models: {m: {source: 'path:/m', replicas: 2}}", "models.m.replicas is"),
-        (
-            "system: {max_cached_models: 1, model_memory_mb: 1}",
-            "system.max_cached_models, system.model_memory_mb are",
-        ),
-        ("system: {max_cached_models: 1}", "system.max_cached_models is"),
-        ("system: {model_memory_mb: 1}", "system.model_memory_mb is"),
         ("api: {rate_limit_per_minute: 1}", "api.rate_limit_per_minute is"),
-        ("api: {api_keys: [{key: a, admin: true}]}", "api.api_keys[0].admin is"),
+        ("api: {api_keys: [{key: a, priority_max: 1}]}", "api.api_keys[0].priority_max is"),
     ],
 )
 def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start: str) -> None:

@@ -1,0 +1,78 @@
+"""The native paths about models: what there is, load one, let one go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
+from starlette.responses import JSONResponse
+
+from mm_orch.api.documentation import refusals
+from mm_orch.api.rights import require_admin
+from mm_orch.api.schemas.answers import LoadAnswer, NativeModelAnswer, NativeModelList
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi import FastAPI
+
+    from mm_orch.api.settings import ApiSettings
+    from mm_orch.orchestration.generation import ModelLoader, SystemReports
+    from mm_orch.orchestration.reports import ModelReport
+    from mm_orch.routing.router import Router
+
+
+def add_native_model_routes(
+    app: FastAPI,
+    reports: SystemReports,
+    router: Router,
+    loader: ModelLoader,
+    settings: ApiSettings,
+) -> None:
+    """Add /api/models, /api/models/{name}, and POST .../load and .../unload."""
+
+    def report_of(name: str) -> ModelReport:
+        model = router.choose(name)
+        return next(report for report in reports.status().models if report.name == model)
+
+    async def list_models() -> JSONResponse:
+        return JSONResponse({"models": msgspec.to_builtins(reports.status().models)})
+
+    async def show_model(name: str) -> JSONResponse:
+        return JSONResponse(msgspec.to_builtins(report_of(name)))
+
+    async def load(request: Request, name: str) -> JSONResponse:
+        require_admin(request, settings)
+        model = router.choose(name)
+        await loader.load_model(model)
+        return JSONResponse({"name": model, "status": report_of(model).phase.value})
+
+    async def unload(request: Request, name: str, *, force: bool = False) -> JSONResponse:
+        require_admin(request, settings)
+        model = router.choose(name)
+        await loader.unload_model(model, is_forced=force)
+        return JSONResponse({"name": model, "status": report_of(model).phase.value})
+
+    _add(app, "GET", "/api/models", list_models, NativeModelList, 401)
+    # Names may hold slashes, so what stands behind them comes first.
+    _add(app, "POST", "/api/models/{name:path}/load", load, LoadAnswer, 401, 403, 404, 503, 504)
+    _add(app, "POST", "/api/models/{name:path}/unload", unload, LoadAnswer, 400, 401, 403, 404, 409)
+    _add(app, "GET", "/api/models/{name:path}", show_model, NativeModelAnswer, 401, 404)
+
+
+def _add(
+    app: FastAPI,
+    method: str,
+    path: str,
+    endpoint: Callable[..., Any],
+    schema: type,
+    *statuses: int,
+) -> None:
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        response_model=None,
+        responses={200: {"model": schema}, **refusals(*statuses)},
+    )
