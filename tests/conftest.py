@@ -67,8 +67,8 @@ def odd_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> odd.Switch:
     """Install the engines that misbehave; returns the switch that makes ``refusing`` refuse."""
     directory = tmp_path / "plug-ins"
     directory.mkdir()
-    environment, switch = odd.install(directory)
-    for name, value in environment.items():
+    switch = odd.install(directory)
+    for name, value in switch.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(str(directory))
     return switch

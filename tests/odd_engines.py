@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,7 +27,19 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.contract import EngineFacts, EngineSpec, ScheduledSequence
 
 DIE, HANG, RUN_OUT, BREAK, TALK_GARBAGE, INVENT = range(101, 107)
-"""First tokens: die, hang, run out of memory, raise, send no message, give tokens there are not."""
+"""First tokens of prompts: die, hang, run out of memory, raise, send no message, give tokens that
+there are not."""
+
+FAULTS = {
+    "die": DIE,
+    "hang": HANG,
+    "run out of memory": RUN_OUT,
+    "break": BREAK,
+    "talk garbage": TALK_GARBAGE,
+    "invent tokens": INVENT,
+}
+_ORDERS = "ODD_ENGINES_ORDERS"
+"""Names a file that holds one of FAULTS: the next step takes the file away and does it."""
 
 ENGINES = {
     "odd": "OddBackend",
@@ -35,21 +48,45 @@ ENGINES = {
     "refusing": "RefusingBackend",
     "absent": "AbsentBackend",
     "forgetful": "ForgetfulBackend",
+    "slow": "SlowBackend",
 }
 _SWITCH = "ODD_ENGINES_REFUSE"
 
 
 class Switch:
-    """A file: while it is there, ``refusing`` cannot start."""
+    """What the engines are told from outside.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Attributes:
+        environment: variables with which servers and workers find the engines and this.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._refuse = directory / "refuse"
+        self._orders = directory / "orders"
+        self.environment = {
+            "PYTHONPATH": str(directory),
+            _SWITCH: str(self._refuse),
+            _ORDERS: str(self._orders),
+        }
 
     def turn_on(self) -> None:
-        self._path.touch()
+        """Let ``refusing`` refuse to start."""
+        self._refuse.touch()
 
     def turn_off(self) -> None:
-        self._path.unlink()
+        self._refuse.unlink()
+
+    def order(self, fault: str) -> None:
+        """Let ``odd`` do this in its next step that continues something, once."""
+        # In one move, so that no worker reads half of it.
+        part = self._orders.with_suffix(".part")
+        part.write_text(fault)
+        part.rename(self._orders)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what was ordered has been done."""
+        return not self._orders.exists()
 
 
 class OddBackend(EchoBackend):
@@ -58,16 +95,7 @@ class OddBackend(EchoBackend):
     name: ClassVar[str] = "odd"
 
     def step(self, batch: Batch[ScheduledSequence]) -> list[TokenChunk]:
-        fault = next(
-            (
-                first
-                for scheduled in batch
-                if DIE <= (first := scheduled.sequence.token_ids[0]) <= INVENT
-                # Once something has come of it, so that there is something to continue.
-                and scheduled.sequence.num_output_tokens >= 1
-            ),
-            None,
-        )
+        fault = _find_fault(batch)
         match fault:
             case None:
                 return super().step(batch)
@@ -87,6 +115,20 @@ class OddBackend(EchoBackend):
                 TokenChunk(sequence_id=chunk.sequence_id, token_ids=(10**6,)) for chunk in chunks
             ]
         return chunks
+
+
+def _find_fault(batch: Batch[ScheduledSequence]) -> int | None:
+    # Once something has come of it, so that there is something to continue.
+    begun = [one.sequence for one in batch if one.sequence.num_output_tokens >= 1]
+    for sequence in begun:
+        if sequence.token_ids[0] in FAULTS.values():
+            return sequence.token_ids[0]
+    orders = Path(os.environ[_ORDERS])
+    if not begun or not orders.exists():
+        return None
+    fault = FAULTS[orders.read_text()]
+    orders.unlink()
+    return fault
 
 
 class SpareBackend(EchoBackend):
@@ -139,12 +181,21 @@ class ForgetfulBackend(EchoBackend):
         return msgspec.structs.replace(facts, resumes_exactly=False, unsupported=("logit_bias",))
 
 
-def install(directory: Path) -> tuple[dict[str, str], Switch]:
-    """Write a distribution with these engines; return the environment in which it is found."""
+class SlowBackend(EchoBackend):
+    """Takes its time for every step."""
+
+    name: ClassVar[str] = "slow"
+
+    def step(self, batch: Batch[ScheduledSequence]) -> list[TokenChunk]:
+        time.sleep(0.05)
+        return super().step(batch)
+
+
+def install(directory: Path) -> Switch:
+    """Write a distribution with these engines."""
     metadata = directory / "odd_engines-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-engines\nVersion: 1\n")
     lines = [f"{name} = tests.odd_engines:{target}" for name, target in ENGINES.items()]
     (metadata / "entry_points.txt").write_text("\n".join(["[mm_orch.engines]", *lines, ""]))
-    switch = directory / "refuse"
-    return {"PYTHONPATH": str(directory), _SWITCH: str(switch)}, Switch(switch)
+    return Switch(directory)
