@@ -8,8 +8,9 @@ from mm_orch.core.version import __version__
 
 if TYPE_CHECKING:
     from mm_orch.muai import Answer, AsyncMuAI, MuAI
+    from mm_orch.orchestration.generation import Embeddings
 
-__all__ = ["MuAI", "AsyncMuAI", "Answer", "__version__"]
+__all__ = ["MuAI", "AsyncMuAI", "Answer", "Embeddings", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,5 +19,9 @@ def __getattr__(name: str) -> Any:
         from mm_orch import muai
 
         return getattr(muai, name)
+    if name == "Embeddings":
+        from mm_orch.orchestration.generation import Embeddings
+
+        return Embeddings
     message = f"module 'mm_orch' has no attribute {name!r}"
     raise AttributeError(message)

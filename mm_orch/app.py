@@ -17,6 +17,7 @@ from mm_orch.optimization.manager import OptimizationManager
 from mm_orch.optimization.plan import EnginePlan, ModelPlan
 from mm_orch.optimization.registry import probe_engines
 from mm_orch.orchestration.admission import Admission
+from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.routing.router import Router
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from mm_orch.config import Config
+    from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.models.progress import Progress
 
@@ -42,6 +44,7 @@ class Runtime:
     router: Router
     manager: OptimizationManager
     orchestrator: Orchestrator
+    embedder: EmbeddingOrchestrator
     status: SystemStatus
     observer: Observer
     render_metrics: Callable[[], tuple[bytes, str]] | None
@@ -73,7 +76,11 @@ async def open_runtime(
     observer = ObserverFanOut(observers)
     store = ModelStore(config.system.data_directory, progress=progress)
     plans = {name: _plan(config, name, store, engine) for name in config.models}
-    router = Router({name: plan.aliases for name, plan in plans.items()}, config.default_model_name)
+    router = Router(
+        {name: plan.aliases for name, plan in plans.items()},
+        config.default_model_name,
+        config.default_embedder_name,
+    )
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with OptimizationManager(
         plans,
@@ -82,19 +89,15 @@ async def open_runtime(
         observer=observer,
         clock=clock,
     ) as manager:
+        orchestrator, embedder = _make_orchestrators(
+            config, router, admission=admission, manager=manager, observer=observer, clock=clock
+        )
         yield Runtime(
             config=config,
             router=router,
             manager=manager,
-            orchestrator=Orchestrator(
-                choose_model=router.choose,
-                admission=admission,
-                manager=manager,
-                observer=observer,
-                clock=clock,
-                request_timeout_s=config.api.request_timeout_s,
-                max_failovers=_max_failovers(config),
-            ),
+            orchestrator=orchestrator,
+            embedder=embedder,
             status=SystemStatus(
                 manager=manager,
                 admission=admission,
@@ -107,6 +110,36 @@ async def open_runtime(
             observer=observer,
             render_metrics=render_metrics,
         )
+
+
+def _make_orchestrators(
+    config: Config,
+    router: Router,
+    *,
+    admission: Admission,
+    manager: OptimizationManager,
+    observer: Observer,
+    clock: Clock,
+) -> tuple[Orchestrator, EmbeddingOrchestrator]:
+    orchestrator = Orchestrator(
+        choose_model=router.choose,
+        admission=admission,
+        manager=manager,
+        observer=observer,
+        clock=clock,
+        request_timeout_s=config.api.request_timeout_s,
+        max_failovers=_max_failovers(config),
+    )
+    embedder = EmbeddingOrchestrator(
+        choose_model=router.choose_embedder,
+        lobby=orchestrator,
+        manager=manager,
+        observer=observer,
+        clock=clock,
+        request_timeout_s=config.api.request_timeout_s,
+        max_failovers=_max_failovers(config),
+    )
+    return orchestrator, embedder
 
 
 def _preloaded(config: Config) -> tuple[str, ...]:
@@ -124,6 +157,7 @@ def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> M
     is_batched = optimization.enabled and batcher.enabled
     return ModelPlan(
         name=name,
+        task=model.task,
         aliases=tuple(model.aliases),
         source=model.source,
         ensure_files=partial(store.ensure, name, model.source, with_code=model.trust_remote_code),

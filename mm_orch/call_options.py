@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
+from mm_orch.core.embedding import EmbeddingRequest
 from mm_orch.core.errors import InvalidValueError
 from mm_orch.core.generation import (
     ChatPrompt,
@@ -15,7 +16,7 @@ from mm_orch.core.generation import (
     Message,
     TextPrompt,
 )
-from mm_orch.orchestration.limits import check_conversation_id
+from mm_orch.orchestration.limits import MAX_EMBEDDING_INPUTS, check_conversation_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +47,34 @@ class Options(TypedDict, total=False):
     ignore_eos: bool
 
 
+class EmbeddingOptions(TypedDict, total=False):
+    """What a call for vectors may say besides its texts."""
+
+    model: str
+    timeout_s: float
+    dimensions: int
+
+
+def make_embedding_request(
+    texts: str | Sequence[str], *, options: EmbeddingOptions
+) -> EmbeddingRequest:
+    """Return the request that a call for vectors asks for.
+
+    Raises:
+        InvalidValueError: no texts, too many, or an option of the wrong type.
+    """
+    inputs = (texts,) if isinstance(texts, str) else tuple(texts)
+    if not 1 <= len(inputs) <= MAX_EMBEDDING_INPUTS:
+        raise InvalidValueError(
+            f"{len(inputs)} texts were given; allowed: 1 to {MAX_EMBEDDING_INPUTS}.", param="texts"
+        )
+    values = {"request_id": _new_id(), "inputs": inputs, **options}
+    try:
+        return msgspec.convert(values, EmbeddingRequest)
+    except msgspec.ValidationError as error:
+        raise InvalidValueError(f"An embedding option is wrong: {error}.") from error
+
+
 def make_request(prompt: str | Conversation, *, raw: bool, options: Options) -> GenerationRequest:
     """Return the request that a call asks for.
 
@@ -64,13 +93,17 @@ def make_request(prompt: str | Conversation, *, raw: bool, options: Options) -> 
     except msgspec.ValidationError as error:
         raise InvalidValueError(f"A generation option is wrong: {error}.") from error
     return GenerationRequest(
-        request_id=f"req-{uuid.uuid4().hex}",
+        request_id=_new_id(),
         prompt=_as_prompt(prompt, raw=raw),
         model=model,
         timeout_s=timeout_s,
         conversation_id=conversation_id or "",
         options=checked,
     )
+
+
+def _new_id() -> str:
+    return f"req-{uuid.uuid4().hex}"
 
 
 def _as_prompt(prompt: str | Conversation, *, raw: bool) -> Prompt:

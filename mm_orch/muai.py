@@ -11,20 +11,21 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mm_orch.call_options import make_request
+from mm_orch.call_options import make_embedding_request, make_request
 from mm_orch.core.errors import MuAIError
 from mm_orch.orchestration.limits import check_conversation_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
     from types import TracebackType
     from typing import Self, Unpack
 
     from mm_orch.app import Runtime
-    from mm_orch.call_options import Conversation, Options
+    from mm_orch.call_options import Conversation, EmbeddingOptions, Options
     from mm_orch.config import Config
     from mm_orch.core.generation import GenerationRequest, Usage
     from mm_orch.models.progress import Progress
+    from mm_orch.orchestration.generation import Embeddings
     from mm_orch.orchestration.reports import StatusReport
 
 T = TypeVar("T")
@@ -182,6 +183,12 @@ class AsyncMuAI:
         """Answer a message or a conversation piece by piece; iterating raises as generate."""
         return AnswerStream(self._running, make_request(prompt, raw=raw, options=options))
 
+    async def embed(
+        self, texts: str | Sequence[str], **options: Unpack[EmbeddingOptions]
+    ) -> Embeddings:
+        """Make one vector a text; a single text makes one row. Raises as generate."""
+        return await self._running.embedder.embed(make_embedding_request(texts, options=options))
+
     def release_conversation(self, conversation_id: str) -> None:
         """Free the KV memory that only the calls with this ``conversation_id`` need.
 
@@ -253,6 +260,10 @@ class MuAI:
     ) -> PlainAnswerStream:
         """Answer piece by piece; see :meth:`AsyncMuAI.stream`."""
         return PlainAnswerStream(self, self._inner.stream(prompt, raw=raw, **options))
+
+    def embed(self, texts: str | Sequence[str], **options: Unpack[EmbeddingOptions]) -> Embeddings:
+        """Make one vector a text; see :meth:`AsyncMuAI.embed`."""
+        return self.wait(self._inner.embed(texts, **options))
 
     def release_conversation(self, conversation_id: str) -> None:
         """Free a conversation's KV memory; see :meth:`AsyncMuAI.release_conversation`."""

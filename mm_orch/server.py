@@ -193,6 +193,7 @@ def _make_application(runtime: Runtime) -> Any:
     )
     return create_application(
         generator=runtime.orchestrator,
+        embedder=runtime.embedder,
         loader=runtime.orchestrator,
         reports=runtime.status,
         router=runtime.router,

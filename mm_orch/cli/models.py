@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from mm_orch.cli import exit_codes, terminal
 from mm_orch.cli.progress import make_progress
 from mm_orch.core.errors import ModelNotFoundError, ModelStoreError
+from mm_orch.core.generation import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,9 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One model as --model-info tells of it.
 
     Attributes:
+        task: what it is configured for, or None.
         is_configured: False for files that no entry of the configuration speaks of.
+        vectors: how an embedding model makes them, in words.
         engines: those that would be tried and can run here, in order.
         problem: why its files cannot be had, or empty.
     """
@@ -33,6 +37,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     aliases: tuple[str, ...] = ()
     source: str
+    task: Task | None = None
     is_default: bool = False
     is_configured: bool = True
     is_downloaded: bool
@@ -40,6 +45,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     directory: str | None = None
     architecture: str | None = None
     context_length: int | None = None
+    vectors: str | None = None
     engines: tuple[str, ...] = ()
     problem: str = ""
 
@@ -124,7 +130,8 @@ def _entries(config: Config) -> Iterator[ModelEntry]:
                 name=name,
                 aliases=model.aliases,
                 source=model.source,
-                is_default=name == config.default_model_name,
+                task=model.task,
+                is_default=name in {config.default_model_name, config.default_embedder_name},
                 is_downloaded=found is not None,
                 engines=_able_engines(config, name),
                 problem=problem,
@@ -156,17 +163,24 @@ def _described(entry: ModelEntry, stored: StoredModel | None) -> ModelEntry:
         directory=stored.directory,
         architecture=stored.architecture,
         context_length=stored.context_length,
+        vectors=_vectors_of(stored) if entry.task == "embed" else None,
     )
+
+
+def _vectors_of(stored: StoredModel) -> str:
+    from mm_orch.models.recipe import read_recipe
+
+    return read_recipe(Path(stored.directory)).words
 
 
 def _able_engines(config: Config, name: str) -> tuple[str, ...]:
     from mm_orch.optimization.registry import probe_engine
 
-    pythons = config.python_by_engine
+    task, pythons = config.models[name].task, config.python_by_engine
     return tuple(
         engine
         for engine in config.engines_for(name)
-        if probe_engine(engine, python=pythons.get(engine, "")).is_available
+        if probe_engine(engine, task, python=pythons.get(engine, "")).is_available
     )
 
 
@@ -174,6 +188,8 @@ def _lines(entry: ModelEntry) -> Iterator[str]:
     yield f"{entry.name}{' (default)' if entry.is_default else ''}"
     if entry.aliases:
         yield f"  aliases     {', '.join(entry.aliases)}"
+    if entry.task == "embed":
+        yield "  task        embed: makes vectors of texts"
     yield f"  source      {entry.source}"
     if entry.problem:
         yield f"  files       {entry.problem}"
@@ -182,7 +198,8 @@ def _lines(entry: ModelEntry) -> Iterator[str]:
     else:
         yield f"  files       not downloaded; fetched when first needed, or by --pull {entry.name}"
     if entry.architecture:
-        yield f"  model       {entry.architecture}, context {entry.context_length} tokens"
+        recipe = f", {entry.vectors}" if entry.vectors else ""
+        yield f"  model       {entry.architecture}, context {entry.context_length} tokens{recipe}"
     if entry.is_configured:
         yield f"  engines     {', '.join(entry.engines) or 'none that can run here'}"
     else:

@@ -65,12 +65,12 @@ class Machine:
                     engine
                     for engine in config.engines_for(name)
                     # Engines for tests are probed only where the configuration names them.
-                    if engine in available
-                    or probe_engine(engine, python=pythons.get(engine, "")).is_available
+                    if (engine in available and model.task == "generate")
+                    or probe_engine(engine, model.task, python=pythons.get(engine, "")).is_available
                 ),
                 None,
             )
-            for name in config.models
+            for name, model in config.models.items()
         }
 
     @property
@@ -144,6 +144,7 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
         model.dtype,
         model.device and f"on {model.device}",
         model.context_length and f"context {model.context_length}",
+        model.dimensions and f"{model.dimensions} dimensions",
         model.cache and _describe_cache(model.cache),
         model.num_restarts and f"{model.num_restarts} restart{'s' * (model.num_restarts > 1)}",
         model.detail,

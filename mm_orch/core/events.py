@@ -94,7 +94,7 @@ class LoadChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCompleted:
-    """A worker has advanced a batch once. ``phase`` is prefill, decode or mixed."""
+    """A worker has advanced a batch once. ``phase`` is prefill, decode, mixed or embed."""
 
     model: str
     engine: str

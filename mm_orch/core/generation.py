@@ -7,8 +7,12 @@ are msgspec structs: frozen, typed on decoding.
 from __future__ import annotations
 
 import enum
+from typing import Literal
 
 import msgspec
+
+Task = Literal["generate", "embed"]
+"""What a model is for."""
 
 
 class FinishReason(enum.Enum):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import ModelStoreError
+from mm_orch.models.recipe import is_module_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ class HubListing:
 
 
 def choose_files(repository: str, sizes: Mapping[str, int], *, with_code: bool) -> dict[str, int]:
-    """Pick the files to fetch from a repository's top folder.
+    """Pick the files to fetch: of the top folder, and how its parts are configured.
 
     Args:
         repository: for messages.
@@ -45,7 +46,9 @@ def choose_files(repository: str, sizes: Mapping[str, int], *, with_code: bool) 
     """
     suffixes = (*_WANTED_SUFFIXES, ".py") if with_code else _WANTED_SUFFIXES
     chosen = {
-        path: size for path, size in sizes.items() if "/" not in path and path.endswith(suffixes)
+        path: size
+        for path, size in sizes.items()
+        if ("/" not in path and path.endswith(suffixes)) or is_module_config(path)
     }
     if not any(path.endswith(".safetensors") for path in chosen):
         has_pickle = any(path.endswith(_PICKLE_SUFFIXES) for path in sizes)

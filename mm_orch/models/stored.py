@@ -8,9 +8,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mm_orch.core.errors import ModelStoreError
+from mm_orch.models.recipe import is_module_config, read_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# Their first token stands at the position after the padding token's id.
+_POSITIONS_AFTER_PADDING = {
+    "camembert",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+}
 
 
 class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +34,7 @@ class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
         source: as configured.
         revision: the commit of a hub repository, or None.
         architecture: the model class that config.json names, such as LlamaForCausalLM.
-        context_length: most tokens of prompt and output together.
+        context_length: most tokens of prompt and output together, or of a text to be embedded.
         vocab_size: rows of the embedding; token ids are below it.
         eos_token_ids: tokens that end an answer.
         size_bytes: of all files.
@@ -53,7 +65,7 @@ def describe_directory(
     Raises:
         ModelStoreError: config.json, tokenizer.json or the safetensors are missing or unreadable.
     """
-    files = {path.name: path.stat().st_size for path in directory.iterdir() if path.is_file()}
+    files = _list_files(directory)
     if not any(file.endswith(".safetensors") for file in files):
         pickled = [file for file in files if file.endswith((".bin", ".pt", ".pth"))]
         detail = f"; {pickled[0]} is a pickle, which can run code" if pickled else ""
@@ -74,7 +86,7 @@ def describe_directory(
             source=source,
             revision=revision,
             architecture=(config.get("architectures") or ["unknown"])[0],
-            context_length=int(text_config["max_position_embeddings"]),
+            context_length=_read_context(directory, text_config),
             vocab_size=int(text_config["vocab_size"]),
             eos_token_ids=_read_eos(directory, text_config),
             size_bytes=sum(files.values()),
@@ -83,6 +95,25 @@ def describe_directory(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelStoreError(f"{directory / 'config.json'} lacks a usable {error}.") from error
+
+
+def _list_files(directory: Path) -> dict[str, int]:
+    paths = [*directory.iterdir(), *directory.glob("*_*/config.json")]
+    sizes = {
+        str(path.relative_to(directory)): path.stat().st_size for path in paths if path.is_file()
+    }
+    return {name: size for name, size in sizes.items() if "/" not in name or is_module_config(name)}
+
+
+def _read_context(directory: Path, config: dict[str, Any]) -> int:
+    bounds = [config.get("max_position_embeddings") or config.get("n_positions")]
+    if bounds[0] is not None and config.get("model_type") in _POSITIONS_AFTER_PADDING:
+        bounds[0] -= int(config["pad_token_id"]) + 1
+    bounds.append(read_recipe(directory).max_tokens)
+    known = [int(bound) for bound in bounds if bound is not None]
+    if not known:
+        raise KeyError("max_position_embeddings")
+    return min(known)
 
 
 def _read_eos(directory: Path, config: dict[str, Any]) -> tuple[int, ...]:

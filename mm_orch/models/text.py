@@ -196,11 +196,15 @@ def _load(directory: Path) -> Tokenizer:
 
     path = directory / "tokenizer.json"
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception for any fault
         raise ModelStoreError(
             f"{path} cannot be read: {error}.", remedy="Remove the model and pull it again."
         ) from error
+    # Some files cut and fill texts as their authors' training did.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _byte_level_alphabet() -> dict[str, int]:

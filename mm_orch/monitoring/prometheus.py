@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 """Label of a model that is not configured, and of what was refused before it had an engine."""
 
-_PHASES = ("prefill", "decode", "mixed")
+_PHASES = ("prefill", "decode", "mixed", "embed")
 _LIFECYCLE = ("loaded", "down", "restarting", "unloaded")
 _CIRCUIT_STATES = ("closed", "half_open", "open")
 # A client may send any word as method; series may not multiply with it.

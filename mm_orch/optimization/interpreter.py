@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mm_orch.optimization.engines.contract import Availability
+
+if TYPE_CHECKING:
+    from mm_orch.core.generation import Task
 
 _TIMEOUT_S = 60.0
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 _CODE = (
     f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); import msgspec;"
     " from mm_orch.optimization.registry import probe_engine;"
-    " sys.stdout.buffer.write(msgspec.json.encode(probe_engine(sys.argv[1])))"
+    " sys.stdout.buffer.write(msgspec.json.encode(probe_engine(*sys.argv[1:])))"
 )
 
 
-def probe_elsewhere(name: str, python: str) -> Availability:
+def probe_elsewhere(name: str, python: str, task: Task = "generate") -> Availability:
     """Return what the engine's probe says in that interpreter; blocks for its start.
 
     It needs what a worker needs (msgspec, pyzmq, numpy), and the engine's library.
     """
     try:
         answer = subprocess.run(  # noqa: S603 - the interpreter that the operator configured
-            [python, "-P", "-c", _CODE, name],
+            [python, "-P", "-c", _CODE, name, task],
             capture_output=True,
             timeout=_TIMEOUT_S,
             check=True,

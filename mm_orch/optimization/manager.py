@@ -196,5 +196,7 @@ class OptimizationManager:
 async def _probe(plan: ModelPlan) -> list[Availability]:
     # In a thread: another interpreter may have to be asked.
     return await asyncio.to_thread(
-        lambda: [probe_engine(engine.name, python=engine.python) for engine in plan.engines]
+        lambda: [
+            probe_engine(engine.name, plan.task, python=engine.python) for engine in plan.engines
+        ]
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mm_orch.batching.batcher import BatcherSpec
+    from mm_orch.core.generation import Task
     from mm_orch.models.stored import StoredModel
     from mm_orch.workers.messages import CacheSpec
 
@@ -41,6 +42,7 @@ class ModelPlan:
 
     Attributes:
         name: the configured name.
+        task: what it is for.
         aliases: other names that requests may use.
         source: where its files come from, in the store's grammar.
         ensure_files: fetches what is missing and returns the files; blocks, so it runs in a thread.
@@ -58,6 +60,7 @@ class ModelPlan:
     """
 
     name: str
+    task: Task = "generate"
     aliases: tuple[str, ...]
     source: str
     ensure_files: Callable[[], StoredModel]
@@ -92,6 +95,7 @@ class ModelPlan:
             address="",
             lease_directory=lease_directory,
             engine=engine.name,
+            task=self.task,
             python=engine.python,
             engine_spec=EngineSpec(
                 model=self.name,

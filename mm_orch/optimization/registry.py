@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.contract import Availability
@@ -13,34 +13,58 @@ from mm_orch.optimization.interpreter import probe_elsewhere
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mm_orch.core.generation import Task
     from mm_orch.optimization.engines.contract import StepBackend, StreamEngine
+    from mm_orch.optimization.engines.embedding import EmbeddingBackend
 
-ENTRY_POINT_GROUP = "mm_orch.engines"
-# Named here too, so that a checkout works without being installed as a distribution.
-_BUILT_IN = {
-    "echo": "mm_orch.optimization.engines.echo:EchoBackend",
-    "pytorch": "mm_orch.optimization.engines.pytorch.backend:PyTorchBackend",
+ENTRY_POINT_GROUP: dict[Task, str] = {
+    "generate": "mm_orch.engines",
+    "embed": "mm_orch.embedding_engines",
 }
-_NOT_BUILT = ("vllm", "deepspeed", "openvino", "onnx")
+# Named here too, so that a checkout works without being installed as a distribution.
+_BUILT_IN: dict[Task, dict[str, str]] = {
+    "generate": {
+        "echo": "mm_orch.optimization.engines.echo:EchoBackend",
+        "onnx": "mm_orch.optimization.engines.onnx.backend:OnnxBackend",
+        "pytorch": "mm_orch.optimization.engines.pytorch.backend:PyTorchBackend",
+    },
+    "embed": {
+        "echo": "mm_orch.optimization.engines.echo_embedding:EchoEmbedder",
+        "onnx": "mm_orch.optimization.engines.onnx.embedder:OnnxEmbedder",
+        "pytorch": "mm_orch.optimization.engines.pytorch.embedder:PyTorchEmbedder",
+    },
+}
+_NOT_BUILT = ("vllm", "deepspeed", "openvino")
 
 
-def engine_names() -> list[str]:
-    """All engines that can be loaded here, built-in ones first."""
-    return list(_targets())
+def engine_names(task: Task = "generate") -> list[str]:
+    """All engines of a task that can be loaded here, built-in ones first."""
+    return list(_targets(task))
 
 
-def load_engine(name: str) -> type[StepBackend | StreamEngine]:
-    """Import an engine's class.
+@overload
+def load_engine(name: str, task: Literal["generate"] = ...) -> type[StepBackend | StreamEngine]: ...
+@overload
+def load_engine(name: str, task: Literal["embed"]) -> type[EmbeddingBackend]: ...
+@overload
+def load_engine(
+    name: str, task: Task
+) -> type[StepBackend | StreamEngine] | type[EmbeddingBackend]: ...
+def load_engine(
+    name: str, task: Task = "generate"
+) -> type[StepBackend | StreamEngine] | type[EmbeddingBackend]:
+    """Import the class of an engine that does this task.
 
     Raises:
         EngineStartError: no engine has this name, or its module cannot be imported.
     """
-    target = _targets().get(name)
+    target = _targets(task).get(name)
     if target is None:
-        raise EngineStartError(f"No engine is named {name!r}. Known: {', '.join(engine_names())}.")
+        known = ", ".join(engine_names(task))
+        raise EngineStartError(f"No engine is named {name!r}. Known: {known}.")
     module_name, _, attribute = target.partition(":")
     try:
-        engine: type[StepBackend | StreamEngine] = getattr(
+        engine: type[StepBackend | StreamEngine] | type[EmbeddingBackend] = getattr(
             importlib.import_module(module_name), attribute
         )
     except (ImportError, AttributeError) as error:
@@ -51,16 +75,24 @@ def load_engine(name: str) -> type[StepBackend | StreamEngine]:
     return engine
 
 
-def probe_engine(name: str, *, python: str = "") -> Availability:
-    """Say whether the engine can run here, and if not why.
+def probe_engine(name: str, task: Task = "generate", *, python: str = "") -> Availability:
+    """Say whether the engine can do this task here, and if not why.
 
     Args:
         name: the engine.
+        task: generate or embed.
         python: interpreter to ask; empty is this one. Asking another one takes a moment.
     """
+    if task == "embed" and name not in _targets(task):
+        return Availability(
+            engine=name,
+            is_available=False,
+            reason=f"{name} does not run embedding models here",
+            remedy="use pytorch or onnx",
+        )
     if python:
-        return probe_elsewhere(name, python)
-    if name in _NOT_BUILT and name not in _targets():
+        return probe_elsewhere(name, python, task)
+    if name in _NOT_BUILT and name not in _targets(task):
         return Availability(
             engine=name,
             is_available=False,
@@ -68,7 +100,7 @@ def probe_engine(name: str, *, python: str = "") -> Availability:
             remedy="use pytorch",
         )
     try:
-        return load_engine(name).probe()
+        return load_engine(name, task).probe()
     except EngineStartError as error:
         return Availability(
             engine=name, is_available=False, reason=error.message, remedy=error.remedy or ""
@@ -86,6 +118,6 @@ def probe_engines(python_by_engine: Mapping[str, str] | None = None) -> list[Ava
     return [probe_engine(name, python=pythons.get(name, "")) for name in dict.fromkeys(names)]
 
 
-def _targets() -> dict[str, str]:
-    plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    return {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
+def _targets(task: Task) -> dict[str, str]:
+    plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP[task])
+    return {**_BUILT_IN[task], **{entry.name: entry.value for entry in plug_ins}}

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mm_orch.core.embedding import EmbeddingRequest
     from mm_orch.core.generation import GenerationRequest, TextDelta, Usage
     from mm_orch.optimization.supervisor import Fallback
     from mm_orch.orchestration.failover import Failover
     from mm_orch.orchestration.reports import HealthReport, ReadyReport, StatusReport
 
 
-class Generation(Protocol):
-    """What the faces (HTTP, command line, Python) see of a running request.
+class Answered(Protocol):
+    """Who answers a request, and what it took to get there."""
 
-    Iterating yields deltas of all choices as they come, each choice's last with its finish
-    reason, and raises DeadlineError or EngineError when the request cannot be completed.
-    ``usage`` is right at any time and final when iteration has ended.
-    """
+    @property
+    def model(self) -> str:
+        """The configured name of the model."""
 
-    request_id: str
-    model: str
+    @property
+    def engine(self) -> str:
+        """The engine that answers now."""
 
     @property
     def failovers(self) -> Sequence[Failover]:
@@ -33,9 +38,16 @@ class Generation(Protocol):
     def fallback(self) -> Fallback | None:
         """Why the model runs on another engine than the preferred one, where it does."""
 
-    @property
-    def engine(self) -> str:
-        """The engine that answers now."""
+
+class Generation(Answered, Protocol):
+    """What the faces (HTTP, command line, Python) see of a running request.
+
+    Iterating yields deltas of all choices as they come, each choice's last with its finish
+    reason, and raises DeadlineError or EngineError when the request cannot be completed.
+    ``usage`` is right at any time and final when iteration has ended.
+    """
+
+    request_id: str
 
     def __aiter__(self) -> AsyncIterator[TextDelta]: ...
 
@@ -56,6 +68,38 @@ class Generator(Protocol):
 
     def release_conversation(self, conversation_id: str) -> None:
         """Free the KV blocks that only this conversation needs; an unknown one has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """The vectors of some texts.
+
+    Attributes:
+        vectors: [number of texts, dimensions], in the order of the texts.
+        model: the configured name of the model that made them.
+        engine: the engine that ran it.
+        num_tokens: of all texts.
+        failovers: workers that were lost before.
+        fallback: why it is not the preferred engine.
+    """
+
+    vectors: NDArray[np.float32]
+    model: str
+    engine: str
+    num_tokens: int
+    failovers: tuple[Failover, ...] = ()
+    fallback: Fallback | None = None
+
+
+class Embedder(Protocol):
+    """Takes requests to embed texts."""
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return the vectors of the request's texts; cancelling stops the work.
+
+        Raises:
+            RequestError, OverloadError, DeadlineError, EngineError
+        """
 
 
 class ModelLoader(Protocol):

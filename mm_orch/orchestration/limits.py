@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationOptions
 
 MAX_CHOICES = 16
+MAX_EMBEDDING_INPUTS = 2048
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
 MAX_BIAS = 100.0

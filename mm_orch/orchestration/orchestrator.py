@@ -21,6 +21,7 @@ from mm_orch.orchestration.failover import Replays
 from mm_orch.orchestration.preparation import load_model_text, prepare
 from mm_orch.orchestration.progress import Choice, make_orders
 from mm_orch.orchestration.running import Deadline, RunningGeneration
+from mm_orch.orchestration.tasks import check_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -88,7 +89,8 @@ class Orchestrator:
             request.request_id, observer=self._observer, clock=self._clock
         ) as account:
             account.model = self._choose_model(request.model)
-            with self._place(account.model) as ticket, self._manager.using(account.model):
+            check_task(self._manager.plans, account.model, "generate")
+            with self.place(account.model) as ticket, self._manager.using(account.model):
                 generation = await self._start(request, account, ticket, deadline)
                 self._running.add(generation)
                 try:
@@ -104,7 +106,7 @@ class Orchestrator:
     async def load_model(self, model: str) -> None:
         """Load a model and wait until it is ready; see ModelLoader."""
         with self._manager.using(model):
-            async with self._bounded(Deadline(self._request_timeout_s)):
+            async with self.bounded(Deadline(self._request_timeout_s)):
                 await self._manager.acquire(model)
 
     async def unload_model(self, model: str, *, is_forced: bool = False) -> None:
@@ -166,7 +168,7 @@ class Orchestrator:
         ticket: Ticket,
         deadline: Deadline,
     ) -> RunningGeneration:
-        async with self._bounded(deadline):
+        async with self.bounded(deadline):
             # The worker loads while the prompt is prepared.
             self._manager.ensure_started(account.model)
             text = await self.ensure_text(account.model)
@@ -190,13 +192,13 @@ class Orchestrator:
                 ),
                 manager=self._manager,
                 observer=self._observer,
-                on_start=lambda: self._begin(ticket),
+                on_start=lambda: self.begin(ticket),
             )
             await generation.submit()
             return generation
 
     @asynccontextmanager
-    async def _bounded(self, deadline: Deadline) -> AsyncIterator[None]:
+    async def bounded(self, deadline: Deadline) -> AsyncIterator[None]:
         """Bound the wait by the deadline, and by the end of the server."""
         try:
             async with asyncio.timeout_at(deadline.at_s) as waiting:
@@ -208,12 +210,14 @@ class Orchestrator:
         except TimeoutError:
             raise (_broken_off() if self._is_broken_off else deadline.error()) from None
 
-    def _begin(self, ticket: Ticket) -> None:
+    def begin(self, ticket: Ticket) -> None:
+        """Note that a request's first step has run."""
         self._admission.start(ticket)
         self._report_load(ticket.model)
 
     @contextmanager
-    def _place(self, model: str) -> Iterator[Ticket]:
+    def place(self, model: str) -> Iterator[Ticket]:
+        """Hold a place in the queue; raises OverloadError where there is none."""
         ticket = self._admission.enter(model)
         self._report_load(model)
         try:

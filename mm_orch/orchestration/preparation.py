@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from mm_orch.core.errors import ContextLengthError, InvalidValueError, UnsupportedError
 from mm_orch.core.generation import ChatPrompt, SamplingParams, TextPrompt, TokensPrompt
 from mm_orch.models.chat_template import ChatTemplate, encode_chat
+from mm_orch.models.recipe import read_recipe
 from mm_orch.models.text import TextCodec
 from mm_orch.orchestration.limits import check_options
 
 if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationOptions, GenerationRequest, Prompt
+    from mm_orch.models.recipe import VectorRecipe
     from mm_orch.models.stored import StoredModel
 
 _DEFAULT_TEMPERATURE = 1.0
@@ -30,6 +32,7 @@ class ModelText:
 
     Attributes:
         context_length: most tokens of prompt and output together.
+        recipe: how an embedding model makes vectors.
     """
 
     name: str
@@ -38,6 +41,7 @@ class ModelText:
     eos_token_ids: tuple[int, ...]
     codec: TextCodec
     template: ChatTemplate | None
+    recipe: VectorRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,7 @@ def load_model_text(stored: StoredModel, context_length: int) -> ModelText:
         eos_token_ids=stored.eos_token_ids,
         codec=TextCodec.from_directory(directory),
         template=ChatTemplate.find_in_directory(directory),
+        recipe=read_recipe(directory),
     )
 
 
@@ -100,7 +105,7 @@ def _encode(prompt: Prompt, text: ModelText) -> list[int] | tuple[int, ...]:
             _refuse_hopeless_length(len(content), prompt, text)
             return text.codec.encode_text(content)
         case TokensPrompt(token_ids):
-            _check_token_ids(token_ids, text)
+            check_token_ids(token_ids, text, param="prompt")
             return token_ids
 
 
@@ -118,13 +123,18 @@ def _refuse_hopeless_length(num_chars: int, prompt: Prompt, text: ModelText) -> 
         )
 
 
-def _check_token_ids(token_ids: tuple[int, ...], text: ModelText) -> None:
+def check_token_ids(token_ids: tuple[int, ...], text: ModelText, *, param: str) -> None:
+    """Refuse token ids that the model does not have.
+
+    Raises:
+        InvalidValueError: names the first, and the vocabulary.
+    """
     for token_id in token_ids:
         if not 0 <= token_id < text.vocab_size:
             raise InvalidValueError(
                 f"Token id {token_id} is not in the vocabulary of {text.name}:"
                 f" 0 to {text.vocab_size - 1}.",
-                param="prompt",
+                param=param,
             )
 
 

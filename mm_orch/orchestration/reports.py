@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from mm_orch.core.generation import Task
 from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.workers.phase import ModelPhase
@@ -23,6 +24,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """One configured model and the worker that runs it.
 
     Attributes:
+        task: what the model is for.
+        dimensions: of an embedding model's vectors, once it is loaded.
         engine: the engine that runs it or is to run it, or None where none can.
         detail: progress or the reason of a failure, for people.
         cache: the worker's KV cache after its last step.
@@ -37,6 +40,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...]
     source: str
     phase: ModelPhase
+    task: Task = "generate"
+    dimensions: int | None = None
     engine: str | None = None
     detail: str = ""
     dtype: str | None = None

@@ -135,7 +135,11 @@ class SystemStatus:
     def _report(self, plan: ModelPlan) -> ModelReport:
         supervisor = self._manager.find_supervisor(plan.name)
         report = ModelReport(
-            name=plan.name, aliases=plan.aliases, source=plan.source, phase=ModelPhase.UNLOADED
+            name=plan.name,
+            task=plan.task,
+            aliases=plan.aliases,
+            source=plan.source,
+            phase=ModelPhase.UNLOADED,
         )
         if supervisor is None:
             return report
@@ -158,6 +162,7 @@ class SystemStatus:
             dtype=facts.dtype if facts else None,
             device=facts.device if facts else None,
             context_length=facts.context_length if facts else None,
+            dimensions=(facts.dimensions or None) if facts else None,
             num_running=self._admission.count_running(plan.name),
             num_waiting=self._admission.count_waiting(plan.name),
             num_restarts=supervisor.num_restarts,

@@ -11,14 +11,26 @@ if TYPE_CHECKING:
 
 
 class Router:
-    """Resolves names and aliases to the model that answers."""
+    """Resolves names and aliases to the model that answers.
 
-    def __init__(self, aliases_by_model: Mapping[str, Sequence[str]], default_model: str) -> None:
+    Args:
+        aliases_by_model: the other names of each configured model.
+        default_model: generates where a request names none.
+        default_embedder: embeds where a request names none, or None without such a model.
+    """
+
+    def __init__(
+        self,
+        aliases_by_model: Mapping[str, Sequence[str]],
+        default_model: str,
+        default_embedder: str | None = None,
+    ) -> None:
         self._model_by_name = {model: model for model in aliases_by_model}
         for model, aliases in aliases_by_model.items():
             for alias in aliases:
                 self._model_by_name[alias] = model
         self.default_model = default_model
+        self._default_embedder = default_embedder
 
     @property
     def models(self) -> list[str]:
@@ -38,3 +50,19 @@ class Router:
             known = ", ".join(sorted(self._model_by_name))
             raise ModelNotFoundError(f"No model is named {name!r}. Known: {known}.", param="model")
         return model
+
+    def choose_embedder(self, name: str | None) -> str:
+        """Return the same for a request to embed texts: None means the default embedding model.
+
+        Raises:
+            ModelNotFoundError: naming the models there are, or saying that none embeds.
+        """
+        if name is not None:
+            return self.choose(name)
+        if self._default_embedder is None:
+            raise ModelNotFoundError(
+                "No embedding model is configured.",
+                param="model",
+                remedy="Add one to the configuration, with task: embed.",
+            )
+        return self._default_embedder

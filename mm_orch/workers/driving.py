@@ -1,4 +1,4 @@
-"""Drives an engine inside the worker: one face for step backends and stream engines."""
+"""Drives an engine inside the worker: one face for all kinds of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from mm_orch.batching.batcher import DynamicBatcher
 from mm_orch.core.errors import EngineError
 from mm_orch.kv_cache.cache import KVCache
 from mm_orch.optimization.engines.contract import StepBackend
+from mm_orch.optimization.engines.embedding import EmbeddingBackend
 from mm_orch.workers import messages
+from mm_orch.workers.embedding import EmbeddingDriver
+from mm_orch.workers.failures import as_failures
 from mm_orch.workers.lease import CoreLease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mm_orch.core.errors import MuAIError
     from mm_orch.optimization.engines.contract import (
         EngineFacts,
         Sequence,
@@ -37,9 +39,6 @@ class Driver(Protocol):
     @property
     def wake_fd(self) -> int | None:
         """A descriptor that says when to call :meth:`advance`, or None."""
-
-    def add(self, sequence: Sequence) -> None:
-        """Take a sequence."""
 
     def abort(self, sequence_ids: Iterable[str]) -> None:
         """Drop these sequences; those that have ended are ignored."""
@@ -109,7 +108,7 @@ class StepDriver:
         return messages.StepDone(
             chunks=tuple(report.chunks),
             started=tuple(report.started),
-            failures=_as_failures(report.failed),
+            failures=as_failures(report.failed),
             phase=report.phase,
             batch_size=report.batch_size,
             duration_s=report.duration_s,
@@ -170,7 +169,7 @@ class StreamDriver:
         return messages.StepDone(
             chunks=tuple(report.chunks),
             started=tuple(report.started),
-            failures=_as_failures(report.failed),
+            failures=as_failures(report.failed),
             phase=_phase_of(num_started=len(report.started), batch_size=report.batch_size),
             batch_size=report.batch_size,
             duration_s=report.duration_s,
@@ -195,7 +194,7 @@ class StreamDriver:
         return messages.StepDone(
             chunks=(),
             started=(),
-            failures=_as_failures([(sequence_id, error) for sequence_id in sorted(lost)]),
+            failures=as_failures([(sequence_id, error) for sequence_id in sorted(lost)]),
             phase="decode",
             batch_size=len(lost),
             duration_s=0.0,
@@ -205,26 +204,20 @@ class StreamDriver:
 
 
 def make_driver(
-    engine: StepBackend | StreamEngine, facts: EngineFacts, spec: messages.WorkerSpec
+    engine: StepBackend | StreamEngine | EmbeddingBackend,
+    facts: EngineFacts,
+    spec: messages.WorkerSpec,
 ) -> Driver:
     """Put the right driver around a started engine."""
+    lease = CoreLease(spec.lease_directory)
+    if isinstance(engine, EmbeddingBackend):
+        return EmbeddingDriver(engine, spec, lease)
     if isinstance(engine, StepBackend):
-        return StepDriver(engine, facts, spec, CoreLease(spec.lease_directory))
-    return StreamDriver(engine, CoreLease(spec.lease_directory))
+        return StepDriver(engine, facts, spec, lease)
+    return StreamDriver(engine, lease)
 
 
 def _phase_of(*, num_started: int, batch_size: int) -> str:
     if num_started == 0:
         return "decode"
     return "prefill" if num_started >= batch_size else "mixed"
-
-
-def _as_failures(
-    failed: list[tuple[str, EngineError]] | list[tuple[str, MuAIError]],
-) -> tuple[messages.SequenceFailure, ...]:
-    for sequence_id, error in failed:
-        logger.error("sequence %s failed", sequence_id, exc_info=error)
-    return tuple(
-        messages.SequenceFailure(sequence_id=sequence_id, code=error.code, message=error.message)
-        for sequence_id, error in failed
-    )

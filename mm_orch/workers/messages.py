@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from mm_orch.batching.batcher import BatcherSpec
-from mm_orch.core.generation import SamplingParams, SequenceStarted, TokenChunk
+from mm_orch.core.generation import SamplingParams, SequenceStarted, Task, TokenChunk
 from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import EngineFacts, EngineSpec
 
@@ -33,6 +33,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         address: ZeroMQ address that the server has bound.
         engine: name of the engine plug-in.
+        task: what the model is for: another class of the engine runs each.
         lease_directory: where the workers of a server take turns at the cores; empty for no turns.
         python: interpreter that has the engine's library; empty for this one.
         engine_spec: what the engine loads.
@@ -42,6 +43,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     address: str
     engine: str
+    task: Task = "generate"
     lease_directory: str = ""
     python: str = ""
     engine_spec: EngineSpec
@@ -65,6 +67,19 @@ class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
     conversation_id: str = ""
 
 
+class TextOrder(msgspec.Struct, frozen=True, array_like=True):
+    """One text to embed."""
+
+    text_id: str
+    token_ids: tuple[int, ...]
+
+
+class Embed(msgspec.Struct, frozen=True, tag=True):
+    """Server: embed the texts of one request."""
+
+    texts: tuple[TextOrder, ...]
+
+
 class Submit(msgspec.Struct, frozen=True, tag=True):
     """Server: start these sequences."""
 
@@ -72,7 +87,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
-    """Server: drop these sequences; ids that have ended already are ignored."""
+    """Server: drop these sequences or texts; ids that have ended already are ignored."""
 
     sequence_ids: tuple[str, ...]
 
@@ -87,7 +102,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """Server: free everything and exit with 0."""
 
 
-ToWorker = Submit | Abort | ReleaseConversation | Shutdown
+ToWorker = Submit | Embed | Abort | ReleaseConversation | Shutdown
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -104,11 +119,18 @@ class StartFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class SequenceFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """A sequence that was lost; ``code`` is the error's."""
+    """A sequence or text that was lost; ``code`` is the error's."""
 
     sequence_id: str
     code: str
     message: str
+
+
+class TextVector(msgspec.Struct, frozen=True, array_like=True):
+    """A text's vector: its components as little-endian 32-bit numbers."""
+
+    text_id: str
+    vector: bytes
 
 
 class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -118,7 +140,8 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
         chunks: new tokens of every sequence that got any.
         started: sequences in their first step.
         failures: sequences that were lost.
-        phase: prefill, decode or mixed.
+        vectors: of the texts that were embedded.
+        phase: prefill, decode, mixed or embed.
         batch_size: sequences in the step.
         duration_s: what the engine took.
         num_running: sequences with state after the step.
@@ -135,6 +158,7 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     num_running: int
     num_waiting: int
     cache: CacheStats | None = None
+    vectors: tuple[TextVector, ...] = ()
 
 
 class CacheChanged(msgspec.Struct, frozen=True, tag=True):

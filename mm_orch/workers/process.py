@@ -4,7 +4,7 @@ One thread does everything in turn: take what the server sent, let the engine wo
 second thread only waits for the server to vanish.
 
     stdin   first line: WorkerSpec as JSON; end of file: the server is gone
-    ZeroMQ  Submit, Abort, ReleaseConversation, Shutdown
+    ZeroMQ  Submit, Embed, Abort, ReleaseConversation, Shutdown
             ->  |  ->  Ready or StartFailed, then StepDone and CacheChanged ...
     stderr  log lines
 """
@@ -28,7 +28,8 @@ from mm_orch.core.errors import EngineError
 from mm_orch.optimization.engines.contract import Sequence
 from mm_orch.optimization.registry import load_engine
 from mm_orch.workers import messages
-from mm_orch.workers.driving import make_driver
+from mm_orch.workers.driving import StepDriver, StreamDriver, make_driver
+from mm_orch.workers.embedding import EmbeddingDriver
 
 if TYPE_CHECKING:
     from mm_orch.workers.driving import Driver
@@ -67,7 +68,7 @@ def main() -> int:
 
 def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
     try:
-        engine = load_engine(spec.engine)()
+        engine = load_engine(spec.engine, spec.task)()
         facts = engine.start(spec.engine_spec)
     except EngineError as error:
         logger.exception("%s cannot start", spec.engine)
@@ -101,16 +102,21 @@ def _serve(socket: zmq.Socket[bytes], driver: Driver) -> None:
 
 
 def _take(
-    message: messages.Submit | messages.Abort | messages.ReleaseConversation, driver: Driver
+    message: messages.Submit | messages.Embed | messages.Abort | messages.ReleaseConversation,
+    driver: Driver,
 ) -> messages.CacheChanged | None:
-    match message:
-        case messages.Submit(sequences):
+    match message, driver:
+        case messages.Submit(sequences), StepDriver() | StreamDriver():
             for order in sequences:
                 driver.add(_as_sequence(order))
-        case messages.Abort(sequence_ids):
+        case messages.Embed(texts), EmbeddingDriver():
+            driver.embed(texts)
+        case messages.Abort(sequence_ids), _:
             driver.abort(sequence_ids)
-        case messages.ReleaseConversation(conversation_id):
+        case messages.ReleaseConversation(conversation_id), _:
             return driver.release_conversation(conversation_id)
+        case _:
+            raise TypeError(f"{type(driver).__name__} does not take {type(message).__name__}")
     return None
 
 

@@ -18,26 +18,19 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from mm_orch.core.errors import (
-    EngineCrashedError,
-    EngineError,
-    EngineFailedError,
-    EngineHungError,
-    EngineOutOfMemoryError,
-    EngineStartError,
-    InvalidValueError,
-    UnsupportedError,
-)
+from mm_orch.core.errors import EngineCrashedError, EngineHungError, EngineStartError
 from mm_orch.core.events import StepCompleted
 from mm_orch.workers import messages
+from mm_orch.workers.embedding import VectorStream
 from mm_orch.workers.log_tail import LogTail
+from mm_orch.workers.open_streams import OpenStreams
 from mm_orch.workers.stream import TokenStream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from mm_orch.core.errors import MuAIError
     from mm_orch.core.events import Observer
+    from mm_orch.core.generation import SequenceStarted
     from mm_orch.kv_cache.cache import CacheStats
     from mm_orch.optimization.engines.contract import EngineFacts
 
@@ -48,17 +41,6 @@ _SHUTDOWN_GRACE_S = 5.0
 _LAST_MESSAGES_MS = 200
 # Far beyond any honest load; a worker that is stuck in one is replaced.
 _LOAD_TIMEOUT_S = 1800.0
-_ERRORS_BY_CODE: dict[str, type[MuAIError]] = {
-    error.code: error
-    for error in (
-        EngineFailedError,
-        EngineOutOfMemoryError,
-        EngineCrashedError,
-        InvalidValueError,
-        UnsupportedError,
-    )
-}
-
 # The worker must find this very package, installed or not, and nothing of the current folder.
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 _START_CODE = (
@@ -91,14 +73,12 @@ class Worker:
         self._process = process
         self._socket = socket
         self._observer = observer
-        self._streams_by_sequence_id: dict[str, TokenStream] = {}
+        self._streams = OpenStreams()
         self._log = LogTail(process, name=f"{self.model} worker {process.pid}")
         self.is_dead = False
         self._kill_reason = ""
         self._is_group_gone = False
         self._progress_at_s = time.monotonic()
-        self._is_idle = asyncio.Event()
-        self._is_idle.set()
 
     @classmethod
     async def launch(
@@ -150,11 +130,11 @@ class Worker:
     @property
     def stalled_s(self) -> float | None:
         """Seconds since it last told of progress; None while it has nothing to do."""
-        return time.monotonic() - self._progress_at_s if self._streams_by_sequence_id else None
+        return time.monotonic() - self._progress_at_s if self._streams else None
 
     async def wait_until_idle(self) -> None:
         """Wait until every sequence given to it has ended, or its process has."""
-        await self._is_idle.wait()
+        await self._streams.wait_until_empty()
 
     def kill(self, reason: str) -> None:
         """End the process at once; :meth:`watch` then returns this reason."""
@@ -197,21 +177,27 @@ class Worker:
                     f" ({describe_exit(await self._process.wait())}).{await self._log.last_words()}"
                 )
 
+    def embed(
+        self, orders: Sequence[messages.TextOrder], on_start: Callable[[SequenceStarted], None]
+    ) -> VectorStream:
+        """Send the texts of one request to the worker and return where their vectors come.
+
+        Raises:
+            EngineCrashedError: the process has ended.
+        """
+        stream = VectorStream([order.text_id for order in orders], self._abort, on_start)
+        self._open(messages.Embed(tuple(orders)), [order.text_id for order in orders], stream)
+        return stream
+
     def submit(self, orders: Sequence[messages.SequenceOrder]) -> TokenStream:
         """Send sequences to the worker and return the stream of what happens to them.
 
         Raises:
             EngineCrashedError: the process has ended.
         """
-        if self.is_dead:
-            raise EngineCrashedError(f"The {self.engine} worker of {self.model} has ended.")
-        if not self._streams_by_sequence_id:
-            self._progress_at_s = time.monotonic()
-            self._is_idle.clear()
-        self._send(messages.Submit(sequences=tuple(orders)))
         stream = TokenStream([order.sequence_id for order in orders], self._abort)
-        for order in orders:
-            self._streams_by_sequence_id[order.sequence_id] = stream
+        ids = [order.sequence_id for order in orders]
+        self._open(messages.Submit(sequences=tuple(orders)), ids, stream)
         return stream
 
     def release_conversation(self, conversation_id: str) -> None:
@@ -268,13 +254,23 @@ class Worker:
             self._log.close()
             self._socket.close()
 
+    def _open(
+        self, message: messages.ToWorker, ids: Sequence[str], stream: TokenStream | VectorStream
+    ) -> None:
+        if self.is_dead:
+            raise EngineCrashedError(f"The {self.engine} worker of {self.model} has ended.")
+        if not self._streams:
+            self._progress_at_s = time.monotonic()
+        self._send(message)
+        self._streams.add(ids, stream)
+
     def _send(self, message: messages.ToWorker) -> None:
         # Nothing waits here: with an unlimited queue ZeroMQ takes the message at once.
         self._socket.send(messages.encode(message))
 
     def _abort(self, sequence_ids: tuple[str, ...]) -> None:
         for sequence_id in sequence_ids:
-            self._forget(sequence_id)
+            self._streams.forget(sequence_id)
         if not self.is_dead:
             self._send(messages.Abort(sequence_ids=sequence_ids))
 
@@ -301,18 +297,7 @@ class Worker:
     def _deliver(self, step: messages.StepDone) -> None:
         self.num_running, self.num_waiting = step.num_running, step.num_waiting
         self.cache = step.cache
-        for started in step.started:
-            if stream := self._streams_by_sequence_id.get(started.sequence_id):
-                stream.put(started)
-        for chunk in step.chunks:
-            if stream := self._streams_by_sequence_id.get(chunk.sequence_id):
-                stream.put(chunk)
-                if chunk.finish_reason is not None:
-                    self._forget(chunk.sequence_id)
-        for failure in step.failures:
-            if stream := self._forget(failure.sequence_id):
-                error_class = _ERRORS_BY_CODE.get(failure.code, EngineError)
-                stream.fail(error_class(failure.message))
+        self._streams.deliver(step)
         for reason in {failure.message for failure in step.failures}:
             logger.error("%s: a step failed: %s", self.model, reason)
         self._observer.observe(
@@ -325,27 +310,17 @@ class Worker:
             )
         )
 
-    def _forget(self, sequence_id: str) -> TokenStream | None:
-        stream = self._streams_by_sequence_id.pop(sequence_id, None)
-        if not self._streams_by_sequence_id:
-            self._is_idle.set()
-        return stream
-
     def _fail_streams(self, what: str) -> None:
         self.is_dead = True
         self.num_running = self.num_waiting = 0
-        streams = set(self._streams_by_sequence_id.values())
         error_class = EngineHungError if self._kill_reason else EngineCrashedError
-        for stream in streams:
-            stream.fail(
-                error_class(
-                    f"The {self.engine} worker of {self.model} {what}",
-                    num_lost=len(streams),
-                    remedy="Send the request again: another worker is being started.",
-                )
+        self._streams.fail_all(
+            lambda num_lost: error_class(
+                f"The {self.engine} worker of {self.model} {what}",
+                num_lost=num_lost,
+                remedy="Send the request again: another worker is being started.",
             )
-        self._streams_by_sequence_id.clear()
-        self._is_idle.set()
+        )
 
     def _signal_group(self, number: signal.Signals) -> None:
         """Signal the worker and every process that it has started and that stayed with it."""

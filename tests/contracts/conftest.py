@@ -35,10 +35,20 @@ def engine_spec(llama_directory: Path) -> EngineSpec:
     )
 
 
-@pytest.fixture(params=["echo", "pytorch"])
-def backend(request: pytest.FixtureRequest, engine_spec: EngineSpec) -> Iterator[StepBackend]:
-    """Each engine that this project brings, started on a tiny model."""
-    backend = load_engine(request.param)()
+@pytest.fixture(params=["echo", "onnx", "pytorch"])
+def engine_class(request: pytest.FixtureRequest) -> type[StepBackend]:
+    """Each step backend that this project brings, where it can run."""
+    engine_class = load_engine(request.param)
+    availability = engine_class.probe()
+    if not availability.is_available:
+        pytest.skip(f"{availability.engine}: {availability.reason}")
+    return engine_class
+
+
+@pytest.fixture
+def backend(engine_class: type[StepBackend], engine_spec: EngineSpec) -> Iterator[StepBackend]:
+    """The backend, started on a tiny model."""
+    backend = engine_class()
     backend.start(engine_spec)
     yield backend
     backend.stop()

@@ -150,26 +150,31 @@ def test_shared_blocks_give_the_same_text_as_computing_them_again(
     assert generate(backend, [second], 8) == [expected]
 
 
-def test_it_has_blocks_for_the_memory_it_is_given(engine_spec: EngineSpec) -> None:
-    for name in ("echo", "pytorch"):
-        facts = load_engine(name)().start(msgspec.structs.replace(engine_spec, max_kv_bytes=2**20))
+def test_it_has_blocks_for_the_memory_it_is_given(
+    engine_class: type[StepBackend], engine_spec: EngineSpec
+) -> None:
+    facts = engine_class().start(msgspec.structs.replace(engine_spec, max_kv_bytes=2**20))
 
-        assert facts.num_kv_blocks == 2**20 // facts.kv_block_bytes
-
-
-def test_memory_for_less_than_one_full_sequence_is_refused(engine_spec: EngineSpec) -> None:
-    for name in ("echo", "pytorch"):
-        spec = msgspec.structs.replace(engine_spec, max_kv_bytes=100)
-        with pytest.raises(EngineStartError, match=r"max_memory_mb.*one sequence of 512 tokens"):
-            load_engine(name)().start(spec)
+    assert facts.num_kv_blocks == 2**20 // facts.kv_block_bytes
 
 
-def test_without_a_bound_it_takes_memory_for_one_full_sequence(engine_spec: EngineSpec) -> None:
-    for name in ("echo", "pytorch"):
-        spec = msgspec.structs.replace(engine_spec, max_kv_bytes=0)
-        facts = load_engine(name)().start(spec)
+def test_memory_for_less_than_one_full_sequence_is_refused(
+    engine_class: type[StepBackend], engine_spec: EngineSpec
+) -> None:
+    spec = msgspec.structs.replace(engine_spec, max_kv_bytes=100)
 
-        assert facts.num_kv_blocks * facts.kv_block_tokens == spec.context_length
+    with pytest.raises(EngineStartError, match=r"max_memory_mb.*one sequence of 512 tokens"):
+        engine_class().start(spec)
+
+
+def test_without_a_bound_it_takes_memory_for_one_full_sequence(
+    engine_class: type[StepBackend], engine_spec: EngineSpec
+) -> None:
+    spec = msgspec.structs.replace(engine_spec, max_kv_bytes=0)
+
+    facts = engine_class().start(spec)
+
+    assert facts.num_kv_blocks * facts.kv_block_tokens == spec.context_length
 
 
 def test_log_probabilities_come_when_asked_for(backend: StepBackend) -> None:
@@ -215,6 +220,6 @@ def test_it_starts_again_after_a_stop(backend: StepBackend, engine_spec: EngineS
     assert generate(backend, [make("a", PROMPT)], 4) == [before]
 
 
-@pytest.mark.parametrize("name", ["echo", "pytorch"])
+@pytest.mark.parametrize("name", ["echo", "onnx", "pytorch"])
 def test_its_module_states_a_name_that_the_registry_knows(name: str) -> None:
     assert load_engine(name).name == name

@@ -21,6 +21,7 @@ BROAD_CATCHES = {
     "mm_orch/api/answer.py",
     "mm_orch/api/boundary.py",
     "mm_orch/batching/batcher.py",
+    "mm_orch/batching/embedding.py",
     "mm_orch/core/events.py",
     # Not a boundary: its library raises nothing more special.
     "mm_orch/models/text.py",

@@ -172,11 +172,13 @@ class ModelAnswer(BaseModel):
     object: Literal["model"]
     created: int
     owned_by: str
+    task: Literal["generate", "embed"]
     aliases: list[str]
     phase: str
     engine: str | None
     dtype: str | None
     context_length: int | None
+    dimensions: int | None
 
 
 class ModelList(BaseModel):

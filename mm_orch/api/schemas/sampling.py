@@ -21,7 +21,7 @@ from mm_orch.orchestration.limits import (
 
 MAX_STOP_CHARS = 1000
 MAX_BIASED_TOKENS = 1024
-_MAX_TIMEOUT_S = 86_400
+MAX_TIMEOUT_S = 86_400
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 ConversationId = Annotated[str, Field(pattern=CONVERSATION_ID)]
@@ -92,7 +92,7 @@ class SamplingFields(BaseModel):
         | None
     ) = Field(None, description="Added to the logits of these token ids.")
     ignore_eos: bool = Field(default=False, description="Generate to max_tokens whatever comes.")
-    timeout_s: Annotated[float, Field(gt=0, le=_MAX_TIMEOUT_S)] | None = Field(
+    timeout_s: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] | None = Field(
         None, description="The request's deadline, seconds from now."
     )
     stream: bool | None = None

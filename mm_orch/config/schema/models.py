@@ -28,7 +28,8 @@ class ModelConfig(Section):
         default_in_words=f"required, but for {BUILT_IN_MODEL}",
     )
     task: Literal["generate", "embed"] = option(
-        "What the model is for.", default="generate", unbuilt_values=("embed",)
+        "What the model is for: generate answers chats and completes text, embed makes vectors.",
+        default="generate",
     )
     aliases: ModelNames = option("Other names that requests may use.", default=())
     engines: EngineNames | None = option(

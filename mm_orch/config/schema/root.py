@@ -55,8 +55,16 @@ class Config(Section):
 
     @property
     def default_model_name(self) -> str:
-        """The model of a request that names none: the first to preload, else the first there is."""
-        return next(iter((*self.preload_model_names, *self.models)))
+        """The model of a request that names none: the first to preload, else the first there is.
+
+        Of those that generate text, of which there is always one.
+        """
+        return self._names_for("generate")[0]
+
+    @property
+    def default_embedder_name(self) -> str | None:
+        """The same for a request to embed texts; None where no model does."""
+        return next(iter(self._names_for("embed")), None)
 
     @property
     def preload_model_names(self) -> tuple[str, ...]:
@@ -141,6 +149,11 @@ class Config(Section):
             "onnx": optimization.onnx.enabled,
         }
         return frozenset(name for name, is_on in is_enabled_by_name.items() if not is_on)
+
+    def _names_for(self, task: str) -> list[str]:
+        names = (*self.preload_model_names, *self.models)
+        known = [name for name in names if name in self.models]
+        return [name for name in known if self.models[name].task == task]
 
     @property
     def _preferred_engines(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
 _SOURCE = re.compile(
     r"hf:[\w.-]+/[\w.-]+(@[\w./-]+)?"
     r"|path:.+"
-    r"|pypi:[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+#[\w.-]+",
+    r"|pypi:[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+#\w[\w.-]*(/\w[\w.-]*)*",
     re.ASCII,
 )
 ENGINE_NAMES = ("vllm", "deepspeed", "openvino", "onnx", "pytorch")
@@ -128,7 +128,7 @@ EngineName = Annotated[
 Source = Annotated[
     str,
     _check(_is_source),
-    Allowed("hf:ORG/NAME[@REV], path:DIR_OR_GGUF, pypi:DIST==VERSION#FILE or openai:URL"),
+    Allowed("hf:ORG/NAME[@REV], path:DIR_OR_GGUF, pypi:DIST==VERSION#FOLDER_OR_FILE or openai:URL"),
 ]
 
 # A YAML list is a Python list; the model holds it as a tuple, which strict mode would refuse.

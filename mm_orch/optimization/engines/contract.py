@@ -81,7 +81,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
         kv_block_tokens: tokens whose keys and values share a block.
         kv_block_bytes: memory of a block, all layers together.
         num_kv_blocks: blocks that the engine has; their ids count from 0. A stream engine that
-            does not say has 0.
+            does not say has 0, and so has an embedding backend.
+        dimensions: of an embedding backend's vectors.
         resumes_exactly: a sequence that was begun elsewhere goes on here as if it had begun here:
             penalties and draws see where the prompt ended. Every step backend does.
         unsupported: what requests may not ask of it, by field of GenerationOptions.
@@ -91,9 +92,10 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     device: str
     context_length: int
-    kv_block_tokens: int
-    kv_block_bytes: int
-    num_kv_blocks: int
+    kv_block_tokens: int = 0
+    kv_block_bytes: int = 0
+    num_kv_blocks: int = 0
+    dimensions: int = 0
     resumes_exactly: bool = True
     unsupported: tuple[str, ...] = ()
 

@@ -9,6 +9,7 @@ import httpx2
 
 from mm_orch.api.application import create_application
 from mm_orch.api.settings import ApiSettings
+from tests.unit.api.scripted_embedder import ScriptedEmbedder
 from tests.unit.api.scripted_generator import (
     ROUTER,
     EventList,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
+VECTORS = "/v1/embeddings"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 SHORTEST: dict[str, dict[str, Any]] = {CHAT: HELLO, TEXT: {"prompt": "Hi"}}
 
@@ -31,6 +33,7 @@ class Face:
     """The HTTP face and everything beside it."""
 
     generator: ScriptedGenerator = field(default_factory=ScriptedGenerator)
+    embedder: ScriptedEmbedder = field(default_factory=ScriptedEmbedder)
     loader: ScriptedLoader = field(default_factory=ScriptedLoader)
     reports: ScriptedReports = field(default_factory=ScriptedReports)
     settings: ApiSettings = field(default_factory=ApiSettings)
@@ -41,6 +44,7 @@ class Face:
     def __post_init__(self) -> None:
         self.app: ASGIApp = create_application(
             generator=self.generator,
+            embedder=self.embedder,
             loader=self.loader,
             reports=self.reports,
             router=ROUTER,
@@ -73,6 +77,10 @@ class Face:
     async def complete(self, **fields: object) -> httpx2.Response:
         """Ask for a text completion, with these fields over the shortest body."""
         return await self.call("POST", TEXT, {**SHORTEST[TEXT], **fields})
+
+    async def embed(self, **fields: object) -> httpx2.Response:
+        """Ask for vectors, with these fields over the shortest body."""
+        return await self.call("POST", VECTORS, {"input": "Hi", **fields})
 
 
 def events_of(response: httpx2.Response) -> list[str]:

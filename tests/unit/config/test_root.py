@@ -52,6 +52,27 @@ def test_the_default_model_is_preloaded_or_first(load: Load, text: str, default:
     assert load(text).config.default_model_name == default
 
 
+@pytest.mark.parametrize(
+    ("text", "default", "embedder"),
+    [
+        ("", BUILT_IN_MODEL, None),
+        ("models: {e: {source: 'path:/e', task: embed}}", BUILT_IN_MODEL, "e"),
+        (
+            "models: {e: {source: 'path:/e', task: embed}, f: {source: 'path:/f', task: embed},"
+            " b: {source: 'path:/b'}}\nmonitoring: {server: {preload_models: [f]}}",
+            "b",
+            "f",
+        ),
+    ],
+    ids=["nothing configured", "one embeds", "first to preload"],
+)
+def test_each_task_has_a_default_model_of_its_own(
+    load: Load, text: str, default: str, embedder: str | None
+) -> None:
+    config = load(text).config
+    assert (config.default_model_name, config.default_embedder_name) == (default, embedder)
+
+
 def test_models_to_preload_are_told_by_their_names(load: Load) -> None:
     text = "models: {a: {source: 'path:/a', aliases: [c]}}"
     config = load(text, overrides={"monitoring.server.preload_models": ["c", "a"]}).config

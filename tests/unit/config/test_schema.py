@@ -279,5 +279,10 @@ def test_a_source_of_each_form_is_taken(load: Load, source: str) -> None:
 def test_a_source_of_no_form_is_a_fault_that_lists_the_forms(faults: Faults, source: str) -> None:
     (fault,) = faults(overrides={"models.m.source": source})
     assert fault.key == "models.m.source"
-    for form in ("hf:ORG/NAME", "path:DIR_OR_GGUF", "pypi:DIST==VERSION#FILE", "openai:URL"):
+    for form in (
+        "hf:ORG/NAME",
+        "path:DIR_OR_GGUF",
+        "pypi:DIST==VERSION#FOLDER_OR_FILE",
+        "openai:URL",
+    ):
         assert form in fault.problem

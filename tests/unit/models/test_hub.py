@@ -17,6 +17,8 @@ def test_weights_settings_and_tokeniser_are_fetched_and_nothing_else() -> None:
         "onnx/model.onnx": 7,
         "original/model.safetensors": 8,
         "modeling_x.py": 9,
+        "1_Pooling/config.json": 10,
+        "1_Pooling/weights.bin": 11,
     }
 
     chosen = choose_files("o/n", sizes, with_code=False)
@@ -26,6 +28,7 @@ def test_weights_settings_and_tokeniser_are_fetched_and_nothing_else() -> None:
         "model.safetensors",
         "tokenizer.json",
         "chat_template.jinja",
+        "1_Pooling/config.json",
     }
     assert "modeling_x.py" in choose_files("o/n", sizes, with_code=True)
 

@@ -23,6 +23,7 @@ from mm_orch.models.source import (
         ("path:/models/x", PathSource("/models/x")),
         ("path:x.gguf", PathSource("x.gguf")),
         ("pypi:a-b==1.2#m.gguf", PyPISource("a-b", "1.2", "m.gguf")),
+        ("pypi:a-b==1.2#a_b/model", PyPISource("a-b", "1.2", "a_b/model")),
         ("openai:http://host:8000/v1", RemoteSource("http://host:8000/v1")),
         (
             BUILT_IN_SOURCE,
@@ -36,7 +37,18 @@ def test_every_kind_of_source_is_understood(text: str, source: Source) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "org/name", "hf:", "hf:name", "hf:a/b@", "path:", "pypi:a==1", "pypi:a==1#../x", "ftp:x"],
+    [
+        "",
+        "org/name",
+        "hf:",
+        "hf:name",
+        "hf:a/b@",
+        "path:",
+        "pypi:a==1",
+        "pypi:a==1#../x",
+        "pypi:a==1#x/../y",
+        "ftp:x",
+    ],
 )
 def test_anything_else_is_refused_with_the_grammar(text: str) -> None:
     with pytest.raises(ModelStoreError, match="hf:ORG/NAME") as refusal:

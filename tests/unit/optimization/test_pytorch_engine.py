@@ -10,13 +10,13 @@ import torch
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.core.generation import SamplingParams
-from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
+from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
 from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
 from mm_orch.optimization.engines.pytorch.device import bound_kv_bytes
 from mm_orch.optimization.engines.pytorch.native import build
 from mm_orch.optimization.engines.pytorch.native.quantized import can_quantize
+from tests.stepping import greedy, spec_of, tell_likeliest
 from tests.tiny_models import (
-    EOS_TOKEN_ID,
     VOCAB_SIZE,
     make_llama,
     make_mistral,
@@ -28,36 +28,6 @@ from tests.tiny_models import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def spec_of(directory: Path) -> EngineSpec:
-    return EngineSpec(
-        model="tiny",
-        directory=str(directory),
-        context_length=256,
-        eos_token_ids=(EOS_TOKEN_ID,),
-        dtype="fp32",
-        device="cpu",
-        num_threads=1,
-        # Beside the folders of all tests: the kernels need not be compiled for each.
-        cache_directory=str(directory.parent / "compiled"),
-    )
-
-
-def greedy(backend: PyTorchBackend, prompt: list[int], num_tokens: int, chunk: int) -> list[int]:
-    sequence = Sequence(
-        sequence_id="a",
-        token_ids=list(prompt),
-        params=SamplingParams(max_tokens=num_tokens, temperature=0.0),
-        block_ids=list(range(16)),
-    )
-    while sequence.num_output_tokens < num_tokens:
-        count = min(chunk, sequence.num_uncomputed_tokens)
-        chunks = backend.step([ScheduledSequence(sequence, count)])
-        sequence.num_computed_tokens += count
-        for piece in chunks:
-            sequence.token_ids.extend(piece.token_ids)
-    return sequence.token_ids[len(prompt) :]
 
 
 @pytest.mark.parametrize(
@@ -151,19 +121,6 @@ def test_kv_memory_is_never_more_than_half_of_the_machines(
     assert bound_kv_bytes(2**20, cpu) == 2**20
     assert bound_kv_bytes(2**60, cpu) < 2**60 / 2
     assert "max_memory_mb is 1099511627776" in caplog.text
-
-
-def tell_likeliest(backend: PyTorchBackend, prompt: list[int]) -> dict[int, float]:
-    """Return the log probabilities of the five likeliest tokens after a prompt."""
-    sequence = Sequence(
-        sequence_id="a",
-        token_ids=list(prompt),
-        params=SamplingParams(max_tokens=1, temperature=0.0, num_logprobs=5),
-        block_ids=list(range(16)),
-    )
-    [chunk] = backend.step([ScheduledSequence(sequence, len(prompt))])
-    assert chunk.logprobs is not None
-    return dict(chunk.logprobs[0].top)
 
 
 def can_quantize_here(directory: Path) -> bool:

@@ -25,3 +25,17 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 def test_models_are_listed_once_and_in_order() -> None:
     assert ROUTER.models == ["small", "large"]
+
+
+def test_a_request_to_embed_has_a_default_model_of_its_own() -> None:
+    router = Router({"small": (), "vectors": ("v",)}, "small", "vectors")
+
+    assert router.choose_embedder(None) == "vectors"
+    assert router.choose_embedder("v") == "vectors"
+    # Whether it can embed is not the router's question.
+    assert router.choose_embedder("small") == "small"
+
+
+def test_without_an_embedding_model_a_request_to_embed_is_refused() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"No embedding model.*task: embed"):
+        ROUTER.choose_embedder(None)

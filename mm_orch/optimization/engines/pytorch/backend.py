@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError, EngineStartError
+from mm_orch.core.errors import EngineFailedError, EngineStartError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import (
     Availability,
@@ -120,19 +120,13 @@ class PyTorchBackend:
         """
         import torch
 
+        from mm_orch.optimization.engines.pytorch.faults import translated_faults
         from mm_orch.optimization.engines.sampling import sample
 
-        try:
-            with torch.inference_mode():
-                logits = self._forward(batch)
-                finished = [scheduled.sequence for scheduled in batch if scheduled.completes_prompt]
-                return sample(logits.float(), finished) if finished else []
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise EngineOutOfMemoryError(f"PyTorch ran out of memory: {error}.") from error
-        except RuntimeError as error:
-            if "can't allocate memory" in str(error):
-                raise EngineOutOfMemoryError(f"PyTorch ran out of memory: {error}.") from error
-            raise EngineFailedError(f"PyTorch failed in a step: {error}.") from error
+        with translated_faults(), torch.inference_mode():
+            logits = self._forward(batch)
+            finished = [scheduled.sequence for scheduled in batch if scheduled.completes_prompt]
+            return sample(logits.float(), finished) if finished else []
 
     def stop(self) -> None:
         """Drop model and KV memory."""

@@ -124,7 +124,7 @@ def _take_layer(layer: Any, config: Any, kernels: Kernels, dtype: torch.dtype) -
             num_kv_heads=config.num_key_value_heads,
             head_dim=attention.head_dim,
             scale=attention.scaling,
-            window=_find_window(attention, config),
+            window=find_window(attention, config),
         ),
         input_norm=norm_of(layer.input_layernorm),
         qkv=kernels.make_linear(*fuse([attention.q_proj, attention.k_proj, attention.v_proj])),
@@ -137,7 +137,8 @@ def _take_layer(layer: Any, config: Any, kernels: Kernels, dtype: torch.dtype) -
     )
 
 
-def _find_window(attention: Any, config: Any) -> int | None:
+def find_window(attention: Any, config: Any) -> int | None:
+    """Return how many last tokens an attention layer sees; None for all of them."""
     # Qwen says it layer by layer, Mistral once for all of them.
     holder = attention if hasattr(attention, "sliding_window") else config
     window: int | None = getattr(holder, "sliding_window", None)

@@ -1,0 +1,198 @@
+"""Owns one request to embed texts from admission to its vectors.
+
+The answer is whole or none, so a worker that is lost costs nothing but time: the whole request is
+given to the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections import defaultdict
+from typing import TYPE_CHECKING, Protocol
+
+from mm_orch.core.errors import EngineError
+from mm_orch.core.events import RequestFailedOver
+from mm_orch.orchestration.account import RequestAccount
+from mm_orch.orchestration.failover import Replays, describe
+from mm_orch.orchestration.generation import Embeddings
+from mm_orch.orchestration.running import Deadline
+from mm_orch.orchestration.tasks import check_task
+from mm_orch.orchestration.vectors import as_array, check_dimensions, encode_inputs
+from mm_orch.workers.messages import TextOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.embedding import EmbeddingRequest
+    from mm_orch.core.events import Observer
+    from mm_orch.core.generation import SequenceStarted
+    from mm_orch.optimization.manager import OptimizationManager
+    from mm_orch.orchestration.admission import Ticket
+    from mm_orch.orchestration.failover import Failover
+    from mm_orch.orchestration.preparation import ModelText
+    from mm_orch.workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class Lobby(Protocol):
+    """What requests of all kinds share: the orchestrator, seen from here."""
+
+    def place(self, model: str) -> AbstractContextManager[Ticket]:
+        """Hold a place in the queue."""
+
+    def begin(self, ticket: Ticket) -> None:
+        """Move it from waiting to running."""
+
+    def bounded(self, deadline: Deadline) -> AbstractAsyncContextManager[None]:
+        """Bound what is awaited inside by the deadline, and by the end of the server."""
+
+    async def ensure_text(self, model: str) -> ModelText:
+        """Return the model's tokeniser and recipe."""
+
+
+class EmbeddingOrchestrator:
+    """Takes requests; implements orchestration.generation.Embedder.
+
+    Args:
+        choose_model: gives the model that a request's ``model`` field means; the router's part.
+        lobby: shared with the requests that generate.
+        request_timeout_s: the deadline of requests that set none.
+        max_failovers: how often a request may go on with another worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        choose_model: Callable[[str | None], str],
+        lobby: Lobby,
+        manager: OptimizationManager,
+        observer: Observer,
+        clock: Clock,
+        request_timeout_s: float,
+        max_failovers: int,
+    ) -> None:
+        self._choose_model = choose_model
+        self._lobby = lobby
+        self._manager = manager
+        self._observer = observer
+        self._clock = clock
+        self._request_timeout_s = request_timeout_s
+        self._max_failovers = max_failovers
+        # One suspect of a model runs at a time, so that it is known which of them kills workers.
+        self._quarantines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._numbers = itertools.count()
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Admit the request and compute its vectors; cancelling stops what still runs.
+
+        Raises:
+            RequestError: the caller's; nothing was computed.
+            OverloadError: the queue is full, the server drains, the model cannot be had now.
+            DeadlineError: the time was over first.
+            EngineError: a text cannot be embedded, or several workers ended one after another.
+        """
+        deadline = Deadline(request.timeout_s or self._request_timeout_s)
+        with RequestAccount(
+            request.request_id, observer=self._observer, clock=self._clock
+        ) as account:
+            account.model = self._choose_model(request.model)
+            check_task(self._manager.plans, account.model, "embed")
+            replays = Replays(
+                account.model,
+                self._manager,
+                self._quarantines[account.model],
+                self._max_failovers,
+            )
+            with (
+                self._lobby.place(account.model) as ticket,
+                self._manager.using(account.model),
+                contextlib.closing(replays),
+            ):
+                async with self._lobby.bounded(deadline):
+                    found = await self._run(request, account, replays, ticket)
+            account.complete()
+            return found
+
+    async def _run(
+        self,
+        request: EmbeddingRequest,
+        account: RequestAccount,
+        replays: Replays,
+        ticket: Ticket,
+    ) -> Embeddings:
+        # The worker loads while the texts are tokenised.
+        self._manager.ensure_started(account.model)
+        text = await self._lobby.ensure_text(account.model)
+        encoded = await asyncio.to_thread(encode_inputs, request.inputs, text)
+        account.num_prompt_tokens = sum(map(len, encoded))
+
+        def begin(started: SequenceStarted) -> None:
+            self._lobby.begin(ticket)
+            account.start(started)
+
+        failovers: list[Failover] = []
+        lost: EngineError | None = None
+        while True:
+            worker = await self._manager.acquire(account.model)
+            fallback = self._manager.find_fallback(account.model)
+            check_dimensions(request.dimensions, worker.facts.dimensions, text)
+            if lost is not None:
+                failovers.append(self._note(account, lost, worker.engine))
+            account.submit(worker.engine)
+            try:
+                vectors = await self._compute(worker, encoded, begin)
+            except EngineError as error:
+                await replays.admit(worker.engine, error)
+                lost = error
+                continue
+            replays.record_success(worker.engine)
+            return Embeddings(
+                vectors=await asyncio.to_thread(
+                    as_array, vectors, worker.facts.dimensions, request.dimensions, text.recipe
+                ),
+                model=account.model,
+                engine=account.engine,
+                num_tokens=account.num_prompt_tokens,
+                failovers=tuple(failovers),
+                fallback=fallback,
+            )
+
+    def _note(self, account: RequestAccount, lost: EngineError, engine: str) -> Failover:
+        """State that the request goes on with another worker."""
+        note = describe(lost, account.engine, engine, 0)
+        logger.warning(
+            "request %s begins anew with %s: %s", account.request_id, engine, note.reason
+        )
+        self._observer.observe(
+            RequestFailedOver(
+                request_id=account.request_id,
+                model=account.model,
+                from_engine=note.from_engine,
+                to_engine=engine,
+                num_delivered_tokens=0,
+                reason=note.reason,
+            )
+        )
+        return note
+
+    async def _compute(
+        self,
+        worker: Worker,
+        encoded: list[tuple[int, ...]],
+        begin: Callable[[SequenceStarted], None],
+    ) -> list[bytes]:
+        number = next(self._numbers)
+        orders = [
+            TextOrder(f"{number}/{index}", token_ids) for index, token_ids in enumerate(encoded)
+        ]
+        stream = worker.embed(orders, begin)
+        try:
+            return await stream.collect()
+        finally:
+            stream.close()
