@@ -95,7 +95,9 @@ class OnnxSettings(Section):
         "How far ONNX Runtime rewrites the graph.", default="all"
     )
     enable_quantization: bool = option(
-        "Quantise the weights when a model is converted.", default=False
+        "Quantise the weights to int8 when a model is exported, where the model's own dtype and"
+        " quantization leave it open.",
+        default=False,
     )
 
 

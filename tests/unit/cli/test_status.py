@@ -88,8 +88,9 @@ def test_a_server_that_wants_a_key_is_no_missing_server(peer: Script) -> None:
 
 def test_without_a_server_each_engine_has_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     port = free_port()
+    loaded = loaded_for(port, **{"models.smollm2-135m.engines": ["vllm", "pytorch"]})
 
-    code = print_status(loaded_for(port), as_json=False)
+    code = print_status(loaded, as_json=False)
 
     out = capsys.readouterr().out
     assert code == 0
@@ -100,7 +101,9 @@ def test_without_a_server_each_engine_has_its_reason(capsys: pytest.CaptureFixtu
 
 
 def test_without_a_server_json_says_null(capsys: pytest.CaptureFixture[str]) -> None:
-    code = print_status(loaded_for(free_port()), as_json=True)
+    loaded = loaded_for(free_port(), **{"models.smollm2-135m.engines": ["vllm", "pytorch"]})
+
+    code = print_status(loaded, as_json=True)
 
     values = json.loads(capsys.readouterr().out)
     assert code == 0

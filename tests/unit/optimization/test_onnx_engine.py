@@ -6,10 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
-from mm_orch.core.errors import EngineFailedError, EngineStartError
+from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError, EngineStartError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
 from mm_orch.optimization.engines.onnx.backend import OnnxBackend
@@ -190,6 +191,9 @@ def test_every_optimisation_level_gives_the_same_text(
     backend.start(msgspec.structs.replace(spec_of(llama), settings=settings))
 
     assert greedy(backend, PROMPT, 12, 1000) == greedy(plain, PROMPT, 12, 1000)
+    assert backend._runner is not None
+    used = backend._runner._session.get_session_options().graph_optimization_level
+    assert used.name == {"none": "ORT_DISABLE_ALL"}.get(level, f"ORT_ENABLE_{level.upper()}")
     plain.stop()
 
 
@@ -273,6 +277,26 @@ def test_a_failed_step_leaves_the_engine_usable(llama: Path, backend: OnnxBacken
         backend.step([ScheduledSequence(bad, 1)])
 
     assert greedy(backend, PROMPT, 6, 1000) == before
+
+
+def test_memory_that_the_runtime_cannot_have_is_told_as_such() -> None:
+    from onnx import TensorProto, helper
+
+    from mm_orch.optimization.engines.onnx.faults import translated_faults
+
+    huge = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["size"], ["zeros"])],
+        "huge",
+        [helper.make_tensor_value_info("size", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("zeros", TensorProto.FLOAT, ["size"])],
+    )
+    model = helper.make_model(huge, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+
+    with pytest.raises(EngineOutOfMemoryError, match="ran out of memory"), translated_faults():
+        session.run(None, {"size": np.array([2**45])})
 
 
 def test_a_step_before_a_start_is_refused(backend: OnnxBackend) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError, EngineStartError
+from mm_orch.core.errors import EngineFailedError, EngineStartError
 from mm_orch.optimization.engines.contract import Availability, EngineFacts, count_kv_blocks
 
 if TYPE_CHECKING:
@@ -87,19 +87,12 @@ class OnnxBackend:
             raise EngineFailedError("The ONNX Runtime engine has not been started.")
         import torch
 
-        from mm_orch.optimization.engines.onnx.session import RUNTIME_ERRORS
+        from mm_orch.optimization.engines.onnx.faults import translated_faults
         from mm_orch.optimization.engines.sampling import sample
 
-        try:
+        with translated_faults(), torch.inference_mode():
             logits, sequences = self._runner.compute(batch)
-            with torch.inference_mode():
-                return sample(torch.from_numpy(logits), sequences) if sequences else []
-        except MemoryError as error:
-            raise EngineOutOfMemoryError(f"ONNX Runtime ran out of memory: {error}.") from error
-        except RUNTIME_ERRORS as error:
-            if is_out_of_memory(str(error)):
-                raise EngineOutOfMemoryError(f"ONNX Runtime ran out of memory: {error}.") from error
-            raise EngineFailedError(f"ONNX Runtime failed in a step: {error}.") from error
+            return sample(torch.from_numpy(logits), sequences) if sequences else []
 
     def stop(self) -> None:
         """Drop session and KV memory."""
@@ -159,8 +152,3 @@ class OnnxBackend:
             kv_block_bytes=shape.block_bytes,
             num_kv_blocks=num_blocks,
         )
-
-
-def is_out_of_memory(message: str) -> bool:
-    """Whether ONNX Runtime's message says that an allocation failed."""
-    return any(words in message for words in ("Failed to allocate memory", "bad_alloc"))
