@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
 from mm_orch.models.text import TextCodec
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.optimization.registry import load_engine
+from tests.processes import ROOT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,20 +38,22 @@ PAIRS = [
 TEXTS = [text for pair in PAIRS for text in pair]
 
 
+def make_spec(stored: StoredModel, data_directory: Path, dtype: str) -> EngineSpec:
+    return EngineSpec(
+        model=stored.name,
+        directory=stored.directory,
+        context_length=stored.context_length,
+        eos_token_ids=(),
+        dtype=dtype,
+        device="cpu",
+        num_threads=2,
+        cache_directory=str(data_directory / "compiled"),
+    )
+
+
 def start(stored: StoredModel, data_directory: Path, engine: str, dtype: str) -> EmbeddingBackend:
     backend = load_engine(engine, "embed")()
-    facts = backend.start(
-        EngineSpec(
-            model=stored.name,
-            directory=stored.directory,
-            context_length=stored.context_length,
-            eos_token_ids=(),
-            dtype=dtype,
-            device="cpu",
-            num_threads=2,
-            cache_directory=str(data_directory / "compiled"),
-        )
-    )
+    facts = backend.start(make_spec(stored, data_directory, dtype))
     assert facts.dimensions == 384
     return backend
 
@@ -69,6 +75,34 @@ def reference(embedding_model: StoredModel, token_ids: list[list[int]]) -> NDArr
         rows = [model(torch.tensor([ids]))[0][0].mean(dim=0) for ids in token_ids]
         found: NDArray[np.float32] = torch.nn.functional.normalize(torch.stack(rows)).numpy()
     return found
+
+
+_START_ONNX = """
+import sys, msgspec
+from mm_orch.optimization.engines.contract import EngineSpec
+from mm_orch.optimization.engines.onnx.embedder import OnnxEmbedder
+embedder = OnnxEmbedder()
+embedder.start(msgspec.json.decode(sys.argv[1], type=EngineSpec))
+print(embedder.embed([[101, 102]]).shape, {"torch", "transformers"} & set(sys.modules))
+"""
+
+
+@needs_onnx
+def test_a_graph_that_is_there_needs_no_pytorch(
+    embedding_model: StoredModel, data_directory: Path
+) -> None:
+    spec = make_spec(embedding_model, data_directory, "fp32")
+    start(embedding_model, data_directory, "onnx", "fp32").stop()
+
+    result = subprocess.run(
+        [sys.executable, "-c", _START_ONNX, msgspec.json.encode(spec).decode()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert result.stdout.split("\n")[0] == "(1, 384) set()"
 
 
 def test_its_files_say_how_long_texts_may_be(embedding_model: StoredModel) -> None:
