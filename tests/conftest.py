@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import platformdirs
 import pytest
 
+from mm_orch.config.schema.root import DEFAULT_ENGINES
 from mm_orch.models.source import BUILT_IN_SOURCE
 from mm_orch.models.store import ModelStore
+from mm_orch.optimization.registry import probe_engine
 from tests import odd_engines as odd
 from tests.processes import ServerProcess, start_server
 
@@ -31,6 +33,18 @@ def data_directory() -> Path:
 def builtin_model(data_directory: Path) -> StoredModel:
     """The real small model, fetched where it is not there yet."""
     return ModelStore(data_directory).ensure("smollm2-135m", BUILT_IN_SOURCE)
+
+
+@pytest.fixture(scope="session")
+def available_engines() -> list[str]:
+    """The engines that can run here, in the order in which they are tried."""
+    return [name for name in DEFAULT_ENGINES if probe_engine(name).is_available]
+
+
+@pytest.fixture(scope="session")
+def default_engine(available_engines: list[str]) -> str:
+    """The engine that runs a model of which the configuration says nothing."""
+    return available_engines[0]
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,51 @@ def make_llama(directory: Path) -> Path:
     return directory
 
 
+def make_wide_llama(directory: Path) -> Path:
+    """Write a two-layer Llama whose heads are as wide as every engine's kernels ask for."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(7)
+    sizes = _SIZES | {"hidden_size": 128, "intermediate_size": 256, "initializer_range": 0.2}
+    LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(directory)
+    return directory
+
+
+def make_stretched_llama(directory: Path) -> Path:
+    """Write a two-layer Llama with Llama 3.1's slowed rotation and an output layer of its own."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(7)
+    rope = {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    config = LlamaConfig(**_SIZES, rope_parameters=rope, tie_word_embeddings=False)
+    LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+def make_tied_qwen2(directory: Path) -> Path:
+    """Write a two-layer Qwen2, whose projections have biases, with a linearly slowed rotation."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(7)
+    rope = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+    model = Qwen2ForCausalLM(Qwen2Config(**_SIZES, rope_parameters=rope, tie_word_embeddings=True))
+    for name, weight in model.named_parameters():
+        if name.endswith(".bias"):
+            torch.nn.init.uniform_(weight, -1, 1)
+    model.save_pretrained(directory)
+    return directory
+
+
 def make_windowed_qwen(directory: Path) -> Path:
     """Write a two-layer Qwen2 whose second layer attends to the last eight tokens only."""
     import torch

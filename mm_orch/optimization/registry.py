@@ -26,6 +26,7 @@ _BUILT_IN: dict[Task, dict[str, str]] = {
     "generate": {
         "echo": "mm_orch.optimization.engines.echo:EchoBackend",
         "onnx": "mm_orch.optimization.engines.onnx.backend:OnnxBackend",
+        "openvino": "mm_orch.optimization.engines.openvino.engine:OpenVinoEngine",
         "pytorch": "mm_orch.optimization.engines.pytorch.backend:PyTorchBackend",
     },
     "embed": {
@@ -34,7 +35,7 @@ _BUILT_IN: dict[Task, dict[str, str]] = {
         "pytorch": "mm_orch.optimization.engines.pytorch.embedder:PyTorchEmbedder",
     },
 }
-_NOT_BUILT = ("vllm", "deepspeed", "openvino")
+_NOT_BUILT = ("vllm", "deepspeed")
 
 
 def engine_names(task: Task = "generate") -> list[str]:

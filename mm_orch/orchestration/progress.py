@@ -77,6 +77,15 @@ def check_supported(options: GenerationOptions, worker: Worker) -> None:
                 remedy=f"Leave it out, or give the model another engine: models.{worker.model}"
                 ".engines: [pytorch].",
             )
+    most = worker.facts.max_logprobs
+    if most is not None and (options.num_logprobs or 0) > most:
+        raise UnsupportedError(
+            f"num_logprobs is {options.num_logprobs}, but the engine {worker.engine} of"
+            f" {worker.model} tells at most {most} alternatives beside the chosen token.",
+            param="num_logprobs",
+            remedy=f"Ask for at most {most}, or give the model another engine:"
+            f" models.{worker.model}.engines: [pytorch].",
+        )
 
 
 def make_orders(

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.batching.batcher import DynamicBatcher
-from mm_orch.core.errors import EngineError
+from mm_orch.core.errors import EngineCrashedError, EngineError
 from mm_orch.kv_cache.cache import KVCache
 from mm_orch.optimization.engines.contract import StepBackend
 from mm_orch.optimization.engines.embedding import EmbeddingBackend
@@ -157,9 +157,15 @@ class StreamDriver:
         return None
 
     def advance(self) -> messages.StepDone | None:
-        """Report what the engine has to tell."""
+        """Report what the engine has to tell.
+
+        Raises:
+            EngineCrashedError: its own processes have ended; this one is of no use any more.
+        """
         try:
             report = self._advance()
+        except EngineCrashedError:
+            raise
         except EngineError as error:
             return self._lose_all(error)
         if not (report.chunks or report.started or report.failed or report.batch_size):

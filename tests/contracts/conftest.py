@@ -4,15 +4,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.optimization.engines.contract import EngineSpec
-from mm_orch.optimization.registry import load_engine
-from tests.tiny_models import EOS_TOKEN_ID, make_llama
+from mm_orch.optimization.engines.contract import EngineSpec, StreamEngine
+from mm_orch.optimization.registry import load_engine, probe_engine
+from tests.contracts.streaming import (
+    CONTEXT_LENGTH,
+    MAX_BATCH_SIZE,
+    STREAM_ENGINES,
+    ModelReference,
+)
+from tests.tiny_models import EOS_TOKEN_ID, make_llama, make_wide_llama
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mm_orch.optimization.engines.contract import StepBackend
+    from mm_orch.optimization.engines.contract import EngineFacts, StepBackend
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +58,62 @@ def backend(engine_class: type[StepBackend], engine_spec: EngineSpec) -> Iterato
     backend.start(engine_spec)
     yield backend
     backend.stop()
+
+
+@pytest.fixture(scope="module")
+def wide_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_wide_llama(tmp_path_factory.mktemp("wide-llama"))
+
+
+@pytest.fixture(scope="module")
+def reference(wide_llama: Path) -> ModelReference:
+    return ModelReference(wide_llama)
+
+
+@pytest.fixture(scope="module")
+def stream_spec(wide_llama: Path) -> EngineSpec:
+    return EngineSpec(
+        model="tiny",
+        directory=str(wide_llama),
+        context_length=CONTEXT_LENGTH,
+        eos_token_ids=(EOS_TOKEN_ID,),
+        dtype="fp32",
+        device="cpu",
+        num_threads=2,
+        cache_directory=str(wide_llama / "compiled"),
+        # Room for eight sequences of full length in fp32.
+        max_kv_bytes=2**21,
+        max_batch_size=MAX_BATCH_SIZE,
+        max_batch_tokens=64,
+    )
+
+
+@pytest.fixture(scope="module", params=STREAM_ENGINES)
+def stream_class(request: pytest.FixtureRequest) -> type[StreamEngine]:
+    """Each stream engine that this project brings, where it can run."""
+    availability = probe_engine(request.param)
+    if not availability.is_available:
+        pytest.skip(f"{request.param}: {availability.reason}")
+    stream_class: type[StreamEngine] = load_engine(request.param)
+    assert isinstance(stream_class(), StreamEngine)
+    return stream_class
+
+
+@pytest.fixture(scope="module")
+def started(stream_class: type[StreamEngine], stream_spec: EngineSpec) -> Iterator[StreamEngine]:
+    engine = stream_class()
+    engine.start(stream_spec)
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def engine(started: StreamEngine) -> Iterator[StreamEngine]:
+    """The engine that all tests share; each leaves it without work."""
+    yield started
+    assert not started.has_work
+
+
+@pytest.fixture
+def facts(engine: StreamEngine, stream_spec: EngineSpec) -> EngineFacts:
+    return engine.start(stream_spec)

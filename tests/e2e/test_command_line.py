@@ -76,7 +76,9 @@ def test_without_a_network_a_missing_model_says_what_to_do(tmp_path: Path) -> No
 
 
 @pytest.mark.model
-def test_a_piped_query_is_answered_as_json(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_piped_query_is_answered_as_json(
+    server: ServerProcess, tmp_path: Path, default_engine: str
+) -> None:
     result = run_cli(
         "-",
         "--json",
@@ -90,7 +92,7 @@ def test_a_piped_query_is_answered_as_json(server: ServerProcess, tmp_path: Path
     assert result.returncode == 0, result.stderr
     answer = json.loads(result.stdout)
     assert answer["text"].strip()
-    assert answer["engine"] == "pytorch"
+    assert answer["engine"] == default_engine
     assert answer["usage"]["completion_tokens"] == 5
     assert answer["finish_reason"] == "length"
     # A server that runs already is used instead of a second copy of the model.
@@ -154,30 +156,32 @@ def test_an_interrupted_answer_ends_with_130_and_no_traceback(
 
 @pytest.mark.model
 def test_the_status_tells_of_the_server_and_without_one_of_the_machine(
-    server: ServerProcess, tmp_path: Path
+    server: ServerProcess, tmp_path: Path, default_engine: str
 ) -> None:
     with_server = run_cli("--status", directory=tmp_path, environment=at(server))
     without = run_cli("--status", "--json", directory=tmp_path, environment=ALONE)
 
     assert with_server.returncode == 0
     assert f"The server at {server.url} is healthy" in with_server.stdout
-    assert "smollm2-135m (default): ready, with pytorch" in with_server.stdout
+    assert f"smollm2-135m (default): ready, with {default_engine}" in with_server.stdout
     report = json.loads(without.stdout)
     assert without.returncode == 0
     assert report["server"] is None
-    assert report["models"] == [{"name": "smollm2-135m", "engine": "pytorch"}]
+    assert report["models"] == [{"name": "smollm2-135m", "engine": default_engine}]
     vllm = next(engine for engine in report["engines"] if engine["engine"] == "vllm")
     assert vllm["reason"]
 
 
 @pytest.mark.model
-def test_model_info_tells_what_is_on_the_disk(builtin_model: StoredModel, tmp_path: Path) -> None:
+def test_model_info_tells_what_is_on_the_disk(
+    builtin_model: StoredModel, tmp_path: Path, available_engines: list[str]
+) -> None:
     result = run_cli("--model-info", "--json", directory=tmp_path)
 
     [entry] = [m for m in json.loads(result.stdout)["models"] if m["name"] == "smollm2-135m"]
     assert entry["is_downloaded"]
     assert entry["directory"] == builtin_model.directory
-    assert entry["engines"] == ["pytorch"]
+    assert entry["engines"] == available_engines
 
 
 @pytest.mark.model

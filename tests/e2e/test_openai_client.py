@@ -31,6 +31,14 @@ def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture
+def pytorch_client(launch: Callable[..., ServerProcess]) -> Iterator[openai.OpenAI]:
+    """A client of the one engine that knows more log probabilities than the chosen token's."""
+    server = launch(config={"optimization": {"engine_preference": ["pytorch"]}})
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
 async def async_client(server: ServerProcess) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(
         base_url=f"{server.url}/v1", api_key="none", max_retries=0
@@ -122,13 +130,13 @@ async def test_who_leaves_a_stream_frees_its_place(
     assert any(report["num_running"] == 0 for report in reports)
 
 
-def test_raw_responses_say_who_answered(client: openai.OpenAI) -> None:
+def test_raw_responses_say_who_answered(client: openai.OpenAI, default_engine: str) -> None:
     raw = client.chat.completions.with_raw_response.create(
         messages=QUESTION, extra_headers={"X-Request-ID": "mine-7"}, **GREEDY
     )
 
     assert raw.headers["x-muai-model"] == MODEL
-    assert raw.headers["x-muai-engine"] == "pytorch"
+    assert raw.headers["x-muai-engine"] == default_engine
     assert raw.headers["x-request-id"] == "mine-7"
     assert raw.parse()._request_id == "mine-7"
 
@@ -159,23 +167,38 @@ def test_a_seed_says_the_same_twice(client: openai.OpenAI) -> None:
     assert ask() == ask()
 
 
-def test_log_probabilities_cover_the_text_token_by_token(
-    client: openai.OpenAI, greedy_text: str
-) -> None:
+def check_logprobs(client: openai.OpenAI, num_alternatives: int) -> None:
+    whole = client.chat.completions.create(messages=QUESTION, **GREEDY)
     answer = client.chat.completions.create(
-        messages=QUESTION, logprobs=True, top_logprobs=3, **GREEDY
+        messages=QUESTION, logprobs=True, top_logprobs=num_alternatives, **GREEDY
     )
 
     logprobs = answer.choices[0].logprobs
     assert logprobs is not None
     assert logprobs.content is not None
     told = b"".join(bytes(token.bytes or []) for token in logprobs.content)
-    assert told.decode() == greedy_text
+    assert told.decode() == whole.choices[0].message.content
     for token in logprobs.content:
-        assert len(token.top_logprobs) == 3
+        assert len(token.top_logprobs) == num_alternatives
+        assert token.logprob <= 0
         # Greedy takes the likeliest.
-        assert token.top_logprobs[0].token == token.token
-        assert token.logprob == token.top_logprobs[0].logprob <= 0
+        for likeliest in token.top_logprobs[:1]:
+            assert likeliest.token == token.token
+            assert likeliest.logprob == token.logprob
+
+
+def test_log_probabilities_cover_the_text_token_by_token(client: openai.OpenAI) -> None:
+    check_logprobs(client, 0)
+
+
+def test_alternatives_stand_beside_each_token(pytorch_client: openai.OpenAI) -> None:
+    check_logprobs(pytorch_client, 3)
+    answer = pytorch_client.completions.create(prompt="Once upon", logprobs=2, **GREEDY)
+
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.top_logprobs is not None
+    assert {len(top) for top in logprobs.top_logprobs} == {2}
 
 
 def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI, greedy_text: str) -> None:
@@ -188,7 +211,7 @@ def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI, greedy_tex
 
 
 def test_completions_continue_text_tokens_and_several_prompts(client: openai.OpenAI) -> None:
-    one = client.completions.create(prompt="Once upon a time", logprobs=2, **GREEDY)
+    one = client.completions.create(prompt="Once upon a time", logprobs=0, **GREEDY)
     many = client.completions.create(prompt=["Once upon a time", "The sky is"], **GREEDY)
     ids = client.completions.create(prompt=[504, 314, 260], **GREEDY)
 

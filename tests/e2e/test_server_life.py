@@ -41,12 +41,14 @@ def health(server: ServerProcess) -> Any:
     return server.request("GET", "/health").json
 
 
-def test_the_real_model_answers_and_every_path_says_who_answered(server: ServerProcess) -> None:
+def test_the_real_model_answers_and_every_path_says_who_answered(
+    server: ServerProcess, default_engine: str
+) -> None:
     reply = server.request("POST", "/v1/chat/completions", SHORT, {"X-Request-ID": "mine-1"})
 
     assert reply.status == 200
     assert reply.headers["x-request-id"] == "mine-1"
-    assert reply.headers["x-muai-engine"] == "pytorch"
+    assert reply.headers["x-muai-engine"] == default_engine
     assert reply.headers["x-muai-model"] == "smollm2-135m"
     assert reply.json["choices"][0]["message"]["content"].strip()
 

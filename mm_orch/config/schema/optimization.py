@@ -103,7 +103,7 @@ class OptimizationSettings(Section):
     )
     vllm: VllmSettings = section(VllmSettings, "The vLLM engine.", built=False)
     deepspeed: DeepSpeedSettings = section(DeepSpeedSettings, "The DeepSpeed engine.", built=False)
-    openvino: OpenVinoSettings = section(OpenVinoSettings, "The OpenVINO engine.", built=False)
+    openvino: OpenVinoSettings = section(OpenVinoSettings, "The OpenVINO engine.")
     onnx: OnnxSettings = section(OnnxSettings, "The ONNX Runtime engine.")
     pytorch: PyTorchSettings = section(PyTorchSettings, "The PyTorch engine.")
     batcher: BatcherSettings = section(BatcherSettings, "How requests share an engine's steps.")

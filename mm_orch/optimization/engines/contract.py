@@ -86,6 +86,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
         resumes_exactly: a sequence that was begun elsewhere goes on here as if it had begun here:
             penalties and draws see where the prompt ended. Every step backend does.
         unsupported: what requests may not ask of it, by field of GenerationOptions.
+        max_logprobs: most alternatives beside the chosen token's log probability; None for any
+            number.
     """
 
     engine: str
@@ -98,6 +100,7 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: int = 0
     resumes_exactly: bool = True
     unsupported: tuple[str, ...] = ()
+    max_logprobs: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -258,7 +261,8 @@ class StreamEngine(Protocol):
         """Report what is new; compute a step first where ``wake_fd`` is None.
 
         Raises:
-            EngineError: everything that runs is lost.
+            EngineCrashedError: everything is lost, and so is the engine: the worker ends.
+            EngineError: everything that runs is lost; the engine takes new sequences.
         """
 
     def stop(self) -> None:

@@ -86,9 +86,11 @@ def test_a_server_that_wants_a_key_is_no_missing_server(peer: Script) -> None:
         print_status(loaded_for(peer.port), as_json=False)
 
 
-def test_without_a_server_each_engine_has_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_server_each_engine_has_its_reason(
+    capsys: pytest.CaptureFixture[str], default_engine: str
+) -> None:
     port = free_port()
-    loaded = loaded_for(port, **{"models.smollm2-135m.engines": ["vllm", "pytorch"]})
+    loaded = loaded_for(port)
 
     code = print_status(loaded, as_json=False)
 
@@ -97,19 +99,19 @@ def test_without_a_server_each_engine_has_its_reason(capsys: pytest.CaptureFixtu
     assert out.startswith(f"No server answers on 127.0.0.1:{port}. This machine could run:")
     assert "  pytorch    can run" in out
     assert "  vllm       cannot run: not built in this version yet; use pytorch" in out
-    assert "  smollm2-135m (default): with pytorch" in out
+    assert f"  smollm2-135m (default): with {default_engine}" in out
 
 
-def test_without_a_server_json_says_null(capsys: pytest.CaptureFixture[str]) -> None:
-    loaded = loaded_for(free_port(), **{"models.smollm2-135m.engines": ["vllm", "pytorch"]})
-
-    code = print_status(loaded, as_json=True)
+def test_without_a_server_json_says_null(
+    capsys: pytest.CaptureFixture[str], default_engine: str
+) -> None:
+    code = print_status(loaded_for(free_port()), as_json=True)
 
     values = json.loads(capsys.readouterr().out)
     assert code == 0
     assert values["server"] is None
     assert {engine["engine"] for engine in values["engines"]} >= {"pytorch", "vllm"}
-    assert values["models"] == [{"name": "smollm2-135m", "engine": "pytorch"}]
+    assert values["models"] == [{"name": "smollm2-135m", "engine": default_engine}]
 
 
 def test_a_machine_without_an_engine_cannot_serve(capsys: pytest.CaptureFixture[str]) -> None:

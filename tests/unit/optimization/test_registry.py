@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(EngineStartError, match=r"'warp'.*echo, onnx, pytorch"):
+    with pytest.raises(EngineStartError, match=r"'warp'.*echo, .*pytorch"):
         load_engine("warp")
 
     assert not probe_engine("warp").is_available
 
 
 def test_engines_of_later_versions_say_that_they_are_not_built() -> None:
-    reasons = {a.engine: a.reason for a in probe_engines() if not a.is_available}
+    reasons = {availability.engine: availability.reason for availability in probe_engines()}
 
-    assert set(reasons) == {"vllm", "deepspeed", "openvino"}
-    assert set(reasons.values()) == {"not built in this version yet"}
+    for name in ("vllm", "deepspeed"):
+        assert reasons[name] == "not built in this version yet"
 
 
 def test_built_in_engines_are_known_without_an_installed_distribution() -> None:
-    assert {"echo", "onnx", "pytorch"} <= set(engine_names())
+    assert {"echo", "openvino", "pytorch"} <= set(engine_names())
 
 
 def test_another_interpreter_is_asked_itself() -> None:
