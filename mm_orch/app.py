@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.events import ObserverFanOut
 from mm_orch.core.version import __version__
+from mm_orch.models.guide_check import GuideChecker
+from mm_orch.models.source import RemoteSource, parse_source
 from mm_orch.models.store import ModelStore
 from mm_orch.optimization.footprint import find_budget_bytes
 from mm_orch.optimization.manager import OptimizationManager
@@ -20,6 +22,7 @@ from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
+from mm_orch.remote.server import RemoteServer
 from mm_orch.routing.router import Router
 from mm_orch.workers.messages import CacheSpec
 
@@ -82,15 +85,25 @@ async def open_runtime(
         config.default_embedder_name,
     )
     admission = Admission(config.monitoring.server.queue_capacity, clock)
-    async with OptimizationManager(
-        plans,
-        budget_bytes=find_budget_bytes(config.system.model_memory_mb),
-        max_models=config.system.max_cached_models,
-        observer=observer,
-        clock=clock,
-    ) as manager:
+    async with (
+        GuideChecker() as checker,
+        OptimizationManager(
+            plans,
+            remotes=_make_remotes(config, observer, clock),
+            budget_bytes=find_budget_bytes(config.system.model_memory_mb),
+            max_models=config.system.max_cached_models,
+            observer=observer,
+            clock=clock,
+        ) as manager,
+    ):
         orchestrator, embedder = _make_orchestrators(
-            config, router, admission=admission, manager=manager, observer=observer, clock=clock
+            config,
+            router,
+            checker,
+            admission=admission,
+            manager=manager,
+            observer=observer,
+            clock=clock,
         )
         yield Runtime(
             config=config,
@@ -98,15 +111,7 @@ async def open_runtime(
             manager=manager,
             orchestrator=orchestrator,
             embedder=embedder,
-            status=SystemStatus(
-                manager=manager,
-                admission=admission,
-                required_models=_preloaded(config),
-                default_model=config.default_model_name,
-                engines=probe_engines(config.python_by_engine),
-                clock=clock,
-                version=__version__,
-            ),
+            status=_make_status(config, manager=manager, admission=admission, clock=clock),
             observer=observer,
             render_metrics=render_metrics,
         )
@@ -115,6 +120,7 @@ async def open_runtime(
 def _make_orchestrators(
     config: Config,
     router: Router,
+    checker: GuideChecker,
     *,
     admission: Admission,
     manager: OptimizationManager,
@@ -129,6 +135,7 @@ def _make_orchestrators(
         clock=clock,
         request_timeout_s=config.api.request_timeout_s,
         max_failovers=_max_failovers(config),
+        find_reason=checker.find_reason,
     )
     embedder = EmbeddingOrchestrator(
         choose_model=router.choose_embedder,
@@ -137,13 +144,43 @@ def _make_orchestrators(
         observer=observer,
         clock=clock,
         request_timeout_s=config.api.request_timeout_s,
-        max_failovers=_max_failovers(config),
     )
     return orchestrator, embedder
 
 
 def _preloaded(config: Config) -> tuple[str, ...]:
     return tuple(config.preload_model_names) or (config.default_model_name,)
+
+
+def _make_status(
+    config: Config, *, manager: OptimizationManager, admission: Admission, clock: Clock
+) -> SystemStatus:
+    return SystemStatus(
+        manager=manager,
+        admission=admission,
+        required_models=_preloaded(config),
+        default_model=config.default_model_name,
+        engines=probe_engines(config.python_by_engine),
+        clock=clock,
+        version=__version__,
+    )
+
+
+def _make_remotes(config: Config, observer: Observer, clock: Clock) -> dict[str, RemoteServer]:
+    sources = {name: parse_source(model.source) for name, model in config.models.items()}
+    keys = {name: model.api_key for name, model in config.models.items()}
+    return {
+        name: RemoteServer(
+            name,
+            source.url,
+            api_key=key.get_secret_value() if (key := keys[name]) else "",
+            stall_s=config.orchestration.watchdog_timeout_s,
+            observer=observer,
+            clock=clock,
+        )
+        for name, source in sources.items()
+        if isinstance(source, RemoteSource)
+    }
 
 
 def _max_failovers(config: Config) -> int:

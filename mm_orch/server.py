@@ -91,7 +91,7 @@ async def _serve(
                 )
             )
         for model in runtime.preloaded_models:
-            runtime.manager.ensure_started(model)
+            runtime.manager.preload(model)
         number = await stop
         await _drain(runtime, config.monitoring.server.graceful_shutdown_timeout)
         for running in (server, metrics.server if metrics else None):

@@ -2,9 +2,9 @@
 
 open the generations      an error here is an answer of its own status
 wait for the first delta  ... and so is one before any text
-stream: start, chunks, then one of
-    [DONE]                everything was said
-    an error chunk        it broke off, and says why
+stream: start, events, then one of
+    the format's end      everything was said
+    an error event        it broke off, and says why
     nothing               the client has gone
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import msgspec
 from starlette.responses import JSONResponse, Response
 
 from mm_orch.api.errors import envelope, fault_envelope
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_encoder = msgspec.json.Encoder()
-
 
 class GenerationResponse(Response):
     """The answer to one generating request."""
@@ -50,7 +47,6 @@ class GenerationResponse(Response):
         *,
         make_format: Callable[[str], AnswerFormat],
         is_stream: bool,
-        wants_usage_chunk: bool,
         send_timeout_s: float,
     ) -> None:
         super().__init__()
@@ -58,7 +54,6 @@ class GenerationResponse(Response):
         self._requests = requests
         self._make_format = make_format
         self._is_stream = is_stream
-        self._wants_usage_chunk = wants_usage_chunk
         self._send_timeout_s = send_timeout_s
         self._request_id = requests[0].request_id
         self._num_choices = requests[0].options.num_choices
@@ -104,34 +99,30 @@ class GenerationResponse(Response):
         first = await anext(deltas, None)
         await send(_start_of(headers_of(generations)))
         opening = written.opening(self._num_choices * len(generations))
-        await self._send_chunks(send, [*opening, *([written.chunk(first)] if first else [])])
+        await _send_events(send, written, [*opening, *(written.chunks(first) if first else [])])
         # The status has been sent, so a failure is told where the client looks now.
         try:
             async for delta in deltas:
                 note = note_on(generations) if delta.finish_reason else {}
-                await self._send_chunks(send, [written.chunk(delta) | note])
+                await _send_events(send, written, [chunk | note for chunk in written.chunks(delta)])
         except ClientGoneError:
             raise
         except MuAIError as error:
-            end = _event(envelope(error))
+            end = written.event(written.failure(envelope(error)))
         except Exception:  # boundary: a stream that just stopped would look like a whole one
             logger.exception("request %s met a fault within its stream", self._request_id)
-            end = _event(fault_envelope(self._request_id))
+            end = written.event(written.failure(fault_envelope(self._request_id)))
         else:
-            usage = _event(written.usage_chunk(_total(generations)) | note_on(generations))
-            end = (usage if self._wants_usage_chunk else b"") + b"data: [DONE]\n\n"
+            note = note_on(generations)
+            closing = [chunk | note for chunk in written.closing(_total(generations))]
+            end = b"".join(map(written.event, closing)) + written.end
         await send(_part(end))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_chunks(self, send: SendMessage, chunks: Sequence[Json]) -> None:
-        # As OpenAI has it: who asked for usage is told in each chunk that it is not there yet.
-        more = {"usage": None} if self._wants_usage_chunk else {}
-        if chunks:
-            await send(_part(b"".join(_event(chunk | more) for chunk in chunks)))
 
-
-def _event(content: Json) -> bytes:
-    return b"data: " + _encoder.encode(content) + b"\n\n"
+async def _send_events(send: SendMessage, written: AnswerFormat, events: Sequence[Json]) -> None:
+    if events:
+        await send(_part(b"".join(map(written.event, events))))
 
 
 def _part(body: bytes) -> Message:
@@ -159,6 +150,7 @@ def _total(generations: Sequence[Generation]) -> Usage:
         num_prompt_tokens=sum(usage.num_prompt_tokens for usage in usages),
         num_generated_tokens=sum(usage.num_generated_tokens for usage in usages),
         num_cached_tokens=sum(usage.num_cached_tokens for usage in usages),
+        num_reasoning_tokens=sum(usage.num_reasoning_tokens for usage in usages),
     )
 
 

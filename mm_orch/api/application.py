@@ -31,6 +31,8 @@ from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
+from mm_orch.api.schemas.response_answers import ResponseEvent
+from mm_orch.api.schemas.responses import ResponsesRequest
 from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
@@ -102,7 +104,15 @@ def create_application(
     add_native_model_routes(app, reports, router, loader, settings)
     add_description(
         app,
-        [ChatRequest, CompletionRequest, EmbeddingsRequest, ChatChunk, CompletionChunk],
+        [
+            ChatRequest,
+            CompletionRequest,
+            EmbeddingsRequest,
+            ResponsesRequest,
+            ChatChunk,
+            CompletionChunk,
+            ResponseEvent,
+        ],
         needs_key=settings.enable_auth,
     )
     return app

@@ -50,21 +50,17 @@ def body_of(schema: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def answer_of(answer: type, chunk: type) -> dict[str, Any]:
-    """Describe an answer that comes whole, or as a stream of chunks that ends with [DONE]."""
+def answer_of(answer: type, chunk: type, *, has_done: bool = True) -> dict[str, Any]:
+    """Describe an answer that comes whole, or as a stream of chunks, mostly with [DONE] last."""
     contents = [
         {"$ref": _REFERENCE.format(model=schema.__name__)} for schema in (chunk, ErrorEnvelope)
     ]
-    data = {
-        "anyOf": [
-            {
-                "type": "string",
-                "contentMediaType": "application/json",
-                "contentSchema": {"anyOf": contents},
-            },
-            {"const": "[DONE]"},
-        ]
+    chunked = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"anyOf": contents},
     }
+    data = {"anyOf": [chunked, {"const": "[DONE]"}]} if has_done else chunked
     # OpenAPI 3.2's word for one event; older readers see a string.
     event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
     return {

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mm_orch.api.schemas.sampling import DIGITS
+from mm_orch.api.schemas.tools import NAME
 from mm_orch.core.errors import InvalidValueError, UnsupportedError
+from mm_orch.orchestration.limits import CONVERSATION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,17 +29,22 @@ _UNBUILT_VALUES = {
         "file",
         "audio",
         "video_url",
-        "json_object",
-        "json_schema",
+        "custom",
+        "allowed_tools",
     },
-    "role": {"tool", "function"},
+    "role": {"function"},
 }
 # The caller wrote JSON, so pydantic's Python words are put into that.
 _JSON_WORDS = {
     "Input should be": "must be",
     r"a valid dictionary( or .*)?": "an object",
-    # The one pattern there is.
-    "^String should match pattern .*": "must be the digits of a token id",
+    rf"^String should match pattern '{re.escape(DIGITS)}'": "must be the digits of a token id",
+    rf"^String should match pattern '{re.escape(NAME)}'": (
+        "must be 1 to 64 letters, digits, '_' and '-'"
+    ),
+    rf"^String should match pattern '{re.escape(CONVERSATION_ID)}'": (
+        "must be 1 to 128 letters, digits, '.', '_', ':' and '-'"
+    ),
     "a valid (string|list|number|boolean)": r"a \1",
     "a valid integer": "an integer",
     "^Value error, ": "",
@@ -107,6 +115,8 @@ def _choose(details: Sequence[ErrorDetails], content: dict[str, Any]) -> ErrorDe
         key=lambda detail: (
             not _is_of_other_kind(detail),
             len(_resolve(detail, content)[0]),
+            # What is of another kind lacks what this kind has.
+            detail["loc"][-1] == "type",
         ),
     )
 

@@ -1,7 +1,8 @@
-"""The two paths that generate: chats and completions."""
+"""The paths that generate: chats, completions and responses."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from mm_orch.api.bodies import read_body
 from mm_orch.api.conversations import qualify
 from mm_orch.api.documentation import answer_of, body_of, refusals
 from mm_orch.api.formats import ChatFormat, CompletionFormat
+from mm_orch.api.responses_format import ResponsesFormat
 from mm_orch.api.schemas.answers import (
     ChatAnswer,
     ChatChunk,
@@ -20,32 +22,42 @@ from mm_orch.api.schemas.answers import (
 )
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
+from mm_orch.api.schemas.response_answers import ResponseAnswer, ResponseEvent
+from mm_orch.api.schemas.responses import ResponsesRequest
 from mm_orch.core.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi import FastAPI
+    from pydantic import BaseModel
 
     from mm_orch.api.formats import AnswerFormat
     from mm_orch.api.settings import ApiSettings
     from mm_orch.orchestration.generation import Generator
 
+    GeneratingRequest = ChatRequest | CompletionRequest | ResponsesRequest
+
 
 def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSettings) -> None:
-    """Add POST /v1/chat/completions and POST /v1/completions."""
+    """Add POST /v1/chat/completions, /v1/completions and /v1/responses."""
 
     async def answer_chat(request: Request) -> GenerationResponse:
         body = await read_body(request, ChatRequest, timeout_s=settings.body_timeout_s)
-        return respond(request, body, ChatFormat)
+        return respond(request, body, partial(ChatFormat, wants_usage=body.wants_usage_chunk))
 
     async def answer_completion(request: Request) -> GenerationResponse:
         body = await read_body(request, CompletionRequest, timeout_s=settings.body_timeout_s)
-        return respond(request, body, CompletionFormat)
+        make_format = partial(CompletionFormat, wants_usage=body.wants_usage_chunk)
+        return respond(request, body, make_format)
+
+    async def answer_response(request: Request) -> GenerationResponse:
+        body = await read_body(request, ResponsesRequest, timeout_s=settings.body_timeout_s)
+        return respond(request, body, partial(ResponsesFormat, body=body))
 
     def respond(
         request: Request,
-        body: ChatRequest | CompletionRequest,
+        body: GeneratingRequest,
         make_format: Callable[[str], AnswerFormat],
     ) -> GenerationResponse:
         conversation_id = qualify(request, body.conversation_id)
@@ -57,12 +69,16 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
             requests,
             make_format=make_format,
             is_stream=bool(body.stream),
-            wants_usage_chunk=body.wants_usage_chunk,
             send_timeout_s=settings.send_timeout_s,
         )
 
-    def add(path: str, endpoint: Callable[..., Any], summary: str, *schemas: type) -> None:
-        request_schema, answer_schema, chunk_schema = schemas
+    def add(
+        path: str,
+        endpoint: Callable[..., Any],
+        summary: str,
+        request_schema: type[BaseModel],
+        answer: dict[str, Any],
+    ) -> None:
         app.add_api_route(
             path,
             endpoint,
@@ -70,7 +86,7 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
             summary=summary,
             response_model=None,
             responses={
-                200: answer_of(answer_schema, chunk_schema),
+                200: answer,
                 **refusals(400, 401, 404, 413, 500, 503, 504),
             },
             openapi_extra=body_of(request_schema),
@@ -81,22 +97,25 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
         answer_chat,
         "Answer a conversation",
         ChatRequest,
-        ChatAnswer,
-        ChatChunk,
+        answer_of(ChatAnswer, ChatChunk),
     )
     add(
         "/v1/completions",
         answer_completion,
         "Continue a text",
         CompletionRequest,
-        CompletionAnswer,
-        CompletionChunk,
+        answer_of(CompletionAnswer, CompletionChunk),
+    )
+    add(
+        "/v1/responses",
+        answer_response,
+        "Answer a conversation, in OpenAI's newer words",
+        ResponsesRequest,
+        answer_of(ResponseAnswer, ResponseEvent, has_done=False),
     )
 
 
-def _check(
-    body: ChatRequest | CompletionRequest, *, num_prompts: int, settings: ApiSettings
-) -> None:
+def _check(body: GeneratingRequest, *, num_prompts: int, settings: ApiSettings) -> None:
     if body.stream_options is not None and not body.stream:
         raise InvalidValueError(
             "stream_options is set, which needs stream: true.", param="stream_options"

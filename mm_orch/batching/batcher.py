@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mm_orch.batching.guidance import Guidance
 from mm_orch.batching.pace import StepPace
 from mm_orch.batching.scheduler import StepLimits, rank_of, schedule
-from mm_orch.core.errors import EngineError, EngineFailedError
+from mm_orch.core.errors import EngineError, EngineFailedError, RequestError
 from mm_orch.core.generation import FinishReason, SequenceStarted, TokenChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mm_orch.core.clock import Clock
+    from mm_orch.core.errors import MuAIError
     from mm_orch.kv_cache.cache import KVCache
     from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence, StepBackend
 
@@ -56,7 +58,7 @@ class StepReport:
 
     chunks: list[TokenChunk]
     started: list[SequenceStarted]
-    failed: list[tuple[str, EngineError]]
+    failed: list[tuple[str, MuAIError]]
     phase: str
     batch_size: int
     num_preempted: int
@@ -71,9 +73,15 @@ class DynamicBatcher:
     """
 
     def __init__(
-        self, backend: StepBackend, cache: KVCache, spec: BatcherSpec, clock: Clock
+        self,
+        backend: StepBackend,
+        cache: KVCache,
+        spec: BatcherSpec,
+        clock: Clock,
+        guidance: Guidance | None = None,
     ) -> None:
         self._backend = backend
+        self._guidance = guidance or Guidance()
         self._cache = cache
         self._spec = spec
         self._clock = clock
@@ -126,6 +134,7 @@ class DynamicBatcher:
         self._waiting = [s for s in self._waiting if s.sequence_id not in dropped]
         for sequence_id in dropped:
             self._arrival_s.pop(sequence_id, None)
+        self._guidance.release(dropped)
         self._leave(dropped & self._running.keys())
 
     def release_conversation(self, conversation_id: str) -> None:
@@ -143,19 +152,21 @@ class DynamicBatcher:
         for sequence in plan.preempted:
             self._preempt(sequence)
         started = self._enter(plan.batch)
-        phase = phase_of(plan.batch)
+        batch, refused = self._mask(plan.batch)
+        phase = phase_of(batch)
         begin_s = self._clock()
-        chunks, failed = self._compute(plan.batch)
+        chunks, failed = self._compute(batch)
         duration_s = self._clock() - begin_s
         if not failed:
-            self._learn(plan.batch, duration_s)
-        self._advance(plan.batch, {sequence_id for sequence_id, _ in failed})
+            self._learn(batch, duration_s)
+        self._advance(batch, {sequence_id for sequence_id, _ in failed})
+        told, strayed = self._take_all(chunks)
         return StepReport(
-            chunks=[self._take(chunk) for chunk in chunks],
+            chunks=told,
             started=started,
-            failed=failed,
+            failed=[*refused, *failed, *strayed],
             phase=phase,
-            batch_size=len(plan.batch),
+            batch_size=len(batch),
             num_preempted=len(plan.preempted),
             duration_s=duration_s,
         )
@@ -212,6 +223,23 @@ class DynamicBatcher:
             self._cache.grow(sequence.sequence_id, num_tokens)
         return started
 
+    def _mask(
+        self, batch: list[ScheduledSequence]
+    ) -> tuple[list[ScheduledSequence], list[tuple[str, MuAIError]]]:
+        """Say what each sequence may take next; part those for which that fails."""
+        kept: list[ScheduledSequence] = []
+        refused: list[tuple[str, MuAIError]] = []
+        for scheduled in batch:
+            try:
+                if scheduled.completes_prompt:
+                    self._guidance.mask(scheduled.sequence)
+            except (EngineError, RequestError) as error:
+                refused.append((scheduled.sequence.sequence_id, error))
+            else:
+                kept.append(scheduled)
+        self._leave([sequence_id for sequence_id, _ in refused])
+        return kept, refused
+
     def _compute(
         self, batch: list[ScheduledSequence]
     ) -> tuple[list[TokenChunk], list[tuple[str, EngineError]]]:
@@ -261,17 +289,34 @@ class DynamicBatcher:
                     sequence.sequence_id, sequence.token_ids, sequence.num_computed_tokens
                 )
 
+    def _take_all(
+        self, chunks: list[TokenChunk]
+    ) -> tuple[list[TokenChunk], list[tuple[str, MuAIError]]]:
+        taken: list[TokenChunk] = []
+        strayed: list[tuple[str, MuAIError]] = []
+        for chunk in chunks:
+            try:
+                taken.append(self._take(chunk))
+            except EngineFailedError as error:
+                strayed.append((chunk.sequence_id, error))
+                self._leave([chunk.sequence_id])
+        return taken, strayed
+
     def _take(self, chunk: TokenChunk) -> TokenChunk:
         sequence = self._running[chunk.sequence_id]
         sequence.token_ids.extend(chunk.token_ids)
         reason = find_finish_reason(sequence)
-        if reason is None and len(sequence.token_ids) >= self._max_tokens:
+        is_stop_token = reason is FinishReason.STOP
+        if self._guidance.accept(sequence, chunk.token_ids):
+            # Its shape is complete, and nothing may follow but an end.
+            reason = FinishReason.STOP
+        elif reason is None and len(sequence.token_ids) >= self._max_tokens:
             # Only for sequences longer than their engine was started for.
             reason = FinishReason.LENGTH
         if reason is None:
             return chunk
         self._leave([sequence.sequence_id])
-        if reason is FinishReason.STOP:
+        if is_stop_token:
             return TokenChunk(
                 sequence_id=chunk.sequence_id, token_ids=(), logprobs=None, finish_reason=reason
             )
@@ -281,6 +326,7 @@ class DynamicBatcher:
         for sequence_id in sequence_ids:
             del self._running[sequence_id]
             self._cache.close(sequence_id)
+            self._guidance.release([sequence_id])
 
 
 def find_finish_reason(sequence: Sequence) -> FinishReason | None:

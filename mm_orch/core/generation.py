@@ -11,15 +11,19 @@ from typing import Literal
 
 import msgspec
 
+from mm_orch.core.guide import Guide, JsonObjectShape, JsonSchemaShape
+from mm_orch.core.tools import ToolCall, ToolCallDelta, ToolUse
+
 Task = Literal["generate", "embed"]
 """What a model is for."""
 
 
 class FinishReason(enum.Enum):
-    """Why a sequence ended, in OpenAI's words."""
+    """Why a sequence ended, in OpenAI's words; engines know the first two."""
 
     STOP = "stop"
     LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +46,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         num_logprobs: None for none, else how many alternatives to report beside the chosen token.
         stop_token_ids: end the sequence; the end-of-sequence ids are among them.
         ignore_eos: generate to max_tokens whatever comes.
+        guide: what the text must look like; None for free text.
     """
 
     max_tokens: int
@@ -58,6 +63,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     num_logprobs: int | None = None
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    guide: Guide | None = None
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -105,16 +111,24 @@ class SequenceStarted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn of a conversation: role (system, user, assistant, tool) and its text."""
+    """One turn of a conversation: role (system, user, assistant, tool) and its text.
+
+    Attributes:
+        tool_calls: what the assistant called in this turn.
+        tool_call_id: the call whose outcome a tool's turn tells; empty in other turns.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
-    """A conversation, to be rendered with the model's chat template."""
+    """A conversation, to be rendered with the model's chat template; and what it may call."""
 
     messages: tuple[Message, ...]
+    tool_use: ToolUse | None = None
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -136,7 +150,8 @@ class GenerationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """What the caller may say about one generation; None means the default.
 
     The fields are those of :class:`SamplingParams` before they are resolved against the model,
-    and those that the server acts on itself: ``stop`` strings, ``num_choices``, ``echo_prompt``.
+    and those that the server acts on itself: ``stop`` strings and ``num_choices``. ``guide`` is
+    the shape that the answer must have, whatever the model marks around it.
     """
 
     max_tokens: int | None = None
@@ -153,6 +168,7 @@ class GenerationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     num_logprobs: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    guide: JsonSchemaShape | JsonObjectShape | None = None
     num_choices: int = 1
 
 
@@ -166,6 +182,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
         options: how.
         timeout_s: the deadline, seconds from now, or None for ``api.request_timeout_s``.
         max_tokens_param: how the caller spells max_tokens, for error messages.
+        guide_param: the same for the shape that the answer must have.
+        tool_param: the same for a tool's parameters; ``{index}`` stands for which.
         conversation_id: names the KV blocks that it leaves, so that they can be released; empty
             for none.
     """
@@ -176,6 +194,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     options: GenerationOptions = GenerationOptions()
     timeout_s: float | None = None
     max_tokens_param: str = "max_tokens"
+    guide_param: str = "guide"
+    tool_param: str = "tools.{index}.parameters"
     conversation_id: str = ""
 
 
@@ -195,6 +215,9 @@ class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
         index: which of the ``num_choices`` answers.
         text: complete characters only.
         num_tokens: tokens that this delta accounts for.
+        reasoning: what the model thinks before it answers; no part of ``text``.
+        num_reasoning_tokens: how many of ``num_tokens`` belong to its thoughts.
+        tool_calls: news of functions that it calls; no part of ``text``.
         logprobs: of the tokens in this delta, where asked for.
         finish_reason: set once for each choice, on its last delta.
     """
@@ -202,13 +225,21 @@ class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     text: str
     num_tokens: int
+    reasoning: str = ""
+    num_reasoning_tokens: int = 0
+    tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TextLogprob, ...] | None = None
     finish_reason: FinishReason | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens of a whole request: prompt, generated over all choices, reused from a cache."""
+    """Tokens of a whole request: prompt, generated over all choices, reused from a cache.
+
+    Attributes:
+        num_reasoning_tokens: how many of the generated ones were thoughts.
+    """
 
     num_prompt_tokens: int
     num_generated_tokens: int
     num_cached_tokens: int = 0
+    num_reasoning_tokens: int = 0

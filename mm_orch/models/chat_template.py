@@ -8,9 +8,9 @@ import secrets
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from mm_orch.core.errors import InvalidValueError, ModelStoreError
+from mm_orch.models.tool_formats import GENERIC
+from mm_orch.models.turns import add_instruction, describe_tools, make_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import jinja2
 
     from mm_orch.core.generation import Message
+    from mm_orch.core.tools import Tool
     from mm_orch.models.text import TextCodec
+    from mm_orch.models.tool_formats import ToolFormat
 
 _SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 # Two private characters around a random word: nothing that a user can have written.
@@ -27,13 +29,24 @@ _SENTINEL = "\ue000{}\ue001"
 
 
 class ChatTemplate:
-    """A compiled template. It comes with the model's files, so it runs in a sandbox."""
+    """A compiled template. It comes with the model's files, so it runs in a sandbox.
 
-    def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
+    Args:
+        source: the template.
+        special_tokens: their spellings, by the names that templates know.
+        tool_source: the template for conversations with tools, where that is another.
+    """
+
+    def __init__(
+        self, source: str, special_tokens: dict[str, str], tool_source: str | None = None
+    ) -> None:
         import jinja2
 
+        self.tool_source = tool_source or source
+        environment = _make_environment()
         try:
-            self._template = _make_environment().from_string(source)
+            self._template = environment.from_string(source)
+            self._tool_template = environment.from_string(self.tool_source)
         except jinja2.TemplateError as error:
             raise ModelStoreError(f"The model's chat template is faulty: {error}.") from error
         self._special_tokens = special_tokens
@@ -48,15 +61,19 @@ class ChatTemplate:
         settings = _read_settings(directory / "tokenizer_config.json")
         path = directory / "chat_template.jinja"
         source = _read_template(path) if path.exists() else settings.get("chat_template")
+        tool_source = None
         if isinstance(source, list):
             by_name = {entry["name"]: entry["template"] for entry in source}
-            source = by_name.get("default")
+            source, tool_source = by_name.get("default"), by_name.get("tool_use")
         if not source:
             return None
         tokens = {name: _token_text(settings.get(name)) for name in _SPECIAL_TOKEN_NAMES}
-        return cls(source, {name: text for name, text in tokens.items() if text is not None})
+        special_tokens = {name: text for name, text in tokens.items() if text is not None}
+        return cls(source, special_tokens, tool_source)
 
-    def render(self, messages: Sequence[dict[str, str]]) -> str:
+    def render(
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()
+    ) -> str:
         """Return the prompt text, up to where the assistant's answer begins.
 
         Raises:
@@ -64,9 +81,14 @@ class ChatTemplate:
         """
         import jinja2
 
+        has_tools = bool(tools) or any("tool_calls" in message for message in messages)
+        template = self._tool_template if has_tools else self._template
         try:
-            return self._template.render(
-                messages=messages, add_generation_prompt=True, tools=None, **self._special_tokens
+            return template.render(
+                messages=messages,
+                add_generation_prompt=True,
+                tools=list(tools) or None,
+                **self._special_tokens,
             )
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise InvalidValueError(
@@ -81,17 +103,31 @@ def _read_template(path: Path) -> str:
         raise ModelStoreError(f"{path} cannot be read: {error}.") from error
 
 
-def encode_chat(codec: TextCodec, template: ChatTemplate, messages: Sequence[Message]) -> list[int]:
+def encode_chat(
+    codec: TextCodec,
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Tool] = (),
+    form: ToolFormat = GENERIC,
+) -> list[int]:
     """Render and tokenise a conversation; what users wrote never becomes a special token.
+
+    Args:
+        codec: the model's tokeniser.
+        template: the model's template.
+        messages: the turns.
+        tools: what the model may call.
+        form: how it writes calls, and whether its template can tell it of tools.
 
     Raises:
         InvalidValueError: the template refuses the messages, or a text is not valid Unicode.
     """
+    if tools and not form.is_native:
+        messages, tools = add_instruction(messages, tools, form), ()
     guard = _Guard(codec.special_texts)
-    turns = [msgspec.to_builtins(message) for message in messages]
-    for turn in turns:
-        turn["content"] = guard.hide(turn["content"])
-    rendered = template.render(turns)
+    turns: list[dict[str, Any]] = guard.hide(make_turns(messages, form))
+    rendered = template.render(turns, guard.hide(describe_tools(tools)))
     if not guard.hidden:
         return codec.encode_rendered(rendered)
     # Pieces between sentinels are the template's; a sentinel stands for text that only looks
@@ -112,7 +148,19 @@ class _Guard:
         self._special_texts = special_texts
         self.hidden: dict[str, str] = {}
 
-    def hide(self, text: str) -> str:
+    def hide(self, value: Any) -> Any:
+        """Return the same with sentinels in every text."""
+        match value:
+            case str():
+                return self._hide_text(value)
+            case dict():
+                return {self.hide(key): self.hide(inner) for key, inner in value.items()}
+            case list():
+                return [self.hide(inner) for inner in value]
+            case _:
+                return value
+
+    def _hide_text(self, text: str) -> str:
         if not any(special in text for special in self._special_texts):
             return text
         pattern = "|".join(map(re.escape, self._special_texts))
@@ -140,9 +188,21 @@ def _make_environment() -> jinja2.Environment:
     return environment
 
 
-def _to_json(value: object, indent: int | None = None) -> str:
+def _to_json(  # the arguments that transformers gives it
+    value: object,
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 - templates pass them as they like
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,  # noqa: FBT001, FBT002
+) -> str:
     # Jinja's own escapes HTML, which no model has learnt.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _make_refusal() -> Callable[[str], None]:

@@ -25,9 +25,14 @@ class StopMatcher:
         if begins:
             self._held = ""
             return text[: min(begins)], True
-        num_held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        num_held = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - num_held :]
         return text[: len(text) - num_held], False
+
+    @property
+    def num_held(self) -> int:
+        """Characters that are held back."""
+        return len(self._held)
 
     def flush(self) -> str:
         """Return what is held back, once it is sure that nothing follows."""
@@ -35,8 +40,8 @@ class StopMatcher:
         return text
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest proper beginning of ``stop`` that ``text`` ends with."""
+def overlap(text: str, stop: str) -> int:
+    """Return the length of the longest proper beginning of ``stop`` that ``text`` ends with."""
     for length in range(min(len(stop) - 1, len(text)), 0, -1):
         if text.endswith(stop[:length]):
             return length

@@ -76,9 +76,20 @@ class TextCodec:
             return bytes([int(match[1], 16)])
         return token.replace("\u2581", " ").encode()
 
+    def find_token(self, text: str) -> int | None:
+        """Return the id of the token that is spelled so, or None."""
+        token_id: int | None = self._tokenizer.token_to_id(text)
+        return token_id
+
     def is_special(self, token_id: int) -> bool:
         """Whether the token marks structure instead of standing for text."""
         return token_id in self._special_ids
+
+    def ends_with(self, token_ids: Sequence[int], text: str) -> bool:
+        """Whether the tokens' text, special tokens included, ends with ``text``, blanks aside."""
+        # A token is at least a byte, or it does not show.
+        last = b"".join(map(self.token_bytes, token_ids[-2 * len(text.encode()) :]))
+        return last.rstrip().endswith(text.encode())
 
     @cached_property
     def is_byte_level(self) -> bool:
@@ -121,16 +132,33 @@ class IncrementalDecoder:
     """Makes whole characters of tokens that come one by one.
 
     What the pushes and the final flush return is, put together, the decoding of all tokens.
+
+    Args:
+        codec: the model's tokeniser.
+        shown: special tokens that are shown all the same, by their spelling.
     """
 
-    def __init__(self, codec: TextCodec) -> None:
-        self._decoder: _Decoder = (
-            _ByteDecoder(codec) if codec.is_byte_level else _WindowDecoder(codec)
-        )
+    def __init__(self, codec: TextCodec, shown: Sequence[str] = ()) -> None:
+        self._codec = codec
+        self._decoder = _make_decoder(codec)
+        marks = {mark: codec.find_token(mark) for mark in shown}
+        self._shown_by_id = {
+            token_id: mark
+            for mark, token_id in marks.items()
+            if token_id is not None and codec.is_special(token_id)
+        }
 
     def push(self, token_ids: Sequence[int]) -> str:
         """Take tokens; return the characters that are complete now."""
-        return "".join(self._decoder.push(token_id) for token_id in token_ids)
+        return "".join(self._push(token_id) for token_id in token_ids)
+
+    def _push(self, token_id: int) -> str:
+        mark = self._shown_by_id.get(token_id)
+        if mark is None:
+            return self._decoder.push(token_id)
+        # What follows a mark is a text of its own.
+        before, self._decoder = self._decoder.flush(), _make_decoder(self._codec)
+        return before + mark
 
     def flush(self) -> str:
         """Return what is left; bytes that never became a character are replaced."""
@@ -141,6 +169,10 @@ class _Decoder(Protocol):
     def push(self, token_id: int) -> str: ...
 
     def flush(self) -> str: ...
+
+
+def _make_decoder(codec: TextCodec) -> _Decoder:
+    return _ByteDecoder(codec) if codec.is_byte_level else _WindowDecoder(codec)
 
 
 class _ByteDecoder:

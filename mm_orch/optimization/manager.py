@@ -14,7 +14,7 @@ from mm_orch.core.threads import start_abandonable
 from mm_orch.optimization.ladder import EngineLadder
 from mm_orch.optimization.registry import probe_engine
 from mm_orch.optimization.residents import LoadedModel, Residents
-from mm_orch.optimization.supervisor import Fallback, ModelSupervisor
+from mm_orch.optimization.supervisor import ModelSupervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
+    from mm_orch.core.fallback import Fallback
     from mm_orch.models.stored import StoredModel
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.optimization.plan import ModelPlan
+    from mm_orch.remote.server import RemoteServer
     from mm_orch.workers.worker import Worker
 
 
@@ -33,6 +35,7 @@ class OptimizationManager:
 
     Args:
         plans: the configured models.
+        remotes: those of them that other servers run, by name.
         budget_bytes: memory for all loaded models together.
         max_models: most models loaded at once.
     """
@@ -41,12 +44,14 @@ class OptimizationManager:
         self,
         plans: Mapping[str, ModelPlan],
         *,
+        remotes: Mapping[str, RemoteServer],
         budget_bytes: int,
         max_models: int,
         observer: Observer,
         clock: Clock,
     ) -> None:
         self.plans = dict(plans)
+        self._remotes = dict(remotes)
         self._observer = observer
         self._clock = clock
         self._context = zmq.asyncio.Context()
@@ -61,11 +66,13 @@ class OptimizationManager:
         self._lease_directory = tempfile.TemporaryDirectory(prefix="muai-cores-")
         self._files: dict[str, asyncio.Future[StoredModel]] = {}
         self._tasks = asyncio.TaskGroup()
-        self._bounds: asyncio.Task[None] | None = None
+        # Those that run for as long as this is entered.
+        self._lasting: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> OptimizationManager:
         await self._tasks.__aenter__()
-        self._bounds = self._tasks.create_task(self._residents.keep_bounds(), name="keep bounds")
+        lasting = [self._residents.keep_bounds(), *(one.run() for one in self._remotes.values())]
+        self._lasting = [self._tasks.create_task(one) for one in lasting]
         return self
 
     async def __aexit__(
@@ -74,7 +81,7 @@ class OptimizationManager:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for task in (self._bounds, *(model.task for model in self._residents.loaded)):
+        for task in (*self._lasting, *(model.task for model in self._residents.loaded)):
             if task is not None:
                 task.cancel()
         for fetching in self._files.values():
@@ -89,6 +96,15 @@ class OptimizationManager:
         """Return the supervisor of a model that is loaded or loading, else None."""
         loaded = self._residents.find(model)
         return loaded.supervisor if loaded else None
+
+    def find_remote(self, model: str) -> RemoteServer | None:
+        """Return the server elsewhere that runs a model, where one does."""
+        return self._remotes.get(model)
+
+    def preload(self, model: str) -> None:
+        """Begin to load a model that is run here; others are asked all the time."""
+        if model not in self._remotes:
+            self.ensure_started(model)
 
     def find_memory_bytes(self, model: str) -> int | None:
         """Return what a loaded model was last measured to take."""

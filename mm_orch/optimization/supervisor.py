@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import EngineStartError, ModelUnavailableError, MuAIError
@@ -23,6 +22,7 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.fallback import Fallback
 from mm_orch.optimization.backoff import restart_delay_s
 from mm_orch.workers.phase import ModelPhase
 from mm_orch.workers.watchdog import Watched, watch
@@ -41,15 +41,6 @@ if TYPE_CHECKING:
     from mm_orch.workers.messages import WorkerSpec
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Fallback:
-    """A model runs on another engine than the preferred one, and why."""
-
-    wanted: str
-    engine: str
-    reason: str
 
 
 class ModelSupervisor:

@@ -36,6 +36,7 @@ class RequestAccount:
         self.num_prompt_tokens = 0
         self.num_generated_tokens = 0
         self.num_cached_tokens = 0
+        self.num_reasoning_tokens = 0
         self.queue_wait_s: float | None = None
         self.ttft_s: float | None = None
         self._observer = observer
@@ -85,6 +86,7 @@ class RequestAccount:
             num_prompt_tokens=self.num_prompt_tokens,
             num_generated_tokens=self.num_generated_tokens,
             num_cached_tokens=self.num_cached_tokens,
+            num_reasoning_tokens=self.num_reasoning_tokens,
         )
 
     def submit(self, engine: str) -> None:
@@ -130,6 +132,13 @@ class RequestAccount:
                 )
             )
         self._last_chunk_s[sequence_id] = now_s
+
+    def tell_usage(self, usage: Usage) -> None:
+        """Take the counts of a server that knows them better."""
+        self.num_prompt_tokens = usage.num_prompt_tokens
+        self.num_generated_tokens = usage.num_generated_tokens
+        self.num_cached_tokens = usage.num_cached_tokens
+        self.num_reasoning_tokens = usage.num_reasoning_tokens
 
     def finish_choice(self, reason: FinishReason) -> None:
         """Note the end of one choice."""

@@ -9,14 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
-from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.errors import EngineError
-from mm_orch.core.events import RequestFailedOver
 from mm_orch.orchestration.account import RequestAccount
-from mm_orch.orchestration.failover import Replays, describe
 from mm_orch.orchestration.generation import Embeddings
 from mm_orch.orchestration.running import Deadline
 from mm_orch.orchestration.tasks import check_task
@@ -33,11 +29,9 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import SequenceStarted
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.orchestration.admission import Ticket
-    from mm_orch.orchestration.failover import Failover
-    from mm_orch.orchestration.preparation import ModelText
+    from mm_orch.orchestration.failover import Replays
+    from mm_orch.orchestration.model_text import ModelText
     from mm_orch.workers.worker import Worker
-
-logger = logging.getLogger(__name__)
 
 
 class Lobby(Protocol):
@@ -52,6 +46,9 @@ class Lobby(Protocol):
     def bounded(self, deadline: Deadline) -> AbstractAsyncContextManager[None]:
         """Bound what is awaited inside by the deadline, and by the end of the server."""
 
+    def make_replays(self, account: RequestAccount) -> Replays:
+        """Return what decides whether a request may go on when its worker is lost."""
+
     async def ensure_text(self, model: str) -> ModelText:
         """Return the model's tokeniser and recipe."""
 
@@ -63,7 +60,6 @@ class EmbeddingOrchestrator:
         choose_model: gives the model that a request's ``model`` field means; the router's part.
         lobby: shared with the requests that generate.
         request_timeout_s: the deadline of requests that set none.
-        max_failovers: how often a request may go on with another worker.
     """
 
     def __init__(
@@ -75,7 +71,6 @@ class EmbeddingOrchestrator:
         observer: Observer,
         clock: Clock,
         request_timeout_s: float,
-        max_failovers: int,
     ) -> None:
         self._choose_model = choose_model
         self._lobby = lobby
@@ -83,9 +78,6 @@ class EmbeddingOrchestrator:
         self._observer = observer
         self._clock = clock
         self._request_timeout_s = request_timeout_s
-        self._max_failovers = max_failovers
-        # One suspect of a model runs at a time, so that it is known which of them kills workers.
-        self._quarantines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._numbers = itertools.count()
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
@@ -103,12 +95,7 @@ class EmbeddingOrchestrator:
         ) as account:
             account.model = self._choose_model(request.model)
             check_task(self._manager.plans, account.model, "embed")
-            replays = Replays(
-                account.model,
-                self._manager,
-                self._quarantines[account.model],
-                self._max_failovers,
-            )
+            replays = self._lobby.make_replays(account)
             with (
                 self._lobby.place(account.model) as ticket,
                 self._manager.using(account.model),
@@ -136,14 +123,13 @@ class EmbeddingOrchestrator:
             self._lobby.begin(ticket)
             account.start(started)
 
-        failovers: list[Failover] = []
         lost: EngineError | None = None
         while True:
             worker = await self._manager.acquire(account.model)
             fallback = self._manager.find_fallback(account.model)
             check_dimensions(request.dimensions, worker.facts.dimensions, text)
             if lost is not None:
-                failovers.append(self._note(account, lost, worker.engine))
+                replays.record(lost, account.engine, worker.engine)
             account.submit(worker.engine)
             try:
                 vectors = await self._compute(worker, encoded, begin)
@@ -159,27 +145,9 @@ class EmbeddingOrchestrator:
                 model=account.model,
                 engine=account.engine,
                 num_tokens=account.num_prompt_tokens,
-                failovers=tuple(failovers),
+                failovers=tuple(replays.failovers),
                 fallback=fallback,
             )
-
-    def _note(self, account: RequestAccount, lost: EngineError, engine: str) -> Failover:
-        """State that the request goes on with another worker."""
-        note = describe(lost, account.engine, engine, 0)
-        logger.warning(
-            "request %s begins anew with %s: %s", account.request_id, engine, note.reason
-        )
-        self._observer.observe(
-            RequestFailedOver(
-                request_id=account.request_id,
-                model=account.model,
-                from_engine=note.from_engine,
-                to_engine=engine,
-                num_delivered_tokens=0,
-                reason=note.reason,
-            )
-        )
-        return note
 
     async def _compute(
         self,

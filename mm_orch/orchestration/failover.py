@@ -9,7 +9,6 @@ its worker died with it and others       anybody may have caused it: try again
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import (
@@ -18,47 +17,47 @@ from mm_orch.core.errors import (
     FailoverError,
     PoisonedRequestError,
 )
+from mm_orch.core.events import RequestFailedOver
+from mm_orch.core.fallback import Failover
 
 if TYPE_CHECKING:
     import asyncio
 
+    from mm_orch.core.events import Observer
     from mm_orch.optimization.manager import OptimizationManager
+    from mm_orch.orchestration.account import RequestAccount
 
 logger = logging.getLogger(__name__)
 
 _SUSPECT_AFTER = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Failover:
-    """A request went on elsewhere.
-
-    Attributes:
-        from_engine: that lost it.
-        to_engine: that went on; the same name when that was started anew.
-        num_delivered_tokens: generated before, over all choices.
-        reason: the error, for people, in one line.
-    """
-
-    from_engine: str
-    to_engine: str
-    num_delivered_tokens: int
-    reason: str
-
-
 class Replays:
     """Counts what one request has lost, and decides whether it may go on.
 
     Args:
+        account: of the request.
         manager: told about faults of engines whose workers live.
         quarantine: held by the one suspect of the model that may run.
         max_failovers: how often it may go on; 0 for never.
+        observer: told when it goes on.
+
+    Attributes:
+        failovers: how it went on so far.
     """
 
     def __init__(
-        self, model: str, manager: OptimizationManager, quarantine: asyncio.Lock, max_failovers: int
+        self,
+        account: RequestAccount,
+        *,
+        manager: OptimizationManager,
+        quarantine: asyncio.Lock,
+        max_failovers: int,
+        observer: Observer,
     ) -> None:
-        self._model = model
+        self.failovers: list[Failover] = []
+        self._account = account
+        self._observer = observer
         self._manager = manager
         self._quarantine = quarantine
         self._max_failovers = max_failovers
@@ -82,9 +81,33 @@ class Replays:
             await self._quarantine.acquire()
             self._is_quarantined = True
 
+    def record(
+        self, error: EngineError, from_engine: str, to_engine: str, *, num_delivered_tokens: int = 0
+    ) -> None:
+        """Note that the request goes on with another worker."""
+        note = Failover(from_engine, to_engine, num_delivered_tokens, _first_line(error.message))
+        self.failovers.append(note)
+        logger.warning(
+            "request %s goes on with %s after %d tokens: %s",
+            self._account.request_id,
+            to_engine,
+            num_delivered_tokens,
+            note.reason,
+        )
+        self._observer.observe(
+            RequestFailedOver(
+                request_id=self._account.request_id,
+                model=self._account.model,
+                from_engine=from_engine,
+                to_engine=to_engine,
+                num_delivered_tokens=num_delivered_tokens,
+                reason=note.reason,
+            )
+        )
+
     def record_success(self, engine: str) -> None:
         """Note that the engine has answered the request."""
-        self._manager.record_success(self._model, engine)
+        self._manager.record_success(self._account.model, engine)
 
     def close(self) -> None:
         """Let the next suspect run."""
@@ -96,7 +119,7 @@ class Replays:
         if not isinstance(error, EngineCrashedError):
             if not self._has_counted_fault:
                 self._has_counted_fault = True
-                self._manager.count_step_fault(self._model, engine, error.message)
+                self._manager.count_step_fault(self._account.model, engine, error.message)
             return
         if error.num_lost == 0:
             # It was never given to that worker.
@@ -105,8 +128,8 @@ class Replays:
         is_alone = error.num_lost == 1 or self._is_quarantined
         if self._num_deaths >= _SUSPECT_AFTER and is_alone:
             raise PoisonedRequestError(
-                f"{self._num_deaths} workers of {self._model} ended while they answered this"
-                " request, so it is not tried again.",
+                f"{self._num_deaths} workers of {self._account.model} ended while they answered"
+                " this request, so it is not tried again.",
                 remedy="Change the request; /health says how the workers ended.",
             ) from error
 
@@ -118,13 +141,6 @@ def cannot_resume(engine: str, obstacle: str, error: EngineError) -> FailoverErr
         f" the request has {obstacle}, whose state only the first engine knew.",
         remedy="Send the request again.",
     )
-
-
-def describe(
-    error: EngineError, from_engine: str, to_engine: str, num_delivered_tokens: int
-) -> Failover:
-    """Make the note of a request that goes on."""
-    return Failover(from_engine, to_engine, num_delivered_tokens, _first_line(error.message))
 
 
 def _first_line(text: str) -> str:

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mm_orch.core.embedding import EmbeddingRequest
+    from mm_orch.core.fallback import Failover, Fallback
     from mm_orch.core.generation import GenerationRequest, TextDelta, Usage
-    from mm_orch.optimization.supervisor import Fallback
-    from mm_orch.orchestration.failover import Failover
     from mm_orch.orchestration.reports import HealthReport, ReadyReport, StatusReport
 
 

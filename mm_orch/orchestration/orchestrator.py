@@ -16,10 +16,11 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.events import LoadChanged
 from mm_orch.orchestration.account import RequestAccount
-from mm_orch.orchestration.assembly import ChoiceAssembler
 from mm_orch.orchestration.failover import Replays
-from mm_orch.orchestration.preparation import load_model_text, prepare
-from mm_orch.orchestration.progress import Choice, make_orders
+from mm_orch.orchestration.model_text import load_model_text
+from mm_orch.orchestration.preparation import fit_to_engine, prepare
+from mm_orch.orchestration.progress import make_choices
+from mm_orch.orchestration.remote import RemoteGeneration
 from mm_orch.orchestration.running import Deadline, RunningGeneration
 from mm_orch.orchestration.tasks import check_task
 
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.core.generation import GenerationRequest
+    from mm_orch.core.guide import Guide
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.orchestration.admission import Admission, Ticket
-    from mm_orch.orchestration.preparation import ModelText
+    from mm_orch.orchestration.model_text import ModelText
 
 _FETCH_RETRY_S = 5.0
 
@@ -42,6 +44,7 @@ class Orchestrator:
     Args:
         choose_model: gives the model that a request's ``model`` field means; the router's part.
         request_timeout_s: the deadline of requests that set none.
+        find_reason: says why answers cannot be kept to a guide; empty when they can.
         max_failovers: how often a request may go on with another worker.
     """
 
@@ -54,6 +57,7 @@ class Orchestrator:
         observer: Observer,
         clock: Clock,
         request_timeout_s: float,
+        find_reason: Callable[[Guide], str],
         max_failovers: int,
     ) -> None:
         self._choose_model = choose_model
@@ -62,11 +66,12 @@ class Orchestrator:
         self._observer = observer
         self._clock = clock
         self._request_timeout_s = request_timeout_s
+        self._find_reason = find_reason
         self._max_failovers = max_failovers
         # One suspect of a model runs at a time, so that it is known which of them kills workers.
         self._quarantines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._texts: dict[str, asyncio.Task[ModelText]] = {}
-        self._running: set[RunningGeneration] = set()
+        self._running: set[RunningGeneration | RemoteGeneration] = set()
         # The deadlines of requests that wait for their model.
         self._starting: set[asyncio.Timeout] = set()
         self._is_broken_off = False
@@ -75,7 +80,9 @@ class Orchestrator:
         self._numbers = itertools.count()
 
     @asynccontextmanager
-    async def open(self, request: GenerationRequest) -> AsyncIterator[RunningGeneration]:
+    async def open(
+        self, request: GenerationRequest
+    ) -> AsyncIterator[RunningGeneration | RemoteGeneration]:
         """Admit, prepare and start a request; leaving the context before its end cancels it.
 
         Raises:
@@ -97,7 +104,7 @@ class Orchestrator:
                     yield generation
                 finally:
                     self._running.discard(generation)
-                    generation.close()
+                    await generation.aclose()
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have the workers free the KV blocks that only this conversation needs."""
@@ -105,8 +112,12 @@ class Orchestrator:
 
     async def load_model(self, model: str) -> None:
         """Load a model and wait until it is ready; see ModelLoader."""
-        with self._manager.using(model):
-            async with self.bounded(Deadline(self._request_timeout_s)):
+        remote = self._manager.find_remote(model)
+        async with self.bounded(Deadline(self._request_timeout_s)):
+            if remote is not None:
+                await remote.wait_until_ready()
+                return
+            with self._manager.using(model):
                 await self._manager.acquire(model)
 
     async def unload_model(self, model: str, *, is_forced: bool = False) -> None:
@@ -167,31 +178,36 @@ class Orchestrator:
         account: RequestAccount,
         ticket: Ticket,
         deadline: Deadline,
-    ) -> RunningGeneration:
+    ) -> RunningGeneration | RemoteGeneration:
+        remote = self._manager.find_remote(account.model)
+        if remote is not None:
+            async with self.bounded(deadline):
+                await remote.wait_until_ready()
+            return RemoteGeneration(
+                request,
+                remote,
+                account=account,
+                deadline=deadline,
+                max_retries=self._max_failovers,
+                on_start=lambda: self.begin(ticket),
+            )
         async with self.bounded(deadline):
             # The worker loads while the prompt is prepared.
             self._manager.ensure_started(account.model)
             text = await self.ensure_text(account.model)
-            prepared = await asyncio.to_thread(prepare, request, text)
+            prepared = await asyncio.to_thread(prepare, request, text, self._find_reason)
             account.num_prompt_tokens = len(prepared.token_ids)
-            orders = make_orders(next(self._numbers), prepared, request.conversation_id)
+            number = next(self._numbers)
             generation = RunningGeneration(
-                [
-                    Choice(order, ChoiceAssembler(index, text.codec, request.options.stop))
-                    for index, order in enumerate(orders)
-                ],
+                lambda facts: make_choices(
+                    number, fit_to_engine(request, prepared, facts), request
+                ),
                 account=account,
                 options=request.options,
                 vocab_size=text.vocab_size,
                 deadline=deadline,
-                replays=Replays(
-                    account.model,
-                    self._manager,
-                    self._quarantines[account.model],
-                    self._max_failovers,
-                ),
+                replays=self.make_replays(account),
                 manager=self._manager,
-                observer=self._observer,
                 on_start=lambda: self.begin(ticket),
             )
             await generation.submit()
@@ -209,6 +225,16 @@ class Orchestrator:
                     self._starting.discard(waiting)
         except TimeoutError:
             raise (_broken_off() if self._is_broken_off else deadline.error()) from None
+
+    def make_replays(self, account: RequestAccount) -> Replays:
+        """Return what decides whether a request may go on when its worker is lost."""
+        return Replays(
+            account,
+            manager=self._manager,
+            quarantine=self._quarantines[account.model],
+            max_failovers=self._max_failovers,
+            observer=self._observer,
+        )
 
     def begin(self, ticket: Ticket) -> None:
         """Note that a request's first step has run."""

@@ -5,92 +5,109 @@ Everything here computes without waiting; the orchestrator runs it in a thread.
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from mm_orch.core.errors import ContextLengthError, InvalidValueError, UnsupportedError
 from mm_orch.core.generation import ChatPrompt, SamplingParams, TextPrompt, TokensPrompt
-from mm_orch.models.chat_template import ChatTemplate, encode_chat
-from mm_orch.models.recipe import read_recipe
-from mm_orch.models.text import TextCodec
+from mm_orch.models.chat_template import encode_chat
+from mm_orch.orchestration.guiding import (
+    find_tool_use,
+    is_streamable,
+    make_guide,
+    make_reading,
+    needs_guide,
+)
 from mm_orch.orchestration.limits import check_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mm_orch.core.generation import GenerationOptions, GenerationRequest, Prompt
-    from mm_orch.models.recipe import VectorRecipe
-    from mm_orch.models.stored import StoredModel
+    from mm_orch.core.guide import Guide
+    from mm_orch.models.text import TextCodec
+    from mm_orch.optimization.engines.contract import EngineFacts
+    from mm_orch.orchestration.model_text import ModelText
+    from mm_orch.orchestration.reading import Reading
 
 _DEFAULT_TEMPERATURE = 1.0
 _SEED_BITS = 63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelText:
-    """What the server needs of a model to read and write its text.
-
-    Attributes:
-        context_length: most tokens of prompt and output together.
-        recipe: how an embedding model makes vectors.
-    """
-
-    name: str
-    context_length: int
-    vocab_size: int
-    eos_token_ids: tuple[int, ...]
-    codec: TextCodec
-    template: ChatTemplate | None
-    recipe: VectorRecipe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRequest:
-    """Token ids of the prompt, and the sampling parameters of each choice."""
+    """Token ids of the prompt, the sampling parameters of each choice, and how to read it."""
 
     token_ids: tuple[int, ...]
     params: tuple[SamplingParams, ...]
     codec: TextCodec
+    reading: Reading
 
 
-def load_model_text(stored: StoredModel, context_length: int) -> ModelText:
-    """Read tokeniser and chat template from the model's directory.
-
-    Raises:
-        ModelStoreError: the files are damaged.
-    """
-    directory = Path(stored.directory)
-    return ModelText(
-        name=stored.name,
-        context_length=context_length,
-        vocab_size=stored.vocab_size,
-        eos_token_ids=stored.eos_token_ids,
-        codec=TextCodec.from_directory(directory),
-        template=ChatTemplate.find_in_directory(directory),
-        recipe=read_recipe(directory),
-    )
-
-
-def prepare(request: GenerationRequest, text: ModelText) -> PreparedRequest:
+def prepare(
+    request: GenerationRequest, text: ModelText, find_reason: Callable[[Guide], str]
+) -> PreparedRequest:
     """Template, tokenise and check one request.
+
+    Args:
+        request: the caller's.
+        text: of its model.
+        find_reason: says why answers cannot be kept to a guide; empty when they can.
 
     Raises:
         InvalidValueError: an option out of range, token ids out of the vocabulary, an empty prompt,
-            messages that the template refuses.
+            messages that the template refuses, a schema that answers cannot be kept to.
         ContextLengthError: prompt and ``max_tokens`` do not fit.
         UnsupportedError: a conversation for a model without a chat template.
     """
     check_options(request.options)
-    token_ids = tuple(_encode(request.prompt, text))
+    token_ids = tuple(_encode(request, text))
     if not token_ids:
         raise InvalidValueError(
             "The prompt is empty; at least one token is needed.", param=_param_of(request.prompt)
         )
     params = _resolve(request, text, len(token_ids))
-    return PreparedRequest(token_ids=token_ids, params=params, codec=text.codec)
+    reading = make_reading(request, text, token_ids)
+    guide = make_guide(request, text, reading, find_reason)
+    return PreparedRequest(
+        token_ids=token_ids,
+        params=tuple(replace(one, guide=guide) for one in params),
+        codec=text.codec,
+        reading=dataclasses.replace(reading, is_guided=is_streamable(guide)),
+    )
 
 
-def _encode(prompt: Prompt, text: ModelText) -> list[int] | tuple[int, ...]:
+def fit_to_engine(
+    request: GenerationRequest, prepared: PreparedRequest, facts: EngineFacts
+) -> PreparedRequest:
+    """Return the request as this engine can take it: without a guide that it cannot keep.
+
+    Raises:
+        UnsupportedError: the answer must have a shape.
+    """
+    is_guided = any(one.guide is not None for one in prepared.params)
+    if not is_guided or "guide" not in facts.unsupported:
+        return prepared
+    if needs_guide(request):
+        param = request.guide_param if request.options.guide is not None else "tool_choice"
+        raise UnsupportedError(
+            f"The engine {facts.engine} cannot keep answers to a shape, as {param} asks.",
+            param=param,
+            remedy="Give the model another engine, such as pytorch.",
+        )
+    return dataclasses.replace(
+        prepared,
+        params=tuple(replace(one, guide=None) for one in prepared.params),
+        reading=dataclasses.replace(prepared.reading, is_guided=False),
+    )
+
+
+def _encode(request: GenerationRequest, text: ModelText) -> list[int] | tuple[int, ...]:
+    prompt = request.prompt
     match prompt:
         case ChatPrompt(messages):
             _refuse_hopeless_length(sum(len(m.content) for m in messages), prompt, text)
@@ -100,7 +117,14 @@ def _encode(prompt: Prompt, text: ModelText) -> list[int] | tuple[int, ...]:
                     param="messages",
                     remedy="Use /v1/completions with the whole prompt as text.",
                 )
-            return encode_chat(text.codec, text.template, messages)
+            use = find_tool_use(request)
+            return encode_chat(
+                text.codec,
+                text.template,
+                messages,
+                tools=use.tools if use else (),
+                form=text.tool_format,
+            )
         case TextPrompt(content):
             _refuse_hopeless_length(len(content), prompt, text)
             return text.codec.encode_text(content)

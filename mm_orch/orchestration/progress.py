@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import UnsupportedError
 from mm_orch.core.generation import GenerationOptions
+from mm_orch.orchestration.assembly import ChoiceAssembler
 from mm_orch.workers.messages import SequenceOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mm_orch.core.generation import TextDelta, TokenChunk
-    from mm_orch.orchestration.assembly import ChoiceAssembler
+    from mm_orch.core.generation import GenerationRequest, TextDelta, TokenChunk
+    from mm_orch.optimization.engines.contract import EngineFacts
     from mm_orch.orchestration.preparation import PreparedRequest
     from mm_orch.workers.worker import Worker
 
@@ -45,14 +46,22 @@ class Choice:
         )
 
 
-def find_obstacle(options: GenerationOptions, choices: Iterable[Choice]) -> str | None:
-    """Say what of a request an engine cannot take over that knows no state of another's.
+def find_obstacle(
+    options: GenerationOptions, choices: Iterable[Choice], facts: EngineFacts
+) -> str | None:
+    """Say what of a request that has begun elsewhere an engine cannot take over; None for nothing.
 
-    Such an engine sees prompt and delivered tokens as one prompt. What is drawn from here on is a
-    valid continuation, unless the request asked for more than that.
+    An engine that knows no state of another's sees prompt and delivered tokens as one prompt. What
+    it draws from there on is a valid continuation, unless the request asked for more than that.
     """
-    if not any(choice.token_ids for choice in choices if not choice.is_finished):
+    unfinished = [choice for choice in choices if not choice.is_finished]
+    is_guided = any(choice.order.params.guide is not None for choice in unfinished)
+    if is_guided and "guide" in facts.unsupported:
+        return "a shape to keep to"
+    if facts.resumes_exactly or not any(choice.token_ids for choice in unfinished):
         return None
+    if is_guided:
+        return "a shape to keep to"
     if options.presence_penalty or options.frequency_penalty or options.repetition_penalty != 1.0:
         return "penalties on what was generated"
     if options.seed is not None and options.temperature != 0.0:
@@ -68,6 +77,9 @@ def check_supported(options: GenerationOptions, worker: Worker) -> None:
     """
     plain = GenerationOptions()
     for field in worker.facts.unsupported:
+        if field == "guide":
+            # Preparation sees to that: a guide that only helps is left out.
+            continue
         value = getattr(options, field)
         if value != getattr(plain, field):
             raise UnsupportedError(
@@ -88,16 +100,19 @@ def check_supported(options: GenerationOptions, worker: Worker) -> None:
         )
 
 
-def make_orders(
-    number: int, prepared: PreparedRequest, conversation_id: str
-) -> list[SequenceOrder]:
-    """Make one order a choice."""
+def make_choices(
+    number: int, prepared: PreparedRequest, request: GenerationRequest
+) -> list[Choice]:
+    """Make the choices of a request; ``number`` tells it from all others."""
     return [
-        SequenceOrder(
-            sequence_id=f"{number}/{index}",
-            token_ids=prepared.token_ids,
-            params=params,
-            conversation_id=conversation_id,
+        Choice(
+            SequenceOrder(
+                sequence_id=f"{number}/{index}",
+                token_ids=prepared.token_ids,
+                params=params,
+                conversation_id=request.conversation_id,
+            ),
+            ChoiceAssembler(index, prepared.codec, request.options.stop, prepared.reading),
         )
         for index, params in enumerate(prepared.params)
     ]

@@ -7,27 +7,23 @@ reader sees the same stream go on.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeadlineError, EngineError, EngineFailedError, MuAIError
-from mm_orch.core.events import RequestFailedOver
 from mm_orch.core.generation import SequenceStarted
-from mm_orch.orchestration.failover import cannot_resume, describe
+from mm_orch.orchestration.failover import cannot_resume
 from mm_orch.orchestration.progress import Choice, check_supported, find_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from mm_orch.core.events import Observer
+    from mm_orch.core.fallback import Failover, Fallback
     from mm_orch.core.generation import GenerationOptions, TextDelta, TokenChunk, Usage
+    from mm_orch.optimization.engines.contract import EngineFacts
     from mm_orch.optimization.manager import OptimizationManager
-    from mm_orch.optimization.supervisor import Fallback
     from mm_orch.orchestration.account import RequestAccount
-    from mm_orch.orchestration.failover import Failover, Replays
+    from mm_orch.orchestration.failover import Replays
     from mm_orch.workers.stream import TokenStream
-
-logger = logging.getLogger(__name__)
 
 
 class Deadline:
@@ -49,7 +45,7 @@ class RunningGeneration:
     """The generation that a reader iterates; implements orchestration.generation.Generation.
 
     Args:
-        choices: in order of their index.
+        make_choices: gives the choices, in order of their index, as an engine can take them.
         vocab_size: token ids are below it; anything else is an engine's fault.
         manager: gives running workers.
         on_start: called when the first step has run.
@@ -57,7 +53,7 @@ class RunningGeneration:
 
     def __init__(
         self,
-        choices: list[Choice],
+        make_choices: Callable[[EngineFacts], list[Choice]],
         *,
         account: RequestAccount,
         options: GenerationOptions,
@@ -65,14 +61,14 @@ class RunningGeneration:
         deadline: Deadline,
         replays: Replays,
         manager: OptimizationManager,
-        observer: Observer,
         on_start: Callable[[], None],
     ) -> None:
         self.request_id = account.request_id
         self.model = account.model
-        self.failovers: list[Failover] = []
         self.fallback: Fallback | None = None
-        self._choices = choices
+        self._make_choices = make_choices
+        # Made when the first engine is known.
+        self._choices: list[Choice] = []
         self._choice_by_id: dict[str, Choice] = {}
         self._account = account
         self._options = options
@@ -80,13 +76,17 @@ class RunningGeneration:
         self._deadline = deadline
         self._replays = replays
         self._manager = manager
-        self._observer = observer
         self._on_start = on_start
         self._num_submits = 0
         self._stream: TokenStream | None = None
         self._broken_off: MuAIError | None = None
         # The bound on the search for another worker, while it lasts.
         self._recovery: asyncio.Timeout | None = None
+
+    @property
+    def failovers(self) -> list[Failover]:
+        """How it went on when workers were lost."""
+        return self._replays.failovers
 
     @property
     def engine(self) -> str:
@@ -119,8 +119,9 @@ class RunningGeneration:
             worker = await self._manager.acquire(self.model)
             self.fallback = self._manager.find_fallback(self.model)
             check_supported(self._options, worker)
-            obstacle = find_obstacle(self._options, self._choices)
-            if lost is not None and obstacle and not worker.facts.resumes_exactly:
+            self._choices = self._choices or self._make_choices(worker.facts)
+            obstacle = find_obstacle(self._options, self._choices, worker.facts)
+            if lost is not None and obstacle:
                 raise cannot_resume(worker.engine, obstacle, lost) from lost
             missing = [choice for choice in self._choices if not choice.is_finished]
             orders = [choice.order_of_rest(self._num_submits) for choice in missing]
@@ -145,7 +146,7 @@ class RunningGeneration:
         elif self._stream is not None:
             self._stream.fail(error)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Stop what still runs; safe at any time."""
         if self._stream is not None:
             self._stream.close()
@@ -181,6 +182,8 @@ class RunningGeneration:
         if chunk.token_ids:
             self._account.count_tokens(chunk.sequence_id, len(chunk.token_ids))
         delta = self._choice_by_id[chunk.sequence_id].take(chunk)
+        if delta is not None:
+            self._account.num_reasoning_tokens += delta.num_reasoning_tokens
         if delta is not None and delta.finish_reason is not None:
             self._account.finish_choice(delta.finish_reason)
             # A stop string ends in the text, so the worker does not know of it yet.
@@ -204,22 +207,4 @@ class RunningGeneration:
             raise (self._broken_off or self._deadline.error()) from error
         finally:
             self._recovery = None
-        note = describe(error, lost_engine, self.engine, num_delivered)
-        self.failovers.append(note)
-        logger.warning(
-            "request %s goes on with %s after %d tokens: %s",
-            self.request_id,
-            self.engine,
-            num_delivered,
-            note.reason,
-        )
-        self._observer.observe(
-            RequestFailedOver(
-                request_id=self.request_id,
-                model=self.model,
-                from_engine=lost_engine,
-                to_engine=self.engine,
-                num_delivered_tokens=num_delivered,
-                reason=note.reason,
-            )
-        )
+        self._replays.record(error, lost_engine, self.engine, num_delivered_tokens=num_delivered)

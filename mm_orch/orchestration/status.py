@@ -13,6 +13,7 @@ from mm_orch.orchestration.reports import (
     ReadyReport,
     StatusReport,
 )
+from mm_orch.remote.server import ENGINE
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class SystemStatus:
 
     def _report(self, plan: ModelPlan) -> ModelReport:
         supervisor = self._manager.find_supervisor(plan.name)
+        remote = self._manager.find_remote(plan.name)
         report = ModelReport(
             name=plan.name,
             task=plan.task,
@@ -141,6 +143,16 @@ class SystemStatus:
             source=plan.source,
             phase=ModelPhase.UNLOADED,
         )
+        if remote is not None:
+            return msgspec.structs.replace(
+                report,
+                phase=remote.phase,
+                engine=ENGINE,
+                detail=remote.detail,
+                circuits={ENGINE: remote.circuit.state.value},
+                num_running=self._admission.count_running(plan.name),
+                num_waiting=self._admission.count_waiting(plan.name),
+            )
         if supervisor is None:
             return report
         worker, fallback = supervisor.worker, supervisor.fallback

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.embedding import EmbeddingInput
     from mm_orch.models.recipe import VectorRecipe
-    from mm_orch.orchestration.preparation import ModelText
+    from mm_orch.orchestration.model_text import ModelText
 
 
 def encode_inputs(inputs: Sequence[EmbeddingInput], text: ModelText) -> list[tuple[int, ...]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.batching.batcher import DynamicBatcher
+from mm_orch.batching.guidance import Guidance
 from mm_orch.core.errors import EngineCrashedError, EngineError
 from mm_orch.kv_cache.cache import KVCache
+from mm_orch.models.grammar import GrammarCompiler
 from mm_orch.optimization.engines.contract import StepBackend
 from mm_orch.optimization.engines.embedding import EmbeddingBackend
 from mm_orch.workers import messages
@@ -71,7 +74,9 @@ class StepDriver:
             policy=spec.cache.policy,
             is_reusing=spec.cache.is_reusing,
         )
-        self._batcher = DynamicBatcher(backend, self._cache, spec.batcher, time.monotonic)
+        model = spec.engine_spec
+        guidance = Guidance(GrammarCompiler(Path(model.directory), model.eos_token_ids))
+        self._batcher = DynamicBatcher(backend, self._cache, spec.batcher, time.monotonic, guidance)
 
     @property
     def wait_s(self) -> float | None:

@@ -13,6 +13,7 @@ from tests.contracts.streaming import (
     ModelReference,
 )
 from tests.tiny_models import EOS_TOKEN_ID, make_llama, make_wide_llama
+from tests.tiny_tokenizer import write_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def llama_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_llama(tmp_path_factory.mktemp("tiny-llama"))
+    return write_tokenizer(make_llama(tmp_path_factory.mktemp("tiny-llama")))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from schemathesis import Case, HookContext
 
 _MAX_TOKENS = 3
-_LENGTHS = ("max_tokens", "max_completion_tokens", "min_tokens")
+_LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens")
 _MODEL = "smollm2-135m"
 _MAX_NAME_CHARS = 200
 
@@ -25,8 +25,9 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, object]) -> 
         value = body.get(name)
         if type(value) is int and value > _MAX_TOKENS:
             body[name] = _MAX_TOKENS
-    if all(body.get(name) is None for name in ("max_tokens", "max_completion_tokens")):
-        body["max_tokens"] = _MAX_TOKENS
+    own_name = "max_output_tokens" if case.path == "/v1/responses" else "max_tokens"
+    if all(body.get(name) is None for name in (own_name, "max_completion_tokens")):
+        body[own_name] = _MAX_TOKENS
     # What the schema cannot say: at least one token, one of the vocabulary.
     if body.get("prompt") == "":
         body["prompt"] = "a"

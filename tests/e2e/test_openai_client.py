@@ -249,13 +249,9 @@ def test_a_wrong_value_is_a_bad_request_that_names_its_field(client: openai.Open
     assert caught.value.request_id
 
 
-def test_tools_are_refused_with_the_reason(client: openai.OpenAI) -> None:
+def test_what_is_not_built_is_refused_with_the_reason(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="not built") as caught:
-        client.chat.completions.create(
-            messages=QUESTION,
-            model=MODEL,
-            tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}],
-        )
+        client.chat.completions.create(messages=QUESTION, model=MODEL, reasoning_effort="low")
 
     assert caught.value.code == "unsupported_feature"
 

@@ -13,6 +13,12 @@ class CachedTokens(BaseModel):
     cached_tokens: int
 
 
+class ReasoningTokens(BaseModel):
+    """Generated tokens that are thoughts."""
+
+    reasoning_tokens: int
+
+
 class UsageAnswer(BaseModel):
     """Tokens of a request."""
 
@@ -20,6 +26,7 @@ class UsageAnswer(BaseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: ReasoningTokens
 
 
 class TokenAlternative(BaseModel):
@@ -43,12 +50,29 @@ class ChatLogprobs(BaseModel):
     refusal: None
 
 
+class AnswerFunction(BaseModel):
+    """A function that is called; ``arguments`` is JSON text, in chunks a piece of it."""
+
+    name: str
+    arguments: str
+
+
+class AnswerCall(BaseModel):
+    """A call of a function."""
+
+    id: str
+    type: Literal["function"]
+    function: AnswerFunction
+
+
 class AnswerMessage(BaseModel):
-    """What the assistant says."""
+    """What the assistant says, after what it thinks; no content where it only calls."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    reasoning_content: str = ""
+    tool_calls: list[AnswerCall] = []
 
 
 class ChatChoice(BaseModel):
@@ -57,7 +81,23 @@ class ChatChoice(BaseModel):
     index: int
     message: AnswerMessage
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
+
+
+class FunctionDelta(BaseModel):
+    """The name, once, or a piece of the arguments."""
+
+    name: str = ""
+    arguments: str
+
+
+class CallDelta(BaseModel):
+    """What a chunk adds to a call; the first names it."""
+
+    index: int
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: FunctionDelta
 
 
 class ChatDelta(BaseModel):
@@ -65,6 +105,8 @@ class ChatDelta(BaseModel):
 
     role: Literal["assistant"] = "assistant"
     content: str = ""
+    reasoning_content: str = ""
+    tool_calls: list[CallDelta] = []
 
 
 class ChunkChoice(BaseModel):
@@ -73,7 +115,7 @@ class ChunkChoice(BaseModel):
     index: int
     delta: ChatDelta
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length"] | None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None
 
 
 class FailoverNote(BaseModel):

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mm_orch.api.schemas.response_format import (
+    JsonSchemaFormat,
+    ResponseFormat,
+    drop_discriminator,
+    make_shape,
+)
 from mm_orch.api.schemas.sampling import MAX_ALTERNATIVES, SamplingFields
+from mm_orch.api.schemas.tools import (
+    MAX_TOOLS,
+    FunctionTool,
+    GivenToolCall,
+    NamedTool,
+    ToolMode,
+    make_tool_use,
+)
 from mm_orch.core.errors import InvalidValueError
 from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
 
+if TYPE_CHECKING:
+    from mm_orch.core.guide import JsonObjectShape, JsonSchemaShape
+
 _MAX_MESSAGES = 10_000
+_SCHEMA_PARAM = "response_format.json_schema.schema"
+_TOOL_PARAM = "tools.{index}.function.parameters"
 _NOT_YET = "Not built in this version yet."
 
 
@@ -21,14 +40,6 @@ class TextPart(BaseModel):
 
     type: Literal["text"]
     text: str
-
-
-class PlainFormat(BaseModel):
-    """Free text, the only format of this version."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    type: Literal["text"]
 
 
 Content = str | Annotated[list[TextPart], Field(min_length=1)]
@@ -43,8 +54,9 @@ class GivenMessage(BaseModel):
     content: Content
     name: str | None = Field(None, description="Accepted, not used.")
 
-    def as_message(self) -> Message:
-        """Return the turn in our own words."""
+    def as_message(self, param: str) -> Message:
+        """Return the turn in our own words; ``param`` is where it stands in the request."""
+        del param
         # Models know one word for what is said to them from above.
         role = "system" if self.role == "developer" else self.role
         return Message(role=role, content=_text_of(self.content))
@@ -60,23 +72,46 @@ class AssistantMessage(BaseModel):
     name: str | None = Field(None, description="Accepted, not used.")
     refusal: str | None = Field(None, description="Accepted, not used.")
     annotations: list[Any] | None = Field(None, description="Accepted, not used.")
-    tool_calls: Annotated[list[Any], Field(max_length=0)] | None = Field(None, description=_NOT_YET)
+    reasoning_content: str | None = Field(
+        None, description="Accepted, not used: models are not shown their earlier thoughts."
+    )
+    tool_calls: Annotated[list[GivenToolCall], Field(max_length=MAX_TOOLS)] | None = None
     function_call: None = Field(None, description=_NOT_YET)
     audio: None = Field(None, description=_NOT_YET)
 
-    def as_message(self) -> Message:
-        """Return the turn in our own words."""
-        return Message(role=self.role, content=_text_of(self.content or ""))
+    def as_message(self, param: str) -> Message:
+        """Return the turn in our own words; ``param`` is where it stands in the request."""
+        return Message(
+            role=self.role,
+            content=_text_of(self.content or ""),
+            tool_calls=tuple(
+                call.as_call(f"{param}.tool_calls.{index}")
+                for index, call in enumerate(self.tool_calls or ())
+            ),
+        )
 
 
-def _drop_discriminator(schema: dict[str, Any]) -> None:
-    # The branches' own roles say it already, and tools take several roles of a branch amiss.
-    schema.pop("discriminator", None)
+class ToolMessage(BaseModel):
+    """What came of a call."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=200)]
+    name: str | None = Field(None, description="Accepted, not used.")
+
+    def as_message(self, param: str) -> Message:
+        """Return the turn in our own words; ``param`` is where it stands in the request."""
+        del param
+        return Message(
+            role=self.role, content=_text_of(self.content), tool_call_id=self.tool_call_id
+        )
 
 
 ChatMessage = Annotated[
-    GivenMessage | AssistantMessage,
-    Field(discriminator="role", json_schema_extra=_drop_discriminator),
+    GivenMessage | AssistantMessage | ToolMessage,
+    Field(discriminator="role", json_schema_extra=drop_discriminator),
 ]
 
 
@@ -95,12 +130,18 @@ class ChatRequest(SamplingFields):
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = Field(
         None, description="Alternatives a token; needs logprobs."
     )
-    response_format: PlainFormat | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = Field(None, description=_NOT_YET)
-    tool_choice: Literal["none", "auto"] | None = Field(
-        None, description="Tools are not built in this version yet."
+    response_format: ResponseFormat | None = Field(
+        None, description="What the answer must look like."
     )
-    parallel_tool_calls: bool | None = Field(None, description="Accepted, not used.")
+    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = Field(
+        None, description="Functions that the model may call."
+    )
+    tool_choice: ToolMode | NamedTool | None = Field(
+        None, description="Whether it calls one; the default is as it likes."
+    )
+    parallel_tool_calls: bool | None = Field(
+        None, description="Whether it may call several at once, as by default."
+    )
     functions: None = Field(None, description=_NOT_YET)
     function_call: None = Field(None, description=_NOT_YET)
     modalities: list[Literal["text"]] | None = Field(
@@ -129,18 +170,43 @@ class ChatRequest(SamplingFields):
                 f"top_logprobs is {self.top_logprobs}, which needs logprobs: true.",
                 param="top_logprobs",
             )
-        num_logprobs = (self.top_logprobs or 0) if self.logprobs else None
         request = GenerationRequest(
             request_id=request_id,
-            prompt=ChatPrompt(tuple(message.as_message() for message in self.messages)),
+            prompt=self._prompt(),
             model=None if self.model == "auto" else self.model,
             options=self.options(
                 max_tokens=self.max_completion_tokens or self.max_tokens,
-                num_logprobs=num_logprobs,
+                num_logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+                guide=self._shape(),
             ),
             timeout_s=self.timeout_s,
             max_tokens_param=(
                 "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
             ),
+            guide_param=_SCHEMA_PARAM,
+            tool_param=_TOOL_PARAM,
         )
         return [request]
+
+    def _prompt(self) -> ChatPrompt:
+        choice = self.tool_choice
+        return ChatPrompt(
+            tuple(
+                message.as_message(f"messages.{index}")
+                for index, message in enumerate(self.messages)
+            ),
+            make_tool_use(
+                [tool.function.as_tool() for tool in self.tools or ()],
+                choice=None if isinstance(choice, NamedTool) else choice,
+                name=choice.function.name if isinstance(choice, NamedTool) else None,
+                is_parallel=self.parallel_tool_calls,
+                tool_param=_TOOL_PARAM,
+            ),
+        )
+
+    def _shape(self) -> JsonSchemaShape | JsonObjectShape | None:
+        form = self.response_format
+        if form is None:
+            return None
+        schema = form.json_schema.schema_ if isinstance(form, JsonSchemaFormat) else None
+        return make_shape(form.type, schema, _SCHEMA_PARAM)

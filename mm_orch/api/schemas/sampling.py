@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from msgspec.structs import replace
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mm_orch.core.generation import GenerationOptions
@@ -19,13 +20,17 @@ from mm_orch.orchestration.limits import (
     SEED_BOUND,
 )
 
+if TYPE_CHECKING:
+    from mm_orch.core.guide import JsonObjectShape, JsonSchemaShape
+
 MAX_STOP_CHARS = 1000
 MAX_BIASED_TOKENS = 1024
 MAX_TIMEOUT_S = 86_400
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 ConversationId = Annotated[str, Field(pattern=CONVERSATION_ID)]
-TokenIdText = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+DIGITS = r"^[0-9]{1,9}$"
+TokenIdText = Annotated[str, Field(pattern=DIGITS)]
 
 
 def _refuse_zero(value: object) -> object:
@@ -50,16 +55,13 @@ class StreamOptions(BaseModel):
     include_obfuscation: Off | None = Field(None, description="Not built: chunks are never padded.")
 
 
-class SamplingFields(BaseModel):
-    """Parameters of a generation; null means the default."""
+class CallFields(BaseModel):
+    """What every generating request may say; null means the default."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: str | None = Field(
         None, max_length=200, description='Name or alias; none or "auto" is the default model.'
-    )
-    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Most tokens to generate."
     )
     min_tokens: int = Field(0, ge=0, description="No end before so many tokens.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
@@ -78,12 +80,6 @@ class SamplingFields(BaseModel):
     seed: Annotated[int, Field(ge=-SEED_BOUND, lt=SEED_BOUND)] | None = Field(
         None, description="The same seed gives the same answer."
     )
-    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] | None = (
-        Field(None, description="The answer ends before any of these.")
-    )
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(
-        None, description="How many answers."
-    )
     logit_bias: (
         Annotated[
             dict[TokenIdText, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]],
@@ -96,24 +92,22 @@ class SamplingFields(BaseModel):
         None, description="The request's deadline, seconds from now."
     )
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
     user: str | None = Field(None, description="Accepted, not used.")
     metadata: dict[str, Any] | None = Field(None, description="Accepted, not used.")
-    store: Off | None = Field(None, description="Answers are never stored.")
     service_tier: Literal["auto", "default"] | None = Field(None, description="There is one tier.")
     priority: None = Field(None, description="Not built in this version yet.")
     conversation_id: ConversationId | None = Field(
         None, description="Names what the answer leaves in the KV cache, so it can be released."
     )
 
-    @property
-    def wants_usage_chunk(self) -> bool:
-        """Whether a stream is to end with usage."""
-        return self.stream_options is not None and self.stream_options.include_usage
-
-    def options(self, *, max_tokens: int | None, num_logprobs: int | None) -> GenerationOptions:
+    def options(
+        self,
+        *,
+        max_tokens: int | None,
+        num_logprobs: int | None = None,
+        guide: JsonSchemaShape | JsonObjectShape | None = None,
+    ) -> GenerationOptions:
         """Return the generation's options in our own words."""
-        stop = self.stop or ()
         return GenerationOptions(
             max_tokens=max_tokens,
             min_tokens=self.min_tokens,
@@ -127,8 +121,43 @@ class SamplingFields(BaseModel):
             seed=self.seed,
             logit_bias={int(token): bias for token, bias in (self.logit_bias or {}).items()},
             num_logprobs=num_logprobs,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
             ignore_eos=self.ignore_eos,
+            guide=guide,
+        )
+
+
+class SamplingFields(CallFields):
+    """What chats and completions may say besides."""
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Most tokens to generate."
+    )
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] | None = (
+        Field(None, description="The answer ends before any of these.")
+    )
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(
+        None, description="How many answers."
+    )
+    stream_options: StreamOptions | None = None
+    store: Off | None = Field(None, description="Answers are never stored.")
+
+    @property
+    def wants_usage_chunk(self) -> bool:
+        """Whether a stream is to end with usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def options(
+        self,
+        *,
+        max_tokens: int | None,
+        num_logprobs: int | None = None,
+        guide: JsonSchemaShape | JsonObjectShape | None = None,
+    ) -> GenerationOptions:
+        """Return the generation's options in our own words."""
+        stop = self.stop or ()
+        return replace(
+            super().options(max_tokens=max_tokens, num_logprobs=num_logprobs, guide=guide),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
             num_choices=self.n or 1,
         )
 

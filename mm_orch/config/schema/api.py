@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, Strict
+from pydantic import BeforeValidator, Strict
 
 from mm_orch.config.schema.section import Section, option
 from mm_orch.config.schema.values import (
@@ -12,20 +12,10 @@ from mm_orch.config.schema.values import (
     AtLeastOne,
     Origins,
     PositiveFloat,
+    SecretKey,
     Text,
     WholeNumber,
-    is_header_safe,
 )
-
-# How --print-config shows a key: printed and loaded again, it must not become one that is good.
-_MASK = "***"
-
-
-def _check_key(key: SecretStr) -> SecretStr:
-    value = key.get_secret_value()
-    if not is_header_safe(value) or value.startswith(_MASK):
-        raise ValueError
-    return key
 
 
 class ApiKey(Section):
@@ -34,11 +24,7 @@ class ApiKey(Section):
     name: Text = option(
         "Name of the caller in logs and metrics.", default=..., default_in_words="key-1, key-2, ..."
     )
-    key: Annotated[
-        SecretStr,
-        AfterValidator(_check_key),
-        Allowed("ASCII letters, digits and signs, no spaces, no *** first (a masked key)"),
-    ] = option("What the caller sends.", default=..., secret=True)
+    key: SecretKey = option("What the caller sends.", default=..., secret=True)
     admin: bool = option("May load and unload models.", default=False)
     rate_limit_per_minute: AtLeastOne | None = option(
         "Requests a minute; null: the limit of the section.", default=None, built=False

@@ -11,6 +11,7 @@ from mm_orch.config.schema.values import (  # noqa: TC001 - pydantic reads them
     EngineNames,
     ModelNames,
     PositiveFloat,
+    SecretKey,
     Source,
 )
 
@@ -22,14 +23,17 @@ class ModelConfig(Section):
     """A model: where its files are and how it is run."""
 
     source: Source = option(
-        "Where the model comes from; openai: is a server elsewhere.",
+        "Where the model comes from; openai: is a server elsewhere, with the model's name there"
+        " after a #.",
         default=...,
-        unbuilt_values=("openai:",),
         default_in_words=f"required, but for {BUILT_IN_MODEL}",
     )
     task: Literal["generate", "embed"] = option(
         "What the model is for: generate answers chats and completes text, embed makes vectors.",
         default="generate",
+    )
+    api_key: SecretKey | None = option(
+        "Key for the server of an openai: source.", default=None, secret=True
     )
     aliases: ModelNames = option("Other names that requests may use.", default=())
     engines: EngineNames | None = option(

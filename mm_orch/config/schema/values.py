@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,17 @@ def is_header_safe(text: str) -> bool:
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
+# How --print-config shows a key: printed and loaded again, it must not become one that is good.
+_MASK = "***"
+
+
+def _check_key(key: SecretStr) -> SecretStr:
+    value = key.get_secret_value()
+    if not is_header_safe(value) or value.startswith(_MASK):
+        raise ValueError
+    return key
+
+
 def _check(is_allowed: Callable[[str], object]) -> AfterValidator:
     def check(text: str) -> str:
         if not (text and text.isprintable() and is_allowed(text)):
@@ -113,6 +124,11 @@ Origin = Annotated[
     str,
     _check(_is_origin),
     Allowed("* or scheme://host[:port] with nothing after it"),
+]
+SecretKey = Annotated[
+    SecretStr,
+    AfterValidator(_check_key),
+    Allowed("ASCII letters, digits and signs, no spaces, no *** first (a masked key)"),
 ]
 Device = Annotated[str, _check(_DEVICE.fullmatch), Allowed("auto, cpu, cuda or cuda:N")]
 ModelName = Annotated[

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Sequence as Batch
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mm_orch.core.errors import MuAIError
     from mm_orch.core.generation import SamplingParams, SequenceStarted, TokenChunk
 
@@ -85,7 +88,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
         dimensions: of an embedding backend's vectors.
         resumes_exactly: a sequence that was begun elsewhere goes on here as if it had begun here:
             penalties and draws see where the prompt ended. Every step backend does.
-        unsupported: what requests may not ask of it, by field of GenerationOptions.
+        unsupported: what requests may not ask of it, by field of GenerationOptions. Every step
+            backend supports ``guide``: see Sequence.mask.
         max_logprobs: most alternatives beside the chosen token's log probability; None for any
             number.
     """
@@ -118,6 +122,8 @@ class Sequence:
         arrival: number in order of arrival, given by the batcher.
         conversation_id: of the conversation that it is a turn of; empty for none.
         is_released: nothing of it is to be kept that only it needs.
+        mask: one bit a token, lowest first: those that may come next, and no token beyond them.
+            The batcher sets it before each step that yields a token; None allows all.
     """
 
     sequence_id: str
@@ -130,6 +136,7 @@ class Sequence:
     num_prompt_tokens: int = 0
     num_computed_tokens: int = 0
     block_ids: list[int] = field(default_factory=list)
+    mask: NDArray[np.uint32] | None = None
 
     def __post_init__(self) -> None:
         self.num_prompt_tokens = self.num_prompt_tokens or len(self.token_ids)
@@ -185,8 +192,9 @@ class StepBackend(Protocol):
         """Compute each entry's new tokens; return one token for each that completes its prompt.
 
         Chunks carry no finish reason: the batcher decides when a sequence ends. A stop token is
-        returned like any other. Between steps a backend keeps nothing of a sequence but what lies
-        in its blocks: those may be another's in the next step, or shared.
+        returned like any other. No token is returned that the sequence's mask does not allow.
+        Between steps a backend keeps nothing of a sequence but what lies in its blocks: those may
+        be another's in the next step, or shared.
 
         Raises:
             EngineError: nothing of the batch was advanced, and the same step may be tried again.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from mm_orch.core.errors import EngineFailedError
 from mm_orch.core.generation import TokenChunk, TokenLogprob
 from mm_orch.optimization.engines.contract import Availability, EngineFacts, count_kv_blocks
@@ -24,7 +26,8 @@ _TOKEN_BYTES = 4
 class EchoBackend:
     """Answers with the prompt's own tokens, then an end-of-sequence token.
 
-    Asked to ignore the end or to give more tokens than the prompt has, it starts over.
+    Asked to ignore the end or to give more tokens than the prompt has, it starts over. Where its
+    next token is not allowed, it takes the next higher one that is.
     """
 
     name: ClassVar[str] = "echo"
@@ -64,7 +67,10 @@ class EchoBackend:
             for position in range(begin, begin + scheduled.num_new_tokens):
                 self._token_by_slot[_slot_of(sequence, position)] = sequence.token_ids[position]
         return [
-            _echo_chunk(scheduled.sequence, self._next_token(scheduled.sequence))
+            _echo_chunk(
+                scheduled.sequence,
+                _allowed(scheduled.sequence, self._next_token(scheduled.sequence)),
+            )
             for scheduled in batch
             if scheduled.completes_prompt
         ]
@@ -84,6 +90,14 @@ class EchoBackend:
         if token_id is None:
             raise EngineFailedError(f"Slot {slot} of {sequence.sequence_id} holds no token.")
         return token_id
+
+
+def _allowed(sequence: Sequence, token_id: int) -> int:
+    if sequence.mask is None:
+        return token_id
+    allowed = np.unpackbits(sequence.mask.view(np.uint8), bitorder="little").nonzero()[0]
+    # Behind the highest comes the lowest.
+    return int(allowed[np.searchsorted(allowed, token_id) % len(allowed)])
 
 
 def _slot_of(sequence: Sequence, position: int) -> int:

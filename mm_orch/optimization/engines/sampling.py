@@ -71,6 +71,7 @@ def _changes_logits(sequence: Sequence) -> bool:
         or params.repetition_penalty != 1
         or params.logit_bias
         or _forbids_stop(sequence)
+        or sequence.mask is not None
     )
 
 
@@ -88,7 +89,22 @@ def _adjust_all(logits: torch.Tensor, sequences: Batch[Sequence]) -> torch.Tenso
     adjusted = logits.clone()
     for row in rows:
         _adjust(adjusted[row], sequences[row])
+    _apply_masks(adjusted, sequences)
     return adjusted
+
+
+def _apply_masks(logits: torch.Tensor, sequences: Batch[Sequence]) -> None:
+    """Leave each guided row the tokens that its mask allows."""
+    masks = {row: one.mask for row, one in enumerate(sequences) if one.mask is not None}
+    if not masks:
+        return
+    vocab_size = logits.shape[-1]
+    words = np.stack(list(masks.values()))
+    # Models may have rows for tokens that no tokeniser has; those are padded with zeros here.
+    bits = np.unpackbits(words.view(np.uint8), axis=-1, count=vocab_size, bitorder="little")
+    forbidden = torch.from_numpy(bits == 0).to(logits.device)
+    for place, row in enumerate(masks):
+        logits[row].masked_fill_(forbidden[place], -torch.inf)
 
 
 def _adjust(logits: torch.Tensor, sequence: Sequence) -> None:

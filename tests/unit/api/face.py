@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
+RESPONSES = "/v1/responses"
 VECTORS = "/v1/embeddings"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
-SHORTEST: dict[str, dict[str, Any]] = {CHAT: HELLO, TEXT: {"prompt": "Hi"}}
+SHORTEST: dict[str, dict[str, Any]] = {
+    CHAT: HELLO,
+    TEXT: {"prompt": "Hi"},
+    RESPONSES: {"input": "Hi"},
+}
 
 
 @dataclass
@@ -77,6 +82,10 @@ class Face:
     async def complete(self, **fields: object) -> httpx2.Response:
         """Ask for a text completion, with these fields over the shortest body."""
         return await self.call("POST", TEXT, {**SHORTEST[TEXT], **fields})
+
+    async def respond(self, **fields: object) -> httpx2.Response:
+        """Ask for a response, with these fields over the shortest body."""
+        return await self.call("POST", RESPONSES, {**SHORTEST[RESPONSES], **fields})
 
     async def embed(self, **fields: object) -> httpx2.Response:
         """Ask for vectors, with these fields over the shortest body."""

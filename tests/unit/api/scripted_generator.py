@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mm_orch.core.fallback import Failover
 from mm_orch.core.generation import FinishReason, TextDelta, TextLogprob, Usage
+from mm_orch.core.tools import ToolCallDelta
 from mm_orch.optimization.engines.contract import Availability
-from mm_orch.orchestration.failover import Failover
 from mm_orch.orchestration.reports import (
     HealthReport,
     HealthStatus,
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from mm_orch.core.events import Event, HttpRequestFinished
+    from mm_orch.core.fallback import Fallback
     from mm_orch.core.generation import GenerationRequest
-    from mm_orch.optimization.supervisor import Fallback
 
 
 ROUTER = Router({"small": ("tiny", "org/small"), "large": ()}, "small")
@@ -43,6 +44,23 @@ def say(*texts: str, index: int = 0, reason: FinishReason = FinishReason.STOP) -
     """Script one choice: a delta a text, then the end."""
     deltas: list[Step] = [TextDelta(index=index, text=text, num_tokens=1) for text in texts]
     return [*deltas, TextDelta(index=index, text="", num_tokens=0, finish_reason=reason)]
+
+
+def call(
+    name: str, *arguments: str, number: int = 0, index: int = 0, call_id: str = "call_1"
+) -> list[Step]:
+    """Script one call of a function: its name, then its arguments in pieces; no end."""
+    news = [ToolCallDelta(index=number, id=call_id, name=name)]
+    news += [ToolCallDelta(index=number, arguments=piece) for piece in arguments]
+    return [TextDelta(index=index, text="", num_tokens=1, tool_calls=(one,)) for one in news]
+
+
+def think(*texts: str, index: int = 0) -> list[Step]:
+    """Script thoughts, a delta a text; no end."""
+    return [
+        TextDelta(index=index, text="", num_tokens=1, reasoning=text, num_reasoning_tokens=1)
+        for text in texts
+    ]
 
 
 def tell(token: str, logprob: float, *others: tuple[str, float]) -> TextLogprob:
@@ -69,11 +87,15 @@ class ScriptedGeneration:
         self.failovers: list[Failover] = []
         self._script = script
         self._num_generated = 0
+        self._num_reasoning = 0
 
     @property
     def usage(self) -> Usage:
         return Usage(
-            num_prompt_tokens=7, num_generated_tokens=self._num_generated, num_cached_tokens=3
+            num_prompt_tokens=7,
+            num_generated_tokens=self._num_generated,
+            num_cached_tokens=3,
+            num_reasoning_tokens=self._num_reasoning,
         )
 
     async def __aiter__(self) -> AsyncIterator[TextDelta]:
@@ -83,6 +105,7 @@ class ScriptedGeneration:
             match step:
                 case TextDelta():
                     self._num_generated += step.num_tokens
+                    self._num_reasoning += step.num_reasoning_tokens
                     yield step
                 case HoldOn():
                     await asyncio.Event().wait()

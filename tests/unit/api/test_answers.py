@@ -16,6 +16,7 @@ USAGE = {
     "completion_tokens": 2,
     "total_tokens": 9,
     "prompt_tokens_details": {"cached_tokens": 3},
+    "completion_tokens_details": {"reasoning_tokens": 0},
 }
 TOLD = [
     TextDelta(index=0, text="Hé", num_tokens=1, logprobs=(tell("Hé", -0.1, ("Hé", -0.1)),)),

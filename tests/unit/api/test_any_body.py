@@ -12,21 +12,26 @@ from hypothesis import strategies as st
 from mm_orch.api.bodies import parse_body
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
+from mm_orch.api.schemas.responses import ResponsesRequest
 from mm_orch.core.errors import RequestError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-SCHEMAS: list[type[BaseModel]] = [ChatRequest, CompletionRequest]
+SCHEMAS: list[type[BaseModel]] = [ChatRequest, CompletionRequest, ResponsesRequest]
+NEEDED = {ChatRequest: "messages", CompletionRequest: "prompt", ResponsesRequest: "input"}
 NAMES = sorted({name for schema in SCHEMAS for name in schema.model_fields})
 INNER_NAMES = ["role", "content", "type", "text", "name", "include_usage", "5", "user", "0"]
+INNER_NAMES += ["function", "parameters", "json_schema", "schema", "arguments", "call_id", "format"]
+WORDS = ["", "user", "assistant", "tool", "text", "image_url", "auto", "required", "function"]
+WORDS += ["json_object", "json_schema", "function_call", "message", "{}"]
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-3, 3),
     st.integers(),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from(["", "user", "assistant", "tool", "text", "image_url", "auto", "x" * 99]),
+    st.sampled_from([*WORDS, "x" * 99]),
     st.text(max_size=5),
 )
 VALUES = st.recursive(
@@ -57,8 +62,12 @@ def test_a_body_is_taken_or_refused_by_field(
     shortest: bool,  # noqa: FBT001 - a strategy's value
 ) -> None:
     if shortest:
-        body = {"messages": [{"role": "user", "content": "Hi"}], "prompt": "Hi"} | body
-        body.pop("prompt" if schema is ChatRequest else "messages")
+        least = {
+            "messages": [{"role": "user", "content": "Hi"}],
+            "prompt": "Hi",
+            "input": "Hi",
+        }
+        body = {NEEDED[schema]: least[NEEDED[schema]]} | body
     refusal = find_refusal(schema, body)
 
     assert refusal is None or refusal.param is not None or "JSON" in refusal.message

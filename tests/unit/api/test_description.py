@@ -11,16 +11,19 @@ from mm_orch.api.schemas import answers
 from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.core.generation import FinishReason, TextDelta
 from tests.unit.api.face import CHAT, HELLO, TEXT, Face, events_of
-from tests.unit.api.scripted_generator import ScriptedGenerator, say, tell
+from tests.unit.api.scripted_generator import ScriptedGenerator, call, say, tell, think
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import BaseModel
 
+    from tests.unit.api.scripted_generator import Step
+
 STATUSES = {
     ("post", "/v1/chat/completions"): {"200", "400", "401", "404", "413", "500", "503", "504"},
     ("post", "/v1/completions"): {"200", "400", "401", "404", "413", "500", "503", "504"},
+    ("post", "/v1/responses"): {"200", "400", "401", "404", "413", "500", "503", "504"},
     ("post", "/v1/embeddings"): {"200", "400", "401", "404", "413", "500", "503", "504"},
     ("get", "/v1/models"): {"200", "401"},
     ("get", "/v1/models/{model}"): {"200", "401", "404"},
@@ -103,6 +106,7 @@ TOLD = TextDelta(
     index=0, text="a", num_tokens=1, logprobs=(tell("a", -1.0, ("a", -1.0), ("b", -2.0)),)
 )
 SCRIPT = [TOLD, *say("b", reason=FinishReason.LENGTH)]
+RICH = [*think("Hm"), TOLD, *call("f", "{", "}"), *say("b", reason=FinishReason.TOOL_CALLS)]
 
 
 def assert_fits(content: Any, schema: type[BaseModel]) -> None:
@@ -129,21 +133,27 @@ async def test_what_watches_the_server_gets_what_is_described(
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "whole", "chunk"),
+    ("path", "body", "whole", "chunk", "script"),
     [
-        (CHAT, {**HELLO, "logprobs": True}, answers.ChatAnswer, answers.ChatChunk),
+        (CHAT, {**HELLO, "logprobs": True}, answers.ChatAnswer, answers.ChatChunk, SCRIPT),
+        (CHAT, {**HELLO, "logprobs": True}, answers.ChatAnswer, answers.ChatChunk, RICH),
         (
             TEXT,
             {"prompt": "Hi", "logprobs": 1},
             answers.CompletionAnswer,
             answers.CompletionChunk,
+            SCRIPT,
         ),
     ],
 )
 async def test_answers_and_chunks_are_what_is_described(
-    path: str, body: dict[str, Any], whole: type[BaseModel], chunk: type[BaseModel]
+    path: str,
+    body: dict[str, Any],
+    whole: type[BaseModel],
+    chunk: type[BaseModel],
+    script: list[Step],
 ) -> None:
-    face = Face(ScriptedGenerator(SCRIPT))
+    face = Face(ScriptedGenerator(script))
     options = {"stream": True, "stream_options": {"include_usage": True}}
 
     assert_fits((await face.call("POST", path, body)).json(), whole)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from mm_orch.core.errors import PoisonedRequestError
-from mm_orch.optimization.supervisor import Fallback
-from mm_orch.orchestration.failover import Failover
+from mm_orch.core.fallback import Failover, Fallback
 from tests.unit.api.face import Face, events_of
 from tests.unit.api.scripted_generator import ScriptedGenerator, say
 

@@ -6,9 +6,21 @@ from typing import Any
 
 import pytest
 
-from tests.unit.api.face import CHAT, SHORTEST, TEXT, Face
+from tests.unit.api.face import CHAT, RESPONSES, SHORTEST, TEXT, Face
 
 LONG_TEXT = "x" * 500
+
+
+FUNCTION = {"type": "function", "function": {"name": "f"}}
+
+
+def tool(name: str, parameters: object = None) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def called(arguments: str) -> dict[str, object]:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
 
 
 def user(content: object) -> dict[str, object]:
@@ -73,6 +85,41 @@ def user(content: object) -> dict[str, object]:
         (user([]), "messages.0.content", ["1"]),
         (user([{"type": "text"}]), "messages.0.content.0.text", ["missing"]),
         (user([{"type": "smell", "x": 1}]), "messages.0.content.0.type", ["smell", "text"]),
+        ({"conversation_id": "a b"}, "conversation_id", ["a b", "letters"]),
+        ({"tools": [FUNCTION | {"type": "smell"}]}, "tools.0.type", ["smell", "function"]),
+        ({"tools": [{"type": "function"}]}, "tools.0.function", ["missing"]),
+        ({"tools": [tool("a b")]}, "tools.0.function.name", ["a b", "letters"]),
+        ({"tools": [tool("f"), tool("f")]}, "tools", ["two", "f"]),
+        ({"tools": [tool("f")] * 129}, "tools", ["129", "128"]),
+        (
+            {"tools": [tool("f", {"type": "array"})]},
+            "tools.0.function.parameters.type",
+            ["array", "object"],
+        ),
+        ({"tool_choice": "required"}, "tool_choice", ["needs tools"]),
+        ({"tool_choice": "always"}, "tool_choice", ["always", "required"]),
+        (
+            {
+                "tools": [tool("f")],
+                "tool_choice": {"type": "function", "function": {"name": "g"}},
+            },
+            "tool_choice",
+            ["g", "f"],
+        ),
+        ({"response_format": {"type": "xml"}}, "response_format.type", ["xml", "json_schema"]),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", ["missing"]),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},
+            "response_format.json_schema.name",
+            ["a b", "letters"],
+        ),
+        (
+            {"messages": [{"role": "tool", "content": "5"}]},
+            "messages.0.tool_call_id",
+            ["missing"],
+        ),
+        (called("{"), "messages.0.tool_calls.0.function.arguments", ["no JSON object"]),
+        (called("[1]"), "messages.0.tool_calls.0.function.arguments", ["no JSON object"]),
         ({"store": True}, "store", ["true"]),
         ({"store": 0}, "store", ["0", "false"]),
         ({"temprature": 1}, "temprature", ["temperature"]),
@@ -102,21 +149,11 @@ async def test_a_wrong_value_is_named_with_what_is_allowed(
 @pytest.mark.parametrize(
     ("path", "fields", "param"),
     [
-        (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        (CHAT, {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools.0.type"),
+        (CHAT, {"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
         (CHAT, {"functions": [{"name": "f"}]}, "functions"),
-        (CHAT, {"response_format": {"type": "json_object"}}, "response_format.type"),
-        (
-            CHAT,
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
-            "response_format.type",
-        ),
         (CHAT, {"priority": 1}, "priority"),
-        (CHAT, {"messages": [{"role": "tool", "content": "5"}]}, "messages.0.role"),
-        (
-            CHAT,
-            {"messages": [{"role": "tool", "content": "5", "tool_call_id": "1"}]},
-            "messages.0.role",
-        ),
+        (CHAT, {"messages": [{"role": "function", "content": "5"}]}, "messages.0.role"),
         (
             CHAT,
             user([{"type": "image_url", "image_url": {"url": "data:,"}}]),
@@ -128,10 +165,15 @@ async def test_a_wrong_value_is_named_with_what_is_allowed(
             "messages.0.content.0.type",
         ),
         (CHAT, {"audio": {"voice": "x"}}, "audio"),
-        (CHAT, {"tool_choice": "required"}, "tool_choice"),
+        (CHAT, {"reasoning_effort": "low"}, "reasoning_effort"),
         (CHAT, {"modalities": ["text", "audio"]}, "modalities.1"),
         (TEXT, {"echo": True}, "echo"),
         (TEXT, {"suffix": "end"}, "suffix"),
+        (RESPONSES, {"background": True}, "background"),
+        (RESPONSES, {"conversation": "c"}, "conversation"),
+        (RESPONSES, {"reasoning": {"effort": "low"}}, "reasoning"),
+        (RESPONSES, {"include": ["reasoning.encrypted_content"]}, "include"),
+        (RESPONSES, {"text": {"verbosity": "low"}}, "text.verbosity"),
     ],
 )
 async def test_what_is_not_built_is_refused_with_that_reason(
@@ -174,6 +216,54 @@ async def test_a_wrong_completion_is_refused_by_field(fields: dict[str, Any], pa
 
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param), error
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"input": []}, "input", ["1"]),
+        ({"input": 5}, "input", ["5", "string", "list"]),
+        ({"input": None}, "input", ["null"]),
+        ({"input": [{"role": "robot", "content": "Hi"}]}, "input.0.role", ["robot", "user"]),
+        ({"input": [{"type": "smell"}]}, "input.0.type", ["smell", "message"]),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0", []),
+        ({"input": [{"type": "function_call_output", "output": "5"}]}, "input.0.call_id", []),
+        (
+            {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{"}]},
+            "input.0.arguments",
+            ["no JSON object"],
+        ),
+        ({"max_output_tokens": 0}, "max_output_tokens", ["0"]),
+        ({"max_tokens": 5}, "max_tokens", ["not a field"]),
+        ({"store": True}, "store", ["never stored", "store: false"]),
+        ({"previous_response_id": "resp_1"}, "previous_response_id", ["never stored", "input"]),
+        ({"truncation": "auto"}, "truncation", ["auto", "disabled"]),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type", ["xml"]),
+        (
+            {"text": {"format": {"type": "json_schema", "name": "x"}}},
+            "text.format.schema",
+            ["missing"],
+        ),
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type", ["web_search", "function"]),
+        (
+            {"tools": [{"type": "function", "name": "f", "parameters": {"type": "string"}}]},
+            "tools.0.parameters.type",
+            ["string", "object"],
+        ),
+    ],
+)
+async def test_a_wrong_response_is_refused_by_field(
+    fields: dict[str, Any], param: str, words: list[str]
+) -> None:
+    face = Face()
+
+    response = await face.respond(**fields)
+
+    error = response.json()["error"]
+    assert response.status_code == 400, error
+    assert error["param"].startswith(param), error
+    assert all(word in error["message"] for word in words), error["message"]
+    assert not face.generator.requests
 
 
 @pytest.mark.parametrize(

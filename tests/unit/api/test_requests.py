@@ -101,6 +101,7 @@ async def test_timeout_s_is_the_deadline_and_the_spelling_of_max_tokens_is_kept(
         {"store": False},
         {"service_tier": "auto"},
         {"parallel_tool_calls": True},
+        {"tools": None, "tool_choice": None, "response_format": None},
         {"response_format": {"type": "text"}},
         {"tools": []},
         {"tool_choice": "none"},

@@ -141,6 +141,7 @@ def test_the_contract_names_every_key() -> None:
     assert [key.path[2] for key in KEYS if key.path[0] == "models"] == [
         "source",
         "task",
+        "api_key",
         "aliases",
         "engines",
         "context_length",

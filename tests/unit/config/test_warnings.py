@@ -22,10 +22,6 @@ NO_EFFECT = "valid but not built in this version yet"
         ("monitoring: {collection_interval_seconds: 5}", "monitoring.collection_interval_seconds"),
         ("monitoring: {tracing: {endpoint: 'http://c:4317'}}", "monitoring.tracing.* is"),
         ("monitoring: {anomaly: {latency_threshold_ms: 5}}", "monitoring.anomaly.* is"),
-        (
-            "models: {m: {source: 'openai:http://h/v1'}}",
-            "models.m.source = 'openai:http://h/v1' is",
-        ),
         ("models: {m: {source: 'path:/m', replicas: 2}}", "models.m.replicas is"),
         ("api: {rate_limit_per_minute: 1}", "api.rate_limit_per_minute is"),
         ("api: {api_keys: [{key: a, priority_max: 1}]}", "api.api_keys[0].priority_max is"),

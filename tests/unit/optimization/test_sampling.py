@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +14,9 @@ from hypothesis import strategies as st
 from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import Sequence
 from mm_orch.optimization.engines.sampling import sample, uniform
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, -2.0])
 
@@ -79,7 +84,7 @@ def test_filters_keep_exactly_the_likeliest(filters: dict[str, float], allowed: 
     st.one_of(st.just(0.0), st.floats(1e-7, 0.5)),
     st.one_of(st.just(0), st.integers(1, 2000)),
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_draws_from_a_large_vocabulary_are_of_what_plain_filters_keep(
     seed: int, spread: float, top_p: float, min_p: float, top_k: int
 ) -> None:
@@ -159,6 +164,45 @@ def test_a_bias_can_force_and_forbid() -> None:
 
     assert {draw(LOGITS, forced) for _ in range(20)} == {4}
     assert draw(LOGITS, forbidden) == 1
+
+
+def mask_of(*token_ids: int) -> NDArray[np.uint32]:
+    mask = np.zeros(1, dtype=np.uint32)
+    for token_id in token_ids:
+        mask[token_id // 32] |= np.uint32(1 << token_id % 32)
+    return mask
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
+def test_a_mask_leaves_only_what_it_allows(temperature: float) -> None:
+    params = SamplingParams(max_tokens=1, temperature=temperature, logit_bias={0: 100.0}, top_k=3)
+    sequences = [
+        Sequence(
+            sequence_id=str(seed),
+            token_ids=[0],
+            params=msgspec.structs.replace(params, seed=seed),
+            mask=mask_of(2, 4),
+        )
+        for seed in range(60)
+    ]
+
+    drawn = {chunk.token_ids[0] for chunk in sample(LOGITS.repeat(60, 1), sequences)}
+
+    assert drawn == ({2, 4} if temperature else {2})
+
+
+def test_masks_bind_only_their_own_rows_and_tokens_beyond_them_are_forbidden() -> None:
+    logits = torch.zeros(3, 40)
+    logits[:, 39] = 9.0
+    params = SamplingParams(max_tokens=1, temperature=0.0)
+    masks = [None, mask_of(7), None]
+    sequences = [
+        Sequence(sequence_id=str(row), token_ids=[0], params=params, mask=mask)
+        for row, mask in enumerate(masks)
+    ]
+
+    assert [chunk.token_ids for chunk in sample(logits, sequences)] == [(39,), (7,), (39,)]
+    assert bool((logits[:, 39] == 9.0).all())
 
 
 def test_reported_log_probabilities_are_those_of_the_unchanged_logits() -> None:

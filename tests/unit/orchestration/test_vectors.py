@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from mm_orch.core.errors import ContextLengthError, InvalidValueError
 from mm_orch.models.recipe import VectorRecipe
 from mm_orch.models.text import TextCodec
-from mm_orch.orchestration.preparation import ModelText
+from mm_orch.orchestration.model_text import ModelText
 from mm_orch.orchestration.vectors import check_dimensions, cut, encode_inputs
 
 if TYPE_CHECKING:

@@ -1,0 +1,154 @@
+"""A request that another server answers: reads its chunks, keeps the deadline, tries again early.
+
+Another server's tokens are text here, so what it has said cannot be continued elsewhere: until its
+first word a request is sent again, after it a fault ends the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from mm_orch.core.errors import EngineError, EngineFailedError, MuAIError
+from mm_orch.core.generation import SequenceStarted
+from mm_orch.remote.server import ENGINE
+from mm_orch.remote.wire import body_of, path_of, read_deltas, read_usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from mm_orch.core.fallback import Failover
+    from mm_orch.core.generation import GenerationRequest, TextDelta, Usage
+    from mm_orch.orchestration.account import RequestAccount
+    from mm_orch.orchestration.running import Deadline
+    from mm_orch.remote.server import RemoteServer
+
+# A server that has just dropped a connection is often back at once.
+_PATIENCE_S = 5.0
+
+
+class RemoteGeneration:
+    """The generation that a reader iterates; implements orchestration.generation.Generation.
+
+    Args:
+        max_retries: how often a request is sent again whose answer has not begun.
+        on_start: called when the first chunk has come.
+    """
+
+    fallback = None
+    engine = ENGINE
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        server: RemoteServer,
+        *,
+        account: RequestAccount,
+        deadline: Deadline,
+        max_retries: int,
+        on_start: Callable[[], None],
+    ) -> None:
+        self.request_id = account.request_id
+        self.model = account.model
+        self.failovers: list[Failover] = []
+        self._request = request
+        self._server = server
+        self._account = account
+        self._deadline = deadline
+        self._num_retries_left = max_retries
+        self._on_start = on_start
+        self._open = AsyncExitStack()
+        self._events: AsyncIterator[Any] | None = None
+        self._unfinished = set(range(request.options.num_choices))
+        self._has_begun = False
+        self._broken_off: MuAIError | None = None
+        self._reading: asyncio.Timeout | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far; the server's own count once the answer has ended."""
+        return self._account.usage
+
+    async def __aiter__(self) -> AsyncIterator[TextDelta]:
+        self._account.submit(ENGINE)
+        try:
+            while (chunk := await self._next()) is not None:
+                for delta in read_deltas(chunk):
+                    self._take(delta)
+                    yield delta
+                if (usage := read_usage(chunk)) is not None:
+                    self._account.tell_usage(usage)
+            if self._unfinished:
+                raise EngineFailedError(
+                    f"The server of {self.model} ended its answer without a reason."
+                )
+        except EngineError as error:
+            self._server.count(error)
+            self._account.fail(error)
+            raise
+        except MuAIError as error:
+            self._account.fail(error)
+            raise
+        self._server.record_success()
+
+    def break_off(self, error: MuAIError) -> None:
+        """End the generation early with this error."""
+        self._broken_off = error
+        if self._reading is not None:
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+    async def aclose(self) -> None:
+        """Close the connection, which tells the server that nobody listens any more."""
+        await self._open.aclose()
+
+    async def _next(self) -> Any:
+        """Return the next chunk, sending the request where there is none yet; None at the end."""
+        if self._broken_off is not None:
+            raise self._broken_off
+        try:
+            async with asyncio.timeout_at(self._deadline.at_s) as self._reading:
+                while True:
+                    try:
+                        return await self._read()
+                    except EngineError as error:
+                        await self._try_again(error)
+        except TimeoutError:
+            raise self._end_error() from None
+        finally:
+            self._reading = None
+
+    def _end_error(self) -> MuAIError:
+        return self._broken_off or self._deadline.error()
+
+    async def _read(self) -> Any:
+        if self._events is None:
+            await self._server.wait_until_ready(patience_s=_PATIENCE_S)
+            body = body_of(self._request, self._server.name_there)
+            self._events = await self._open.enter_async_context(
+                self._server.stream(path_of(self._request), body)
+            )
+        return await anext(self._events, None)
+
+    async def _try_again(self, error: EngineError) -> None:
+        """Get ready to send the request once more, or raise the error."""
+        if self._has_begun or self._num_retries_left == 0:
+            raise error
+        self._num_retries_left -= 1
+        self._server.count(error)
+        self._events = None
+        await self._open.aclose()
+        self._open = AsyncExitStack()
+
+    def _take(self, delta: TextDelta) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._on_start()
+            self._account.start(SequenceStarted(sequence_id=self.request_id, waited_s=0.0))
+        if delta.num_tokens:
+            self._account.count_tokens(f"{self.request_id}/{delta.index}", delta.num_tokens)
+        if delta.finish_reason is not None:
+            self._unfinished.discard(delta.index)
+            self._account.finish_choice(delta.finish_reason)
+            if not self._unfinished:
+                self._account.complete()

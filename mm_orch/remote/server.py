@@ -1,0 +1,285 @@
+"""A server elsewhere that runs one of our models: asks it, watches it, counts its faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from mm_orch.core.errors import (
+    EngineCrashedError,
+    EngineError,
+    EngineFailedError,
+    EngineHungError,
+    InvalidValueError,
+    ModelUnavailableError,
+)
+from mm_orch.core.events import CircuitChanged, ErrorOccurred, WorkerStateChanged
+from mm_orch.optimization.circuit import Circuit, CircuitState
+from mm_orch.workers.phase import ModelPhase
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.events import Observer
+
+logger = logging.getLogger(__name__)
+
+ENGINE = "remote"
+_CONNECT_S = 5.0
+_PROBE_EVERY_S = 15.0
+_PROBE_S = 5.0
+_MIN_RETRY_S = 1.0
+_MAX_SHOWN_CHARS = 300
+# The server is there and well, and will take the request later.
+_OVERLOAD = {429, 503}
+_CALLERS_FAULT = {400, 404, 413, 422}
+_REFUSES_KEY = {401, 403}
+
+
+class RemoteServer:
+    """One model of a server that speaks OpenAI's API.
+
+    Args:
+        model: our name for it.
+        url: the server's, with or without /v1; what follows a # is the model's name there.
+        api_key: sent as a bearer token; empty for none.
+        stall_s: a stream that says nothing for so long is given up.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        url: str,
+        *,
+        api_key: str,
+        stall_s: float,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        address, _, name = url.partition("#")
+        self.model = model
+        self.phase = ModelPhase.LOADING
+        self.detail = "not asked yet"
+        self.circuit = Circuit(clock)
+        self._base = address.rstrip("/").removesuffix("/v1") + "/v1"
+        self._name_there = name or None
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._stall_s = stall_s
+        self._observer = observer
+        self._changed = asyncio.Event()
+        self._client: httpx2.AsyncClient | None = None
+
+    @property
+    def name_there(self) -> str:
+        """The model's name on the server; known once it has been asked."""
+        return self._name_there or self.model
+
+    async def run(self) -> None:
+        """Ask the server how it is, again and again, until cancelled."""
+        timeout = httpx2.Timeout(_PROBE_S, connect=_CONNECT_S)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
+        async with httpx2.AsyncClient(
+            headers=self._headers, timeout=timeout, limits=limits
+        ) as client:
+            self._client = client
+            try:
+                while True:
+                    await self._probe()
+                    await self._pause()
+            finally:
+                self._client = None
+                self._change(ModelPhase.FAILED, "it is being stopped")
+
+    async def wait_until_ready(self, *, patience_s: float = 0.0) -> None:
+        """Wait for the first answer to how it is, and so long for a better one.
+
+        Raises:
+            ModelUnavailableError: it does not serve the model now.
+        """
+        while self.phase is ModelPhase.LOADING:
+            await self._changed.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while self.phase is not ModelPhase.READY:
+                    await self._changed.wait()
+        if self.phase is not ModelPhase.READY:
+            raise ModelUnavailableError(
+                f"Model {self.model} cannot be served: {self.detail}",
+                retry_after_s=max(_MIN_RETRY_S, self.circuit.wait_s),
+            )
+
+    @asynccontextmanager
+    async def stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
+        """Send a request; give the chunks of its answer. Leaving early closes the connection.
+
+        Raises:
+            InvalidValueError: the server refuses the request.
+            ModelUnavailableError: it has no place for it now.
+            EngineError: it cannot be reached, fails, or breaks off.
+        """
+        if self._client is None:
+            raise ModelUnavailableError(
+                f"Model {self.model} is not connected.", retry_after_s=_MIN_RETRY_S
+            )
+        timeout = httpx2.Timeout(self._stall_s, connect=_CONNECT_S)
+        with self._translated():
+            async with self._client.stream(
+                "POST", self._base + path, json=body, timeout=timeout
+            ) as response:
+                if response.status_code != httpx2.codes.OK:
+                    raise self._refusal(response.status_code, response, await response.aread())
+                yield self._read_events(response)
+
+    def count(self, error: EngineError) -> None:
+        """Note a fault of the server."""
+        if isinstance(error, EngineCrashedError):
+            self._trip(str(error))
+        elif self.circuit.count_step_fault(error.message):
+            self._report_circuit()
+            self._change(ModelPhase.FAILED, error.message)
+
+    def record_success(self) -> None:
+        """Note an answer that came to its end."""
+        self.circuit.record_success()
+
+    async def _probe(self) -> None:
+        """Ask which models it has; that it answers closes the circuit."""
+        try:
+            await self._ask_models()
+        except httpx2.TransportError as error:
+            self._trip(f"{self._base} cannot be reached: {type(error).__name__} {error}")
+            return
+        except EngineFailedError as error:
+            self._trip(error.message)
+            return
+        if self.circuit.state is not CircuitState.CLOSED:
+            self.circuit.close()
+            self._report_circuit()
+        if self.phase is not ModelPhase.READY:
+            self._change(ModelPhase.READY, "")
+            self._observer.observe(WorkerStateChanged(model=self.model, engine=ENGINE, is_up=True))
+
+    async def _ask_models(self) -> None:
+        if self._client is None:
+            raise EngineFailedError(f"{self._base} is not connected.")
+        response = await self._client.get(f"{self._base}/models")
+        if response.status_code in _REFUSES_KEY:
+            raise EngineFailedError(f"{self._base} refuses the key ({response.status_code}).")
+        if response.status_code != httpx2.codes.OK:
+            raise EngineFailedError(f"{self._base} answers with {response.status_code}.")
+        self._choose_name(response)
+
+    def _choose_name(self, response: httpx2.Response) -> None:
+        try:
+            names = [one["id"] for one in response.json()["data"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineFailedError(f"{self._base}/models is no list of models.") from error
+        if self._name_there is None:
+            if self.model not in names and len(names) != 1:
+                raise EngineFailedError(
+                    f"{self._base} has the models {', '.join(names) or 'none'}: say which is meant"
+                    " with #NAME at the end of the source."
+                )
+            self._name_there = self.model if self.model in names else names[0]
+        elif self._name_there not in names:
+            raise EngineFailedError(
+                f"{self._base} has no model {self._name_there}, but {', '.join(names) or 'none'}."
+            )
+
+    async def _read_events(self, response: httpx2.Response) -> AsyncIterator[Any]:
+        """Yield each event's JSON until [DONE]."""
+        with self._translated():
+            async for line in response.aiter_lines():
+                if not line.startswith("data:"):
+                    continue
+                data = line.removeprefix("data:").strip()
+                if data == "[DONE]":
+                    return
+                yield _parse(data)
+        raise EngineCrashedError(
+            f"The server of {self.model} closed its stream before the end.", num_lost=1
+        )
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Name the library's errors in our words."""
+        try:
+            yield
+        except httpx2.ReadTimeout as error:
+            raise EngineHungError(
+                f"The server of {self.model} said nothing for {self._stall_s:g} s.", num_lost=1
+            ) from error
+        except httpx2.TransportError as error:
+            raise EngineCrashedError(
+                f"The server of {self.model} cannot be reached or has broken off:"
+                f" {type(error).__name__} {error}",
+                num_lost=1,
+            ) from error
+
+    def _refusal(self, status: int, response: httpx2.Response, body: bytes) -> Exception:
+        message, param = _error_in(body)
+        told = f"The server of {self.model} answers with {status}: {message}"
+        if status in _CALLERS_FAULT:
+            return InvalidValueError(told, param=param)
+        if status in _OVERLOAD:
+            return ModelUnavailableError(told, retry_after_s=_retry_after(response))
+        return EngineFailedError(told)
+
+    async def _pause(self) -> None:
+        """Wait until it is time to ask again: sooner when a request has met a fault."""
+        if self.phase is ModelPhase.READY:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PROBE_EVERY_S):
+                    await self._changed.wait()
+        await asyncio.sleep(self.circuit.wait_s)
+
+    def _trip(self, reason: str) -> None:
+        was_up = self.phase is ModelPhase.READY
+        self.circuit.trip(reason)
+        self._report_circuit()
+        self._change(ModelPhase.FAILED, reason)
+        logger.error("%s: %s", self.model, reason)
+        self._observer.observe(ErrorOccurred(component="remote", error_type="EngineCrashedError"))
+        if was_up:
+            self._observer.observe(
+                WorkerStateChanged(model=self.model, engine=ENGINE, is_up=False, reason=reason)
+            )
+
+    def _report_circuit(self) -> None:
+        self._observer.observe(
+            CircuitChanged(model=self.model, engine=ENGINE, state=self.circuit.state.value)
+        )
+
+    def _change(self, phase: ModelPhase, detail: str) -> None:
+        self.phase, self.detail = phase, detail
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _parse(data: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise EngineFailedError(
+            f"The remote server sent an event that is no JSON: {data[:_MAX_SHOWN_CHARS]}"
+        ) from error
+
+
+def _error_in(body: bytes) -> tuple[str, str | None]:
+    try:
+        error = json.loads(body)["error"]
+        return str(error["message"]), error.get("param")
+    except (KeyError, TypeError, ValueError):
+        return body[:_MAX_SHOWN_CHARS].decode(errors="replace"), None
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    told = response.headers.get("retry-after", "")
+    return float(told) if told.isdigit() else _MIN_RETRY_S

@@ -1,0 +1,235 @@
+"""A model that another server runs, against a server over real sockets that follows a script."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mm_orch.core.errors import (
+    DeadlineError,
+    DrainingError,
+    EngineCrashedError,
+    EngineFailedError,
+    EngineHungError,
+    InvalidValueError,
+    ModelUnavailableError,
+)
+from mm_orch.core.generation import ChatPrompt, GenerationOptions, GenerationRequest, Message
+from mm_orch.orchestration.account import RequestAccount
+from mm_orch.orchestration.remote import RemoteGeneration
+from mm_orch.orchestration.running import Deadline
+from mm_orch.remote.server import RemoteServer
+from mm_orch.workers.phase import ModelPhase
+from tests.recorder import Recorder
+from tests.unit.benchmarking.peer import STREAM_HEAD, Peer, chunk, event, serving, usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+def reply(status: str, body: bytes, headers: str = "") -> bytes:
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"{headers}\r\n".encode()
+        + body
+    )
+
+
+MODELS = reply("200 OK", b'{"data": [{"id": "theirs"}]}')
+WORD = {"choices": [{"index": 0, "delta": {"content": "w "}}]}
+END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+def stream(*events: object, is_whole: bool = True) -> bytes:
+    body = b"".join(chunk(event(one)) for one in events)
+    return STREAM_HEAD + body + (chunk(b"") if is_whole else b"")
+
+
+WHOLE = stream(WORD, WORD, END, usage(7, 2, 3), "[DONE]")
+
+
+class Script:
+    """Answers questions about models, then each request with the next answer; the last stays."""
+
+    def __init__(self, *answers: bytes, models: bytes = MODELS) -> None:
+        self._answers = list(answers)
+        self._models = models
+
+    def __call__(self, body: dict[str, Any]) -> bytes:
+        if not body:
+            return self._models
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+@asynccontextmanager
+async def asked(
+    answer: Callable[[dict[str, Any]], bytes], *, name: str = "", stall_s: float = 30.0, **peer: Any
+) -> AsyncIterator[tuple[RemoteServer, Peer]]:
+    async with serving(Peer(answer=answer, **peer)) as there:
+        server = RemoteServer(
+            "ours",
+            there.target.url + name,
+            api_key="secret",
+            stall_s=stall_s,
+            observer=Recorder(),
+            clock=asyncio.get_running_loop().time,
+        )
+        running = asyncio.create_task(server.run())
+        try:
+            yield server, there
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+def generate(
+    server: RemoteServer, *, max_retries: int = 1, timeout_s: float = 30.0
+) -> RemoteGeneration:
+    request = GenerationRequest(
+        request_id="r",
+        prompt=ChatPrompt((Message(role="user", content="Hello"),)),
+        options=GenerationOptions(max_tokens=5),
+    )
+    account = RequestAccount("r", observer=Recorder(), clock=asyncio.get_running_loop().time)
+    return RemoteGeneration(
+        request,
+        server,
+        account=account,
+        deadline=Deadline(timeout_s),
+        max_retries=max_retries,
+        on_start=lambda: None,
+    )
+
+
+async def read(generation: RemoteGeneration) -> str:
+    try:
+        return "".join([delta.text async for delta in generation])
+    finally:
+        await generation.aclose()
+
+
+async def test_a_request_is_answered_there_and_counted_as_they_count() -> None:
+    async with asked(Script(WHOLE)) as (server, there):
+        generation = generate(server)
+
+        assert await read(generation) == "w w "
+        told = generation.usage
+        assert (told.num_prompt_tokens, told.num_generated_tokens) == (7, 2)
+        assert told.num_cached_tokens == 3
+        assert there.bodies[-1]["model"] == "theirs"
+        assert "authorization: bearer secret" in there.heads[-1].lower()
+        assert server.phase is ModelPhase.READY
+
+
+async def test_the_models_name_there_may_be_given() -> None:
+    both = reply("200 OK", b'{"data": [{"id": "one"}, {"id": "two"}]}')
+    async with asked(Script(WHOLE, models=both), name="#two") as (server, there):
+        await read(generate(server))
+        assert there.bodies[-1]["model"] == "two"
+    for name, says in (("", "one, two: say which is meant"), ("#three", "no model three")):
+        async with asked(Script(WHOLE, models=both), name=name) as (server, _):
+            with pytest.raises(ModelUnavailableError, match=says):
+                await server.wait_until_ready()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        (
+            reply("400 Bad Request", b'{"error": {"message": "top_k is odd", "param": "top_k"}}'),
+            InvalidValueError,
+            "top_k is odd",
+        ),
+        (
+            reply("429 Too Many Requests", b"{}", "Retry-After: 7\r\n"),
+            ModelUnavailableError,
+            "answers with 429",
+        ),
+        (reply("500 Oops", b"it broke"), EngineFailedError, "500: it broke"),
+        (stream(WORD, {"error": {"message": "no memory"}}), EngineFailedError, "no memory"),
+        (stream(WORD, "[DONE]"), EngineFailedError, "without a reason"),
+        (stream(WORD, "nonsense"), EngineFailedError, "no JSON"),
+        (stream(WORD), EngineCrashedError, "closed its stream before the end"),
+    ],
+)
+async def test_faults_are_told_by_whose_they_are(
+    answer: bytes, kind: type[Exception], says: str
+) -> None:
+    async with asked(Script(answer)) as (server, _):
+        with pytest.raises(kind, match=says):
+            await read(generate(server))
+
+
+async def test_before_the_first_word_a_request_is_sent_again() -> None:
+    async with asked(Script(reply("500 Oops", b"it broke"), WHOLE)) as (server, there):
+        assert await read(generate(server)) == "w w "
+        assert len(there.bodies) == 2
+
+
+async def test_after_the_first_word_it_is_not() -> None:
+    broken = stream(WORD, is_whole=False)
+    async with asked(Script(broken, WHOLE), max_requests=2) as (server, there):
+        with pytest.raises(EngineCrashedError):
+            await read(generate(server))
+        assert len(there.bodies) == 1
+
+
+async def test_callers_faults_and_overload_open_no_circuit() -> None:
+    refusal = reply("400 Bad Request", b'{"error": {"message": "no"}}')
+    async with asked(Script(refusal)) as (server, _):
+        for _ in range(5):
+            with pytest.raises(InvalidValueError):
+                await read(generate(server))
+        assert server.circuit.state.value == "closed"
+
+
+async def test_three_failed_requests_open_it_and_an_answer_to_how_it_is_closes_it() -> None:
+    async with asked(Script(reply("500 Oops", b""))) as (server, _):
+        await server.wait_until_ready()
+        for _ in range(3):
+            server.count(EngineFailedError("it broke"))
+        assert server.phase is ModelPhase.FAILED
+
+        await server.wait_until_ready(patience_s=30)
+
+        assert server.circuit.state.value == "closed"
+
+
+async def test_a_server_that_is_away_is_told_with_the_address() -> None:
+    async with serving(Peer()) as gone:
+        url = gone.target.url
+    server = RemoteServer(
+        "ours",
+        url,
+        api_key="",
+        stall_s=30,
+        observer=Recorder(),
+        clock=asyncio.get_running_loop().time,
+    )
+    running = asyncio.create_task(server.run())
+    with pytest.raises(ModelUnavailableError, match="cannot be reached: ConnectError"):
+        await server.wait_until_ready()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_server_that_stalls_is_given_up() -> None:
+    async with asked(Script(stream(WORD, is_whole=False)), stall_s=0.1) as (server, _):
+        with pytest.raises(EngineHungError, match=r"said nothing for 0\.1 s"):
+            await read(generate(server))
+
+
+async def test_the_deadline_and_the_servers_end_go_first() -> None:
+    async with asked(Script(stream(WORD, is_whole=False))) as (server, _):
+        with pytest.raises(DeadlineError):
+            await read(generate(server, timeout_s=0.1))
+
+        broken_off = generate(server)
+        reading = asyncio.create_task(read(broken_off))
+        await server.wait_until_ready()
+        broken_off.break_off(DrainingError("The server ends.", retry_after_s=1))
+        with pytest.raises(DrainingError):
+            await reading
