@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 _MAX_TOKENS = 3
 _LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens")
 _MODEL = "smollm2-135m"
+_EMBEDDER = "minilm"
+_EMBEDDINGS_PATH = "/v1/embeddings"
 _MAX_NAME_CHARS = 200
+_MAX_TEXTS = 2048
+_FEW_TEXTS = 8
 
 
 @schemathesis.hook
@@ -21,6 +25,25 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, object]) -> 
     body = case.body
     if not isinstance(body, dict):
         return
+    is_embedding = case.path == _EMBEDDINGS_PATH
+    if is_embedding:
+        _shorten_input(body)
+    else:
+        _shorten(body)
+    model = body.get("model")
+    # Nearly every made-up name would only show again that it is not found.
+    if isinstance(model, str) and len(model) <= _MAX_NAME_CHARS and len(model) % 4:
+        body["model"] = _EMBEDDER if is_embedding else _MODEL
+
+
+def _shorten_input(body: dict[str, object]) -> None:
+    # As many as are allowed, all the same: computing them shows no more than a few do.
+    texts = body.get("input")
+    if isinstance(texts, list) and len(texts) <= _MAX_TEXTS:
+        body["input"] = texts[:_FEW_TEXTS] if all(text == texts[0] for text in texts) else texts
+
+
+def _shorten(body: dict[str, object]) -> None:
     for name in _LENGTHS:
         value = body.get(name)
         if type(value) is int and value > _MAX_TOKENS:
@@ -33,7 +56,3 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, object]) -> 
         body["prompt"] = "a"
     if isinstance(body.get("stream_options"), dict) and (body.get("stream") is None):
         body["stream"] = True
-    model = body.get("model")
-    # Nearly every made-up name would only show again that it is not found.
-    if isinstance(model, str) and len(model) <= _MAX_NAME_CHARS and len(model) % 4:
-        body["model"] = _MODEL

@@ -12,10 +12,12 @@ import openai
 import pytest
 
 from tests.conftest import EMBEDDING_MODEL, EMBEDDING_SOURCE
+from tests.e2e.test_schemathesis import run_schemathesis
 from tests.processes import start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -175,6 +177,12 @@ async def test_chats_and_vectors_are_answered_at_the_same_time(both: ServerProce
 
     assert all("Tokyo" in (answer.choices[0].message.content or "") for answer in answers)
     assert all(len(one.data) == 5 for one in found)
+
+
+def test_the_description_is_true_for_whatever_is_sent(both: ServerProcess, tmp_path: Path) -> None:
+    run_schemathesis(both, tmp_path, "--include-path=/v1/embeddings")
+
+    assert both.request("GET", "/health").json["status"] == "healthy"
 
 
 def test_requests_to_embed_are_counted(both: ServerProcess, engine: str) -> None:

@@ -30,6 +30,20 @@ def test_built_in_engines_are_known_without_an_installed_distribution() -> None:
     assert {"echo", "openvino", "pytorch"} <= set(engine_names())
 
 
+@pytest.mark.parametrize("name", ["openvino", "vllm", "deepspeed"])
+def test_an_engine_that_does_not_embed_says_so(name: str) -> None:
+    told = probe_engine(name, "embed")
+
+    assert not told.is_available
+    assert told.reason == f"{name} does not run embedding models here"
+
+
+def test_an_engine_may_embed_in_another_interpreter() -> None:
+    there = probe_engine("pytorch", "embed", python=sys.executable)
+
+    assert there == probe_engine("pytorch", "embed")
+
+
 def test_another_interpreter_is_asked_itself() -> None:
     assert probe_engine("echo", python=sys.executable) == probe_engine("echo")
 
