@@ -1,13 +1,15 @@
 # make run      answer a question with a real model (Q="..." asks another one)
 # make serve    start the OpenAI-compatible server
 # make test     the gate (lint, types, layers) and the whole suite
+# make test-engines   the engines that have environments of their own, each in its own
 # make test-long   the long forms of tests that make test runs in a small form
 
 PYTHON ?= python3
 VENV := .venv
 Q ?= What is machine learning?
+ENGINES ?= $(patsubst requirements-%.lock,%,$(filter-out requirements-dev.lock,$(wildcard requirements-*.lock)))
 
-.PHONY: run serve test test-long setup setup-dev lock docs clean
+.PHONY: run serve test test-engines test-long setup setup-dev lock docs clean
 
 run: setup
 	@$(VENV)/bin/python -m mm_orch.main "$(Q)"
@@ -20,6 +22,11 @@ test: setup-dev
 	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/check
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/test
+
+# ENGINES="deepspeed" proves that one alone.
+test-engines: setup-dev
+	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m
+	@for engine in $(ENGINES); do PYTHON="$(PYTHON)" scripts/test-engine $$engine || exit 1; done
 
 test-long: setup-dev
 	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m
@@ -40,4 +47,4 @@ docs: setup-dev
 	@$(VENV)/bin/python scripts/generate_config_docs.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

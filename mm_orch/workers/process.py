@@ -11,7 +11,6 @@ second thread only waits for the server to vanish.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import math
 import os
@@ -25,6 +24,7 @@ import msgspec
 import zmq
 
 from mm_orch.core.errors import EngineError
+from mm_orch.core.parent import die_with_parent
 from mm_orch.optimization.engines.contract import Sequence
 from mm_orch.optimization.registry import load_engine
 from mm_orch.workers import messages
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _EXIT_START_FAILED = 3
 # Unsent reports at exit are worth a moment, not more.
 _LINGER_MS = 500
@@ -77,7 +76,7 @@ def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
         )
         return _EXIT_START_FAILED
     socket.send(messages.encode(messages.Ready(facts=facts)))
-    _die_with_parent()
+    die_with_parent()
     driver = make_driver(engine, facts, spec)
     try:
         _serve(socket, driver)
@@ -157,15 +156,6 @@ def _exit_with_server(address: str) -> None:
         logger.debug("socket folder %s stays: %s", path.parent, error)
     # The main thread may be deep in a step: nothing gentler ends it at once.
     os._exit(0)
-
-
-def _die_with_parent() -> None:
-    """Have the kernel kill this process with its parent, even while no Python code can run.
-
-    The thread above needs the interpreter lock, which a stuck kernel may hold for ever.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mm_orch.optimization.engines.contract import EngineSpec, StreamEngine
-from mm_orch.optimization.registry import load_engine, probe_engine
+from mm_orch.optimization.registry import load_engine
+from tests.available import require_engine
 from tests.contracts.streaming import (
     CONTEXT_LENGTH,
     MAX_BATCH_SIZE,
@@ -92,9 +93,7 @@ def stream_spec(wide_llama: Path) -> EngineSpec:
 @pytest.fixture(scope="module", params=STREAM_ENGINES)
 def stream_class(request: pytest.FixtureRequest) -> type[StreamEngine]:
     """Each stream engine that this project brings, where it can run."""
-    availability = probe_engine(request.param)
-    if not availability.is_available:
-        pytest.skip(f"{request.param}: {availability.reason}")
+    require_engine(request.param)
     stream_class: type[StreamEngine] = load_engine(request.param)
     assert isinstance(stream_class(), StreamEngine)
     return stream_class

@@ -14,6 +14,7 @@ _LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tok
 _MODEL = "smollm2-135m"
 _EMBEDDER = "minilm"
 _EMBEDDINGS_PATH = "/v1/embeddings"
+_RESPONSES_PATH = "/v1/responses"
 _MAX_NAME_CHARS = 200
 _MAX_TEXTS = 2048
 _FEW_TEXTS = 8
@@ -29,7 +30,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, object]) -> 
     if is_embedding:
         _shorten_input(body)
     else:
-        _shorten(body)
+        _shorten(body, "max_output_tokens" if case.path == _RESPONSES_PATH else "max_tokens")
     model = body.get("model")
     # Nearly every made-up name would only show again that it is not found.
     if isinstance(model, str) and len(model) <= _MAX_NAME_CHARS and len(model) % 4:
@@ -43,12 +44,11 @@ def _shorten_input(body: dict[str, object]) -> None:
         body["input"] = texts[:_FEW_TEXTS] if all(text == texts[0] for text in texts) else texts
 
 
-def _shorten(body: dict[str, object]) -> None:
+def _shorten(body: dict[str, object], own_name: str) -> None:
     for name in _LENGTHS:
         value = body.get(name)
         if type(value) is int and value > _MAX_TOKENS:
             body[name] = _MAX_TOKENS
-    own_name = "max_output_tokens" if case.path == "/v1/responses" else "max_tokens"
     if all(body.get(name) is None for name in (own_name, "max_completion_tokens")):
         body[own_name] = _MAX_TOKENS
     # What the schema cannot say: at least one token, one of the vocabulary.

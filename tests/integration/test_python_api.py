@@ -233,7 +233,7 @@ async def test_who_waits_for_a_model_is_told_of_the_end_and_the_end_waits_for_no
 
 async def test_an_engine_that_cannot_run_says_why() -> None:
     async with AsyncMuAI(config_of(), engine="vllm") as muai:
-        with pytest.raises(MuAIError, match="vllm: not built in this version yet"):
+        with pytest.raises(MuAIError, match="vllm: not installed"):
             await muai.generate("hello")
 
         assert muai.status().health.status is HealthStatus.UNHEALTHY

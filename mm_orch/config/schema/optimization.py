@@ -101,7 +101,7 @@ class OptimizationSettings(Section):
         "Go on with the next engine when one fails; false: the caller gets the engine's error.",
         default=True,
     )
-    vllm: VllmSettings = section(VllmSettings, "The vLLM engine.", built=False)
+    vllm: VllmSettings = section(VllmSettings, "The vLLM engine.")
     deepspeed: DeepSpeedSettings = section(DeepSpeedSettings, "The DeepSpeed engine.", built=False)
     openvino: OpenVinoSettings = section(OpenVinoSettings, "The OpenVINO engine.")
     onnx: OnnxSettings = section(OnnxSettings, "The ONNX Runtime engine.")

@@ -206,7 +206,6 @@ def test_the_briefs_recommended_configuration_loads() -> None:
     assert loaded.config.monitoring.tracing.sample_rate == 0.1
     assert loaded.config.monitoring.server.queue_capacity == 50
     assert [warning.partition(" ")[0] for warning in loaded.warnings] == [
-        "optimization.vllm.*",
         "monitoring.tracing.*",
         "monitoring.anomaly.*",
     ]

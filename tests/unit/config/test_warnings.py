@@ -15,7 +15,6 @@ NO_EFFECT = "valid but not built in this version yet"
 @pytest.mark.parametrize(
     ("text", "start"),
     [
-        ("optimization: {vllm: {dtype: fp16, swap_space: 8}}", "optimization.vllm.* is"),
         ("optimization: {tuner: {enabled: true}}", "optimization.tuner.* is"),
         ("optimization: {pytorch: {compile: true}}", "optimization.pytorch.compile is"),
         ("optimization: {engine_preference: auto}", "optimization.engine_preference = 'auto' is"),
@@ -38,7 +37,7 @@ def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start
     [
         "optimization: {enabled: false}",
         "optimization: {engine_preference: [vllm, onnx, pytorch]}",
-        "optimization: {vllm: {enabled: true, dtype: auto}}",
+        "optimization: {vllm: {enabled: true, dtype: fp16, swap_space: 8}}",
         "optimization: {vllm: {enabled: false, dtype: fp16}}",
         "optimization: {cache: {enabled: false, max_memory_mb: 1}}",
         "optimization: {batcher: {enabled: false, max_batch_size: 2, max_batch_tokens: 9}}",

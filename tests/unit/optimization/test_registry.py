@@ -22,8 +22,8 @@ def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
 def test_engines_of_later_versions_say_that_they_are_not_built() -> None:
     reasons = {availability.engine: availability.reason for availability in probe_engines()}
 
-    for name in ("vllm", "deepspeed"):
-        assert reasons[name] == "not built in this version yet"
+    unbuilt = {name for name, reason in reasons.items() if "not built" in reason}
+    assert unbuilt == {"deepspeed"}
 
 
 def test_built_in_engines_are_known_without_an_installed_distribution() -> None:

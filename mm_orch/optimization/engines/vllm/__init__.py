@@ -1,0 +1,1 @@
+"""The stream engine on vLLM: its own batcher and prefix cache behind our contract."""

@@ -1,0 +1,23 @@
+"""Which engines a test run may pass over, and which it must have."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mm_orch.optimization.registry import probe_engine
+
+
+def require_engine(name: str) -> None:
+    """Skip the test where the engine cannot run, with its reason; fail where it has to run.
+
+    MUAI_REQUIRED_ENGINES names the engines that have to, separated by commas.
+    """
+    availability = probe_engine(name)
+    if availability.is_available:
+        return
+    reason = f"{name}: {availability.reason} ({availability.remedy})"
+    if name in os.environ.get("MUAI_REQUIRED_ENGINES", "").split(","):
+        pytest.fail(reason)
+    pytest.skip(reason)
