@@ -26,13 +26,14 @@ _SIZES = {
 }
 
 
-def make_llama(directory: Path) -> Path:
-    """Write a two-layer Llama with grouped-query attention."""
+def make_llama(directory: Path, num_kv_heads: int = 2) -> Path:
+    """Write a two-layer Llama with four query heads, by default with grouped-query attention."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(7)
-    LlamaForCausalLM(LlamaConfig(**_SIZES)).save_pretrained(directory)
+    sizes = _SIZES | {"num_key_value_heads": num_kv_heads}
+    LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(directory)
     return directory
 
 

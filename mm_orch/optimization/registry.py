@@ -24,11 +24,12 @@ ENTRY_POINT_GROUP: dict[Task, str] = {
 # Named here too, so that a checkout works without being installed as a distribution.
 _BUILT_IN: dict[Task, dict[str, str]] = {
     "generate": {
-        "echo": "mm_orch.optimization.engines.echo:EchoBackend",
-        "onnx": "mm_orch.optimization.engines.onnx.backend:OnnxBackend",
         "openvino": "mm_orch.optimization.engines.openvino.engine:OpenVinoEngine",
-        "pytorch": "mm_orch.optimization.engines.pytorch.backend:PyTorchBackend",
         "vllm": "mm_orch.optimization.engines.vllm.engine:VllmEngine",
+        "deepspeed": "mm_orch.optimization.engines.deepspeed.backend:DeepSpeedBackend",
+        "onnx": "mm_orch.optimization.engines.onnx.backend:OnnxBackend",
+        "pytorch": "mm_orch.optimization.engines.pytorch.backend:PyTorchBackend",
+        "echo": "mm_orch.optimization.engines.echo:EchoBackend",
     },
     "embed": {
         "echo": "mm_orch.optimization.engines.echo_embedding:EchoEmbedder",
@@ -36,7 +37,6 @@ _BUILT_IN: dict[Task, dict[str, str]] = {
         "pytorch": "mm_orch.optimization.engines.pytorch.embedder:PyTorchEmbedder",
     },
 }
-_NOT_BUILT = ("deepspeed",)
 
 
 def engine_names(task: Task = "generate") -> list[str]:
@@ -94,13 +94,6 @@ def probe_engine(name: str, task: Task = "generate", *, python: str = "") -> Ava
         )
     if python:
         return probe_elsewhere(name, python, task)
-    if name in _NOT_BUILT and name not in _targets(task):
-        return Availability(
-            engine=name,
-            is_available=False,
-            reason="not built in this version yet",
-            remedy="use pytorch",
-        )
     try:
         return load_engine(name, task).probe()
     except EngineStartError as error:
@@ -116,8 +109,8 @@ def probe_engines(python_by_engine: Mapping[str, str] | None = None) -> list[Ava
         python_by_engine: interpreters of engines that have one of their own.
     """
     pythons = python_by_engine or {}
-    names = [*_NOT_BUILT, *(name for name in engine_names() if name != "echo")]
-    return [probe_engine(name, python=pythons.get(name, "")) for name in dict.fromkeys(names)]
+    names = [name for name in engine_names() if name != "echo"]
+    return [probe_engine(name, python=pythons.get(name, "")) for name in names]
 
 
 def _targets(task: Task) -> dict[str, str]:

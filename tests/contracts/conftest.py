@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from mm_orch.optimization.engines.contract import EngineSpec, StreamEngine
@@ -29,7 +30,7 @@ def llama_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine_spec(llama_directory: Path) -> EngineSpec:
+def tiny_spec(llama_directory: Path) -> EngineSpec:
     return EngineSpec(
         model="tiny",
         directory=str(llama_directory),
@@ -43,23 +44,52 @@ def engine_spec(llama_directory: Path) -> EngineSpec:
     )
 
 
-@pytest.fixture(params=["echo", "onnx", "pytorch"])
-def engine_class(request: pytest.FixtureRequest) -> type[StepBackend]:
-    """Each step backend that this project brings, where it can run."""
-    engine_class = load_engine(request.param)
-    availability = engine_class.probe()
-    if not availability.is_available:
-        pytest.skip(f"{availability.engine}: {availability.reason}")
-    return engine_class
+# Each step backend that this project brings, in each form that differs inside.
+STEP_BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
+    "echo": ("echo", {}),
+    "onnx": ("onnx", {}),
+    "pytorch": ("pytorch", {}),
+    "deepspeed": ("deepspeed", {"tensor_parallel": 1}),
+    "deepspeed-2-ranks": ("deepspeed", {"tensor_parallel": 2}),
+}
+
+
+@pytest.fixture(scope="session")
+def backends() -> Iterator[dict[str, StepBackend]]:
+    """One of each for all tests: a backend keeps nothing of a sequence, and some start slowly."""
+    backends: dict[str, StepBackend] = {}
+    yield backends
+    for backend in backends.values():
+        backend.stop()
+
+
+@pytest.fixture(params=STEP_BACKENDS)
+def form(request: pytest.FixtureRequest) -> str:
+    """A key of STEP_BACKENDS whose engine can run here."""
+    require_engine(STEP_BACKENDS[request.param][0])
+    return str(request.param)
 
 
 @pytest.fixture
-def backend(engine_class: type[StepBackend], engine_spec: EngineSpec) -> Iterator[StepBackend]:
-    """The backend, started on a tiny model."""
-    backend = engine_class()
-    backend.start(engine_spec)
+def engine_spec(form: str, tiny_spec: EngineSpec) -> EngineSpec:
+    return msgspec.structs.replace(tiny_spec, settings=STEP_BACKENDS[form][1])
+
+
+@pytest.fixture
+def stopped_backend(form: str, backends: dict[str, StepBackend]) -> Iterator[StepBackend]:
+    """One that the test starts as it likes."""
+    backend = backends.setdefault(form, load_engine(STEP_BACKENDS[form][0])())
+    backend.stop()
     yield backend
     backend.stop()
+
+
+@pytest.fixture
+def backend(form: str, engine_spec: EngineSpec, backends: dict[str, StepBackend]) -> StepBackend:
+    """One that runs a tiny model."""
+    backend = backends.setdefault(form, load_engine(STEP_BACKENDS[form][0])())
+    backend.start(engine_spec)
+    return backend
 
 
 @pytest.fixture(scope="module")

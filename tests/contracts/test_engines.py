@@ -12,6 +12,7 @@ from mm_orch.core.errors import EngineStartError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
 from mm_orch.optimization.registry import load_engine
+from tests.contracts.conftest import STEP_BACKENDS
 from tests.tiny_models import EOS_TOKEN_ID
 
 if TYPE_CHECKING:
@@ -151,28 +152,28 @@ def test_shared_blocks_give_the_same_text_as_computing_them_again(
 
 
 def test_it_has_blocks_for_the_memory_it_is_given(
-    engine_class: type[StepBackend], engine_spec: EngineSpec
+    stopped_backend: StepBackend, engine_spec: EngineSpec
 ) -> None:
-    facts = engine_class().start(msgspec.structs.replace(engine_spec, max_kv_bytes=2**20))
+    facts = stopped_backend.start(msgspec.structs.replace(engine_spec, max_kv_bytes=2**20))
 
     assert facts.num_kv_blocks == 2**20 // facts.kv_block_bytes
 
 
 def test_memory_for_less_than_one_full_sequence_is_refused(
-    engine_class: type[StepBackend], engine_spec: EngineSpec
+    stopped_backend: StepBackend, engine_spec: EngineSpec
 ) -> None:
     spec = msgspec.structs.replace(engine_spec, max_kv_bytes=100)
 
     with pytest.raises(EngineStartError, match=r"max_memory_mb.*one sequence of 512 tokens"):
-        engine_class().start(spec)
+        stopped_backend.start(spec)
 
 
 def test_without_a_bound_it_takes_memory_for_one_full_sequence(
-    engine_class: type[StepBackend], engine_spec: EngineSpec
+    stopped_backend: StepBackend, engine_spec: EngineSpec
 ) -> None:
     spec = msgspec.structs.replace(engine_spec, max_kv_bytes=0)
 
-    facts = engine_class().start(spec)
+    facts = stopped_backend.start(spec)
 
     assert facts.num_kv_blocks * facts.kv_block_tokens == spec.context_length
 
@@ -220,6 +221,7 @@ def test_it_starts_again_after_a_stop(backend: StepBackend, engine_spec: EngineS
     assert generate(backend, [make("a", PROMPT)], 4) == [before]
 
 
-@pytest.mark.parametrize("name", ["echo", "onnx", "pytorch"])
-def test_its_module_states_a_name_that_the_registry_knows(name: str) -> None:
+def test_its_module_states_a_name_that_the_registry_knows(form: str) -> None:
+    name, _ = STEP_BACKENDS[form]
+
     assert load_engine(name).name == name

@@ -52,14 +52,19 @@ class DeepSpeedSettings(Section):
         " this one.",
         default=None,
     )
-    tensor_parallel: AtLeastOne = option("Devices that share each layer.", default=1)
-    pipeline_parallel: AtLeastOne = option("Devices that share the depth.", default=1)
+    tensor_parallel: AtLeastOne = option(
+        "Processes that share each layer, one a GPU, or one a core.", default=1
+    )
+    pipeline_parallel: AtLeastOne = option(
+        "Devices that share the depth; DeepSpeed's inference engine refuses more than 1.", default=1
+    )
     dtype: Literal["fp16", "bf16", "fp32"] = option(
-        "Number format of the weights; on a CPU fp32 or bf16 takes the place of fp16.",
+        "Number format of the weights; on a CPU fp32 takes the place of fp16.",
         default="fp16",
     )
     replace_with_kernel_inject: bool = option(
-        "Use DeepSpeed's own kernels where the device has them.", default=True
+        "Use DeepSpeed's own kernels where the device has them and the model allows it.",
+        default=True,
     )
 
 

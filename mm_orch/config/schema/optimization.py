@@ -102,7 +102,7 @@ class OptimizationSettings(Section):
         default=True,
     )
     vllm: VllmSettings = section(VllmSettings, "The vLLM engine.")
-    deepspeed: DeepSpeedSettings = section(DeepSpeedSettings, "The DeepSpeed engine.", built=False)
+    deepspeed: DeepSpeedSettings = section(DeepSpeedSettings, "The DeepSpeed engine.")
     openvino: OpenVinoSettings = section(OpenVinoSettings, "The OpenVINO engine.")
     onnx: OnnxSettings = section(OnnxSettings, "The ONNX Runtime engine.")
     pytorch: PyTorchSettings = section(PyTorchSettings, "The PyTorch engine.")

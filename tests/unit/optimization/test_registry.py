@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(EngineStartError, match=r"'warp'.*echo, .*pytorch"):
+    with pytest.raises(EngineStartError, match=r"'warp'.*pytorch.*echo"):
         load_engine("warp")
 
     assert not probe_engine("warp").is_available
 
 
-def test_engines_of_later_versions_say_that_they_are_not_built() -> None:
-    reasons = {availability.engine: availability.reason for availability in probe_engines()}
+def test_every_engine_that_cannot_run_here_says_why_and_what_helps() -> None:
+    probes = {availability.engine: availability for availability in probe_engines()}
 
-    unbuilt = {name for name, reason in reasons.items() if "not built" in reason}
-    assert unbuilt == {"deepspeed"}
+    assert {"vllm", "deepspeed", "openvino", "onnx", "pytorch"} <= set(probes)
+    assert "echo" not in probes
+    for probe in probes.values():
+        assert probe.is_available or (probe.reason and probe.remedy)
 
 
 def test_built_in_engines_are_known_without_an_installed_distribution() -> None:

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from mm_orch.core.errors import EngineFailedError, EngineStartError
-from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import (
     Availability,
     EngineFacts,
-    ScheduledSequence,
-    Sequence,
     count_kv_blocks,
 )
 
@@ -25,14 +22,13 @@ if TYPE_CHECKING:
     import torch
 
     from mm_orch.core.generation import TokenChunk
-    from mm_orch.optimization.engines.contract import EngineSpec
+    from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence
     from mm_orch.optimization.engines.pytorch.kv_memory import KVMemory
     from mm_orch.optimization.engines.pytorch.loading import LoadedModel
 
 logger = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "transformers", "safetensors", "accelerate")
-_WARM_UP_TOKENS = 4
 
 
 class PyTorchBackend:
@@ -66,7 +62,7 @@ class PyTorchBackend:
         import torch
 
         from mm_orch.optimization.engines.pytorch import device as devices
-        from mm_orch.optimization.engines.pytorch.kv_memory import KVMemory
+        from mm_orch.optimization.engines.pytorch.kv_memory import reserve_memory
         from mm_orch.optimization.engines.pytorch.loading import load_model
         from mm_orch.optimization.engines.pytorch.packed import BLOCK_TOKENS
 
@@ -82,14 +78,7 @@ class PyTorchBackend:
             block_tokens=BLOCK_TOKENS,
             block_bytes=shape.block_bytes,
         )
-        try:
-            self._memory = KVMemory(shape, num_blocks, self._device)
-        except RuntimeError as error:
-            raise EngineStartError(
-                f"{spec.model}: no memory for {num_blocks * shape.block_bytes >> 20} MiB of keys"
-                f" and values: {error}",
-                remedy="Lower optimization.cache.max_memory_mb.",
-            ) from error
+        self._memory = reserve_memory(shape, num_blocks, self._device, model=spec.model)
         self._warm_up(spec)
         self._facts = EngineFacts(
             engine=self.name,
@@ -118,15 +107,9 @@ class PyTorchBackend:
             EngineOutOfMemoryError: device or host memory ran out.
             EngineFailedError: PyTorch refused the step.
         """
-        import torch
+        from mm_orch.optimization.engines.pytorch.stepping import compute_tokens
 
-        from mm_orch.optimization.engines.pytorch.faults import translated_faults
-        from mm_orch.optimization.engines.sampling import sample
-
-        with translated_faults(), torch.inference_mode():
-            logits = self._forward(batch)
-            finished = [scheduled.sequence for scheduled in batch if scheduled.completes_prompt]
-            return sample(logits.float(), finished) if finished else []
+        return compute_tokens(batch, self._forward)
 
     def stop(self) -> None:
         """Drop model and KV memory."""
@@ -146,18 +129,12 @@ class PyTorchBackend:
         import torch
 
         from mm_orch.optimization.engines.pytorch.generic import GenericDecoder
+        from mm_orch.optimization.engines.pytorch.stepping import WARM_UP_TOKENS, make_warm_up
 
         if self._model is None:
             raise EngineStartError("The PyTorch engine has no model to warm up.")
-        num_tokens = min(_WARM_UP_TOKENS, spec.context_length)
-        sequence = Sequence(
-            sequence_id="warm-up",
-            token_ids=[0] * num_tokens,
-            params=SamplingParams(max_tokens=1),
-            block_ids=[0],
-        )
         with torch.inference_mode():
-            self._forward([ScheduledSequence(sequence, num_tokens)])
+            self._forward(make_warm_up(min(WARM_UP_TOKENS, spec.context_length)))
         num_seen, num_layers = (
             self._model.attention.num_layers_seen,
             self._model.kv_shape.num_layers,

@@ -6,9 +6,11 @@ with all rows of the step as one sequence, and cuts them into the step's segment
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from transformers import AttentionInterface
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.pytorch.kv_memory import KVMemory
     from mm_orch.optimization.engines.pytorch.packed import PackedStep
 
-ATTENTION_NAME = "muai_packed"
+_numbers = itertools.count()
 
 
 class PackedAttention:
@@ -84,20 +86,16 @@ class PackedAttention:
 class GenericDecoder:
     """Computes logits of a packed step through transformers' model code."""
 
-    def __init__(
-        self, model: Any, attention: PackedAttention, kernels: Kernels, *, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, model: Any, attention: PackedAttention, kernels: Kernels) -> None:
         self._attention = attention
         attention.kernels = kernels
-        _replace_linear_layers(model, kernels)
         self._model = model
-        # Replaced layers have what they need. Buffers, such as the frequencies of rotations, keep
-        # their precision.
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(dtype)
 
-    def __call__(self, step: PackedStep, memory: KVMemory) -> torch.Tensor:
-        """Return logits of the wanted rows, [num_wanted, vocab_size]; fills the step's slots."""
+    def __call__(self, step: PackedStep, memory: KVMemory | None) -> torch.Tensor:
+        """Return logits of the wanted rows, [num_wanted, vocab_size]; fills the step's slots.
+
+        ``memory`` may be None where the layers' attention is not ours.
+        """
         self._attention.step, self._attention.memory = step, memory
         output = self._model(
             input_ids=step.token_ids[None],
@@ -107,6 +105,16 @@ class GenericDecoder:
         )
         logits: torch.Tensor = output.logits[0]
         return logits
+
+
+def register_attention(attention: Any) -> str:
+    """Make an attention function known to transformers and return its name there.
+
+    Each has a name of its own, so that several models can live in one process.
+    """
+    name = f"muai_packed_{next(_numbers)}"
+    AttentionInterface.register(name, attention)
+    return name
 
 
 def refuse_unknown_attention(options: dict[str, Any]) -> None:
@@ -119,10 +127,15 @@ def refuse_unknown_attention(options: dict[str, Any]) -> None:
             )
 
 
-def _replace_linear_layers(model: Any, kernels: Kernels) -> None:
+def lay_out_weights(model: Any, kernels: Kernels, dtype: torch.dtype) -> None:
+    """Replace linear layers by the fastest ones, and convert all other weights to ``dtype``."""
     head = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
         # Subclasses may compute something else.
         if type(module) is torch.nn.Linear:
             fast = kernels.make_linear(module.weight.detach(), module.bias, is_head=module is head)
             model.set_submodule(name, fast)
+    # Replaced layers have what they need. Buffers, such as the frequencies of rotations, keep
+    # their precision.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)

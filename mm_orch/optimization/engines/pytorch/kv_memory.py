@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.pytorch.packed import BLOCK_TOKENS
 
 
@@ -40,3 +41,21 @@ class KVMemory:
         # Slicing a tensor costs microseconds, which every layer of every step would pay.
         self.keys = keys.unbind()
         self.values = values.unbind()
+
+
+def reserve_memory(
+    shape: KVShape, num_blocks: int, device: torch.device, *, model: str
+) -> KVMemory:
+    """Return memory for so many blocks.
+
+    Raises:
+        EngineStartError: the device does not have it; names the model.
+    """
+    try:
+        return KVMemory(shape, num_blocks, device)
+    except RuntimeError as error:
+        raise EngineStartError(
+            f"{model}: no memory for {num_blocks * shape.block_bytes >> 20} MiB of keys and"
+            f" values: {error}",
+            remedy="Lower optimization.cache.max_memory_mb.",
+        ) from error

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.pytorch.device import has_fast_bf16
 from mm_orch.optimization.engines.pytorch.formats import FORMATS, FormatChooser, check_quantization
 from mm_orch.optimization.engines.pytorch.generic import (
-    ATTENTION_NAME,
     GenericDecoder,
     PackedAttention,
+    lay_out_weights,
+    register_attention,
 )
 from mm_orch.optimization.engines.pytorch.graphs import GpuCapture, GraphedDecoder
 from mm_orch.optimization.engines.pytorch.kv_memory import KVShape
@@ -26,8 +27,11 @@ from mm_orch.optimization.engines.pytorch.native.kernels import NativeKernels, h
 from mm_orch.optimization.engines.pytorch.torch_kernels import TorchKernels
 
 if TYPE_CHECKING:
+    import ctypes
+
     from mm_orch.optimization.engines.contract import EngineSpec
     from mm_orch.optimization.engines.pytorch.kernels import Kernels
+    from mm_orch.optimization.engines.pytorch.native.quantized import Quantization
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +63,12 @@ def load_model(spec: EngineSpec, device: torch.device) -> LoadedModel:
             number format asked for cannot be computed here.
     """
     attention = PackedAttention()
-    AttentionInterface.register(ATTENTION_NAME, attention)
+    name = register_attention(attention)
     directory = Path(spec.cache_directory)
     library = load_library(directory) if device.type == "cpu" else None
     if spec.dtype == "auto" and device.type == "cpu":
         # Nothing is rounded before it is known to what.
-        model = _read_weights(spec, "auto")
+        model = read_weights(spec, "auto", name)
         chooser = FormatChooser(
             library if _is_native(model, torch.bfloat16) else None,
             directory,
@@ -73,24 +77,20 @@ def load_model(spec: EngineSpec, device: torch.device) -> LoadedModel:
         weight_format = chooser.choose(model)
         if weight_format.quantization is None and model.dtype != weight_format.dtype:
             # Some of a model's parts may have to stay as they are: its own code knows which.
-            model = _read_weights(spec, weight_format.dtype)
+            model = read_weights(spec, weight_format.dtype, name)
     else:
         gpu_name = "bf16" if has_fast_bf16(device) else "fp16"
         weight_format = FORMATS[gpu_name if spec.dtype == "auto" else spec.dtype]
         is_quantized = weight_format.quantization is not None
-        model = _read_weights(spec, "auto" if is_quantized else weight_format.dtype)
+        model = read_weights(spec, "auto" if is_quantized else weight_format.dtype, name)
         if is_quantized:
             is_native = _is_native(model, weight_format.dtype)
             check_quantization(spec.model, weight_format, model, library if is_native else None)
     model.train(mode=False)
     # transformers' annotations hide that `to` takes a device.
     model = torch.nn.Module.to(model, device)
-    kv_shape = _find_kv_shape(model.config.get_text_config(), weight_format.dtype)
-    kernels: Kernels = TorchKernels(weight_format.dtype, is_padding=device.type == "cuda")
-    if library is not None and _is_native(model, weight_format.dtype):
-        kernels = NativeKernels(
-            library, kv_shape.dtype, kv_shape.head_dim, weight_format.quantization
-        )
+    kv_shape = find_kv_shape(model.config.get_text_config(), weight_format.dtype)
+    kernels = choose_kernels(kv_shape, device, library, weight_format.quantization)
     with torch.inference_mode():
         decoder: LlamaDecoder | GenericDecoder | GraphedDecoder = _make_decoder(
             model, attention, kernels, weight_format.dtype, spec
@@ -107,16 +107,50 @@ def load_model(spec: EngineSpec, device: torch.device) -> LoadedModel:
     return LoadedModel(decoder, weight_format.name, kv_shape, kernels.compiles_shapes, attention)
 
 
+def choose_kernels(
+    kv_shape: KVShape,
+    device: torch.device,
+    library: ctypes.CDLL | None,
+    quantization: Quantization | None = None,
+) -> Kernels:
+    """Return the compiled kernels where there are some for this model, else torch's."""
+    if library is not None and has_native_kernels(kv_shape.dtype, kv_shape.head_dim):
+        return NativeKernels(library, kv_shape.dtype, kv_shape.head_dim, quantization)
+    return TorchKernels(kv_shape.dtype, is_padding=device.type == "cuda")
+
+
+def find_kv_shape(config: Any, dtype: torch.dtype) -> KVShape:
+    """Return what a model with this configuration keeps for a token."""
+    num_heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+    return KVShape(
+        num_layers=config.num_hidden_layers,
+        num_kv_heads=getattr(config, "num_key_value_heads", None) or num_heads,
+        head_dim=head_dim,
+        dtype=dtype,
+    )
+
+
 def _is_native(model: Any, dtype: torch.dtype) -> bool:
-    return has_native_kernels(dtype, _find_kv_shape(model.config.get_text_config(), dtype).head_dim)
+    return has_native_kernels(dtype, find_kv_shape(model.config.get_text_config(), dtype).head_dim)
 
 
-def _read_weights(spec: EngineSpec, dtype: torch.dtype | Literal["auto"]) -> Any:
+def read_weights(spec: EngineSpec, dtype: torch.dtype | Literal["auto"], attention: str) -> Any:
+    """Return the model as transformers loads it (safetensors only), on the CPU.
+
+    Args:
+        spec: names the directory.
+        dtype: of the weights; auto keeps the file's.
+        attention: name of the attention function that its layers call.
+
+    Raises:
+        EngineStartError: transformers cannot load it.
+    """
     try:
         return AutoModelForCausalLM.from_pretrained(
             spec.directory,
             dtype=dtype,
-            attn_implementation=ATTENTION_NAME,
+            attn_implementation=attention,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
@@ -137,15 +171,5 @@ def _make_decoder(
 ) -> LlamaDecoder | GenericDecoder:
     if is_llama_like(model.config):
         return LlamaDecoder(model, kernels, dtype=dtype, context_length=spec.context_length)
-    return GenericDecoder(model, attention, kernels, dtype=dtype)
-
-
-def _find_kv_shape(config: Any, dtype: torch.dtype) -> KVShape:
-    num_heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // num_heads
-    return KVShape(
-        num_layers=config.num_hidden_layers,
-        num_kv_heads=getattr(config, "num_key_value_heads", None) or num_heads,
-        head_dim=head_dim,
-        dtype=dtype,
-    )
+    lay_out_weights(model, kernels, dtype)
+    return GenericDecoder(model, attention, kernels)

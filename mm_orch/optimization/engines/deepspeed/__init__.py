@@ -1,0 +1,1 @@
+"""The DeepSpeed engine: tensor parallel over local processes."""

@@ -1,0 +1,24 @@
+"""The script that makes engines their environments; what it makes, make test-engines proves."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_engine_without_an_environment_is_refused_with_those_that_have_one() -> None:
+    result = subprocess.run(
+        ["scripts/setup-engine", "warp"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 2
+    assert "'warp' is no engine with an environment of its own" in result.stderr
+    assert "deepspeed" in result.stderr
+
+
+def test_the_deepspeed_environment_has_the_torch_that_it_was_measured_with() -> None:
+    pins = (ROOT / "requirements-deepspeed.lock").read_text().splitlines()
+
+    assert {"torch==2.13.0", "deepspeed==0.19.8"} <= set(pins)
