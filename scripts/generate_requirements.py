@@ -7,13 +7,15 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HEADER = "# Made from pyproject.toml by scripts/generate_requirements.py: ranges, with PyTorch.\n"
+HEADER = "# Made from pyproject.toml by scripts/generate_requirements.py: ranges, with engines.\n"
+EXTRAS = ("pytorch", "openvino", "onnx")
 
 
 def render() -> str:
     """Return the file's content."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["pytorch"]]
+    extras = [project["optional-dependencies"][name] for name in EXTRAS]
+    lines = {*project["dependencies"], *(line for extra in extras for line in extra)}
     return HEADER + "".join(f"{line}\n" for line in sorted(lines))
 
 
