@@ -44,74 +44,71 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
 
     async def answer_chat(request: Request) -> GenerationResponse:
         body = await read_body(request, ChatRequest, timeout_s=settings.body_timeout_s)
-        return respond(request, body, partial(ChatFormat, wants_usage=body.wants_usage_chunk))
+        make_format = partial(ChatFormat, wants_usage=body.wants_usage_chunk)
+        return _respond(request, body, make_format, generator, settings)
 
     async def answer_completion(request: Request) -> GenerationResponse:
         body = await read_body(request, CompletionRequest, timeout_s=settings.body_timeout_s)
         make_format = partial(CompletionFormat, wants_usage=body.wants_usage_chunk)
-        return respond(request, body, make_format)
+        return _respond(request, body, make_format, generator, settings)
 
     async def answer_response(request: Request) -> GenerationResponse:
         body = await read_body(request, ResponsesRequest, timeout_s=settings.body_timeout_s)
-        return respond(request, body, partial(ResponsesFormat, body=body))
+        make_format = partial(ResponsesFormat, body=body)
+        return _respond(request, body, make_format, generator, settings)
 
-    def respond(
-        request: Request,
-        body: GeneratingRequest,
-        make_format: Callable[[str], AnswerFormat],
-    ) -> GenerationResponse:
-        conversation_id = qualify(request, body.conversation_id)
-        asked = body.as_requests(request.state.request_id)
-        requests = [replace(one, conversation_id=conversation_id) for one in asked]
-        _check(body, num_prompts=len(requests), settings=settings)
-        return GenerationResponse(
-            generator,
-            requests,
-            make_format=make_format,
-            is_stream=bool(body.stream),
-            send_timeout_s=settings.send_timeout_s,
-        )
-
-    def add(
-        path: str,
-        endpoint: Callable[..., Any],
-        summary: str,
-        request_schema: type[BaseModel],
-        answer: dict[str, Any],
-    ) -> None:
+    paths: list[tuple[str, Callable[..., Any], str, type[BaseModel], dict[str, Any]]] = [
+        (
+            "/v1/chat/completions",
+            answer_chat,
+            "Answer a conversation",
+            ChatRequest,
+            answer_of(ChatAnswer, ChatChunk),
+        ),
+        (
+            "/v1/completions",
+            answer_completion,
+            "Continue a text",
+            CompletionRequest,
+            answer_of(CompletionAnswer, CompletionChunk),
+        ),
+        (
+            "/v1/responses",
+            answer_response,
+            "Answer a conversation, in OpenAI's newer words",
+            ResponsesRequest,
+            answer_of(ResponseAnswer, ResponseEvent, has_done=False),
+        ),
+    ]
+    for path, endpoint, summary, schema, answer in paths:
         app.add_api_route(
             path,
             endpoint,
             methods=["POST"],
             summary=summary,
             response_model=None,
-            responses={
-                200: answer,
-                **refusals(400, 401, 404, 413, 500, 503, 504),
-            },
-            openapi_extra=body_of(request_schema),
+            responses={200: answer, **refusals(400, 401, 404, 413, 500, 503, 504)},
+            openapi_extra=body_of(schema),
         )
 
-    add(
-        "/v1/chat/completions",
-        answer_chat,
-        "Answer a conversation",
-        ChatRequest,
-        answer_of(ChatAnswer, ChatChunk),
-    )
-    add(
-        "/v1/completions",
-        answer_completion,
-        "Continue a text",
-        CompletionRequest,
-        answer_of(CompletionAnswer, CompletionChunk),
-    )
-    add(
-        "/v1/responses",
-        answer_response,
-        "Answer a conversation, in OpenAI's newer words",
-        ResponsesRequest,
-        answer_of(ResponseAnswer, ResponseEvent, has_done=False),
+
+def _respond(
+    request: Request,
+    body: GeneratingRequest,
+    make_format: Callable[[str], AnswerFormat],
+    generator: Generator,
+    settings: ApiSettings,
+) -> GenerationResponse:
+    conversation_id = qualify(request, body.conversation_id)
+    asked = body.as_requests(request.state.request_id)
+    requests = [replace(one, conversation_id=conversation_id) for one in asked]
+    _check(body, num_prompts=len(requests), settings=settings)
+    return GenerationResponse(
+        generator,
+        requests,
+        make_format=make_format,
+        is_stream=bool(body.stream),
+        send_timeout_s=settings.send_timeout_s,
     )
 
 
