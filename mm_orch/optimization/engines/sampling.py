@@ -29,6 +29,9 @@ _MIN_TEMPERATURE = 1e-5
 # needs them: of a language model's vocabulary some hundred are left, then some thousand, then all.
 _LIKELY = 1e-3
 _TIERS = (1e-6, 0.0)
+# What eight bits of a mask add to the logits of their tokens: nothing, or all there is.
+_BITS = np.arange(256)[:, None] >> np.arange(8) & 1
+_BIAS_BY_BYTE = np.where(_BITS, 0.0, -np.inf).astype(np.float32)
 
 
 def sample(logits: torch.Tensor, sequences: Batch[Sequence]) -> list[TokenChunk]:
@@ -95,16 +98,20 @@ def _adjust_all(logits: torch.Tensor, sequences: Batch[Sequence]) -> torch.Tenso
 
 def _apply_masks(logits: torch.Tensor, sequences: Batch[Sequence]) -> None:
     """Leave each guided row the tokens that its mask allows."""
-    masks = {row: one.mask for row, one in enumerate(sequences) if one.mask is not None}
-    if not masks:
+    if all(sequence.mask is None for sequence in sequences):
         return
-    vocab_size = logits.shape[-1]
-    words = np.stack(list(masks.values()))
-    # Models may have rows for tokens that no tokeniser has; those are padded with zeros here.
-    bits = np.unpackbits(words.view(np.uint8), axis=-1, count=vocab_size, bitorder="little")
-    forbidden = torch.from_numpy(bits == 0).to(logits.device)
-    for place, row in enumerate(masks):
-        logits[row].masked_fill_(forbidden[place], -torch.inf)
+    # One sum over all rows: a fill by condition costs ten times as much where bits are mixed, and
+    # on a CPU each operation is a meeting of all threads.
+    num_rows, vocab_size = logits.shape
+    num_told = max(8 * sequence.mask.nbytes for sequence in sequences if sequence.mask is not None)
+    bias = np.zeros((num_rows, max(vocab_size, num_told)), dtype=np.float32)
+    for row, sequence in enumerate(sequences):
+        if sequence.mask is not None:
+            told = bias[row, : 8 * sequence.mask.nbytes].reshape(-1, 8)
+            np.take(_BIAS_BY_BYTE, sequence.mask.view(np.uint8), axis=0, out=told, mode="clip")
+            # Models may have rows for tokens that no tokeniser has.
+            bias[row, told.size :] = -np.inf
+    logits.add_(torch.from_numpy(bias[:, :vocab_size]).to(logits.device))
 
 
 def _adjust(logits: torch.Tensor, sequence: Sequence) -> None:
