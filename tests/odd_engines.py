@@ -19,10 +19,14 @@ from mm_orch.core.errors import EngineOutOfMemoryError, EngineStartError
 from mm_orch.core.generation import TokenChunk
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.optimization.engines.echo import EchoBackend
+from mm_orch.optimization.engines.echo_embedding import EchoEmbedder
 from mm_orch.workers import messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Batch
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from mm_orch.optimization.engines.contract import EngineFacts, EngineSpec, ScheduledSequence
 
@@ -49,6 +53,12 @@ ENGINES = {
     "absent": "AbsentBackend",
     "forgetful": "ForgetfulBackend",
     "slow": "SlowBackend",
+}
+EMBEDDERS = {
+    "odd": "OddEmbedder",
+    "spare": "SpareEmbedder",
+    "refusing": "RefusingEmbedder",
+    "slow": "SlowEmbedder",
 }
 _SWITCH = "ODD_ENGINES_REFUSE"
 
@@ -89,6 +99,11 @@ class Switch:
         return not self._orders.exists()
 
 
+def _refuse() -> None:
+    if Path(os.environ[_SWITCH]).exists():
+        raise EngineStartError("It does not want to.", remedy="Remove the switch.")
+
+
 class OddBackend(EchoBackend):
     """Does what the first token of a prompt says."""
 
@@ -96,19 +111,7 @@ class OddBackend(EchoBackend):
 
     def step(self, batch: Batch[ScheduledSequence]) -> list[TokenChunk]:
         fault = _find_fault(batch)
-        match fault:
-            case None:
-                return super().step(batch)
-            case 101:
-                os.kill(os.getpid(), signal.SIGKILL)
-            case 102:
-                signal.pause()
-            case 103:
-                raise EngineOutOfMemoryError("There is no memory left.")
-            case 104:
-                raise RuntimeError("This step is broken.")
-            case 105:
-                messages.encode = lambda _: b"no message"
+        _commit(fault)
         chunks = super().step(batch)
         if fault == INVENT:
             chunks = [
@@ -123,12 +126,30 @@ def _find_fault(batch: Batch[ScheduledSequence]) -> int | None:
     for sequence in begun:
         if sequence.token_ids[0] in FAULTS.values():
             return sequence.token_ids[0]
+    return _take_order() if begun else None
+
+
+def _take_order() -> int | None:
     orders = Path(os.environ[_ORDERS])
-    if not begun or not orders.exists():
+    if not orders.exists():
         return None
     fault = FAULTS[orders.read_text()]
     orders.unlink()
     return fault
+
+
+def _commit(fault: int | None) -> None:
+    match fault:
+        case 101:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case 102:
+            signal.pause()
+        case 103:
+            raise EngineOutOfMemoryError("There is no memory left.")
+        case 104:
+            raise RuntimeError("This step is broken.")
+        case 105:
+            messages.encode = lambda _: b"no message"
 
 
 class SpareBackend(EchoBackend):
@@ -154,8 +175,7 @@ class RefusingBackend(EchoBackend):
     name: ClassVar[str] = "refusing"
 
     def start(self, spec: EngineSpec) -> EngineFacts:
-        if Path(os.environ[_SWITCH]).exists():
-            raise EngineStartError("It does not want to.", remedy="Remove the switch.")
+        _refuse()
         return super().start(spec)
 
 
@@ -191,11 +211,49 @@ class SlowBackend(EchoBackend):
         return super().step(batch)
 
 
+class OddEmbedder(EchoEmbedder):
+    """Does what it is ordered."""
+
+    name: ClassVar[str] = "odd"
+
+    def embed(self, batch: Batch[Batch[int]]) -> NDArray[np.float32]:
+        _commit(_take_order())
+        return super().embed(batch)
+
+
+class SpareEmbedder(EchoEmbedder):
+    """An engine to fall back to."""
+
+    name: ClassVar[str] = "spare"
+
+
+class RefusingEmbedder(EchoEmbedder):
+    """Cannot start while its switch is there."""
+
+    name: ClassVar[str] = "refusing"
+
+    def start(self, spec: EngineSpec) -> EngineFacts:
+        _refuse()
+        return super().start(spec)
+
+
+class SlowEmbedder(EchoEmbedder):
+    """Takes its time."""
+
+    name: ClassVar[str] = "slow"
+
+    def embed(self, batch: Batch[Batch[int]]) -> NDArray[np.float32]:
+        time.sleep(0.2)
+        return super().embed(batch)
+
+
 def install(directory: Path) -> Switch:
     """Write a distribution with these engines."""
     metadata = directory / "odd_engines-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-engines\nVersion: 1\n")
     lines = [f"{name} = tests.odd_engines:{target}" for name, target in ENGINES.items()]
-    (metadata / "entry_points.txt").write_text("\n".join(["[mm_orch.engines]", *lines, ""]))
+    embedding = [f"{name} = tests.odd_engines:{target}" for name, target in EMBEDDERS.items()]
+    groups = ["[mm_orch.engines]", *lines, "[mm_orch.embedding_engines]", *embedding, ""]
+    (metadata / "entry_points.txt").write_text("\n".join(groups))
     return Switch(directory)

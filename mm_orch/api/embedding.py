@@ -13,7 +13,7 @@ from starlette.responses import Response
 from mm_orch.api.bodies import read_body
 from mm_orch.api.documentation import body_of, refusals
 from mm_orch.api.exchange import impatient, while_client_stays
-from mm_orch.api.fallbacks import headers_of
+from mm_orch.api.fallbacks import headers_of, note_on
 from mm_orch.api.schemas.embedding import EmbeddingsAnswer, EmbeddingsRequest
 
 if TYPE_CHECKING:
@@ -106,5 +106,6 @@ def _write(embeddings: Embeddings, *, is_base64: bool) -> bytes:
             ],
             "model": embeddings.model,
             "usage": usage,
+            **note_on([embeddings]),
         }
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mm_orch.orchestration.generation import Answered, Generation
+    from mm_orch.orchestration.generation import Answered
 
 _MAX_REASON_CHARS = 200
 
@@ -25,7 +25,7 @@ def headers_of(generations: Sequence[Answered]) -> dict[str, str]:
     return headers
 
 
-def note_on(generations: Sequence[Generation]) -> dict[str, Any]:
+def note_on(generations: Sequence[Answered]) -> dict[str, Any]:
     """Return the ``muai`` field of an answer whose worker was lost on the way; else nothing."""
     failovers = [
         {

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mm_orch.api.schemas.answers import OwnNote
 from mm_orch.api.schemas.completion import TokenIds
 from mm_orch.api.schemas.sampling import MAX_TIMEOUT_S
 from mm_orch.core.embedding import EmbeddingInput, EmbeddingRequest
@@ -90,3 +91,4 @@ class EmbeddingsAnswer(BaseModel):
     data: list[EmbeddingObject]
     model: str
     usage: EmbeddingUsage
+    muai: OwnNote | None = None
