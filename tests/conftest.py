@@ -77,6 +77,20 @@ def server(
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def pytorch_server(
+    builtin_model: StoredModel,  # noqa: ARG001 - must be there before the server starts
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ServerProcess]:
+    """One with the engine that can do all that a request may ask for."""
+    server = start_server(
+        tmp_path_factory.mktemp("pytorch-server"),
+        config={"optimization": {"engine_preference": ["pytorch"]}},
+    )
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def launch(
     builtin_model: StoredModel,  # noqa: ARG001 - must be there before a server starts

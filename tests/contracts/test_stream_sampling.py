@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from mm_orch.core.guide import Guide, JsonObjectShape
 from tests.contracts.streaming import (
     GREEDY,
     PROMPT,
@@ -137,6 +138,16 @@ def test_more_alternatives_than_it_knows_are_refused(
     told = run(engine, [make("a", PROMPT, greedy(num_logprobs=facts.max_logprobs + 1))])
 
     assert "num_logprobs" in str(told.failures["a"])
+    assert not told.tokens
+
+
+def test_a_guide_that_it_cannot_keep_is_refused(engine: StreamEngine, facts: EngineFacts) -> None:
+    if "guide" not in facts.unsupported:
+        pytest.skip("it keeps guides")
+
+    told = run(engine, [make("a", PROMPT, greedy(guide=Guide(shape=JsonObjectShape())))])
+
+    assert "guide" in str(told.failures["a"])
     assert not told.tokens
 
 

@@ -31,10 +31,11 @@ def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture
-def pytorch_client(launch: Callable[..., ServerProcess]) -> Iterator[openai.OpenAI]:
-    """A client of the one engine that knows more log probabilities than the chosen token's."""
-    server = launch(config={"optimization": {"engine_preference": ["pytorch"]}})
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+def pytorch_client(pytorch_server: ServerProcess) -> Iterator[openai.OpenAI]:
+    """A client of the engine that knows more log probabilities than the chosen token's."""
+    with openai.OpenAI(
+        base_url=f"{pytorch_server.url}/v1", api_key="none", max_retries=0
+    ) as client:
         yield client
 
 

@@ -48,8 +48,10 @@ MAX_TOKENS = 120
 
 
 @pytest.fixture
-def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+def client(pytorch_server: ServerProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(
+        base_url=f"{pytorch_server.url}/v1", api_key="none", max_retries=0
+    ) as client:
         yield client
 
 

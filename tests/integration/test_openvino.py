@@ -123,6 +123,15 @@ def test_clients_that_leave_free_their_places(openvino_server: ServerProcess) ->
         ({"repetition_penalty": 1.2}, "repetition_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"logprobs": True, "top_logprobs": 2}, "num_logprobs"),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {}},
+                }
+            },
+            "response_format.json_schema.schema",
+        ),
     ],
 )
 def test_what_it_cannot_do_is_refused(

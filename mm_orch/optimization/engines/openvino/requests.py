@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
     from mm_orch.optimization.engines.contract import Sequence
 
+# A grammar that GenAI cannot make of a schema stops its pipeline for good, and it passes over
+# keywords of schemas that it does not know.
+_UNSUPPORTED = ("logit_bias", "guide")
 # GenAI multiplies or divides by the sign of the logit, which a shift changes.
-UNSUPPORTED_WITH_SHIFT = ("repetition_penalty", "logit_bias")
+UNSUPPORTED_WITH_SHIFT = ("repetition_penalty", *_UNSUPPORTED)
 # GenAI makes negative logits greater where it should make them less.
-UNSUPPORTED_WITHOUT_SHIFT = ("presence_penalty", "frequency_penalty", "logit_bias")
+UNSUPPORTED_WITHOUT_SHIFT = ("presence_penalty", "frequency_penalty", *_UNSUPPORTED)
 MAX_LOGPROBS = 0
 """GenAI tells the chosen token's log probability and no other."""
 
