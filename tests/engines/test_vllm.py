@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import shutil
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer
 from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.errors import EngineCrashedError, EngineStartError
 from mm_orch.core.generation import FinishReason, SamplingParams, SequenceStarted, TokenChunk
+from mm_orch.core.guide import Guide, JsonSchemaShape
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.optimization.engines.vllm.engine import VllmEngine
 from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec
@@ -146,6 +148,53 @@ def test_seeded_prompts_larger_than_a_step_are_answered_and_repeat(engine: VllmE
 
     assert len(together.tokens) == 6
     assert alone.tokens["4"] == together.tokens["4"]
+
+
+def test_a_guided_answer_has_its_shape_and_its_neighbour_is_free(
+    engine: VllmEngine, builtin_model: StoredModel
+) -> None:
+    tokenizer = Tokenizer.from_file(str(Path(builtin_model.directory) / "tokenizer.json"))
+    schema = {
+        "type": "object",
+        "properties": {"kind": {"enum": ["fox", "dog"]}, "age": {"type": "integer", "maximum": 99}},
+        "required": ["kind", "age"],
+        "additionalProperties": False,
+    }
+    guide = Guide(shape=JsonSchemaShape(json.dumps(schema)))
+    stop = {"ignore_eos": False, "stop_token_ids": builtin_model.eos_token_ids, "max_tokens": 60}
+    prompt = tokenizer.encode("An animal as JSON: ", add_special_tokens=False).ids
+    free = run(engine, [make("free", prompt, GREEDY)]).tokens["free"]
+
+    told = run(
+        engine,
+        [
+            make("guided", prompt, msgspec.structs.replace(GREEDY, guide=guide, **stop)),
+            make("free", prompt, GREEDY),
+        ],
+    )
+
+    answer = json.loads(tokenizer.decode(told.tokens["guided"]))
+    assert answer["kind"] in {"fox", "dog"}
+    assert set(answer) == {"kind", "age"}
+    assert told.reasons["guided"] is FinishReason.STOP
+    assert told.tokens["free"] == free
+
+
+def test_a_guide_that_the_grammar_library_refuses_fails_its_request_alone(
+    engine: VllmEngine,
+) -> None:
+    guide = Guide(shape=JsonSchemaShape('{"type": "no such type"}'))
+
+    told = run(
+        engine,
+        [
+            make("odd", [5, 6, 7], msgspec.structs.replace(GREEDY, guide=guide)),
+            make("good", [5, 6, 7], GREEDY),
+        ],
+    )
+
+    assert list(told.failures) == ["odd"]
+    assert len(told.tokens["good"]) == GREEDY.max_tokens
 
 
 def test_the_memory_for_keys_and_values_is_what_it_was_given(

@@ -23,7 +23,6 @@ _NAME_BY_DTYPE = {theirs: ours for ours, theirs in _DTYPES.items()}
 # vLLM's own choice is 128, and only whole blocks are reused: a shared beginning of 100 tokens would
 # be computed again. Its kernels ask for multiples of 32.
 _CPU_BLOCK_TOKENS = 32
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json")
 
 
 def make_configuration(spec: EngineSpec) -> Any:
@@ -128,8 +127,10 @@ def _name_arguments(spec: EngineSpec, known: set[str], *, is_cpu: bool) -> dict[
         "tensor_parallel_size": spec.settings.get("tensor_parallel_size", 1),
         "pipeline_parallel_size": spec.settings.get("pipeline_parallel_size", 1),
         "gpu_memory_utilization": spec.settings.get("gpu_memory_utilization", 0.9),
-        # It is needed for guided output alone: token ids go in and out.
-        "skip_tokenizer_init": not any((directory / name).exists() for name in _TOKENIZER_FILES),
+        # It is needed for guides alone: token ids go in and out.
+        "skip_tokenizer_init": not (directory / "tokenizer.json").exists(),
+        # The library that our grammars are written for.
+        "structured_outputs_config": {"backend": "guidance"},
         "max_logprobs": -1,
         "disable_log_stats": True,
         "additional_config": Lifeline(),

@@ -24,7 +24,12 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import PrometheusStatLogger
 
-from mm_orch.core.errors import EngineCrashedError, EngineError, InvalidValueError
+from mm_orch.core.errors import (
+    EngineCrashedError,
+    EngineError,
+    InvalidValueError,
+    RequestError,
+)
 from mm_orch.core.generation import SequenceStarted, TokenChunk
 from mm_orch.optimization.engines.contract import StreamReport
 from mm_orch.optimization.engines.vllm.translation import translate_output, translate_params
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mm_orch.core.errors import MuAIError
+    from mm_orch.models.grammar import GrammarCompiler
     from mm_orch.optimization.engines.contract import Sequence
 
 # Then vLLM kills its processes, which have nothing to save. The server gives a worker 5 s to leave.
@@ -56,6 +62,7 @@ class BackgroundLLM:
 
     Args:
         configuration: the VllmConfig.
+        grammars: for guided sequences.
         report: takes what a step brought; called on the loop's thread.
         lose: takes the error when vLLM has died; called on the loop's thread, once.
     """
@@ -64,10 +71,12 @@ class BackgroundLLM:
         self,
         configuration: Any,
         *,
+        grammars: GrammarCompiler,
         report: Callable[[StreamReport], None],
         lose: Callable[[EngineError], None],
     ) -> None:
         self._configuration = configuration
+        self._grammars = grammars
         self._report = report
         self._lose = lose
         self._loop = _make_loop()
@@ -153,15 +162,16 @@ class BackgroundLLM:
             outputs = await self._llm.add_request(
                 sequence.sequence_id,
                 tokens_input(list(sequence.token_ids)),
-                translate_params(sequence),
+                translate_params(sequence, self._grammars),
             )
         except EngineDeadError:
             # All sequences are lost, which is told once.
             return
+        except RequestError as error:
+            self._refuse(followed, error)
+            return
         except (VLLMClientError, ValueError) as error:
-            if self._followed.pop(sequence.sequence_id, None) is not None:
-                refusal = InvalidValueError(f"vLLM refuses the request: {error}")
-                self._report(StreamReport(failed=[(sequence.sequence_id, refusal)]))
+            self._refuse(followed, InvalidValueError(f"vLLM refuses the request: {error}"))
             return
         followed.outputs = outputs
         if followed.is_dropped:
@@ -169,6 +179,11 @@ class BackgroundLLM:
         elif outputs.output is not None:
             # It was so quick that the step is over, and it may have been its last.
             self._take_step(None)
+
+    def _refuse(self, followed: Followed, error: RequestError) -> None:
+        if not followed.is_dropped:
+            del self._followed[followed.sequence.sequence_id]
+            self._report(StreamReport(failed=[(followed.sequence.sequence_id, error)]))
 
     def _drop(self, sequence_ids: list[str]) -> None:
         taken = []

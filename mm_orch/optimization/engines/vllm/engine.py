@@ -8,9 +8,11 @@ import os
 import tempfile
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mm_orch.core.errors import EngineFailedError, EngineStartError
+from mm_orch.models.grammar import GrammarCompiler
 from mm_orch.optimization.engines.contract import Availability, EngineFacts, StreamReport
 from mm_orch.optimization.engines.vllm.leftovers import Leftovers
 
@@ -156,7 +158,12 @@ class VllmEngine:
         self._wake_fd, self._waking_fd = os.pipe()
         for descriptor in (self._wake_fd, self._waking_fd):
             os.set_blocking(descriptor, False)
-        self._llm = BackgroundLLM(configuration, report=self._take_report, lose=self._take_death)
+        self._llm = BackgroundLLM(
+            configuration,
+            grammars=GrammarCompiler(Path(spec.directory), spec.eos_token_ids),
+            report=self._take_report,
+            lose=self._take_death,
+        )
         stderr = StderrTap()
         try:
             with stderr, temporary_files_in(folder):
@@ -227,4 +234,5 @@ def _find_facts(name: str, configuration: Any) -> EngineFacts:
         num_kv_blocks=cache.num_gpu_blocks or 0,
         # vLLM counts penalties and draws from where the text that it was given ends.
         resumes_exactly=False,
+        unsupported=("guide",) if configuration.model_config.skip_tokenizer_init else (),
     )

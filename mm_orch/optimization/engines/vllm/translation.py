@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.sampling_params import SamplingParams as VllmParams
 
 from mm_orch.core.errors import EngineFailedError
 from mm_orch.core.generation import FinishReason, TokenChunk, TokenLogprob
+from mm_orch.models.grammar import write_grammar
 
 if TYPE_CHECKING:
     from mm_orch.core.generation import SamplingParams
+    from mm_orch.models.grammar import GrammarCompiler
     from mm_orch.optimization.engines.contract import Sequence
 
 _NUM_SEEDS = 2**63
 _REASONS = {None: None, "stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
 
-def translate_params(sequence: Sequence) -> VllmParams:
+def translate_params(sequence: Sequence, grammars: GrammarCompiler) -> VllmParams:
     """Return vLLM's parameters for what is left of a sequence.
 
+    Args:
+        sequence: what vLLM is to continue.
+        grammars: knows the model's tokens; vLLM itself compiles what a guide is written as.
+
     Raises:
+        RequestError: the model's tokeniser does not fit the grammar library.
         vllm.exceptions.VLLMValidationError: a value that vLLM does not allow.
     """
     params, num_had = sequence.params, sequence.num_output_tokens
+    guide = None
+    if params.guide is not None:
+        guide = StructuredOutputsParams(grammar=write_grammar(params.guide, grammars.find_token))
     return VllmParams(
         max_tokens=params.max_tokens - num_had,
         min_tokens=0 if params.ignore_eos else max(0, params.min_tokens - num_had),
@@ -42,6 +52,7 @@ def translate_params(sequence: Sequence) -> VllmParams:
         # The model's end tokens are among ours, so that ours alone end a sequence.
         ignore_eos=True,
         stop_token_ids=list(find_stop_ids(params)),
+        structured_outputs=guide,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
         skip_clone=True,
