@@ -54,9 +54,9 @@ STEP_BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def backends() -> Iterator[dict[str, StepBackend]]:
-    """One of each for all tests: a backend keeps nothing of a sequence, and some start slowly."""
+    """One of each for all tests here: they keep nothing of a sequence, and some start slowly."""
     backends: dict[str, StepBackend] = {}
     yield backends
     for backend in backends.values():

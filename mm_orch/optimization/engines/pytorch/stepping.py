@@ -1,4 +1,4 @@
-"""What engines on torch do around a forward pass: sample, and say what went wrong."""
+"""What engines on torch do around a forward pass: warm up, and sample."""
 
 from __future__ import annotations
 
