@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mm_orch.core.errors import MuAIError
+
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self
+    from typing import IO, Self
 
     from mm_orch.core.guide import Guide
 
@@ -63,7 +65,11 @@ class GuideChecker:
         await asyncio.to_thread(self.close)
 
     def find_reason(self, guide: Guide) -> str:
-        """Return why answers cannot be kept to this guide; empty when they can."""
+        """Return why answers cannot be kept to this guide; empty when they can.
+
+        Raises:
+            MuAIError: the child cannot do its work here.
+        """
         question = msgspec.json.encode(guide)
         if len(question) > MAX_GUIDE_BYTES:
             return f"it has {len(question)} bytes, at most {MAX_GUIDE_BYTES} are allowed"
@@ -87,7 +93,7 @@ class GuideChecker:
         try:
             child.stdin.write(question + b"\n")
             child.stdin.flush()
-            if select.select([child.stdout], [], [], _PATIENCE_S)[0]:
+            if _is_readable(child.stdout, _PATIENCE_S):
                 answer = child.stdout.readline()
         except BrokenPipeError:
             # It has ended; the exit code says more.
@@ -109,7 +115,7 @@ class GuideChecker:
         child, self._child = self._child, None
         if child is None:
             return 0
-        if child.stdout is not None and select.select([child.stdout], [], [], 0)[0]:
+        if child.stdout is not None and _is_readable(child.stdout, 0):
             # The end of its output: it is ending by itself, and its exit code tells how.
             child.wait()
         child.kill()
@@ -117,7 +123,22 @@ class GuideChecker:
             return child.wait()
 
 
+def _is_readable(pipe: IO[bytes], timeout_s: float) -> bool:
+    # Not select.select, which takes no descriptor above 1023, and a busy server has those.
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        return bool(selector.select(timeout_s))
+
+
 def _reason_of_end(exit_code: int) -> str:
-    if exit_code == -signal.SIGPROF:
-        return f"it takes more than {MAX_COMPILE_S:g} s to make a grammar of it"
-    return "it is nested too deeply, or takes too much memory"
+    match -exit_code:
+        case signal.SIGPROF:
+            return f"it takes more than {MAX_COMPILE_S:g} s to make a grammar of it"
+        case signal.SIGKILL:
+            return "it takes too long, or too much memory"
+        case number if number > 0:
+            return "it is nested too deeply, or takes too much memory"
+    raise MuAIError(
+        f"The process that tries schemas has ended with exit code {exit_code}.",
+        remedy="Check that llguidance is installed: pip install llguidance.",
+    )

@@ -37,6 +37,7 @@ positive_data_acceptance.enabled = false
 """
 
 
+@pytest.mark.timeout(660)
 def test_the_description_is_true_for_whatever_is_sent(
     server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -59,7 +60,7 @@ def run_schemathesis(server: ServerProcess, directory: Path, *arguments: str) ->
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
 
