@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+LOCKS = sorted(
+    path.name for path in ROOT.glob("requirements-*.lock") if path.name != "requirements-dev.lock"
+)
 
 
 def test_an_engine_without_an_environment_is_refused_with_those_that_have_one() -> None:
@@ -22,3 +29,12 @@ def test_the_deepspeed_environment_has_the_torch_that_it_was_measured_with() -> 
     pins = (ROOT / "requirements-deepspeed.lock").read_text().splitlines()
 
     assert {"torch==2.13.0", "deepspeed==0.19.8"} <= set(pins)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_an_engines_environment_has_all_that_the_product_needs(lock: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[^a-z0-9-]", line)[0] for line in project["dependencies"]}
+    pinned = {line.partition("==")[0] for line in (ROOT / lock).read_text().splitlines()}
+
+    assert needed - pinned == set(), "run: scripts/lock-engine NAME"
