@@ -15,6 +15,7 @@ from mm_orch.core.generation import SamplingParams
 from mm_orch.models.text import TextCodec
 from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
 from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
+from tests.available import require_engine
 from tests.prompts import chat_prompts, long_prompts, raw_prompts
 
 if TYPE_CHECKING:
@@ -74,10 +75,15 @@ class Question:
     raw: bool = False
 
 
-async def answer_all(questions: list[Question], num_tokens: int) -> list[str]:
+ENGINES = ("pytorch", "onnx", "openvino")
+
+
+async def answer_all(engine: str, questions: list[Question], num_tokens: int) -> list[str]:
     """Answer all questions at the same time, in fp32 and greedily, through the whole product."""
+    require_engine(engine)
     overrides = {
-        "optimization.pytorch.dtype": "fp32",
+        "models.smollm2-135m.engines": [engine],
+        "models.smollm2-135m.dtype": "fp32",
         "optimization.batcher.max_batch_size": len(questions),
     }
     config = load_config(path=None, environ={}, overrides=overrides).config
@@ -91,28 +97,33 @@ async def answer_all(questions: list[Question], num_tokens: int) -> list[str]:
     return [answer.text for answer in answers]
 
 
-async def check_equal(reference: Reference, questions: list[Question], num_tokens: int) -> None:
-    texts = await answer_all(questions, num_tokens)
+async def check_equal(
+    engine: str, reference: Reference, questions: list[Question], num_tokens: int
+) -> None:
+    texts = await answer_all(engine, questions, num_tokens)
     for question, text in zip(questions, texts, strict=True):
         expected = reference.raw if question.raw else reference.chat
         assert text == await asyncio.to_thread(expected, question.prompt, num_tokens), question
 
 
-async def test_greedy_text_equals_that_of_transformers(reference: Reference) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_greedy_text_equals_that_of_transformers(engine: str, reference: Reference) -> None:
     chat = [*chat_prompts()[:3], chat_prompts()[-7]]
     questions = [Question(p) for p in chat] + [Question(p, raw=True) for p in raw_prompts()[:2]]
-    await check_equal(reference, questions, 24)
+    await check_equal(engine, reference, questions, 24)
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("engine", ENGINES)
 async def test_greedy_text_of_all_prompts_at_once_equals_that_of_transformers(
+    engine: str,
     reference: Reference,
 ) -> None:
     assert all(len(reference.tokenizer(p)["input_ids"]) > 500 for p in long_prompts())
     chat = [*chat_prompts(), *long_prompts()]
     questions = [Question(p) for p in chat] + [Question(p, raw=True) for p in raw_prompts()]
     assert len(questions) > 50
-    await check_equal(reference, questions, 64)
+    await check_equal(engine, reference, questions, 64)
 
 
 @pytest.fixture(scope="module")
