@@ -49,6 +49,11 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     engines: tuple[str, ...] = ()
     problem: str = ""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether another server runs it."""
+        return self.source.startswith("openai:")
+
 
 def print_models(loaded: LoadedConfig, name: str | None, *, as_json: bool) -> int:
     """Print every known model, or the one asked for.
@@ -191,6 +196,9 @@ def _lines(entry: ModelEntry) -> Iterator[str]:
     if entry.task == "embed":
         yield "  task        embed: makes vectors of texts"
     yield f"  source      {entry.source}"
+    if entry.is_remote:
+        yield "  files       none: another server runs it"
+        return
     if entry.problem:
         yield f"  files       {entry.problem}"
     elif entry.is_downloaded and entry.size_bytes is not None:

@@ -157,8 +157,7 @@ class ModelStore:
                 return _stamp(gguf)
             case RemoteSource():
                 raise ModelStoreError(
-                    f"{source.url} is a remote server, which is not built in this version yet.",
-                    remedy="Use hf:, path: or pypi:.",
+                    f"{source.url} runs the model itself: there is nothing to fetch."
                 )
 
     def _convert(self, gguf: Path, partial: Path) -> None:
