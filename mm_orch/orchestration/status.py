@@ -159,11 +159,17 @@ class SystemStatus:
         facts = worker.facts if worker else None
         stalled_s = worker.stalled_s if worker else None
         is_stuck = stalled_s is not None and stalled_s > plan.watchdog_timeout_s * _STUCK_SHARE
+        phase, detail = supervisor.phase, supervisor.detail
+        if is_stuck:
+            phase, detail = ModelPhase.STUCK, f"no step for {stalled_s:.0f} s"
+        elif phase is ModelPhase.READY and (worker is None or worker.is_dead):
+            # Its requests know of it before its supervisor has drawn the conclusion.
+            phase, detail = ModelPhase.RESTARTING, "its worker has just ended"
         return msgspec.structs.replace(
             report,
-            phase=ModelPhase.STUCK if is_stuck else supervisor.phase,
+            phase=phase,
             engine=supervisor.engine,
-            detail=f"no step for {stalled_s:.0f} s" if is_stuck else supervisor.detail,
+            detail=detail,
             seconds_without_step=stalled_s,
             wanted_engine=fallback.wanted if fallback else None,
             fallback_reason=fallback.reason.partition("\n")[0] if fallback else "",
