@@ -35,7 +35,7 @@ from mm_orch.optimization.engines.contract import StreamReport
 from mm_orch.optimization.engines.vllm.translation import translate_output, translate_params
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from mm_orch.core.errors import MuAIError
     from mm_orch.models.grammar import GrammarCompiler
@@ -64,7 +64,7 @@ class BackgroundLLM:
         configuration: the VllmConfig.
         grammars: for guided sequences.
         report: takes what a step brought; called on the loop's thread.
-        lose: takes the error when vLLM has died; called on the loop's thread, once.
+        lose: takes the error when vLLM has died; called on the loop's thread.
     """
 
     def __init__(
@@ -136,19 +136,28 @@ class BackgroundLLM:
         self._llm.shutdown(timeout=_SHUTDOWN_S)
 
     def _die(self, _: asyncio.Task[None]) -> None:
-        if not self._leaving.is_set():
-            self._followed.clear()
-            self._lose(
-                EngineCrashedError(
-                    "vLLM's engine process has ended.",
-                    remedy="The log of the worker says why; it is being restarted.",
-                )
-            )
+        self._end("vLLM's engine process has ended.", None)
 
-    def _start_task(self, work: Any) -> None:
+    def _end(self, how: str, cause: BaseException | None) -> None:
+        if self._leaving.is_set():
+            return
+        self._followed.clear()
+        error = EngineCrashedError(
+            how, remedy="The log of the worker says why; it is being restarted."
+        )
+        error.__cause__ = cause
+        self._lose(error)
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finish_task)
+
+    def _finish_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Nobody foresaw it. Sequences that nothing answers any more would hang for ever.
+            self._end(f"vLLM failed outside of a step: {type(error).__name__}: {error}.", error)
 
     def _take(self, followed: Followed) -> None:
         if not self._followed:
