@@ -130,6 +130,7 @@ def _report_lines(place: str, report: StatusReport) -> Iterator[str]:
     yield "Models"
     for model in report.models:
         yield _model_line(model, is_default=model.name == report.default_model)
+        yield from _more_of_model(model)
 
 
 def _readiness(report: StatusReport) -> str:
@@ -152,6 +153,20 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
     listed = ", ".join(str(fact) for fact in facts if fact)
     default = " (default)" if is_default else ""
     return f"  {model.name}{default}: {model.phase.value}{f', {listed}' if listed else ''}"
+
+
+def _more_of_model(model: ModelReport) -> Iterator[str]:
+    """Yield what is out of the ordinary: a fallback, engines that are not trusted, a stand-in."""
+    if model.wanted_engine:
+        yield f"    in place of {model.wanted_engine}: {model.fallback_reason}"
+    for engine, state in model.circuits.items():
+        if state != "closed":
+            yield f"    {engine} failed; its circuit is {state}"
+    if (stand_in := model.stand_in) is not None:
+        facts = [stand_in.engine and f"with {stand_in.engine}", stand_in.dtype, stand_in.detail]
+        listed = ", ".join(str(fact) for fact in facts if fact)
+        does = f"requests that {model.engine} cannot do"
+        yield f"    stand-in for {does}: {stand_in.phase.value}{f', {listed}' if listed else ''}"
 
 
 def _describe_cache(cache: CacheStats) -> str:

@@ -176,6 +176,17 @@ class RequestFailedOver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRedirected:
+    """A request asks for what the model's engine cannot do, so another one beside it answers."""
+
+    request_id: str
+    model: str
+    from_engine: str
+    to_engine: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorOccurred:
     """Something failed in a component; ``error_type`` is an exception class name."""
 
@@ -207,6 +218,7 @@ Event = (
     | CircuitChanged
     | EngineFellBack
     | RequestFailedOver
+    | RequestRedirected
     | ErrorOccurred
     | HttpRequestFinished
 )

@@ -19,6 +19,7 @@ from mm_orch.core.events import (
     ModelUnloaded,
     RequestFailedOver,
     RequestFinished,
+    RequestRedirected,
     RequestStarted,
     RequestStatus,
     StepCompleted,
@@ -101,7 +102,7 @@ class PrometheusObserver:
                 self._series.lifecycle_events.labels(self._known(model), "unloaded").inc()
                 if engine is not None:
                     self._series.engine_up.labels(self._known(model), engine).set(0)
-            case CircuitChanged() | EngineFellBack() | RequestFailedOver():
+            case CircuitChanged() | EngineFellBack() | RequestRedirected() | RequestFailedOver():
                 self._observe_fallback(event)
             case ErrorOccurred(component=component, error_type=error_type):
                 self._series.errors.labels(component, error_type).inc()
@@ -162,14 +163,19 @@ class PrometheusObserver:
                 series.model_load.labels(model).observe(duration_s)
                 series.lifecycle_events.labels(model, "loaded").inc()
 
-    def _observe_fallback(self, event: CircuitChanged | EngineFellBack | RequestFailedOver) -> None:
+    def _observe_fallback(
+        self, event: CircuitChanged | EngineFellBack | RequestRedirected | RequestFailedOver
+    ) -> None:
         series = self._series
         model = self._known(event.model)
         match event:
             case CircuitChanged(engine=engine, state=state):
                 self._start_engine(model, engine)
                 series.circuit_state.labels(model, engine).set(_CIRCUIT_STATES.index(state))
-            case EngineFellBack(from_engine=from_engine, to_engine=to_engine):
+            case (
+                EngineFellBack(from_engine=from_engine, to_engine=to_engine)
+                | RequestRedirected(from_engine=from_engine, to_engine=to_engine)
+            ):
                 series.fallbacks.labels(model, from_engine, to_engine).inc()
             case RequestFailedOver():
                 series.failovers.labels(model).inc()

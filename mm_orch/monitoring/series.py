@@ -105,7 +105,8 @@ class Series:
         )
         self.fallbacks = self._counter(
             "engine_fallbacks_total",
-            "Times that a model began to run on another engine than the preferred one.",
+            "Models that began to run on another engine than the preferred one, and requests that "
+            "another one took because theirs could not do them.",
             ("model", "from_engine", "to_engine"),
         )
         self.failovers = self._counter(

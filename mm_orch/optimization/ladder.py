@@ -36,6 +36,13 @@ class EngineLadder:
     ) -> None:
         self.circuit_by_engine = {engine: Circuit(clock) for engine in engines}
         self._is_falling_back = is_falling_back
+        self._clock = clock
+
+    def keep(self, engines: Iterable[str]) -> EngineLadder:
+        """Return a ladder of these of the engines; their circuits are the same ones."""
+        part = EngineLadder((), self._clock, is_falling_back=self._is_falling_back)
+        part.circuit_by_engine = {engine: self.circuit_by_engine[engine] for engine in engines}
+        return part
 
     def choose(self, probes: Iterable[Availability]) -> Candidate:
         """Take the first engine that can run here and may be started, else the next to be.

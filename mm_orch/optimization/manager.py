@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ import zmq.asyncio
 from mm_orch.core.errors import MuAIError
 from mm_orch.core.threads import start_abandonable
 from mm_orch.optimization.ladder import EngineLadder
-from mm_orch.optimization.registry import probe_engine
+from mm_orch.optimization.registry import leaves_batching_to_us, probe_engine
 from mm_orch.optimization.residents import LoadedModel, Residents
+from mm_orch.optimization.stand_in import IDLE_LIMIT_S, is_stand_in, model_of, name_stand_in
 from mm_orch.optimization.supervisor import ModelSupervisor
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mm_orch.models.stored import StoredModel
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.optimization.plan import ModelPlan
+    from mm_orch.optimization.residents import Use
     from mm_orch.remote.server import RemoteServer
     from mm_orch.workers.worker import Worker
 
@@ -59,7 +62,7 @@ class OptimizationManager:
             budget_bytes=budget_bytes,
             max_models=max_models,
             expect_bytes=self._expect_bytes,
-            idle_unload_s=lambda model: self.plans[model].idle_unload_s,
+            idle_unload_s=self._find_idle_limit,
             observer=observer,
             clock=clock,
         )
@@ -97,6 +100,10 @@ class OptimizationManager:
         loaded = self._residents.find(model)
         return loaded.supervisor if loaded else None
 
+    def find_stand_in(self, model: str) -> ModelSupervisor | None:
+        """Return the supervisor of a model's stand-in, where it is loaded or loading."""
+        return self.find_supervisor(name_stand_in(model))
+
     def find_remote(self, model: str) -> RemoteServer | None:
         """Return the server elsewhere that runs a model, where one does."""
         return self._remotes.get(model)
@@ -114,24 +121,24 @@ class OptimizationManager:
     def ensure_started(self, model: str) -> ModelSupervisor:
         """Begin to load the model unless that was begun already."""
         loaded = self._residents.find(model)
-        if loaded is None:
-            loaded = LoadedModel(self._make_supervisor(self.plans[model]), self._clock())
-            self._residents.add(model, loaded)
-            loaded.task = self._tasks.create_task(
-                self._run(model, loaded.supervisor), name=f"supervise {model}"
-            )
-        return loaded.supervisor
+        if loaded is not None:
+            return loaded.supervisor
+        plan = self.plans[model]
+        engines = [engine.name for engine in plan.engines]
+        ladder = EngineLadder(engines, self._clock, is_falling_back=plan.is_falling_back)
+        return self._load(model, plan, ladder)
 
-    def using(self, model: str) -> contextlib.AbstractContextManager[None]:
+    def using(self, model: str) -> contextlib.AbstractContextManager[Use]:
         """Keep a model in memory from when it is there, for as long as this is entered."""
         return self._residents.using(model)
 
     async def unload(self, model: str) -> bool:
         """Stop the model's workers and free its memory; return whether it was there."""
-        if self._residents.find(model) is None:
-            return False
-        await self._residents.unload(model, "it was asked to")
-        return True
+        is_loaded = self._residents.find(model) is not None
+        for name in (name_stand_in(model), model):
+            if self._residents.find(name) is not None:
+                await self._residents.unload(name, "it was asked to")
+        return is_loaded
 
     async def ensure_files(self, model: str) -> StoredModel:
         """Return the model's files, fetching them first where they are missing.
@@ -146,13 +153,41 @@ class OptimizationManager:
             self._files[model] = fetching
         return await asyncio.shield(fetching)
 
-    async def acquire(self, model: str) -> Worker:
+    async def acquire(self, model: str, use: Use | None = None) -> Worker:
         """Return a running worker, waiting while it loads.
+
+        Args:
+            model: its configured name.
+            use: what keeps it in memory meanwhile.
 
         Raises:
             ModelUnavailableError: no engine could be started.
         """
+        if use is not None:
+            self._residents.move(use, model)
         return await self.ensure_started(model).acquire()
+
+    async def acquire_stand_in(self, model: str, use: Use) -> Worker | None:
+        """Return a worker of an engine that can do whatever a request asks.
+
+        It runs beside the model's own, and leaves when nobody has needed it for a while. None where
+        the model is configured with no such engine, or must not fall back.
+
+        Raises:
+            ModelUnavailableError: none could be started.
+        """
+        name = name_stand_in(model)
+        loaded = self._residents.find(name)
+        if loaded is None:
+            plan, ladder = self.plans[model], self.ensure_started(model).ladder
+            able = [one for one in ladder.circuit_by_engine if leaves_batching_to_us(one)]
+            if not able or not plan.is_falling_back:
+                return None
+            engines = tuple(engine for engine in plan.engines if engine.name in able)
+            self._load(name, dataclasses.replace(plan, engines=engines), ladder.keep(able))
+        self._residents.move(use, name)
+        loaded = self._residents.find(name)
+        return await loaded.supervisor.acquire() if loaded else None
 
     def find_fallback(self, model: str) -> Fallback | None:
         """Return why a model runs on another engine than the preferred one, where it does."""
@@ -161,12 +196,12 @@ class OptimizationManager:
 
     def count_step_fault(self, model: str, engine: str, reason: str) -> None:
         """Note a request that an engine failed though its worker lives on."""
-        if (supervisor := self.find_supervisor(model)) is not None:
+        if (supervisor := self._find_runner(model, engine)) is not None:
             supervisor.count_step_fault(engine, reason)
 
     def record_success(self, model: str, engine: str) -> None:
         """Note a request that an engine has answered."""
-        if (supervisor := self.find_supervisor(model)) is not None:
+        if (supervisor := self._find_runner(model, engine)) is not None:
             supervisor.record_success(engine)
 
     def release_conversation(self, conversation_id: str) -> None:
@@ -175,21 +210,31 @@ class OptimizationManager:
             if loaded.supervisor.worker is not None:
                 loaded.supervisor.worker.release_conversation(conversation_id)
 
-    async def _run(self, model: str, supervisor: ModelSupervisor) -> None:
+    def _find_runner(self, model: str, engine: str) -> ModelSupervisor | None:
+        """Return the supervisor of the worker that an engine's request was given to."""
+        own, stand_in = self.find_supervisor(model), self.find_stand_in(model)
+        is_own = own is not None and own.engine == engine
+        return stand_in if stand_in is not None and not is_own else own
+
+    def _load(self, name: str, plan: ModelPlan, ladder: EngineLadder) -> ModelSupervisor:
+        loaded = LoadedModel(self._make_supervisor(plan, ladder), self._clock())
+        self._residents.add(name, loaded)
+        loaded.task = self._tasks.create_task(
+            self._run(name, loaded.supervisor), name=f"supervise {name}"
+        )
+        return loaded.supervisor
+
+    async def _run(self, name: str, supervisor: ModelSupervisor) -> None:
         # Its size is known once its files are there; a failure is the supervisor's to tell.
         with contextlib.suppress(MuAIError, OSError):
-            await self.ensure_files(model)
-        await self._residents.make_room(model)
+            await self.ensure_files(supervisor.model)
+        await self._residents.make_room(name)
         await supervisor.run()
 
-    def _make_supervisor(self, plan: ModelPlan) -> ModelSupervisor:
+    def _make_supervisor(self, plan: ModelPlan, ladder: EngineLadder) -> ModelSupervisor:
         return ModelSupervisor(
             plan.name,
-            EngineLadder(
-                [engine.name for engine in plan.engines],
-                self._clock,
-                is_falling_back=plan.is_falling_back,
-            ),
+            ladder,
             probe=lambda: _probe(plan),
             ensure_files=lambda: self.ensure_files(plan.name),
             make_spec=lambda engine, stored: plan.make_worker_spec(
@@ -201,9 +246,15 @@ class OptimizationManager:
             watchdog_timeout_s=plan.watchdog_timeout_s,
         )
 
-    def _expect_bytes(self, model: str) -> int:
+    def _find_idle_limit(self, name: str) -> float | None:
+        limit_s = self.plans[model_of(name)].idle_unload_s
+        if limit_s is None and is_stand_in(name):
+            return IDLE_LIMIT_S
+        return limit_s
+
+    def _expect_bytes(self, name: str) -> int:
         """Return the size of a model's files: the least that its weights will take."""
-        fetching = self._files.get(model)
+        fetching = self._files.get(model_of(name))
         if fetching is None or not fetching.done() or fetching.cancelled() or fetching.exception():
             return 0
         return fetching.result().size_bytes

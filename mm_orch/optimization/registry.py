@@ -77,6 +77,14 @@ def load_engine(
     return engine
 
 
+def leaves_batching_to_us(name: str) -> bool:
+    """Whether a generating engine is a step backend, and so can do whatever a request asks."""
+    try:
+        return hasattr(load_engine(name), "step")
+    except EngineStartError:
+        return False
+
+
 def probe_engine(name: str, task: Task = "generate", *, python: str = "") -> Availability:
     """Say whether the engine can do this task here, and if not why.
 

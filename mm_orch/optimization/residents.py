@@ -47,6 +47,13 @@ class LoadedModel:
         return self.supervisor.phase in {ModelPhase.READY, ModelPhase.FAILED}
 
 
+class Use:
+    """That a request keeps a model in memory, by the name under which it is there."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 class Residents:
     """All models in memory, within a budget that is compared with measured memory.
 
@@ -94,16 +101,30 @@ class Residents:
         self._models[name] = model
 
     @contextlib.contextmanager
-    def using(self, name: str) -> Iterator[None]:
+    def using(self, name: str) -> Iterator[Use]:
         """Keep a model from leaving."""
-        self._num_uses[name] = self._num_uses.get(name, 0) + 1
+        use = Use(name)
+        self._begin(name)
         try:
-            yield
+            yield use
         finally:
-            self._num_uses[name] -= 1
-            if (model := self._models.get(name)) is not None:
-                model.last_used_s = self._clock()
-            self._tell()
+            self._end(use.name)
+
+    def move(self, use: Use, name: str) -> None:
+        """Keep another model from leaving in place of the one so far."""
+        if use.name != name:
+            self._begin(name)
+            self._end(use.name)
+            use.name = name
+
+    def _begin(self, name: str) -> None:
+        self._num_uses[name] = self._num_uses.get(name, 0) + 1
+
+    def _end(self, name: str) -> None:
+        self._num_uses[name] -= 1
+        if (model := self._models.get(name)) is not None:
+            model.last_used_s = self._clock()
+        self._tell()
 
     async def make_room(self, name: str) -> None:
         """Wait until the model may be loaded, letting others leave where that helps."""
@@ -204,7 +225,9 @@ class Residents:
         model.task.cancel()
         await asyncio.gather(model.task, return_exceptions=True)
         logger.info("%s is unloaded: %s", name, reason)
-        self._observer.observe(ModelUnloaded(model=name, engine=engine, reason=reason))
+        self._observer.observe(
+            ModelUnloaded(model=model.supervisor.model, engine=engine, reason=reason)
+        )
         self._tell()
 
     async def _wait_for_change(self, until_s: float | None) -> None:

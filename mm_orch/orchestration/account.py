@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Literal
 
 from mm_orch.core.errors import DeadlineError, OverloadError, RequestError
 from mm_orch.core.events import (
     FirstTokenProduced,
     RequestFinished,
+    RequestRedirected,
     RequestStarted,
     RequestStatus,
     TokenGap,
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
+    from mm_orch.core.fallback import Fallback
     from mm_orch.core.generation import FinishReason, SequenceStarted
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
 """Model and engine of a request that was refused before they were chosen."""
@@ -93,6 +98,25 @@ class RequestAccount:
         """Note that the request has been given to a worker of this engine."""
         self.engine = engine
         self._submitted_s = self._clock()
+
+    def redirect(self, fallback: Fallback) -> None:
+        """Note that an engine beside the model's own answers, because that one cannot."""
+        logger.info(
+            "request %s is answered by %s in place of %s: %s",
+            self.request_id,
+            fallback.engine,
+            fallback.wanted,
+            fallback.reason,
+        )
+        self._observer.observe(
+            RequestRedirected(
+                request_id=self.request_id,
+                model=self.model,
+                from_engine=fallback.wanted,
+                to_engine=fallback.engine,
+                reason=fallback.reason,
+            )
+        )
 
     def start(self, started: SequenceStarted) -> None:
         """Note a sequence's first step; the first sequence's counts for the request."""

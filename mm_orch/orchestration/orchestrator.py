@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationRequest
     from mm_orch.core.guide import Guide
     from mm_orch.optimization.manager import OptimizationManager
+    from mm_orch.optimization.residents import Use
     from mm_orch.orchestration.admission import Admission, Ticket
     from mm_orch.orchestration.model_text import ModelText
 
@@ -97,8 +98,8 @@ class Orchestrator:
         ) as account:
             account.model = self._choose_model(request.model)
             check_task(self._manager.plans, account.model, "generate")
-            with self.place(account.model) as ticket, self._manager.using(account.model):
-                generation = await self._start(request, account, ticket, deadline)
+            with self.place(account.model) as ticket, self._manager.using(account.model) as use:
+                generation = await self._start(request, account, ticket, deadline, use)
                 self._running.add(generation)
                 try:
                     yield generation
@@ -178,6 +179,7 @@ class Orchestrator:
         account: RequestAccount,
         ticket: Ticket,
         deadline: Deadline,
+        use: Use,
     ) -> RunningGeneration | RemoteGeneration:
         remote = self._manager.find_remote(account.model)
         if remote is not None:
@@ -208,6 +210,7 @@ class Orchestrator:
                 deadline=deadline,
                 replays=self.make_replays(account),
                 manager=self._manager,
+                use=use,
                 on_start=lambda: self.begin(ticket),
             )
             await generation.submit()

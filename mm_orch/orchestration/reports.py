@@ -20,6 +20,23 @@ class HealthStatus(enum.Enum):
     UNHEALTHY = "unhealthy"
 
 
+class StandInReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The second engine of a model, for requests that its own engine cannot do.
+
+    Attributes:
+        engine: that runs it or is to run it, or None where none can.
+        detail: progress or the reason of a failure, for people.
+        memory_bytes: what its worker was last measured to take.
+    """
+
+    phase: ModelPhase
+    engine: str | None = None
+    detail: str = ""
+    dtype: str | None = None
+    worker_pid: int | None = None
+    memory_bytes: int | None = None
+
+
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """One configured model and the worker that runs it.
 
@@ -34,6 +51,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
         wanted_engine: the preferred engine, where another runs in its place.
         fallback_reason: why, in one line.
         circuits: each engine's circuit: closed, half_open or open.
+        stand_in: what answers requests that the engine cannot do, while it is in memory.
     """
 
     name: str
@@ -57,6 +75,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     wanted_engine: str | None = None
     fallback_reason: str = ""
     circuits: dict[str, str] = {}
+    stand_in: StandInReport | None = None
 
     @property
     def short_detail(self) -> str:
@@ -65,13 +84,18 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of /health."""
+    """The answer of /health.
+
+    Attributes:
+        engines: each with why it cannot run here, and what to install.
+    """
 
     status: HealthStatus
     degradation_reasons: tuple[str, ...]
     uptime_seconds: float
     models_loaded: tuple[str, ...]
     engines_available: tuple[str, ...]
+    engines: tuple[Availability, ...]
     queue_size: int
     queue_capacity: int
     version: str

@@ -9,7 +9,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import DeadlineError, EngineError, EngineFailedError, MuAIError
+from mm_orch.core.errors import (
+    DeadlineError,
+    EngineError,
+    EngineFailedError,
+    FailoverError,
+    MuAIError,
+    UnsupportedError,
+)
+from mm_orch.core.fallback import Fallback
 from mm_orch.core.generation import SequenceStarted
 from mm_orch.orchestration.failover import cannot_resume
 from mm_orch.orchestration.progress import Choice, check_supported, find_obstacle
@@ -17,13 +25,15 @@ from mm_orch.orchestration.progress import Choice, check_supported, find_obstacl
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from mm_orch.core.fallback import Failover, Fallback
+    from mm_orch.core.fallback import Failover
     from mm_orch.core.generation import GenerationOptions, TextDelta, TokenChunk, Usage
     from mm_orch.optimization.engines.contract import EngineFacts
     from mm_orch.optimization.manager import OptimizationManager
+    from mm_orch.optimization.residents import Use
     from mm_orch.orchestration.account import RequestAccount
     from mm_orch.orchestration.failover import Replays
     from mm_orch.workers.stream import TokenStream
+    from mm_orch.workers.worker import Worker
 
 
 class Deadline:
@@ -48,6 +58,7 @@ class RunningGeneration:
         make_choices: gives the choices, in order of their index, as an engine can take them.
         vocab_size: token ids are below it; anything else is an engine's fault.
         manager: gives running workers.
+        use: keeps the model in memory.
         on_start: called when the first step has run.
     """
 
@@ -61,6 +72,7 @@ class RunningGeneration:
         deadline: Deadline,
         replays: Replays,
         manager: OptimizationManager,
+        use: Use,
         on_start: Callable[[], None],
     ) -> None:
         self.request_id = account.request_id
@@ -76,6 +88,7 @@ class RunningGeneration:
         self._deadline = deadline
         self._replays = replays
         self._manager = manager
+        self._use = use
         self._on_start = on_start
         self._num_submits = 0
         self._stream: TokenStream | None = None
@@ -116,13 +129,7 @@ class RunningGeneration:
             ModelUnavailableError, EngineError: there is none that could go on.
         """
         while True:
-            worker = await self._manager.acquire(self.model)
-            self.fallback = self._manager.find_fallback(self.model)
-            check_supported(self._options, worker)
-            self._choices = self._choices or self._make_choices(worker.facts)
-            obstacle = find_obstacle(self._options, self._choices, worker.facts)
-            if lost is not None and obstacle:
-                raise cannot_resume(worker.engine, obstacle, lost) from lost
+            worker = await self._find_worker(lost)
             missing = [choice for choice in self._choices if not choice.is_finished]
             orders = [choice.order_of_rest(self._num_submits) for choice in missing]
             self._num_submits += 1
@@ -151,6 +158,30 @@ class RunningGeneration:
         if self._stream is not None:
             self._stream.close()
         self._replays.close()
+
+    async def _find_worker(self, lost: EngineError | None) -> Worker:
+        """Return a worker that can do what is asked: the model's, else its stand-in's."""
+        worker = await self._manager.acquire(self.model, self._use)
+        self.fallback = self._manager.find_fallback(self.model)
+        try:
+            self._fit(worker, lost)
+        except (UnsupportedError, FailoverError) as refusal:
+            stand_in = await self._manager.acquire_stand_in(self.model, self._use)
+            if stand_in is None:
+                raise
+            self._fit(stand_in, lost)
+            self.fallback = Fallback(worker.engine, stand_in.engine, refusal.message)
+            self._account.redirect(self.fallback)
+            return stand_in
+        return worker
+
+    def _fit(self, worker: Worker, lost: EngineError | None) -> None:
+        """Make of the request what the worker's engine can take, or raise why it cannot."""
+        check_supported(self._options, worker)
+        self._choices = self._choices or self._make_choices(worker.facts)
+        obstacle = find_obstacle(self._options, self._choices, worker.facts)
+        if lost is not None and obstacle:
+            raise cannot_resume(worker.engine, obstacle, lost) from lost
 
     async def _next(self) -> TextDelta | None:
         try:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mm_orch.optimization.stand_in import name_stand_in
 from mm_orch.orchestration.reports import (
     HealthReport,
     HealthStatus,
     ModelReport,
     ReadyReport,
+    StandInReport,
     StatusReport,
 )
 from mm_orch.remote.server import ENGINE
@@ -79,6 +81,7 @@ class SystemStatus:
             uptime_seconds=self._clock() - self._start_s,
             models_loaded=tuple(r.name for r in reports if r.phase is ModelPhase.READY),
             engines_available=tuple(e.engine for e in self._engines if e.is_available),
+            engines=self._engines,
             queue_size=self._admission.num_waiting,
             queue_capacity=self._admission.queue_capacity,
             version=self._version,
@@ -128,6 +131,13 @@ class SystemStatus:
             f" {report.fallback_reason}"
             for report in reports
             if report.wanted_engine and report.phase is ModelPhase.READY
+        ]
+        reasons += [
+            f"the stand-in of model {report.name} is {report.stand_in.phase.value}:"
+            f" {report.stand_in.detail.partition(chr(10))[0]}"
+            for report in reports
+            if report.stand_in is not None
+            and report.stand_in.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
         ]
         if self._admission.is_draining:
             reasons.append("draining")
@@ -187,4 +197,19 @@ class SystemStatus:
             worker_pid=worker.pid if worker else None,
             cache=worker.cache if worker else None,
             memory_bytes=self._manager.find_memory_bytes(plan.name),
+            stand_in=self._report_stand_in(plan.name),
+        )
+
+    def _report_stand_in(self, model: str) -> StandInReport | None:
+        supervisor = self._manager.find_stand_in(model)
+        if supervisor is None:
+            return None
+        worker = supervisor.worker
+        return StandInReport(
+            phase=supervisor.phase,
+            engine=supervisor.engine,
+            detail=supervisor.detail,
+            dtype=worker.facts.dtype if worker else None,
+            worker_pid=worker.pid if worker else None,
+            memory_bytes=self._manager.find_memory_bytes(name_stand_in(model)),
         )

@@ -117,34 +117,6 @@ def test_clients_that_leave_free_their_places(openvino_server: ServerProcess) ->
     assert ask(openvino_server)["usage"]["completion_tokens"] == 16
 
 
-@pytest.mark.parametrize(
-    ("changes", "param"),
-    [
-        ({"repetition_penalty": 1.2}, "repetition_penalty"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
-        ({"logprobs": True, "top_logprobs": 2}, "num_logprobs"),
-        (
-            {
-                "response_format": {
-                    "type": "json_schema",
-                    "json_schema": {"name": "a", "schema": {}},
-                }
-            },
-            "response_format.json_schema.schema",
-        ),
-    ],
-)
-def test_what_it_cannot_do_is_refused(
-    openvino_server: ServerProcess, changes: dict[str, Any], param: str
-) -> None:
-    reply = openvino_server.request("POST", CHAT, GREEDY | changes)
-
-    assert reply.status == 400
-    assert reply.json["error"]["code"] == "unsupported_feature"
-    assert reply.json["error"]["param"] == param
-    assert "openvino" in reply.json["error"]["message"]
-
-
 def test_penalties_make_repetition_rarer(openvino_server: ServerProcess) -> None:
     messages = [{"role": "user", "content": "Repeat the word tree without end: tree tree tree"}]
 

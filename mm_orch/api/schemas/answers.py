@@ -243,6 +243,15 @@ class ReadyAnswer(BaseModel):
     reason: str
 
 
+class EngineAnswer(BaseModel):
+    """Whether an engine can run here; if not, why, and what would change that."""
+
+    engine: str
+    is_available: bool
+    reason: str
+    remedy: str
+
+
 class HealthAnswer(BaseModel):
     """The system in short."""
 
@@ -251,6 +260,7 @@ class HealthAnswer(BaseModel):
     uptime_seconds: float
     models_loaded: list[str]
     engines_available: list[str]
+    engines: list[EngineAnswer]
     queue_size: int
     queue_capacity: int
     version: str
@@ -272,7 +282,7 @@ class StatusAnswer(BaseModel):
 
     health: HealthAnswer
     is_ready: bool
-    engines: list[dict[str, Any]]
+    engines: list[EngineAnswer]
     models: list[dict[str, Any]]
     default_model: str
     num_running: int
@@ -288,6 +298,17 @@ class ReleaseAnswer(BaseModel):
     status: Literal["released"]
 
 
+class StandInAnswer(BaseModel):
+    """The second engine of a model, for requests that its own engine cannot do."""
+
+    phase: Literal["loading", "ready", "restarting", "failed", "stuck"]
+    engine: str | None
+    detail: str
+    dtype: str | None
+    worker_pid: int | None
+    memory_bytes: int | None
+
+
 class NativeModelAnswer(BaseModel):
     """One model and the worker that runs it."""
 
@@ -299,6 +320,7 @@ class NativeModelAnswer(BaseModel):
     detail: str
     memory_bytes: int | None
     circuits: dict[str, str]
+    stand_in: StandInAnswer | None
 
 
 class NativeModelList(BaseModel):

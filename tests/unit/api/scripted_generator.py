@@ -213,6 +213,7 @@ class ScriptedReports:
             uptime_seconds=1.5,
             models_loaded=("small",),
             engines_available=("echo",),
+            engines=(Availability(engine="echo", is_available=True),),
             queue_size=2,
             queue_capacity=100,
             version="0.1.0",

@@ -35,6 +35,7 @@ async def test_health_is_503_when_unhealthy_and_tells_everything(
         "uptime_seconds": 1.5,
         "models_loaded": ["small"],
         "engines_available": ["echo"],
+        "engines": [{"engine": "echo", "is_available": True, "reason": "", "remedy": ""}],
         "queue_size": 2,
         "queue_capacity": 100,
         "version": "0.1.0",

@@ -49,6 +49,12 @@ def status_report(
         uptime_seconds=12.5,
         models_loaded=tuple(model.name for model in models),
         engines_available=("pytorch",),
+        engines=(
+            Availability(engine="pytorch", is_available=True),
+            Availability(
+                engine="vllm", is_available=False, reason="not installed", remedy="pip install vllm"
+            ),
+        ),
         queue_size=4,
         queue_capacity=100,
         version="0.1.0",
@@ -56,12 +62,7 @@ def status_report(
     return StatusReport(
         health=health,
         is_ready=True,
-        engines=(
-            Availability(engine="pytorch", is_available=True),
-            Availability(
-                engine="vllm", is_available=False, reason="not installed", remedy="pip install vllm"
-            ),
-        ),
+        engines=health.engines,
         models=models or (model_report(),),
         default_model="smollm2-135m",
         num_running=3,

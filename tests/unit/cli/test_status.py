@@ -4,12 +4,14 @@ import json
 import socket
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from mm_orch.cli.status import print_status
 from mm_orch.config import load_config
 from mm_orch.core.errors import AuthenticationError
-from mm_orch.orchestration.reports import HealthStatus
+from mm_orch.orchestration.reports import HealthStatus, StandInReport
+from mm_orch.workers.phase import ModelPhase
 from tests.unit.cli.scripted_server import model_report, status_report
 
 if TYPE_CHECKING:
@@ -64,6 +66,27 @@ def test_a_servers_status_is_told_in_lines(
         "Models",
         "  smollm2-135m (default): ready, with pytorch, bf16, on cpu, context 8192, 2 restarts",
         "  big: unloaded, bf16, on cpu, context 8192, 2 restarts",
+    ]
+
+
+def test_what_is_out_of_the_ordinary_has_lines_below_its_model(
+    peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = msgspec.structs.replace(
+        model_report(engine="openvino"),
+        wanted_engine="vllm",
+        fallback_reason="its worker ended, by SIGKILL",
+        circuits={"vllm": "open", "openvino": "closed", "pytorch": "closed"},
+        stand_in=StandInReport(phase=ModelPhase.READY, engine="pytorch", dtype="bf16"),
+    )
+    peer.report = status_report(model)
+
+    print_status(loaded_for(peer.port), as_json=False)
+
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "    in place of vllm: its worker ended, by SIGKILL",
+        "    vllm failed; its circuit is open",
+        "    stand-in for requests that openvino cannot do: ready, with pytorch, bf16",
     ]
 
 

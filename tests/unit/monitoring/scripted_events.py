@@ -14,6 +14,7 @@ from mm_orch.core.events import (
     ModelLoaded,
     RequestFailedOver,
     RequestFinished,
+    RequestRedirected,
     RequestStarted,
     RequestStatus,
     StepCompleted,
@@ -81,6 +82,9 @@ def story() -> list[Event]:
             to_engine="spare",
             num_delivered_tokens=4,
             reason="killed",
+        ),
+        RequestRedirected(
+            request_id="r2", model=MODEL, from_engine=ENGINE, to_engine="spare", reason="a shape"
         ),
         WorkerRestarted(**of_model),
     ]

@@ -102,7 +102,7 @@ def test_a_story_gives_its_counts() -> None:
     assert value_of(observer, "engine_circuit_state", **both) == 2
     assert value_of(observer, "request_failovers_total", model=MODEL) == 1
     fallback = {"model": MODEL, "from_engine": ENGINE, "to_engine": "spare"}
-    assert value_of(observer, "engine_fallbacks_total", **fallback) == 1
+    assert value_of(observer, "engine_fallbacks_total", **fallback) == 2
     errors = {
         ("request", "EngineFailedError"): 1,
         ("worker", "EngineCrashedError"): 1,
