@@ -16,7 +16,7 @@ from mm_orch.models.source import RemoteSource, parse_source
 from mm_orch.models.store import ModelStore
 from mm_orch.optimization.footprint import find_budget_bytes
 from mm_orch.optimization.manager import OptimizationManager
-from mm_orch.optimization.plan import EnginePlan, ModelPlan
+from mm_orch.optimization.plan import EngineOrder, EnginePlan, ModelPlan
 from mm_orch.optimization.registry import probe_engines
 from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.embedding import EmbeddingOrchestrator
@@ -78,7 +78,10 @@ async def open_runtime(
     observers, render_metrics = _make_observers(config) if is_server else ([], None)
     observer = ObserverFanOut(observers)
     store = ModelStore(config.system.data_directory, progress=progress)
-    plans = {name: _plan(config, name, store, engine) for name in config.models}
+    plans = {
+        name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
+        for name in config.models
+    }
     router = Router(
         {name: plan.aliases for name, plan in plans.items()},
         config.default_model_name,
@@ -188,7 +191,17 @@ def _max_failovers(config: Config) -> int:
     return config.orchestration.max_failovers if optimization.fallback_on_error else 0
 
 
-def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> ModelPlan:
+def _find_order(config: Config, name: str, *, is_server: bool) -> EngineOrder:
+    model = config.models[name]
+    if config.optimization.engine_preference != "auto" or model.engines or model.task != "generate":
+        return EngineOrder.AS_LISTED
+    # Who wants one answer is served best by what starts first.
+    return EngineOrder.FASTEST if is_server else EngineOrder.QUICKEST_START
+
+
+def _plan(
+    config: Config, name: str, store: ModelStore, engine: str | None, order: EngineOrder
+) -> ModelPlan:
     model, optimization = config.models[name], config.optimization
     batcher, cache = optimization.batcher, optimization.cache
     is_batched = optimization.enabled and batcher.enabled
@@ -207,6 +220,7 @@ def _plan(config: Config, name: str, store: ModelStore, engine: str | None) -> M
             )
             for one in ([engine] if engine else config.engines_for(name))
         ),
+        order=order,
         context_length=model.context_length,
         device=config.system.device,
         trust_remote_code=model.trust_remote_code,

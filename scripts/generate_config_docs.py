@@ -106,18 +106,12 @@ def _meaning(key: Key) -> str:
         "live" if key.facts.is_live else "",
         # A whole section says it once, at its head.
         "" if key.facts.is_built else _NOT_BUILT,
-        _unbuilt_values(key),
     ]
     return f"{key.description} {_bracketed(notes)}".rstrip()
 
 
 def _bracketed(notes: list[str]) -> str:
     return f"[{'; '.join(note for note in notes if note)}]" if any(notes) else ""
-
-
-def _unbuilt_values(key: Key) -> str:
-    values = [value.removesuffix(":") for value in key.facts.unbuilt_values]
-    return f"{', '.join(values)} {_NOT_BUILT}" if values else ""
 
 
 def _has_default(key: Key) -> bool:
@@ -156,7 +150,6 @@ def _option_row(key: Key) -> str:
     notes = [
         "live" if key.facts.is_live else "",
         "" if key.is_built else _NOT_BUILT,
-        _unbuilt_values(key),
     ]
     meaning = f"{key.description} {_bracketed(notes)}".rstrip()
     return f"| {name} | {key.kind.words} | {default} | {meaning} |\n"

@@ -8,7 +8,6 @@ from mm_orch.config.keys import dotted, find_key
 from mm_orch.config.layer import nearest
 from mm_orch.config.schema import DEFAULT_ENGINES, LAST_RESORT_ENGINE
 from mm_orch.config.schema.section import Section, facts_of
-from mm_orch.config.setting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -46,8 +45,6 @@ def _unbuilt(config: Config, settings: Mapping[Path, Setting]) -> Iterator[str]:
             names_by_group.setdefault(dotted(group), []).append(_name_in(key, path))
         for text in _unbuilt_inside(path, value):
             yield f"{text} is valid but not built in this version yet: it has no effect."
-        if key.is_built and isinstance(value, str) and value.startswith(key.facts.unbuilt_values):
-            yield f"{dotted(path)} = {shown(value)} is valid but not built in this version yet."
     for section, names in names_by_group.items():
         yield _unbuilt_sentence(section, names)
 

@@ -44,16 +44,21 @@ class EngineLadder:
         part.circuit_by_engine = {engine: self.circuit_by_engine[engine] for engine in engines}
         return part
 
+    def order(self, engines: Iterable[str]) -> None:
+        """Put all of the engines into another order of preference."""
+        self.circuit_by_engine = {engine: self.circuit_by_engine[engine] for engine in engines}
+
     def choose(self, probes: Iterable[Availability]) -> Candidate:
         """Take the first engine that can run here and may be started, else the next to be.
 
         Args:
-            probes: one an engine, in order of preference.
+            probes: one an engine.
 
         Raises:
             EngineStartError: none can run here; lists each with its reason and remedy.
         """
-        probes = tuple(probes)
+        place = {engine: index for index, engine in enumerate(self.circuit_by_engine)}
+        probes = sorted(probes, key=lambda probe: place[probe.engine])
         able = [probe.engine for probe in probes if probe.is_available]
         if not able:
             reasons = "; ".join(f"{a.engine}: {a.reason} ({a.remedy})" for a in probes)

@@ -13,10 +13,12 @@ import zmq.asyncio
 from mm_orch.core.errors import MuAIError
 from mm_orch.core.threads import start_abandonable
 from mm_orch.optimization.ladder import EngineLadder
+from mm_orch.optimization.plan import EngineOrder
 from mm_orch.optimization.registry import leaves_batching_to_us, probe_engine
 from mm_orch.optimization.residents import LoadedModel, Residents
 from mm_orch.optimization.stand_in import IDLE_LIMIT_S, is_stand_in, model_of, name_stand_in
 from mm_orch.optimization.supervisor import ModelSupervisor
+from mm_orch.optimization.trials import EngineTrials, rank_by_speed, rank_by_start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.optimization.residents import Use
     from mm_orch.remote.server import RemoteServer
+    from mm_orch.workers.messages import WorkerSpec
     from mm_orch.workers.worker import Worker
 
 
@@ -229,7 +232,38 @@ class OptimizationManager:
         with contextlib.suppress(MuAIError, OSError):
             await self.ensure_files(supervisor.model)
         await self._residents.make_room(name)
+        plan = self.plans[supervisor.model]
+        if plan.order is not EngineOrder.AS_LISTED:
+            with contextlib.suppress(MuAIError, OSError):
+                await self._order_engines(plan, supervisor, is_stand_in=is_stand_in(name))
         await supervisor.run()
+
+    async def _order_engines(
+        self, plan: ModelPlan, supervisor: ModelSupervisor, *, is_stand_in: bool
+    ) -> None:
+        """Prefer the engines by how they do on this machine; try them where that is not known."""
+        stored = await self.ensure_files(plan.name)
+        trials = EngineTrials(
+            plan.cache_directory / "engine-trials.json", self._context, self._clock
+        )
+        engines = list(supervisor.ladder.circuit_by_engine)
+        known = await asyncio.to_thread(trials.find, plan, stored)
+        if plan.order is EngineOrder.QUICKEST_START:
+            supervisor.ladder.order(rank_by_start(engines, known))
+            return
+        able = [probe.engine for probe in await _probe(plan) if probe.is_available]
+        if not known and len(able) > 1 and not is_stand_in:
+            known = await trials.run(
+                plan,
+                stored,
+                [engine for engine in engines if engine in able],
+                make_spec=lambda engine: self._make_spec(plan, engine, stored),
+                note=supervisor.note,
+            )
+        supervisor.ladder.order(rank_by_speed(engines, known))
+
+    def _make_spec(self, plan: ModelPlan, engine: str, stored: StoredModel) -> WorkerSpec:
+        return plan.make_worker_spec(engine, stored, lease_directory=self._lease_directory.name)
 
     def _make_supervisor(self, plan: ModelPlan, ladder: EngineLadder) -> ModelSupervisor:
         return ModelSupervisor(
@@ -237,9 +271,7 @@ class OptimizationManager:
             ladder,
             probe=lambda: _probe(plan),
             ensure_files=lambda: self.ensure_files(plan.name),
-            make_spec=lambda engine, stored: plan.make_worker_spec(
-                engine, stored, lease_directory=self._lease_directory.name
-            ),
+            make_spec=lambda engine, stored: self._make_spec(plan, engine, stored),
             context=self._context,
             observer=self._observer,
             clock=self._clock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,16 @@ class EnginePlan:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+class EngineOrder(enum.Enum):
+    """By what a model's engines are preferred."""
+
+    AS_LISTED = "as_listed"
+    FASTEST = "fastest"
+    """Tried once on this machine, and remembered."""
+    QUICKEST_START = "quickest_start"
+    """By what is remembered of that; else as listed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPlan:
     """How one configured model is to be run.
@@ -46,7 +57,8 @@ class ModelPlan:
         aliases: other names that requests may use.
         source: where its files come from, in the store's grammar.
         ensure_files: fetches what is missing and returns the files; blocks, so it runs in a thread.
-        engines: in order of preference.
+        engines: in order of preference, or ...
+        order: ... to be ordered by this.
         context_length: bound below the model's own, or None.
         device: auto, cpu, cuda or cuda:N.
         trust_remote_code: allow code from the model's files to run.
@@ -72,6 +84,7 @@ class ModelPlan:
     cache: CacheSpec
     max_kv_bytes: int
     cache_directory: Path
+    order: EngineOrder = EngineOrder.AS_LISTED
     is_falling_back: bool = True
     watchdog_timeout_s: float = 120.0
     idle_unload_s: float | None = None

@@ -124,6 +124,10 @@ class ModelSupervisor:
                 )
             await self._changed.wait()
 
+    def note(self, detail: str) -> None:
+        """Say what is done for the model before its first engine is started."""
+        self._change(self.phase, detail)
+
     def count_step_fault(self, engine: str, reason: str) -> None:
         """Note a request that an engine failed though its worker lives on."""
         if self.ladder.circuit_by_engine[engine].count_step_fault(reason):

@@ -91,9 +91,8 @@ class OptimizationSettings(Section):
     )
     engine_preference: EnginePreference = option(
         "Engines in the order to try; absent ones are skipped, pytorch is added at the end where"
-        " it is missing. auto measures them once on this machine.",
+        " it is missing. auto tries them once on this machine and prefers the fastest.",
         default=None,
-        unbuilt_values=("auto",),
         default_in_words="unset: with a GPU vllm, deepspeed, onnx, pytorch; without one openvino,"
         " vllm, deepspeed, onnx, pytorch",
     )

@@ -33,7 +33,6 @@ class OptionFacts:
 
     Attributes:
         is_built: False while nothing in this version reads the option.
-        unbuilt_values: text values of a built option that are not built, by their beginning.
         is_live: may be changed while the server runs.
         is_secret: never printed.
         off_value: a value that switches the feature off, so that it needs no warning.
@@ -41,7 +40,6 @@ class OptionFacts:
     """
 
     is_built: bool = True
-    unbuilt_values: tuple[str, ...] = ()
     is_live: bool = False
     is_secret: bool = False
     off_value: Any = None
@@ -53,7 +51,6 @@ def option(
     *,
     default: Any,
     built: bool = True,
-    unbuilt_values: tuple[str, ...] = (),
     live: bool = False,
     secret: bool = False,
     off_value: Any = None,
@@ -66,7 +63,6 @@ def option(
     """
     facts = OptionFacts(
         is_built=built,
-        unbuilt_values=unbuilt_values,
         is_live=live,
         is_secret=secret,
         off_value=off_value,

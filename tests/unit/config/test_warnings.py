@@ -17,7 +17,6 @@ NO_EFFECT = "valid but not built in this version yet"
     [
         ("optimization: {tuner: {enabled: true}}", "optimization.tuner.* is"),
         ("optimization: {pytorch: {compile: true}}", "optimization.pytorch.compile is"),
-        ("optimization: {engine_preference: auto}", "optimization.engine_preference = 'auto' is"),
         ("monitoring: {collection_interval_seconds: 5}", "monitoring.collection_interval_seconds"),
         ("monitoring: {tracing: {endpoint: 'http://c:4317'}}", "monitoring.tracing.* is"),
         ("monitoring: {anomaly: {latency_threshold_ms: 5}}", "monitoring.anomaly.* is"),
@@ -36,6 +35,7 @@ def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start
     "text",
     [
         "optimization: {enabled: false}",
+        "optimization: {engine_preference: auto}",
         "optimization: {engine_preference: [vllm, onnx, pytorch]}",
         "optimization: {vllm: {enabled: true, dtype: fp16, swap_space: 8}}",
         "optimization: {vllm: {enabled: false, dtype: fp16}}",
