@@ -248,6 +248,8 @@ class Worker:
                         await self._wait_for_exit(grace_s)
         finally:
             discarding.cancel()
+            # It must not be reading when the socket goes.
+            await asyncio.gather(discarding, return_exceptions=True)
             self._signal_group(signal.SIGKILL)
             self._fail_streams("was stopped.")
             self._remove_socket_file()
