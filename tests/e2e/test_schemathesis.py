@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.model
 
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+NUM_EXAMPLES, NUM_EXAMPLES_LONG = 12, 60
 CONFIG = f"""
 hooks = "{HOOKS.as_posix()}"
 seed = 20
@@ -22,7 +23,7 @@ color = false
 request-timeout = 60
 
 [generation]
-max-examples = 25
+max-examples = {{num_examples}}
 database = "none"
 
 [phases.stateful]
@@ -46,9 +47,19 @@ def test_the_description_is_true_for_whatever_is_sent(
     assert server.request("GET", "/health").json["status"] == "healthy"
 
 
-def run_schemathesis(server: ServerProcess, directory: Path, *arguments: str) -> None:
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_the_description_is_true_for_five_times_as_much(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    run_schemathesis(server, tmp_path, num_examples=NUM_EXAMPLES_LONG)
+
+
+def run_schemathesis(
+    server: ServerProcess, directory: Path, *arguments: str, num_examples: int = NUM_EXAMPLES
+) -> None:
     """Send requests made up from a server's own description; whatever it does not tell of fails."""
-    (directory / "schemathesis.toml").write_text(CONFIG)
+    (directory / "schemathesis.toml").write_text(CONFIG.format(num_examples=num_examples))
     result = subprocess.run(
         [
             str(Path(sys.executable).with_name("st")),
@@ -60,7 +71,7 @@ def run_schemathesis(server: ServerProcess, directory: Path, *arguments: str) ->
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3000,
         check=False,
     )
 
