@@ -19,7 +19,7 @@ from mm_orch.models.store import ModelStore
 from mm_orch.models.text import TextCodec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mm_orch.benchmarking.vocabulary import CountTokens
     from mm_orch.models.stored import StoredModel
@@ -79,20 +79,51 @@ def ours(
     model: StoredModel, name: str, *, is_batched: bool, is_cached: bool, dtype: str = "bf16"
 ) -> Contender:
     """Return this product's server on its PyTorch engine."""
-    settings = {
-        "optimization": {
+    return our_server(
+        name,
+        model=model.name,
+        model_settings={"source": model.source, "dtype": dtype},
+        optimization={
             "engine_preference": ["pytorch"],
             "batcher": {"enabled": is_batched},
             "cache": {"enabled": is_cached},
         },
+        precision=dtype,
+        note=f"batching {_on(is_batched)}, cache {_on(is_cached)}",
+    )
+
+
+def our_server(
+    name: str,
+    *,
+    model: str,
+    model_settings: Mapping[str, object],
+    optimization: Mapping[str, object],
+    precision: str,
+    note: str,
+    has_metrics: bool = False,
+) -> Contender:
+    """Return this product's server with one model.
+
+    Args:
+        name: in the results.
+        model: its name.
+        model_settings: its section of the configuration.
+        optimization: the section of that name.
+        precision: of its weights.
+        note: what a reader of the figures should know.
+        has_metrics: serve metrics, on a port of their own.
+    """
+    settings = {
+        "optimization": optimization,
         "monitoring": {
-            "prometheus": {"enabled": False},
+            "prometheus": {"enabled": has_metrics, "port": 0},
             # Nobody waits for what still runs when a benchmark is broken off.
-            "server": {"preload_models": [model.name], "graceful_shutdown_timeout": 1},
+            "server": {"preload_models": [model], "graceful_shutdown_timeout": 1},
         },
         # One by one, the last of many waits for minutes.
         "api": {"request_timeout_s": _REQUEST_TIMEOUT_S},
-        "models": {model.name: {"source": model.source, "dtype": dtype}},
+        "models": {model: model_settings},
         "system": {"log_file": None, "log_level": "WARNING"},
     }
 
@@ -105,11 +136,11 @@ def ours(
 
     return Contender(
         name=name,
-        precision=dtype,
+        precision=precision,
         command=command,
-        model=model.name,
+        model=model,
         ready_path="/ready",
-        note=f"batching {_on(is_batched)}, cache {_on(is_cached)}",
+        note=note,
     )
 
 

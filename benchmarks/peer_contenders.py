@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ import platformdirs
 from benchmarks.contenders import Contender
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mm_orch.models.stored import StoredModel
 
 VLLM, LLAMA_BF16, LLAMA_Q4, OPENVINO = "vllm", "llama_cpp_bf16", "llama_cpp_q4_0", "openvino"
 NAMES = (VLLM, LLAMA_BF16, LLAMA_Q4, OPENVINO)
-_VLLM_CACHE_GIB = 2
+VLLM_CACHE_GIB = 2
+VLLM_CONTEXT_TOKENS = 4096
 _LLAMA_SLOTS = 32
 # The context is divided among the slots.
 _LLAMA_CONTEXT = 65536
@@ -33,9 +35,14 @@ def peers_directory() -> Path:
 def find_peers(model: StoredModel, wanted: Sequence[str]) -> list[Contender]:
     """Return the wanted peers that are installed; says which are not."""
     makers = {VLLM: _vllm, LLAMA_BF16: _llama_bf16, LLAMA_Q4: _llama_q4, OPENVINO: _openvino}
+    return make_installed({name: partial(makers[name], model) for name in wanted})
+
+
+def make_installed(makers: Mapping[str, Callable[[], Contender | None]]) -> list[Contender]:
+    """Return what the makers make; says whose environment there is not."""
     found = []
-    for name in wanted:
-        contender = makers[name](model)
+    for name, make in makers.items():
+        contender = make()
         if contender is None:
             print(f"{name} is not installed below {peers_directory()}: not compared")
         else:
@@ -43,35 +50,51 @@ def find_peers(model: StoredModel, wanted: Sequence[str]) -> list[Contender]:
     return found
 
 
-def _vllm(model: StoredModel) -> Contender | None:
-    python = peers_directory() / "vllm/bin/python"
-    if not python.exists():
-        return None
+def vllm_server(
+    python: Path, model: StoredModel, *, name: str, options: Sequence[str], note: str
+) -> Contender:
+    """Return vLLM's own server, in bf16.
+
+    Args:
+        python: an interpreter that has vLLM.
+        model: what it runs.
+        name: in the results.
+        options: more of its command line.
+        note: what a reader of the figures should know.
+    """
 
     def command(port: int, folder: Path) -> Sequence[str]:  # noqa: ARG001 - needs no files
         return [
             *(str(python), "-m", "vllm.entrypoints.openai.api_server"),
             *("--model", model.directory, "--served-model-name", model.name),
-            *("--dtype", "bfloat16", "--max-model-len", "4096"),
+            *("--dtype", "bfloat16", "--max-model-len", str(VLLM_CONTEXT_TOKENS)),
             *("--host", "127.0.0.1", "--port", str(port)),
-            *("--enable-prompt-tokens-details", "--disable-uvicorn-access-log"),
+            *("--enable-prompt-tokens-details", "--disable-uvicorn-access-log", *options),
         ]
 
     cores = sorted(os.sched_getaffinity(0))
     return Contender(
-        name=VLLM,
+        name=name,
         precision="bf16",
         command=command,
         model=model.name,
         environment={
             # By default it computes on one core.
             "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
-            "VLLM_CPU_KVCACHE_SPACE": str(_VLLM_CACHE_GIB),
+            "VLLM_CPU_KVCACHE_SPACE": str(VLLM_CACHE_GIB),
             "HF_HUB_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
         },
-        note="every core bound, prefix cache on",
+        note=note,
     )
+
+
+def _vllm(model: StoredModel) -> Contender | None:
+    python = peers_directory() / "vllm/bin/python"
+    if not python.exists():
+        return None
+    note = "every core bound, prefix cache on"
+    return vllm_server(python, model, name=VLLM, options=(), note=note)
 
 
 def _llama_bf16(model: StoredModel) -> Contender | None:

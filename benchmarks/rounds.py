@@ -38,12 +38,14 @@ class Comparison:
     Attributes:
         faults: why a round must not be compared; a benchmark with any has failed.
         idle_cpu_share: largest share of one core that the waiting contenders took in a run.
+        cpu_s: processor time that a contender and all it has started took for each run.
     """
 
     summaries: dict[str, list[RunSummary]] = field(default_factory=dict)
     runs: dict[str, list[RunRecord]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     idle_cpu_share: float = 0.0
+    cpu_s: dict[str, list[float]] = field(default_factory=dict)
 
     def median(self, name: str, figure: Callable[[RunSummary], float]) -> float:
         """Return the median of a contender's rounds."""
@@ -55,6 +57,13 @@ class Comparison:
             [figure(summary) for summary in self.summaries[ours]],
             [figure(summary) for summary in self.summaries[theirs]],
         )
+
+    def cpu_s_per_request(self, name: str) -> list[float]:
+        """Return the processor time of each answered request, round by round."""
+        return [
+            cpu_s / max(1, summary.num_requests - summary.num_failed)
+            for cpu_s, summary in zip(self.cpu_s[name], self.summaries[name], strict=True)
+        ]
 
 
 def compare(
@@ -87,8 +96,9 @@ def compare(
                 else run_open(one.target, workload, rate_per_s=rate_per_s, seed=number)
             )
             _wait_until_idle(running)
-            run, idle = _watched(one, running, load)
+            run, cpu_s, idle = _watched(one, running, load)
             comparison.idle_cpu_share = max(comparison.idle_cpu_share, idle)
+            comparison.cpu_s.setdefault(one.contender.name, []).append(cpu_s)
             round_runs[one.contender.name] = run
             comparison.runs.setdefault(one.contender.name, []).append(run)
             summary = summarise(run)
@@ -135,16 +145,19 @@ def _wait_until_idle(running: Sequence[Running]) -> None:
 
 def _watched(
     one: Running, running: Sequence[Running], load: Awaitable[RunRecord]
-) -> tuple[RunRecord, float]:
+) -> tuple[RunRecord, float, float]:
+    """Return the run, the processor time it took, and what the others took of one core."""
     others = [other.process for other in running if other is not one]
 
     async def wait() -> RunRecord:
         return await load
 
-    before_s = sum(process.cpu_s for process in others)
+    others_before_s = sum(process.cpu_s for process in others)
+    before_s = one.process.cpu_s
     run = asyncio.run(wait())
-    idle_s = sum(process.cpu_s for process in others) - before_s
-    return run, idle_s / run.wall_s if run.wall_s else 0.0
+    cpu_s = one.process.cpu_s - before_s
+    idle_s = sum(process.cpu_s for process in others) - others_before_s
+    return run, cpu_s, idle_s / run.wall_s if run.wall_s else 0.0
 
 
 def _tell(number: int, name: str, summary: RunSummary, idle: float) -> None:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import enum
 import random
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _NUM_RESAMPLES = 10_000
+# Each of these sorts all that was measured.
+_NUM_DRAWS = 1_000
 _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The median of the pairs' ratios, and its bootstrap 95% interval."""
+    """A ratio, such as the median of the pairs', and its bootstrap 95% interval."""
 
     median: float
     low: float
     high: float
     num_pairs: int
+
+    @property
+    def rounded(self) -> list[float]:
+        """Return ratio, low and high as results keep them."""
+        return [round(value, 3) for value in (self.median, self.low, self.high)]
 
     def __str__(self) -> str:
         return f"{self.median:.2f} (95%: {self.low:.2f} to {self.high:.2f}, {self.num_pairs} pairs)"
@@ -43,7 +51,54 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     )
 
 
+def show_ratio(rounded: Sequence[float]) -> str:
+    """Write a ratio as results keep it, with its interval."""
+    ratio, low, high = rounded
+    return f"{ratio:g} ({low:g} to {high:g})"
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which this share of the values lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def bootstrap(num_rounds: int, figure: Callable[[Sequence[int]], float]) -> Ratio:
+    """Return a figure made of all rounds, with the interval that drawing other rounds gives.
+
+    Args:
+        num_rounds: rounds that were measured.
+        figure: makes the figure of the rounds with these numbers, of which some come repeatedly.
+    """
+    dice = random.Random(0)  # noqa: S311 - resampling, reproducible on purpose
+    rounds = range(num_rounds)
+    figures = sorted(figure(dice.choices(rounds, k=num_rounds)) for _ in range(_NUM_DRAWS))
+    tail = (1 - _CONFIDENCE) / 2
+    return Ratio(
+        median=figure(rounds),
+        low=figures[int(tail * _NUM_DRAWS)],
+        high=figures[int((1 - tail) * _NUM_DRAWS) - 1],
+        num_pairs=num_rounds,
+    )
+
+
+class Verdict(enum.Enum):
+    """What an interval says about a bar."""
+
+    MET = "met"
+    MISSED = "missed"
+    NOT_SHOWN = "not shown"
+
+
+def judge_at_most(ratio: Ratio, bar: float) -> Verdict:
+    """Say whether the whole interval is at or below the bar, above it, or neither."""
+    if ratio.high <= bar:
+        return Verdict.MET
+    return Verdict.MISSED if ratio.low > bar else Verdict.NOT_SHOWN
+
+
+def judge_at_least(ratio: Ratio, bar: float) -> Verdict:
+    """Say whether the whole interval is at or above the bar, below it, or neither."""
+    if ratio.low >= bar:
+        return Verdict.MET
+    return Verdict.MISSED if ratio.high < bar else Verdict.NOT_SHOWN
