@@ -76,20 +76,26 @@ def counter_of(model: StoredModel) -> CountTokens:
 
 
 def ours(
-    model: StoredModel, name: str, *, is_batched: bool, is_cached: bool, dtype: str = "bf16"
+    model: StoredModel,
+    name: str,
+    *,
+    is_batched: bool = True,
+    is_cached: bool = True,
+    dtype: str = "bf16",
+    engine: str = "pytorch",
 ) -> Contender:
-    """Return this product's server on its PyTorch engine."""
+    """Return this product's server on one of its engines."""
     return our_server(
         name,
         model=model.name,
         model_settings={"source": model.source, "dtype": dtype},
         optimization={
-            "engine_preference": ["pytorch"],
+            "engine_preference": [engine],
             "batcher": {"enabled": is_batched},
             "cache": {"enabled": is_cached},
         },
         precision=dtype,
-        note=f"batching {_on(is_batched)}, cache {_on(is_cached)}",
+        note=f"{engine}, batching {_on(is_batched)}, cache {_on(is_cached)}",
     )
 
 

@@ -71,7 +71,7 @@ def main() -> int:
     model = find_model()
     texts = _Texts(model)
     rounds = []
-    with run_all([ours(model, "ours", is_batched=True, is_cached=True)]) as running:
+    with run_all([ours(model, "ours")]) as running:
         warm_up(running, WorkloadKind.SHORT_CHAT, counter_of(model))
         for number in range(options.rounds):
             workload = make_workload(

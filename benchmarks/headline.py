@@ -65,7 +65,7 @@ def main() -> int:
         transformers_continuous(model),
         ours(model, ONE_BY_ONE, is_batched=False, is_cached=False),
         ours(model, BATCHED, is_batched=True, is_cached=False),
-        ours(model, CACHED, is_batched=True, is_cached=True),
+        ours(model, CACHED),
     ]
     chosen = [one for one in contenders if one.name in options.only]
     with run_all(chosen) as running:

@@ -72,7 +72,7 @@ def main() -> int:
     model = find_model()
     count = counter_of(model)
     rounds = []
-    with run_all([ours(model, "ours", is_batched=True, is_cached=True)]) as running:
+    with run_all([ours(model, "ours")]) as running:
         warm_up(running, WorkloadKind.PLAIN, count)
         for number in range(options.rounds):
             streams = make_counting(options.streams, number, options.tokens)

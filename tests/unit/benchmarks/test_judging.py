@@ -89,6 +89,21 @@ def test_a_ratio_to_a_peer_below_its_bar_is_missed() -> None:
     assert figures["ours_8_tokens_per_s"] == 640.0
 
 
+def test_the_fastest_of_our_engines_is_held_against_its_own_bars() -> None:
+    rounds = [
+        {"ours": a_run(2.0), "ours_openvino": a_run(3.0), "vllm": a_run(1.0)},
+        {"ours": a_run(2.0), "ours_openvino": a_run(3.3), "vllm": a_run(1.0)},
+    ]
+    figures: dict[str, object] = {}
+
+    assert peers._judge_best(figures, {1: compared(*rounds), 8: compared(*rounds)}) == []
+    assert figures["best"] == "ours_openvino"
+    assert figures["best_over_vllm_8"] == "3.150 (3.000 to 3.300), bar 1.15: met"
+
+    slow = [{"ours": a_run(2.0), "llama_cpp_bf16": a_run(2.0)}] * 2
+    assert peers._judge_best(figures, {8: compared(*slow)}) == ["best_over_llama_cpp_bf16_8"]
+
+
 def test_first_tokens_are_judged_against_vllm_and_against_the_repetition() -> None:
     ours = a_run(1.0, ttfts_s=(1.0, 0.1))
     slower, faster = a_run(1.0, ttfts_s=(1.1, 0.1)), a_run(1.0, ttfts_s=(0.9, 0.1))
