@@ -23,10 +23,11 @@ test: setup-dev
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/check
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/test
 
-# ENGINES="deepspeed" proves that one alone.
+# ENGINES="deepspeed" proves that one alone; the chain of engines needs them all.
 test-engines: setup-dev
 	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m
 	@for engine in $(ENGINES); do PYTHON="$(PYTHON)" scripts/test-engine $$engine || exit 1; done
+	@$(if $(and $(filter vllm,$(ENGINES)),$(filter deepspeed,$(ENGINES))),PATH="$(abspath $(VENV))/bin:$$PATH" scripts/test-chain)
 
 test-long: setup-dev
 	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m

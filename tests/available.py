@@ -9,12 +9,16 @@ import pytest
 from mm_orch.optimization.registry import probe_engine
 
 
-def require_engine(name: str) -> None:
+def require_engine(name: str, python: str = "") -> None:
     """Skip the test where the engine cannot run, with its reason; fail where it has to run.
 
     MUAI_REQUIRED_ENGINES names the engines that have to, separated by commas.
+
+    Args:
+        name: the engine.
+        python: the interpreter that it is to run in; empty is this one.
     """
-    availability = probe_engine(name)
+    availability = probe_engine(name, python=python)
     if availability.is_available:
         return
     reason = f"{name}: {availability.reason} ({availability.remedy})"

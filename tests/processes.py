@@ -63,6 +63,10 @@ class OpenStream:
             if line.startswith(b"data: "):
                 yield line.removeprefix(b"data: ").decode().strip()
 
+    def header(self, name: str) -> str:
+        """Return a header of the answer, whose head has come; empty where it has none."""
+        return "" if self._response is None else self._response.getheader(name, "")
+
     def close(self) -> None:
         """Close the connection; what the response still holds of it too."""
         if self._response is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections import deque
@@ -28,9 +27,7 @@ class LogTail:
 
     async def last_words(self) -> str:
         """Return the last lines, once the process has closed its end."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_LINES_S):
-                await asyncio.shield(self._reader)
+        await asyncio.wait({self._reader}, timeout=_LAST_LINES_S)
         return "".join(f"\n  | {line}" for line in self._lines)
 
     def close(self) -> None:

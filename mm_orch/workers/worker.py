@@ -84,7 +84,11 @@ class Worker:
     async def launch(
         cls, spec: messages.WorkerSpec, *, context: zmq.asyncio.Context, observer: Observer
     ) -> Worker:
-        """Start the process with a socket of its own; returns before the model is loaded."""
+        """Start the process with a socket of its own; returns before the model is loaded.
+
+        Raises:
+            EngineStartError: the interpreter cannot be started.
+        """
         # A folder that only this user may enter; the worker removes it if we cannot.
         folder = Path(tempfile.mkdtemp(prefix="muai-"))
         spec = msgspec.structs.replace(spec, address=f"ipc://{folder / 'worker'}")
@@ -96,17 +100,7 @@ class Worker:
         socket.linger = 0
         try:
             socket.bind(spec.address)
-            process = await asyncio.create_subprocess_exec(
-                spec.python or sys.executable,
-                "-P",
-                "-c",
-                _START_CODE,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                # A group of its own, so that whatever an engine has started ends with it.
-                start_new_session=True,
-            )
+            process = await _start_process(spec)
         except BaseException:
             socket.close()
             shutil.rmtree(folder)
@@ -221,7 +215,8 @@ class Worker:
                 # It never returns, so it has failed, and this raises why.
                 await router
             router.cancel()
-            while await self._socket.poll(_LAST_MESSAGES_MS):
+            # Whoever stops the worker may have closed it by now.
+            while not self._socket.closed and await self._socket.poll(_LAST_MESSAGES_MS):
                 self._take(await self._socket.recv())
             how = self._kill_reason or describe_exit(await ended)
             # Whatever else it had started goes too, before anything is started in its place.
@@ -343,6 +338,28 @@ class Worker:
         """Unlink the socket once both ends hold it, so that no kill can leave it behind."""
         folder = Path(self._address.removeprefix("ipc://")).parent
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _start_process(spec: messages.WorkerSpec) -> asyncio.subprocess.Process:
+    python = spec.python or sys.executable
+    try:
+        return await asyncio.create_subprocess_exec(
+            python,
+            "-P",
+            "-c",
+            _START_CODE,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            # A group of its own, so that whatever an engine has started ends with it.
+            start_new_session=True,
+        )
+    except OSError as error:
+        # It does not say which file it is about.
+        raise EngineStartError(
+            f"{python}, in which {spec.engine} is to run, cannot be started: {error.strerror}.",
+            remedy=f"Correct optimization.{spec.engine}.python." if spec.python else None,
+        ) from error
 
 
 def describe_exit(exit_code: int) -> str:

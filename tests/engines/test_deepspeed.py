@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -132,7 +133,7 @@ def test_a_model_that_deepspeed_shares_out_wrongly_is_refused(
         backend.start(spec)
 
     assert "tensor_parallel to 1" in str(caught.value)
-    assert psutil.Process().children() == []
+    assert running_children(psutil.Process()) == {}
     assert names() == set()
 
 
@@ -144,7 +145,7 @@ def test_more_ranks_than_heads_are_refused_before_any_is_cut(
     with pytest.raises(EngineStartError, match=r"tiny has 2 key-value heads.*3 ranks"):
         backend.start(spec)
 
-    assert psutil.Process().children() == []
+    assert running_children(psutil.Process()) == {}
 
 
 def test_injected_layers_with_our_attention_compute_what_the_model_does(
@@ -208,6 +209,16 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(
         left.unlink(missing_ok=True)
 
 
+def running_children(parent: psutil.Process) -> dict[psutil.Process, list[str]]:
+    """Return the processes that it has started and that run, with their commands."""
+    commands = {}
+    for child in parent.children():
+        # A compiler may end while it is looked at; a zombie is NoSuchProcess too.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            commands[child] = child.cmdline()
+    return commands
+
+
 class Silence:
     def observe(self, event: Event) -> None:
         """Nobody asks."""
@@ -223,8 +234,8 @@ class Ranks:
     async def find_follower(self) -> psutil.Process:
         async with asyncio.timeout(TIMEOUT_S):
             while True:
-                for process in self.first.children():
-                    if any("deepspeed.follower" in part for part in process.cmdline()):
+                for process, command in running_children(self.first).items():
+                    if any("deepspeed.follower" in part for part in command):
                         return process
                 await asyncio.sleep(POLL_S)
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import psutil
 import pytest
 import zmq.asyncio
@@ -155,6 +156,16 @@ async def test_an_engine_that_cannot_start_tells_why(context: zmq.asyncio.Contex
     assert not psutil.pid_exists(worker.pid)
 
 
+async def test_an_interpreter_that_is_not_there_is_named_with_its_option(
+    context: zmq.asyncio.Context,
+) -> None:
+    spec = msgspec.structs.replace(spec_of("vllm"), python="/nowhere/bin/python")
+
+    says = r"/nowhere/bin/python, in which vllm is to run, .*: No such file.*optimization\.vllm\.p"
+    with pytest.raises(EngineStartError, match=says):
+        await Worker.launch(spec, context=context, observer=Recorder())
+
+
 async def test_a_stopped_worker_ends_its_streams(context: zmq.asyncio.Context) -> None:
     worker = await Worker.launch(spec_of(), context=context, observer=Recorder())
     await worker.wait_until_ready()
@@ -164,6 +175,18 @@ async def test_a_stopped_worker_ends_its_streams(context: zmq.asyncio.Context) -
 
     with pytest.raises(EngineCrashedError, match="was stopped"):
         await read(stream)
+
+
+async def test_who_follows_a_worker_that_is_stopped_is_told_how_it_ended(
+    context: zmq.asyncio.Context,
+) -> None:
+    worker = await Worker.launch(spec_of(), context=context, observer=Recorder())
+    await worker.wait_until_ready()
+    watching = asyncio.create_task(worker.watch())
+
+    await worker.stop(grace_s=60)
+
+    assert (await watching).startswith("exit code 0")
 
 
 @pytest.mark.usefixtures("odd_engines")
