@@ -50,6 +50,7 @@ ENGINES = {
     "spare": "SpareBackend",
     "loud": "LoudBackend",
     "refusing": "RefusingBackend",
+    "hesitant": "HesitantBackend",
     "absent": "AbsentBackend",
     "forgetful": "ForgetfulBackend",
     "slow": "SlowBackend",
@@ -80,7 +81,7 @@ class Switch:
         }
 
     def turn_on(self) -> None:
-        """Let ``refusing`` refuse to start."""
+        """Let ``refusing`` refuse to start, and ``hesitant`` take for ever to."""
         self._refuse.touch()
 
     def turn_off(self) -> None:
@@ -176,6 +177,17 @@ class RefusingBackend(EchoBackend):
 
     def start(self, spec: EngineSpec) -> EngineFacts:
         _refuse()
+        return super().start(spec)
+
+
+class HesitantBackend(EchoBackend):
+    """Does not come to the end of its start while its switch is there."""
+
+    name: ClassVar[str] = "hesitant"
+
+    def start(self, spec: EngineSpec) -> EngineFacts:
+        while Path(os.environ[_SWITCH]).exists():
+            time.sleep(0.01)
         return super().start(spec)
 
 

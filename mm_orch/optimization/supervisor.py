@@ -3,7 +3,8 @@
 start the first engine that may  ->  serve  ->  it ended: open its circuit, start the next
                                       |
                                       +-> a better engine's back-off is over: start it beside,
-                                          give it the new requests, let the old one finish
+                                          give it the new requests, let the old one finish;
+                                          the old one ended before that: start the next as well
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mm_orch.core.events import (
 )
 from mm_orch.core.fallback import Fallback
 from mm_orch.optimization.backoff import restart_delay_s
+from mm_orch.optimization.beside import StartBeside
 from mm_orch.workers.phase import ModelPhase
 from mm_orch.workers.watchdog import Watched, watch
 from mm_orch.workers.worker import Worker
@@ -97,6 +99,7 @@ class ModelSupervisor:
         # Set when the engine that serves is no longer trusted, though its worker lives.
         self._is_distrusted = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
+        self._beside = StartBeside(self._tasks)
 
     async def run(self) -> None:
         """Supervise until cancelled; then stop the workers."""
@@ -106,6 +109,7 @@ class ModelSupervisor:
         finally:
             # Who waits for the worker now would wait for ever.
             self._change(ModelPhase.FAILED, "it is being stopped")
+            await self._beside.close()
 
     async def acquire(self) -> Worker:
         """Return the worker that takes requests, waiting while it loads or restarts.
@@ -153,36 +157,49 @@ class ModelSupervisor:
     async def _start_first(self) -> Worker:
         """Start the best engine there is; go on until one runs."""
         while True:
-            try:
-                await self._ensure_files()
-                candidate = self.ladder.choose(await self._probe())
-            except Exception as error:  # noqa: BLE001 - boundary: no model's trouble ends the server
-                _log(f"{self.model} cannot be started", error)
-                self._num_failures += 1
-                await self._wait_failed(_say(error), restart_delay_s(self._num_failures))
-                continue
-            if candidate.wait_s > 0:
-                await self._wait_for(candidate)
-                continue
-            self.engine = candidate.engine
-            self._change(self.phase, f"loading with {candidate.engine}")
-            if self._was_started:
-                self.num_restarts += 1
-                self._observer.observe(WorkerRestarted(model=self.model, engine=candidate.engine))
-            worker = await self._start(candidate.engine)
+            worker = self._beside.take() or await self._start_next()
             if worker is not None:
                 self._num_failures = 0
                 self._install(worker)
                 return worker
+
+    async def _start_next(self) -> Worker | None:
+        """Start the best engine that may be; None where that fails, or something else comes first.
+
+        One that is being started already is left alone: the next need not wait for it.
+        """
+        try:
+            await self._ensure_files()
+            probes = [one for one in await self._probe() if one.engine != self._beside.engine]
+            if self._beside.engine is not None and not any(one.is_available for one in probes):
+                await self._beside.wait()
+                return None
+            candidate = self.ladder.choose(probes)
+        except Exception as error:  # noqa: BLE001 - boundary: no model's trouble ends the server
+            _log(f"{self.model} cannot be started", error)
+            self._num_failures += 1
+            await self._wait_failed(_say(error), restart_delay_s(self._num_failures))
+            return None
+        if candidate.wait_s > 0:
+            await self._wait_for(candidate)
+            return None
+        self.engine = candidate.engine
+        self._change(self.phase, f"loading with {candidate.engine}")
+        if self._was_started:
+            self.num_restarts += 1
+            self._observer.observe(WorkerRestarted(model=self.model, engine=candidate.engine))
+        worker = await self._start(candidate.engine)
+        if worker is None:
             self._start_failure = self.ladder.circuit_by_engine[candidate.engine].reason
+        return worker
 
     async def _wait_for(self, candidate: Candidate) -> None:
         """Wait for the back-off of the engine that may be started first."""
-        if self._start_failure:
+        if self._start_failure and self._beside.engine is None:
             await self._wait_failed(self._start_failure, candidate.wait_s)
         else:
-            # A worker that served has ended: that is worth waiting for.
-            await asyncio.sleep(candidate.wait_s)
+            # A worker that served has ended, or another starts: that is worth waiting for.
+            await self._beside.wait(timeout_s=candidate.wait_s)
 
     async def _wait_failed(self, reason: str, delay_s: float) -> None:
         self._retry_at_s = self._clock() + delay_s
@@ -195,17 +212,10 @@ class ModelSupervisor:
         watching = self._tasks.create_task(self._watch(worker), name=f"watch {worker.engine}")
         while True:
             await self._wait_for_change(worker.engine, watching)
-            successor = None
-            candidate = None if watching.done() else await self._find_successor(worker.engine)
-            if candidate is not None:
-                successor = await self._start(candidate.engine)
+            successor = self._beside.take()
             if watching.done():
                 lived_s = self._clock() - ready_at_s
                 self._report_down(worker.engine, watching.result(), lived_s=lived_s)
-            elif successor is None and candidate is not None:
-                # Whatever is held against it, it is what there is.
-                self.worker = worker
-                self._change(self.phase, self.detail)
             if successor is not None:
                 self._install(successor)
                 if not watching.done():
@@ -213,9 +223,14 @@ class ModelSupervisor:
                 return successor
             if watching.done():
                 return None
+            if self._beside.engine is None:
+                await self._begin_successor(worker)
 
     async def _wait_for_change(self, engine: str, watching: asyncio.Task[Watched]) -> None:
-        """Wait until the worker ends, is distrusted, or a better engine may be started."""
+        """Wait until the worker ends, is distrusted, or a better engine is there or may be."""
+        if self._beside.engine is not None:
+            await self._beside.wait(watching)
+            return
         better = self.ladder.find_better(engine)
         distrust = asyncio.create_task(self._is_distrusted.wait())
         try:
@@ -226,6 +241,16 @@ class ModelSupervisor:
             )
         finally:
             distrust.cancel()
+
+    async def _begin_successor(self, worker: Worker) -> None:
+        """Start the engine that should take over from a worker that still lives, if one should."""
+        if self.worker is None:
+            # Its successor could not start: whatever is held against it, it is what there is.
+            self.worker = worker
+            self._change(self.phase, self.detail)
+        candidate = await self._find_successor(worker.engine)
+        if candidate is not None:
+            self._beside.begin(candidate.engine, self._start(candidate.engine))
 
     async def _find_successor(self, engine: str) -> Candidate | None:
         """Return the engine that should take over from a worker that still lives."""

@@ -230,6 +230,10 @@ class Worker:
 
     async def stop(self, *, grace_s: float = _SHUTDOWN_GRACE_S) -> None:
         """End the process: ask, then terminate, then kill; free everything. Safe twice."""
+        if self._socket.closed:
+            # An earlier call that was cut short has killed it, and there is no way to ask any more.
+            await self._wait_for_exit(grace_s)
+            return
         # A worker whose reports nobody takes would wait for ever instead of hearing us.
         discarding = asyncio.create_task(self._discard_reports())
         try:

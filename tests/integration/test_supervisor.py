@@ -23,19 +23,20 @@ from mm_orch.core.events import (
 )
 from mm_orch.core.generation import SamplingParams, TokenChunk
 from mm_orch.models.stored import StoredModel
+from mm_orch.optimization.beside import StartBeside
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.optimization.ladder import EngineLadder
 from mm_orch.optimization.registry import probe_engine
 from mm_orch.optimization.supervisor import ModelSupervisor
 from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec
 from mm_orch.workers.phase import ModelPhase
+from mm_orch.workers.worker import Worker
 from tests.odd_engines import TALK_GARBAGE
 from tests.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from mm_orch.workers.worker import Worker
     from tests.odd_engines import Switch
 
 pytestmark = pytest.mark.usefixtures("odd_engines")
@@ -220,6 +221,24 @@ async def test_a_worker_that_dies_gives_way_and_its_engine_is_tried_again() -> N
         assert scene.recorder.of(WorkerStateChanged)[-1].engine in {"echo", "spare"}
 
 
+async def test_the_next_engine_does_not_wait_for_a_better_one_that_is_still_loading(
+    odd_engines: Switch,
+) -> None:
+    async with supervise("hesitant", "spare", "echo") as scene:
+        await scene.supervisor.acquire()
+        odd_engines.turn_on()
+        await scene.kill()
+        # Its circuit is open, then half open: it is being started again.
+        await scene.recorder.wait_for(CircuitChanged, 2)
+
+        await scene.kill()
+
+        assert (await scene.supervisor.acquire()).engine == "echo"
+        odd_engines.turn_off()
+        await scene.recorder.wait_for(WorkerStateChanged, 6)
+        assert (await scene.supervisor.acquire()).engine == "hesitant"
+
+
 async def test_what_is_not_installed_is_passed_over_in_silence() -> None:
     async with supervise("absent", "spare") as scene:
         assert (await scene.supervisor.acquire()).engine == "spare"
@@ -284,6 +303,43 @@ async def test_an_engine_that_fails_request_after_request_is_replaced_though_it_
         assert scene.supervisor.fallback.reason == "step 2 failed"
         await scene.recorder.wait_for(WorkerStateChanged, 3)
         assert not psutil.pid_exists(first.pid)
+
+
+async def test_an_engine_that_failed_requests_is_kept_where_the_next_cannot_start(
+    odd_engines: Switch,
+) -> None:
+    odd_engines.turn_on()
+    async with supervise("echo", "refusing") as scene:
+        worker = await scene.supervisor.acquire()
+        for number in range(3):
+            scene.supervisor.count_step_fault("echo", f"step {number} failed")
+
+        # That of the first is open, then that of the second.
+        await scene.recorder.wait_for(CircuitChanged, 2)
+
+        assert (await scene.supervisor.acquire()).pid == worker.pid
+        assert await answer(worker, 4, 2) == [4, 2]
+
+
+async def test_a_worker_started_beside_that_nobody_took_is_stopped() -> None:
+    context, pids = zmq.asyncio.Context(), []
+
+    async def start() -> Worker:
+        spec = spec_of("echo", STORED)
+        worker = await Worker.launch(spec, context=context, observer=Recorder())
+        await worker.wait_until_ready()
+        pids.append(worker.pid)
+        return worker
+
+    async with asyncio.TaskGroup() as tasks:
+        beside = StartBeside(tasks)
+        beside.begin("echo", start())
+        await beside.wait()
+
+    await beside.close()
+
+    context.term()
+    assert not psutil.pid_exists(pids.pop())
 
 
 async def test_the_only_engine_is_kept_when_it_fails_requests_and_trusted_when_it_answers() -> None:

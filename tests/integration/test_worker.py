@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -187,6 +188,27 @@ async def test_who_follows_a_worker_that_is_stopped_is_told_how_it_ended(
     await worker.stop(grace_s=60)
 
     assert (await watching).startswith("exit code 0")
+
+
+async def test_a_worker_can_be_stopped_again_when_that_was_cut_short(
+    context: zmq.asyncio.Context,
+) -> None:
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    worker = await Worker.launch(spec_of(), context=context, observer=Recorder())
+    await worker.wait_until_ready()
+    stopping = asyncio.create_task(worker.stop())
+    # One turn of the loop, and it waits for the process to end.
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+
+    await worker.stop()
+
+    assert await worker._process.wait() == -signal.SIGKILL
+    # What nobody awaited is told when it is collected.
+    gc.collect()
+    assert faults == []
 
 
 @pytest.mark.usefixtures("odd_engines")
