@@ -87,6 +87,11 @@ class Scene:
             await self.recorder.wait_for(WorkerStateChanged, len(self._states) + 1)
         return worker
 
+    def fail_requests(self, engine: str) -> None:
+        """Have the engine fail as many requests as it takes to lose trust."""
+        for number in range(3):
+            self.supervisor.count_step_fault(engine, f"step {number} failed")
+
     @property
     def _states(self) -> list[WorkerStateChanged]:
         return self.recorder.of(WorkerStateChanged)
@@ -293,8 +298,7 @@ async def test_a_worker_that_speaks_nonsense_is_replaced() -> None:
 async def test_an_engine_that_fails_request_after_request_is_replaced_though_it_lives() -> None:
     async with supervise("echo", "spare") as scene:
         first = await scene.supervisor.acquire()
-        for number in range(3):
-            scene.supervisor.count_step_fault("echo", f"step {number} failed")
+        scene.fail_requests("echo")
 
         await scene.recorder.wait_for(EngineFellBack)
 
@@ -308,11 +312,10 @@ async def test_an_engine_that_fails_request_after_request_is_replaced_though_it_
 async def test_an_engine_that_failed_requests_is_kept_where_the_next_cannot_start(
     odd_engines: Switch,
 ) -> None:
-    odd_engines.turn_on()
     async with supervise("echo", "refusing") as scene:
         worker = await scene.supervisor.acquire()
-        for number in range(3):
-            scene.supervisor.count_step_fault("echo", f"step {number} failed")
+        odd_engines.turn_on()
+        scene.fail_requests("echo")
 
         # That of the first is open, then that of the second.
         await scene.recorder.wait_for(CircuitChanged, 2)
@@ -345,8 +348,7 @@ async def test_a_worker_started_beside_that_nobody_took_is_stopped() -> None:
 async def test_the_only_engine_is_kept_when_it_fails_requests_and_trusted_when_it_answers() -> None:
     async with supervise("echo") as scene:
         worker = await scene.supervisor.acquire()
-        for number in range(3):
-            scene.supervisor.count_step_fault("echo", f"step {number} failed")
+        scene.fail_requests("echo")
         assert scene.recorder.of(CircuitChanged)[-1].state == "open"
 
         scene.supervisor.record_success("echo")
