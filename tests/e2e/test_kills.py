@@ -213,7 +213,7 @@ def check_other_weights(launch: Launch, pair: Pair, model: StoredModel, size: Si
     check_peace(scene.server, size.num_streams)
     codec = TextCodec.from_directory(Path(model.directory))
     alone = Alone(scene.server, codec, model)
-    with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
+    with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda place: alone.check(asked[place], told_by_place[place]), places))
 
 
