@@ -30,7 +30,7 @@ pytestmark = pytest.mark.model
 MODEL = "smollm2-135m"
 NUM_CLIENTS = 4
 NUM_TOKENS = 64
-QUESTIONS = chat_prompts()[:12]
+QUESTIONS = chat_prompts()[:8]
 # A start of vLLM takes 25 to 45 s and more on a busy machine, and its back-off up to 30 s.
 PATIENCE_S = 300
 
