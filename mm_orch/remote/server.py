@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import json
 import logging
-from contextlib import asynccontextmanager
+import urllib.request
+from contextlib import aclosing, asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-import httpx2
+import msgspec
 
 from mm_orch.core.errors import (
     EngineCrashedError,
@@ -21,6 +24,14 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.events import CircuitChanged, ErrorOccurred, WorkerStateChanged
 from mm_orch.optimization.circuit import Circuit, CircuitState
+from mm_orch.remote.channel import (
+    BrokenChannelError,
+    SilentChannelError,
+    read_lines,
+    read_whole,
+)
+from mm_orch.remote.library import LibraryChannel
+from mm_orch.remote.plain import PlainChannel
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
+    from mm_orch.remote.channel import Channel, Reply
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +48,7 @@ _CONNECT_S = 5.0
 _PROBE_EVERY_S = 15.0
 _PROBE_S = 5.0
 _MIN_RETRY_S = 1.0
+_DATA, _DONE = b"data:", b"[DONE]"
 _MAX_SHOWN_CHARS = 300
 # The server is there and well, and will take the request later.
 _OVERLOAD = {429, 503}
@@ -74,7 +87,7 @@ class RemoteServer:
         self._stall_s = stall_s
         self._observer = observer
         self._changed = asyncio.Event()
-        self._client: httpx2.AsyncClient | None = None
+        self._channel: Channel | None = None
 
     @property
     def name_there(self) -> str:
@@ -83,19 +96,15 @@ class RemoteServer:
 
     async def run(self) -> None:
         """Ask the server how it is, again and again, until cancelled."""
-        timeout = httpx2.Timeout(_PROBE_S, connect=_CONNECT_S)
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
-        async with httpx2.AsyncClient(
-            headers=self._headers, timeout=timeout, limits=limits
-        ) as client:
-            self._client = client
-            try:
-                while True:
-                    await self._probe()
-                    await self._pause()
-            finally:
-                self._client = None
-                self._change(ModelPhase.FAILED, "it is being stopped")
+        self._channel = _open_channel(self._base, self._headers)
+        try:
+            while True:
+                await self._probe()
+                await self._pause()
+        finally:
+            channel, self._channel = self._channel, None
+            self._change(ModelPhase.FAILED, "it is being stopped")
+            await channel.aclose()
 
     async def wait_until_ready(self, *, patience_s: float = 0.0) -> None:
         """Wait for the first answer to how it is, and so long for a better one.
@@ -124,18 +133,20 @@ class RemoteServer:
             ModelUnavailableError: it has no place for it now.
             EngineError: it cannot be reached, fails, or breaks off.
         """
-        if self._client is None:
+        if self._channel is None:
             raise ModelUnavailableError(
                 f"Model {self.model} is not connected.", retry_after_s=_MIN_RETRY_S
             )
-        timeout = httpx2.Timeout(self._stall_s, connect=_CONNECT_S)
         with self._translated():
-            async with self._client.stream(
-                "POST", self._base + path, json=body, timeout=timeout
-            ) as response:
-                if response.status_code != httpx2.codes.OK:
-                    raise self._refusal(response.status_code, response, await response.aread())
-                yield self._read_events(response)
+            reply = await self._channel.ask(
+                "POST", path, msgspec.json.encode(body), silence_s=self._stall_s
+            )
+            try:
+                if reply.status != HTTPStatus.OK:
+                    raise self._refusal(reply, await read_whole(reply))
+                yield self._read_events(reply)
+            finally:
+                await reply.aclose()
 
     def count(self, error: EngineError) -> None:
         """Note a fault of the server."""
@@ -153,8 +164,8 @@ class RemoteServer:
         """Ask which models it has; that it answers closes the circuit."""
         try:
             await self._ask_models()
-        except httpx2.TransportError as error:
-            self._trip(f"{self._base} cannot be reached: {type(error).__name__} {error}")
+        except (BrokenChannelError, SilentChannelError) as error:
+            self._trip(f"{self._base} cannot be reached: {error}")
             return
         except EngineFailedError as error:
             self._trip(error.message)
@@ -167,18 +178,22 @@ class RemoteServer:
             self._observer.observe(WorkerStateChanged(model=self.model, engine=ENGINE, is_up=True))
 
     async def _ask_models(self) -> None:
-        if self._client is None:
+        if self._channel is None:
             raise EngineFailedError(f"{self._base} is not connected.")
-        response = await self._client.get(f"{self._base}/models")
-        if response.status_code in _REFUSES_KEY:
-            raise EngineFailedError(f"{self._base} refuses the key ({response.status_code}).")
-        if response.status_code != httpx2.codes.OK:
-            raise EngineFailedError(f"{self._base} answers with {response.status_code}.")
-        self._choose_name(response)
-
-    def _choose_name(self, response: httpx2.Response) -> None:
+        reply = await self._channel.ask("GET", "/models", b"", silence_s=_PROBE_S)
         try:
-            names = [one["id"] for one in response.json()["data"]]
+            body = await read_whole(reply)
+        finally:
+            await reply.aclose()
+        if reply.status in _REFUSES_KEY:
+            raise EngineFailedError(f"{self._base} refuses the key ({reply.status}).")
+        if reply.status != HTTPStatus.OK:
+            raise EngineFailedError(f"{self._base} answers with {reply.status}.")
+        self._choose_name(body)
+
+    def _choose_name(self, body: bytes) -> None:
+        try:
+            names = [one["id"] for one in json.loads(body)["data"]]
         except (KeyError, TypeError, ValueError) as error:
             raise EngineFailedError(f"{self._base}/models is no list of models.") from error
         if self._name_there is None:
@@ -193,43 +208,45 @@ class RemoteServer:
                 f"{self._base} has no model {self._name_there}, but {', '.join(names) or 'none'}."
             )
 
-    async def _read_events(self, response: httpx2.Response) -> AsyncIterator[Any]:
+    async def _read_events(self, reply: Reply) -> AsyncIterator[Any]:
         """Yield each event's JSON until [DONE]."""
         with self._translated():
-            async for line in response.aiter_lines():
-                if not line.startswith("data:"):
-                    continue
-                data = line.removeprefix("data:").strip()
-                if data == "[DONE]":
-                    return
-                yield _parse(data)
+            async with aclosing(read_lines(reply.pieces())) as lines:
+                async for line in lines:
+                    if not line.startswith(_DATA):
+                        continue
+                    data = line[len(_DATA) :].strip()
+                    if data == _DONE:
+                        reply.finish()
+                        return
+                    yield _parse(data)
         raise EngineCrashedError(
             f"The server of {self.model} closed its stream before the end.", num_lost=1
         )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Name the library's errors in our words."""
+        """Name the channel's errors in our words."""
         try:
             yield
-        except httpx2.ReadTimeout as error:
+        except SilentChannelError as error:
             raise EngineHungError(
                 f"The server of {self.model} said nothing for {self._stall_s:g} s.", num_lost=1
             ) from error
-        except httpx2.TransportError as error:
+        except BrokenChannelError as error:
             raise EngineCrashedError(
-                f"The server of {self.model} cannot be reached or has broken off:"
-                f" {type(error).__name__} {error}",
+                f"The server of {self.model} cannot be reached or has broken off: {error}",
                 num_lost=1,
             ) from error
 
-    def _refusal(self, status: int, response: httpx2.Response, body: bytes) -> Exception:
+    def _refusal(self, reply: Reply, body: bytes) -> Exception:
+        status = reply.status
         message, param = _error_in(body)
         told = f"The server of {self.model} answers with {status}: {message}"
         if status in _CALLERS_FAULT:
             return InvalidValueError(told, param=param)
         if status in _OVERLOAD:
-            return ModelUnavailableError(told, retry_after_s=_retry_after(response))
+            return ModelUnavailableError(told, retry_after_s=_retry_after(reply))
         return EngineFailedError(told)
 
     async def _pause(self) -> None:
@@ -263,12 +280,30 @@ class RemoteServer:
         self._changed = asyncio.Event()
 
 
-def _parse(data: str) -> Any:
+def _open_channel(base: str, headers: dict[str, str]) -> Channel:
+    """Return the cheaper channel for a server that it can reach."""
+    parts = urlsplit(base)
+    proxies = urllib.request.getproxies()
+    needs_library = parts.scheme != "http" or parts.username or {"http", "all"} & proxies.keys()
+    make = LibraryChannel if needs_library else PlainChannel
+    return make(base, headers, connect_s=_CONNECT_S)
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.MsgspecError:
+        # It is stricter: numbers such as Infinity are no JSON, but servers write them.
+        return _parse_loosely(data)
+
+
+def _parse_loosely(data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
+        shown = data[:_MAX_SHOWN_CHARS].decode(errors="replace")
         raise EngineFailedError(
-            f"The remote server sent an event that is no JSON: {data[:_MAX_SHOWN_CHARS]}"
+            f"The remote server sent an event that is no JSON: {shown}"
         ) from error
 
 
@@ -280,6 +315,5 @@ def _error_in(body: bytes) -> tuple[str, str | None]:
         return body[:_MAX_SHOWN_CHARS].decode(errors="replace"), None
 
 
-def _retry_after(response: httpx2.Response) -> float:
-    told = response.headers.get("retry-after", "")
-    return float(told) if told.isdigit() else _MIN_RETRY_S
+def _retry_after(reply: Reply) -> float:
+    return float(reply.retry_after) if reply.retry_after.isdigit() else _MIN_RETRY_S
