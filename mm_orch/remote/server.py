@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import json
 import logging
-import urllib.request
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -26,12 +24,11 @@ from mm_orch.core.events import CircuitChanged, ErrorOccurred, WorkerStateChange
 from mm_orch.optimization.circuit import Circuit, CircuitState
 from mm_orch.remote.channel import (
     BrokenChannelError,
+    Channel,
     SilentChannelError,
     read_lines,
     read_whole,
 )
-from mm_orch.remote.library import LibraryChannel
-from mm_orch.remote.plain import PlainChannel
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
@@ -39,7 +36,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
-    from mm_orch.remote.channel import Channel, Reply
+    from mm_orch.remote.channel import Reply
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +93,7 @@ class RemoteServer:
 
     async def run(self) -> None:
         """Ask the server how it is, again and again, until cancelled."""
-        self._channel = _open_channel(self._base, self._headers)
+        self._channel = Channel(self._base, self._headers, connect_s=_CONNECT_S)
         try:
             while True:
                 await self._probe()
@@ -278,15 +275,6 @@ class RemoteServer:
         self.phase, self.detail = phase, detail
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _open_channel(base: str, headers: dict[str, str]) -> Channel:
-    """Return the cheaper channel for a server that it can reach."""
-    parts = urlsplit(base)
-    proxies = urllib.request.getproxies()
-    needs_library = parts.scheme != "http" or parts.username or {"http", "all"} & proxies.keys()
-    make = LibraryChannel if needs_library else PlainChannel
-    return make(base, headers, connect_s=_CONNECT_S)
 
 
 def _parse(data: bytes) -> Any:
