@@ -22,7 +22,6 @@ from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
-from mm_orch.remote.server import RemoteServer
 from mm_orch.routing.router import Router
 from mm_orch.workers.messages import CacheSpec
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.models.progress import Progress
+    from mm_orch.remote.server import RemoteServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,18 +171,23 @@ def _make_status(
 
 def _make_remotes(config: Config, observer: Observer, clock: Clock) -> dict[str, RemoteServer]:
     sources = {name: parse_source(model.source) for name, model in config.models.items()}
+    urls = {name: one.url for name, one in sources.items() if isinstance(one, RemoteSource)}
+    if not urls:
+        return {}
+    # Whoever asks no server elsewhere does not wait for its client to be imported.
+    from mm_orch.remote.server import RemoteServer
+
     keys = {name: model.api_key for name, model in config.models.items()}
     return {
         name: RemoteServer(
             name,
-            source.url,
+            url,
             api_key=key.get_secret_value() if (key := keys[name]) else "",
             stall_s=config.orchestration.watchdog_timeout_s,
             observer=observer,
             clock=clock,
         )
-        for name, source in sources.items()
-        if isinstance(source, RemoteSource)
+        for name, url in urls.items()
     }
 
 

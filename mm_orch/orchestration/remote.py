@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_orch.core.errors import EngineError, EngineFailedError, MuAIError
 from mm_orch.core.generation import SequenceStarted
-from mm_orch.remote.server import ENGINE
-from mm_orch.remote.wire import body_of, path_of, read_deltas, read_usage
+from mm_orch.remote.wire import ENGINE, body_of, path_of, read_deltas, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -15,7 +15,7 @@ from mm_orch.orchestration.reports import (
     StandInReport,
     StatusReport,
 )
-from mm_orch.remote.server import ENGINE
+from mm_orch.remote.wire import ENGINE
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from mm_orch.remote.channel import (
     read_lines,
     read_whole,
 )
+from mm_orch.remote.wire import ENGINE
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ENGINE = "remote"
 _CONNECT_S = 5.0
 _PROBE_EVERY_S = 15.0
 _PROBE_S = 5.0

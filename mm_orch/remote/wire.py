@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+# What stands in the place of an engine's name for a model of another server.
+ENGINE = "remote"
 CHAT_PATH = "/chat/completions"
 TEXT_PATH = "/completions"
 _PLAIN = GenerationOptions()
