@@ -116,8 +116,8 @@ class GenerationResponse(Response):
             note = note_on(generations)
             closing = [chunk | note for chunk in written.closing(_total(generations))]
             end = b"".join(map(written.event, closing)) + written.end
-        await send(_part(end))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        # With the last part, the end of the body costs no write of its own.
+        await send({"type": "http.response.body", "body": end, "more_body": False})
 
 
 async def _send_events(send: SendMessage, written: AnswerFormat, events: Sequence[Json]) -> None:
