@@ -15,7 +15,7 @@ from benchmarks.peer_contenders import (
     peers_directory,
     vllm_server,
 )
-from benchmarks.rounds import compare, warm_up
+from benchmarks.rounds import compare, wait_until_idle, warm_up
 from benchmarks.statistics import Verdict, judge_at_most, paired_ratio, show_ratio
 from mm_orch.benchmarking.workloads import WorkloadKind, make_workload
 
@@ -149,6 +149,7 @@ def _workloads(num_streams: int, count: CountTokens) -> Callable[[Running, int],
 
 
 def _idle_cpu_s(running: Sequence[Running]) -> dict[str, float]:
+    wait_until_idle(running)
     before = {one.contender.name: one.process.cpu_s for one in running}
     time.sleep(_IDLE_S)
     return {

@@ -95,7 +95,7 @@ def compare(
                 if num_clients
                 else run_open(one.target, workload, rate_per_s=rate_per_s, seed=number)
             )
-            _wait_until_idle(running)
+            wait_until_idle(running)
             run, cpu_s, idle = _watched(one, running, load)
             comparison.idle_cpu_share = max(comparison.idle_cpu_share, idle)
             comparison.cpu_s.setdefault(one.contender.name, []).append(cpu_s)
@@ -132,7 +132,9 @@ def warm_up(
                 raise RuntimeError(message)
 
 
-def _wait_until_idle(running: Sequence[Running]) -> None:
+def wait_until_idle(running: Sequence[Running]) -> None:
+    """Wait until nobody computes any more, a few seconds at most."""
+
     def cpu_s() -> float:
         return sum(one.process.cpu_s for one in running)
 
