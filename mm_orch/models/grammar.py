@@ -65,6 +65,24 @@ class GrammarCompiler:
         """
         return self._compile(guide).deep_copy()
 
+    def read_tokens(self) -> list[bytes]:
+        """Return what each token says; nothing for marks and for what ends an answer.
+
+        Raises:
+            UnsupportedError: the library is not there, or cannot read the model's tokeniser.
+        """
+        tokenizer = self._ensure_tokenizer()
+        tokens = [tokenizer.decode_bytes([token_id]) for token_id in range(tokenizer.vocab_size)]
+        marks = {
+            token_id for token_id in range(len(tokens)) if tokenizer.is_special_token(token_id)
+        }
+        marks.update(self._eos_token_ids)
+        # What the library says of other tokens without a text begins with a byte that no text has.
+        return [
+            b"" if token_id in marks or token[:1] == b"\xff" else token
+            for token_id, token in enumerate(tokens)
+        ]
+
     def find_token(self, text: str) -> int | None:
         """Return the id of the token that stands for this mark, or None where it is plain text."""
         tokenizer = self._ensure_tokenizer()

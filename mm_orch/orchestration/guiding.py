@@ -8,6 +8,7 @@ from mm_orch.core.errors import InvalidValueError
 from mm_orch.core.generation import ChatPrompt
 from mm_orch.core.guide import Guide, TagsShape
 from mm_orch.core.tools import ToolChoice
+from mm_orch.models.plain_json import is_plain
 from mm_orch.models.tool_formats import make_tag, make_tags_shape
 from mm_orch.orchestration.reading import PLAIN, Reading
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationRequest
     from mm_orch.core.guide import Shape
     from mm_orch.core.tools import ToolUse
+    from mm_orch.optimization.engines.contract import EngineFacts
     from mm_orch.orchestration.model_text import ModelText
 
     FindReason = Callable[[Guide], str]
@@ -85,6 +87,17 @@ def needs_guide(request: GenerationRequest) -> bool:
     if use is None:
         return False
     return use.choice is ToolChoice.REQUIRED or any(tool.is_strict for tool in use.tools)
+
+
+def can_keep(facts: EngineFacts, guide: Guide) -> bool:
+    """Whether an engine keeps answers to a guide."""
+    match facts.guides:
+        case "all":
+            return True
+        case "plain":
+            return is_plain(guide)
+        case "none":
+            return False
 
 
 def is_streamable(guide: Guide | None) -> bool:

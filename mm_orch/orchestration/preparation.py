@@ -16,6 +16,7 @@ from mm_orch.core.errors import ContextLengthError, InvalidValueError, Unsupport
 from mm_orch.core.generation import ChatPrompt, SamplingParams, TextPrompt, TokensPrompt
 from mm_orch.models.chat_template import encode_chat
 from mm_orch.orchestration.guiding import (
+    can_keep,
     find_tool_use,
     is_streamable,
     make_guide,
@@ -89,13 +90,14 @@ def fit_to_engine(
     Raises:
         UnsupportedError: the answer must have a shape.
     """
-    is_guided = any(one.guide is not None for one in prepared.params)
-    if not is_guided or "guide" not in facts.unsupported:
+    guides = [one.guide for one in prepared.params if one.guide is not None]
+    if all(can_keep(facts, guide) for guide in guides):
         return prepared
     if needs_guide(request):
         param = request.guide_param if request.options.guide is not None else "tool_choice"
+        what = "a shape" if facts.guides == "none" else "this shape"
         raise UnsupportedError(
-            f"The engine {facts.engine} cannot keep answers to a shape, as {param} asks.",
+            f"The engine {facts.engine} cannot keep answers to {what}, as {param} asks.",
             param=param,
             remedy="Give the model another engine, such as pytorch.",
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mm_orch.core.errors import UnsupportedError
 from mm_orch.core.generation import GenerationOptions
 from mm_orch.orchestration.assembly import ChoiceAssembler
+from mm_orch.orchestration.guiding import can_keep
 from mm_orch.workers.messages import SequenceOrder
 
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ def find_obstacle(
     it draws from there on is a valid continuation, unless the request asked for more than that.
     """
     unfinished = [choice for choice in choices if not choice.is_finished]
-    is_guided = any(choice.order.params.guide is not None for choice in unfinished)
-    if is_guided and "guide" in facts.unsupported:
+    guides = [guide for choice in unfinished if (guide := choice.order.params.guide) is not None]
+    if not all(can_keep(facts, guide) for guide in guides):
         return "a shape to keep to"
     if facts.resumes_exactly or not any(choice.token_ids for choice in unfinished):
         return None
-    if is_guided:
+    if guides:
         return "a shape to keep to"
     if options.presence_penalty or options.frequency_penalty or options.repetition_penalty != 1.0:
         return "penalties on what was generated"
@@ -77,9 +78,6 @@ def check_supported(options: GenerationOptions, worker: Worker) -> None:
     """
     plain = GenerationOptions()
     for field in worker.facts.unsupported:
-        if field == "guide":
-            # Preparation sees to that: a guide that only helps is left out.
-            continue
         value = getattr(options, field)
         if value != getattr(plain, field):
             raise UnsupportedError(

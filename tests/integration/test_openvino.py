@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import jsonschema_rs
 import pytest
 
 from tests.processes import run_cli, start_server
@@ -25,6 +26,21 @@ QUESTION = [{"role": "user", "content": "What is machine learning?"}]
 GREEDY = {"messages": QUESTION, "temperature": 0, "max_tokens": 16}
 ENDLESS = {"messages": QUESTION, "max_tokens": 6000, "ignore_eos": True, "stream": True}
 MAX_BATCH_SIZE = 3
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        "likes": {"type": "array", "items": {"enum": ["sun", "sea"]}, "maxItems": 3},
+    },
+    "required": ["name", "age"],
+}
+
+
+def shaped(schema: object, **changes: Any) -> dict[str, Any]:
+    form = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema}}
+    messages = [{"role": "user", "content": "Describe a person."}]
+    return {"messages": messages, "max_tokens": 400, "response_format": form, **changes}
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +131,43 @@ def test_clients_that_leave_free_their_places(openvino_server: ServerProcess) ->
 
     # All places were taken by answers that would take minutes.
     assert ask(openvino_server)["usage"]["completion_tokens"] == 16
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_an_answer_under_a_plain_schema_is_its_own_and_valid(
+    openvino_server: ServerProcess, temperature: float
+) -> None:
+    body = shaped(PERSON, temperature=temperature, seed=2, n=3, logprobs=True)
+    reply = openvino_server.request("POST", CHAT, body)
+
+    assert reply.status == 200, reply.body
+    assert reply.headers["x-muai-engine"] == "openvino"
+    assert "x-muai-fallback" not in reply.headers
+    for choice in reply.json["choices"]:
+        text = choice["message"]["content"]
+        assert "".join(one["token"] for one in choice["logprobs"]["content"]) == text
+        if choice["finish_reason"] == "stop":
+            jsonschema_rs.validate(PERSON, json.loads(text))
+    assert "stop" in {choice["finish_reason"] for choice in reply.json["choices"]}
+
+
+def test_guided_answers_that_are_left_disturb_no_others(openvino_server: ServerProcess) -> None:
+    endless = shaped({"type": "array", "minItems": 128}, stream=True)
+    streams = [openvino_server.open_stream(endless) for _ in range(MAX_BATCH_SIZE - 1)]
+    for stream in streams:
+        next(iter(stream))
+
+    beside = ask(openvino_server)
+    for stream in streams:
+        stream.close()
+    with ThreadPoolExecutor(8) as pool:
+        bodies = [shaped(PERSON, temperature=0) if n % 2 else GREEDY for n in range(8)]
+        replies = list(pool.map(lambda one: openvino_server.request("POST", CHAT, one), bodies))
+
+    for answer in (beside, *(reply.json for reply in replies[::2])):
+        assert "machine learning" in answer["choices"][0]["message"]["content"].lower()
+    for reply in replies[1::2]:
+        jsonschema_rs.validate(PERSON, json.loads(reply.json["choices"][0]["message"]["content"]))
 
 
 def test_penalties_make_repetition_rarer(openvino_server: ServerProcess) -> None:

@@ -9,6 +9,7 @@ import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from mm_orch.app import open_runtime
@@ -20,11 +21,12 @@ from mm_orch.optimization.stand_in import name_stand_in
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from mm_orch.app import Runtime
     from mm_orch.models.stored import StoredModel
-    from mm_orch.orchestration.reports import ModelReport
+    from mm_orch.orchestration.generation import Generation
+    from mm_orch.orchestration.reports import ModelReport, StandInReport
 
 pytest.importorskip("openvino_genai", reason="openvino: not installed")
 pytestmark = pytest.mark.model
@@ -34,10 +36,23 @@ PLAIN = GenerationOptions(max_tokens=4, temperature=0.0)
 SCHEMA = {
     "type": "object",
     "properties": {
-        "list": {"type": "array", "items": {"enum": ["sun", "sea"]}, "minItems": 30, "maxItems": 30}
+        "list": {
+            "type": "array",
+            # A pattern is beyond OpenVINO.
+            "items": {"type": "string", "pattern": "^(sun|sea)$"},
+            "minItems": 30,
+            "maxItems": 30,
+        }
     },
     "required": ["list"],
     "additionalProperties": False,
+}
+PLAIN_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "list": {"type": "array", "items": {"enum": ["sun", "sea"]}, "minItems": 30, "maxItems": 30}
+    },
+    "required": ["list"],
 }
 SHAPED = GenerationOptions(
     max_tokens=500, temperature=0.0, guide=JsonSchemaShape(json.dumps(SCHEMA))
@@ -46,7 +61,7 @@ BEYOND_OPENVINO = [
     (GenerationOptions(max_tokens=4, repetition_penalty=1.2), "repetition_penalty is 1.2"),
     (GenerationOptions(max_tokens=4, logit_bias={5: 1.0}), "logit_bias is {5: 1.0}"),
     (GenerationOptions(max_tokens=4, num_logprobs=2), "num_logprobs is 2"),
-    (SHAPED, "cannot keep answers to a shape"),
+    (SHAPED, "cannot keep answers to this shape"),
 ]
 
 
@@ -83,6 +98,24 @@ async def answer(runtime: Runtime, request: GenerationRequest) -> tuple[str, str
         return generation.engine, reason, text
 
 
+def stand_in_of(runtime: Runtime) -> StandInReport:
+    stand_in = report_of(runtime).stand_in
+    assert stand_in is not None
+    return stand_in
+
+
+async def read_and_kill(generation: Generation, find_pid: Callable[[], int | None]) -> str:
+    """Return the whole text; the worker is killed when it begins."""
+    text = ""
+    async for delta in generation:
+        is_first, text = not text, text + delta.text
+        if is_first:
+            worker_pid = find_pid()
+            assert worker_pid is not None
+            os.kill(worker_pid, signal.SIGKILL)
+    return text
+
+
 @pytest.mark.usefixtures("builtin_model")
 async def test_another_engine_answers_what_the_models_own_cannot_do() -> None:
     async with run() as runtime:
@@ -109,20 +142,25 @@ async def test_another_engine_answers_what_the_models_own_cannot_do() -> None:
 @pytest.mark.usefixtures("builtin_model")
 async def test_an_answer_goes_on_when_the_stand_in_is_killed() -> None:
     async with run() as runtime, runtime.orchestrator.open(ask(SHAPED)) as generation:
-        text = ""
-        async for delta in generation:
-            is_first, text = not text, text + delta.text
-            if is_first:
-                stand_in = report_of(runtime).stand_in
-                assert stand_in is not None
-                assert stand_in.worker_pid is not None
-                os.kill(stand_in.worker_pid, signal.SIGKILL)
+        text = await read_and_kill(generation, lambda: stand_in_of(runtime).worker_pid)
 
         assert len(json.loads(text)["list"]) == 30
         [failover] = generation.failovers
         assert (failover.from_engine, failover.to_engine) == ("pytorch", "pytorch")
         # The model's own engine has nothing to do with it.
         assert report_of(runtime).circuits["openvino"] == "closed"
+
+
+@pytest.mark.usefixtures("builtin_model")
+async def test_a_guided_answer_that_openvino_began_goes_on_inside_its_json() -> None:
+    options = msgspec.structs.replace(SHAPED, guide=JsonSchemaShape(json.dumps(PLAIN_SCHEMA)))
+    async with run() as runtime, runtime.orchestrator.open(ask(options)) as generation:
+        assert (generation.engine, generation.fallback) == ("openvino", None)
+        text = await read_and_kill(generation, lambda: report_of(runtime).worker_pid)
+
+        assert len(json.loads(text)["list"]) == 30
+        [failover] = generation.failovers
+        assert (failover.from_engine, failover.to_engine) == ("openvino", "pytorch")
 
 
 @pytest.mark.usefixtures("builtin_model")

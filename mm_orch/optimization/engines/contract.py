@@ -9,7 +9,7 @@ process, no heavy import), ``start`` once in the worker, work, ``stop``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -88,8 +88,9 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
         dimensions: of an embedding backend's vectors.
         resumes_exactly: a sequence that was begun elsewhere goes on here as if it had begun here:
             penalties and draws see where the prompt ended. Every step backend does.
-        unsupported: what requests may not ask of it, by field of GenerationOptions. Every step
-            backend supports ``guide``: see Sequence.mask.
+        unsupported: what requests may not ask of it, by field of GenerationOptions.
+        guides: which it keeps answers to: all, as every step backend does (see Sequence.mask),
+            those that are plain JSON (models.plain_json), or none.
         max_logprobs: most alternatives beside the chosen token's log probability; None for any
             number.
     """
@@ -104,6 +105,7 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: int = 0
     resumes_exactly: bool = True
     unsupported: tuple[str, ...] = ()
+    guides: Literal["all", "plain", "none"] = "all"
     max_logprobs: int | None = None
 
 

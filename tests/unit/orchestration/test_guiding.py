@@ -188,7 +188,7 @@ def test_raw_prompts_are_not_sorted(make_text: MakeText) -> None:
 
 
 def test_an_engine_that_cannot_guide_gets_what_need_not_be(make_text: MakeText) -> None:
-    text, dull = make_text(PLAIN), replace(FACTS, unsupported=("guide",))
+    text, dull = make_text(PLAIN), replace(FACTS, guides="none")
     may, must = ask(NOW), ask(NOW, choice=ToolChoice.REQUIRED)
     prepared_may, prepared_must = (prepare(one, text, find_reason) for one in (may, must))
 

@@ -25,6 +25,7 @@ from mm_orch.optimization.engines.contract import (
     StreamReport,
 )
 from mm_orch.optimization.engines.openvino import requests
+from mm_orch.optimization.engines.openvino.grammars import SeenGrammars
 from mm_orch.optimization.engines.openvino.prefixes import PrefixCounter
 from mm_orch.optimization.engines.openvino.running import RunningSequence
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.generation import SequenceStarted, TokenChunk
     from mm_orch.optimization.engines.contract import EngineSpec, Sequence
+    from mm_orch.optimization.engines.openvino.loading import PipelineForm
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,9 @@ class OpenVinoEngine:
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None
         self._pipeline: openvino_genai.ContinuousBatchingPipeline | None = None
+        self._loaded_as: tuple[PipelineForm, EngineSpec] | None = None
         self._prefixes: PrefixCounter | None = None
+        self._grammars = SeenGrammars()
         self._max_running = 0
         # By id: the sequence, and when it came. GenAI takes any number of sequences into a step,
         # and looks for what is cached of a prompt when it is added, so they wait here.
@@ -84,15 +88,13 @@ class OpenVinoEngine:
         from mm_orch.optimization.engines.openvino.loading import load_pipeline
 
         begin_s = time.monotonic()
-        loaded = load_pipeline(spec)
-        self._pipeline = loaded.pipeline
+        self._pipeline, loaded = load_pipeline(spec)
+        self._loaded_as = loaded, spec
         self._max_running = spec.max_batch_size
-        self._prefixes = PrefixCounter(
-            loaded.num_blocks if spec.is_reusing else 0, loaded.block_tokens, spec.max_batch_size
-        )
+        self._forget_cached()
         self._facts = EngineFacts(
             engine=self.name,
-            dtype=loaded.dtype,
+            dtype=loaded.precision.name,
             device=loaded.device.lower(),
             context_length=spec.context_length,
             kv_block_tokens=loaded.block_tokens,
@@ -102,13 +104,14 @@ class OpenVinoEngine:
             unsupported=requests.UNSUPPORTED_WITH_SHIFT
             if loaded.model.is_own
             else requests.UNSUPPORTED_WITHOUT_SHIFT,
+            guides="none" if loaded.vocabulary is None else "plain",
             max_logprobs=requests.MAX_LOGPROBS,
         )
         logger.info(
             "%s: ready in %.1f s, %s on %s, %d KV blocks of %d tokens",
             spec.model,
             time.monotonic() - begin_s,
-            loaded.dtype,
+            loaded.precision.name,
             loaded.device,
             loaded.num_blocks,
             loaded.block_tokens,
@@ -179,14 +182,43 @@ class OpenVinoEngine:
             self._step()
         except EngineError as error:
             logger.warning("the last step before the end failed: %s", error)
-        self._pipeline = self._prefixes = self._facts = None
+        self._pipeline = self._prefixes = self._facts = self._loaded_as = None
+
+    def _forget_cached(self) -> None:
+        """Know a pipeline that is new."""
+        if self._loaded_as is None:
+            return
+        form, spec = self._loaded_as
+        num_blocks = form.num_blocks if spec.is_reusing else 0
+        self._prefixes = PrefixCounter(num_blocks, form.block_tokens, spec.max_batch_size)
+        self._grammars = SeenGrammars()
+
+    def _reload(self) -> None:
+        """Take a new pipeline, which has no grammars yet."""
+        if self._loaded_as is None:
+            return
+        from mm_orch.optimization.engines.openvino.loading import open_again
+
+        begin_s = time.monotonic()
+        # Its memory is free before the next one takes as much.
+        self._pipeline = None
+        self._pipeline = open_again(*self._loaded_as)
+        self._forget_cached()
+        logger.info("loaded again in %.1f s to forget grammars", time.monotonic() - begin_s)
 
     def _admit(self) -> list[tuple[str, MuAIError]]:
-        """Hand GenAI as many waiting sequences as there are places; return those it cannot take."""
+        """Hand GenAI as many waiting sequences as there are places; return those it cannot take.
+
+        A pipeline that has seen too many grammars takes none until all have left it.
+        """
         failed: list[tuple[str, MuAIError]] = []
         while self._waiting and len(self._running) < self._max_running:
-            sequence_id = next(iter(self._waiting))
-            sequence, submitted_s = self._waiting.pop(sequence_id)
+            sequence_id, (sequence, submitted_s) = next(iter(self._waiting.items()))
+            if not self._grammars.has_room_for(sequence):
+                if self._pipeline is None or self._pipeline.has_non_finished_requests():
+                    break
+                self._reload()
+            del self._waiting[sequence_id]
             try:
                 self._running[sequence_id] = self._add(sequence, submitted_s)
             except MuAIError as error:
@@ -204,7 +236,7 @@ class OpenVinoEngine:
                 f"The sequence has {len(sequence.token_ids)} tokens; the openvino engine was"
                 f" started for {context_length} of prompt and output together."
             )
-        requests.check_supported(sequence.params, self._facts.unsupported)
+        requests.check_supported(sequence, self._facts)
         tokens = np.array([sequence.token_ids], dtype=np.int64)
         try:
             handle = self._pipeline.add_request(
@@ -214,6 +246,7 @@ class OpenVinoEngine:
             )
         except RuntimeError as error:
             raise EngineFailedError(f"OpenVINO refused the sequence: {error}") from error
+        self._grammars.add(sequence)
         return RunningSequence(
             sequence,
             handle,

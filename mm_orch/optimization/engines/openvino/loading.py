@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
-from mm_orch.core.errors import EngineStartError
+from mm_orch.core.errors import EngineCrashedError, EngineStartError
 from mm_orch.core.generation import SamplingParams
+from mm_orch.core.guide import Guide, JsonSchemaShape
 from mm_orch.optimization.engines.contract import Sequence, count_kv_blocks
 from mm_orch.optimization.engines.openvino.device import (
     choose_device,
@@ -21,6 +22,7 @@ from mm_orch.optimization.engines.openvino.device import (
 from mm_orch.optimization.engines.openvino.model_files import ensure_model
 from mm_orch.optimization.engines.openvino.requests import make_config
 from mm_orch.optimization.engines.openvino.shape import read_shape
+from mm_orch.optimization.engines.openvino.vocabulary import make_tokenizer, read_vocabulary
 
 if TYPE_CHECKING:
     import openvino_genai
@@ -28,36 +30,41 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.contract import EngineSpec
     from mm_orch.optimization.engines.openvino.device import Precision
     from mm_orch.optimization.engines.openvino.model_files import OpenVinoModel
+    from mm_orch.optimization.engines.openvino.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 # Tokens of a KV block; GenAI does not tell.
 _BLOCK_TOKENS = {"CPU": 32, "GPU": 16, "NPU": 32}
 _FP32_BYTES = 4
+_TRIAL_ANSWER = b'"ok"'
 _REMEDY = "Use another engine, or check the model's files."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedPipeline:
-    """A pipeline that has generated its first token.
+class PipelineForm:
+    """What a pipeline was loaded as.
 
     Attributes:
         model: what it was loaded from.
-        dtype: number format, as the engine's facts state it.
+        precision: how it computes.
         device: CPU, GPU or NPU.
+        vocabulary: what its tokens say, where it keeps answers to guides.
         block_bytes: memory of a KV block, all layers together.
     """
 
-    pipeline: openvino_genai.ContinuousBatchingPipeline
     model: OpenVinoModel
-    dtype: str
+    precision: Precision
     device: str
+    vocabulary: Vocabulary | None
     num_blocks: int
     block_tokens: int
     block_bytes: int
 
 
-def load_pipeline(spec: EngineSpec) -> LoadedPipeline:
+def load_pipeline(
+    spec: EngineSpec,
+) -> tuple[openvino_genai.ContinuousBatchingPipeline, PipelineForm]:
     """Load the model and run one token through it, so that what cannot work fails here.
 
     Raises:
@@ -69,31 +76,61 @@ def load_pipeline(spec: EngineSpec) -> LoadedPipeline:
     precision = choose_precision(model, spec, device)
     block_tokens = _BLOCK_TOKENS[device]
     block_bytes = _estimate_block_bytes(spec, model, precision, device)
+
+    def open_with(num_blocks: int) -> openvino_genai.ContinuousBatchingPipeline:
+        return _open(model, spec, precision, device, vocabulary, num_blocks=num_blocks)
+
     try:
+        vocabulary = read_vocabulary(spec, model)
         if block_bytes is None:
-            block_bytes = _warm_up(_open(model, spec, precision, device, num_blocks=1), spec, 1)
+            block_bytes = _warm_up(open_with(1), spec, 1)
         num_blocks = count_kv_blocks(spec, block_tokens=block_tokens, block_bytes=block_bytes)
-        pipeline = _open(model, spec, precision, device, num_blocks=num_blocks)
+        pipeline = open_with(num_blocks)
         measured_bytes = _warm_up(pipeline, spec, num_blocks)
         if measured_bytes > block_bytes:
             logger.warning("a KV block takes %d bytes, not %d", measured_bytes, block_bytes)
             block_bytes = measured_bytes
             num_blocks = count_kv_blocks(spec, block_tokens=block_tokens, block_bytes=block_bytes)
-            pipeline = _open(model, spec, precision, device, num_blocks=num_blocks)
+            pipeline = open_with(num_blocks)
+            _warm_up(pipeline, spec, num_blocks)
+        if vocabulary is not None and not _can_guide(pipeline, spec, vocabulary):
+            vocabulary = None
+            pipeline = open_with(num_blocks)
             _warm_up(pipeline, spec, num_blocks)
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
         raise EngineStartError(
             f"{spec.model}: OpenVINO cannot load {model.directory}: {error}", remedy=_REMEDY
         ) from error
-    return LoadedPipeline(
-        pipeline=pipeline,
+    return pipeline, PipelineForm(
         model=model,
-        dtype=precision.name,
+        precision=precision,
         device=device,
+        vocabulary=vocabulary,
         num_blocks=num_blocks,
         block_tokens=block_tokens,
         block_bytes=block_bytes,
     )
+
+
+def open_again(form: PipelineForm, spec: EngineSpec) -> openvino_genai.ContinuousBatchingPipeline:
+    """Load a pipeline once more: with an empty cache, and without grammars.
+
+    Raises:
+        EngineCrashedError: it cannot be loaded any more.
+    """
+    try:
+        pipeline = _open(
+            form.model,
+            spec,
+            form.precision,
+            form.device,
+            form.vocabulary,
+            num_blocks=form.num_blocks,
+        )
+        _warm_up(pipeline, spec, form.num_blocks)
+    except RuntimeError as error:
+        raise EngineCrashedError(f"OpenVINO cannot load the model again: {error}") from error
+    return pipeline
 
 
 def _estimate_block_bytes(
@@ -117,7 +154,13 @@ def _estimate_block_bytes(
 
 
 def _open(
-    model: OpenVinoModel, spec: EngineSpec, precision: Precision, device: str, *, num_blocks: int
+    model: OpenVinoModel,
+    spec: EngineSpec,
+    precision: Precision,
+    device: str,
+    vocabulary: Vocabulary | None,
+    *,
+    num_blocks: int,
 ) -> openvino_genai.ContinuousBatchingPipeline:
     import openvino_genai
 
@@ -129,12 +172,10 @@ def _open(
     # Long prompts are taken in pieces, beside the sequences that run. GenAI does not bound their
     # number then.
     scheduler.dynamic_split_fuse = True
-    # Tokens go in and out: no tokeniser is needed, and an empty folder makes one that has no text.
-    with tempfile.TemporaryDirectory() as nothing:
-        tokenizer = openvino_genai.Tokenizer(nothing)
     return openvino_genai.ContinuousBatchingPipeline(
         model.directory,
-        tokenizer,
+        # It keeps all grammars that its pipeline has seen, so each has its own.
+        make_tokenizer(vocabulary),
         scheduler,
         device,
         sampler_num_threads=spec.num_threads,
@@ -146,15 +187,48 @@ def _warm_up(
     pipeline: openvino_genai.ContinuousBatchingPipeline, spec: EngineSpec, num_blocks: int
 ) -> int:
     """Generate one token; return the bytes of a KV block."""
-    import openvino as ov
-
-    sequence = Sequence(
-        sequence_id="warm-up", token_ids=[0], params=SamplingParams(max_tokens=1, temperature=0.0)
-    )
-    prompt = ov.Tensor(np.array([sequence.token_ids], dtype=np.int64))
-    handle = pipeline.add_request(0, prompt, make_config(sequence, spec.context_length))
-    pipeline.step()
-    if not handle.can_read():
+    if not _generate(pipeline, spec, SamplingParams(max_tokens=1, temperature=0.0)):
         raise RuntimeError("it generated no token")
     cache_bytes: int = pipeline.get_metrics().cache_size_in_bytes
     return -(-cache_bytes // num_blocks)
+
+
+def _can_guide(
+    pipeline: openvino_genai.ContinuousBatchingPipeline, spec: EngineSpec, vocabulary: Vocabulary
+) -> bool:
+    """Whether an answer that can only be one is that one."""
+    schema = msgspec.json.encode({"const": msgspec.json.decode(_TRIAL_ANSWER)}).decode()
+    params = SamplingParams(
+        max_tokens=len(_TRIAL_ANSWER) + 1,
+        temperature=0.0,
+        guide=Guide(shape=JsonSchemaShape(schema)),
+        stop_token_ids=spec.eos_token_ids,
+    )
+    try:
+        token_ids = _generate(pipeline, spec, params)
+    except RuntimeError as error:
+        logger.warning("%s: OpenVINO cannot guide answers: %s", spec.model, error)
+        return False
+    answer = b"".join(vocabulary.tokens[token_id] for token_id in token_ids)
+    if answer != _TRIAL_ANSWER or token_ids[-1] not in spec.eos_token_ids:
+        logger.warning("%s: OpenVINO guides answers wrongly: %r", spec.model, answer)
+        return False
+    return True
+
+
+def _generate(
+    pipeline: openvino_genai.ContinuousBatchingPipeline, spec: EngineSpec, params: SamplingParams
+) -> list[int]:
+    """Generate an answer to one token with nobody else there."""
+    import openvino as ov
+
+    sequence = Sequence(sequence_id="trial", token_ids=[0], params=params)
+    prompt = ov.Tensor(np.array([sequence.token_ids], dtype=np.int64))
+    handle = pipeline.add_request(0, prompt, make_config(sequence, spec.context_length))
+    token_ids: list[int] = []
+    while pipeline.has_non_finished_requests():
+        pipeline.step()
+        while handle.can_read():
+            for output in handle.read().values():
+                token_ids.extend(output.generated_ids)
+    return token_ids

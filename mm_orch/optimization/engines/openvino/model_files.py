@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MODEL_FILE = "openvino_model.xml"
+MODEL_FILE = "openvino_model.xml"
 _FACTS_FILE = "muai-openvino.json"
 # Raised whenever what is written changes.
 _FORMAT_VERSION = 1
@@ -59,7 +59,7 @@ def ensure_model(spec: EngineSpec, *, fallback: str) -> OpenVinoModel:
         EngineStartError: the directory holds nothing that OpenVINO can run in this format.
     """
     directory = Path(spec.directory)
-    if (directory / _MODEL_FILE).exists():
+    if (directory / MODEL_FILE).exists():
         if spec.dtype in {"int8", "int4"}:
             raise EngineStartError(
                 f"{directory} holds an OpenVINO model, whose weights stay as they are; {spec.dtype}"
@@ -125,7 +125,7 @@ def _write(spec: EngineSpec, kept: Path, fallback: str) -> OpenVinoModel:
     draft = kept.with_name(f".draft-{os.getpid()}-{kept.name}")
     try:
         draft.mkdir()
-        ov.save_model(model, draft / _MODEL_FILE, compress_to_fp16=False)
+        ov.save_model(model, draft / MODEL_FILE, compress_to_fp16=False)
         (draft / _FACTS_FILE).write_bytes(msgspec.json.encode(facts))
         draft.rename(kept)
     except (OSError, RuntimeError) as error:

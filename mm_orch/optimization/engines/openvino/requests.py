@@ -8,15 +8,15 @@ import numpy as np
 
 from mm_orch.core.errors import UnsupportedError
 from mm_orch.core.generation import SamplingParams
+from mm_orch.models.plain_json import write_plain_grammar
 
 if TYPE_CHECKING:
     import openvino_genai
 
-    from mm_orch.optimization.engines.contract import Sequence
+    from mm_orch.core.guide import Guide
+    from mm_orch.optimization.engines.contract import EngineFacts, Sequence
 
-# A grammar that GenAI cannot make of a schema stops its pipeline for good, and it passes over
-# keywords of schemas that it does not know.
-_UNSUPPORTED = ("logit_bias", "guide")
+_UNSUPPORTED = ("logit_bias",)
 # GenAI multiplies or divides by the sign of the logit, which a shift changes.
 UNSUPPORTED_WITH_SHIFT = ("repetition_penalty", *_UNSUPPORTED)
 # GenAI makes negative logits greater where it should make them less.
@@ -29,13 +29,14 @@ _LARGEST_BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 _DEFAULTS = SamplingParams(max_tokens=1)
 
 
-def check_supported(params: SamplingParams, unsupported: tuple[str, ...]) -> None:
+def check_supported(sequence: Sequence, facts: EngineFacts) -> None:
     """Refuse what the engine would otherwise pass over.
 
     Raises:
         UnsupportedError: naming the field and its value.
     """
-    for field in unsupported:
+    params = sequence.params
+    for field in facts.unsupported:
         value = getattr(params, field)
         if value != getattr(_DEFAULTS, field):
             raise UnsupportedError(
@@ -49,6 +50,24 @@ def check_supported(params: SamplingParams, unsupported: tuple[str, ...]) -> Non
             f" alternatives (num_logprobs {params.num_logprobs} was asked for).",
             param="num_logprobs",
             remedy=f"Ask for at most {MAX_LOGPROBS}, or choose another engine.",
+        )
+    if params.guide is not None:
+        _check_guide(sequence, params.guide, facts)
+
+
+def _check_guide(sequence: Sequence, guide: Guide, facts: EngineFacts) -> None:
+    obstacle = None
+    if facts.guides == "none" or write_plain_grammar(guide) is None:
+        obstacle = "to this guide"
+    elif sequence.num_output_tokens:
+        obstacle = "to a guide that was begun elsewhere"
+    elif sequence.params.ignore_eos or not sequence.params.stop_token_ids:
+        obstacle = "to a guide without a token that ends them"
+    if obstacle is not None:
+        raise UnsupportedError(
+            f"The openvino engine cannot keep answers {obstacle}.",
+            param="guide",
+            remedy="Choose another engine.",
         )
 
 
@@ -67,6 +86,10 @@ def make_config(sequence: Sequence, context_length: int) -> openvino_genai.Gener
     config.frequency_penalty = params.frequency_penalty
     config.repetition_penalty = params.repetition_penalty
     config.logprobs = int(params.num_logprobs is not None)
+    if params.guide is not None:
+        config.structured_output_config = openvino_genai.StructuredOutputConfig(
+            grammar=write_plain_grammar(params.guide)
+        )
     return config
 
 

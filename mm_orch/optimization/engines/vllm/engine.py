@@ -234,5 +234,5 @@ def _find_facts(name: str, configuration: Any) -> EngineFacts:
         num_kv_blocks=cache.num_gpu_blocks or 0,
         # vLLM counts penalties and draws from where the text that it was given ends.
         resumes_exactly=False,
-        unsupported=("guide",) if configuration.model_config.skip_tokenizer_init else (),
+        guides="none" if configuration.model_config.skip_tokenizer_init else "all",
     )
