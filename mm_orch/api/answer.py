@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 
 from mm_orch.api.errors import envelope, fault_envelope
-from mm_orch.api.exchange import ClientGoneError, impatient, while_client_stays
+from mm_orch.api.exchange import ClientGoneError, while_client_stays
 from mm_orch.api.fallbacks import headers_of, note_on
 from mm_orch.api.fan_in import open_all, read_together
 from mm_orch.api.formats import WholeChoice
@@ -66,7 +66,10 @@ class GenerationResponse(Response):
             ClientGoneError: the client left or stalled; the generation was cancelled.
         """
         await while_client_stays(
-            self._answer(scope, impatient(send, self._send_timeout_s)), receive
+            lambda watched_send: self._answer(scope, watched_send),
+            receive,
+            send,
+            timeout_s=self._send_timeout_s,
         )
 
     async def _answer(self, scope: Scope, send: SendMessage) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from mm_orch.api.bodies import read_body
 from mm_orch.api.documentation import body_of, refusals
-from mm_orch.api.exchange import impatient, while_client_stays
+from mm_orch.api.exchange import while_client_stays
 from mm_orch.api.fallbacks import headers_of, note_on
 from mm_orch.api.schemas.embedding import EmbeddingsAnswer, EmbeddingsRequest
 
@@ -53,14 +53,19 @@ class EmbeddingResponse(Response):
             MuAIError: nothing has been sent yet, so the answer can be one about this error.
             ClientGoneError: the client left or stalled; the work was cancelled.
         """
-        await while_client_stays(self._answer(scope, receive, send), receive)
+        await while_client_stays(
+            lambda watched_send: self._answer(scope, receive, watched_send),
+            receive,
+            send,
+            timeout_s=self._send_timeout_s,
+        )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         embeddings = await self._embedder.embed(self._request)
         # Thousands of vectors take longer to write than the event loop should stand still.
         body = await asyncio.to_thread(_write, embeddings, is_base64=self._is_base64)
         response = Response(body, headers=headers_of([embeddings]), media_type=self.media_type)
-        await response(scope, receive, impatient(send, self._send_timeout_s))
+        await response(scope, receive, send)
 
 
 def add_embedding_route(app: FastAPI, embedder: Embedder, settings: ApiSettings) -> None:

@@ -95,6 +95,7 @@ class RunningGeneration:
         self._broken_off: MuAIError | None = None
         # The bound on the search for another worker, while it lasts.
         self._recovery: asyncio.Timeout | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def failovers(self) -> list[Failover]:
@@ -112,6 +113,10 @@ class RunningGeneration:
         return self._account.usage
 
     async def __aiter__(self) -> AsyncIterator[TextDelta]:
+        # One timer a request: a bound on each wait would cost as much as a token does elsewhere.
+        self._timer = asyncio.get_running_loop().call_at(
+            self._deadline.at_s, self.break_off, self._deadline.error()
+        )
         try:
             while not all(choice.is_finished for choice in self._choices):
                 delta = await self._next()
@@ -155,6 +160,8 @@ class RunningGeneration:
 
     async def aclose(self) -> None:
         """Stop what still runs; safe at any time."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._stream is not None:
             self._stream.close()
         self._replays.close()
@@ -185,10 +192,7 @@ class RunningGeneration:
 
     async def _next(self) -> TextDelta | None:
         try:
-            async with asyncio.timeout_at(self._deadline.at_s):
-                return await self._read()
-        except TimeoutError:
-            raise self._deadline.error() from None
+            return await self._read()
         except EngineError as error:
             await self._fail_over(error)
             return None
