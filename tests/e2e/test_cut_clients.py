@@ -90,8 +90,8 @@ def memory_of(server: ServerProcess) -> dict[int, int]:
     return {process.pid: process.memory_info().rss for process in processes}
 
 
-def check_cut_clients(server: ServerProcess, count: int) -> None:
-    cut_many(server, count, seed=1)
+def check_cut_clients(server: ServerProcess, count: int, *, num_before: int) -> None:
+    cut_many(server, num_before, seed=1)
     wait_until_idle(server)
     before = memory_of(server)
 
@@ -113,9 +113,10 @@ def check_cut_clients(server: ServerProcess, count: int) -> None:
 
 
 def test_cut_clients_leave_nothing_behind(launch: Launch) -> None:
-    check_cut_clients(launch(config=CONFIG, environment=SMALL_CACHES), 24)
+    check_cut_clients(launch(config=CONFIG, environment=SMALL_CACHES), 24, num_before=24)
 
 
 @pytest.mark.long
 def test_two_hundred_cut_clients_leave_nothing_behind(launch: Launch) -> None:
-    check_cut_clients(launch(config=CONFIG), 200)
+    # OpenVINO's KV memory of 8 bits is full after some 500.
+    check_cut_clients(launch(config=CONFIG), 200, num_before=600)

@@ -66,6 +66,7 @@ MEASURED = [
     "decode_ceiling",
     "headline",
     "health_latency",
+    "overhead",
     "peers",
     "quick_commands",
     "stream_gap",
