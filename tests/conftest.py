@@ -16,6 +16,7 @@ from mm_orch.models.store import ModelStore
 from mm_orch.optimization.registry import probe_engine
 from tests import odd_engines as odd
 from tests.processes import ServerProcess, start_server
+from tests.signal_stack import SignalStack, read_signal_stack, restore_signal_stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +37,19 @@ def pytest_configure(config: pytest.Config) -> None:
             "ignore:Unclosed context:ResourceWarning",
         ):
             config.addinivalue_line("filterwarnings", allowed)
+
+
+@pytest.fixture(scope="session")
+def signal_stack() -> SignalStack:
+    """The one that pytest has given this thread."""
+    return read_signal_stack()
+
+
+@pytest.fixture(autouse=True)
+def _keep_signal_stack(signal_stack: SignalStack) -> Iterator[None]:
+    restore_signal_stack(signal_stack)
+    yield
+    restore_signal_stack(signal_stack)
 
 
 def pytest_sessionfinish() -> None:
