@@ -76,6 +76,8 @@ class Worker:
         self._streams = OpenStreams()
         self._log = LogTail(process, name=f"{self.model} worker {process.pid}")
         self.is_dead = False
+        # Held while the last messages are read: closing the socket would cancel the reader.
+        self._reading = asyncio.Lock()
         self._kill_reason = ""
         self._is_group_gone = False
         self._progress_at_s = time.monotonic()
@@ -215,9 +217,10 @@ class Worker:
                 # It never returns, so it has failed, and this raises why.
                 await router
             router.cancel()
-            # Whoever stops the worker may have closed it by now.
-            while not self._socket.closed and await self._socket.poll(_LAST_MESSAGES_MS):
-                self._take(await self._socket.recv())
+            async with self._reading:
+                # Whoever stops the worker may have closed it by now.
+                while not self._socket.closed and await self._socket.poll(_LAST_MESSAGES_MS):
+                    self._take(await self._socket.recv())
             how = self._kill_reason or describe_exit(await ended)
             # Whatever else it had started goes too, before anything is started in its place.
             self._signal_group(signal.SIGKILL)
@@ -253,7 +256,8 @@ class Worker:
             self._fail_streams("was stopped.")
             self._remove_socket_file()
             self._log.close()
-            self._socket.close()
+            async with self._reading:
+                self._socket.close()
 
     def _open(
         self, message: messages.ToWorker, ids: Sequence[str], stream: TokenStream | VectorStream
