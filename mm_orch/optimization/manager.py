@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from mm_orch.remote.server import RemoteServer
     from mm_orch.workers.messages import WorkerSpec
     from mm_orch.workers.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 
 class OptimizationManager:
@@ -234,8 +237,10 @@ class OptimizationManager:
         await self._residents.make_room(name)
         plan = self.plans[supervisor.model]
         if plan.order is not EngineOrder.AS_LISTED:
-            with contextlib.suppress(MuAIError, OSError):
+            try:
                 await self._order_engines(plan, supervisor, is_stand_in=is_stand_in(name))
+            except (MuAIError, OSError) as error:
+                logger.warning("%s: engines stay as they are listed: %s", name, error)
         await supervisor.run()
 
     async def _order_engines(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mm_orch.core.errors import MuAIError
+from mm_orch.core.errors import EngineCrashedError, MuAIError
 from mm_orch.core.events import ObserverFanOut
 from mm_orch.core.generation import SamplingParams
 from mm_orch.core.version import __version__
@@ -112,18 +112,27 @@ class EngineTrials:
             await worker.wait_until_ready()
             load_s = self._clock() - begin_s
             watching = asyncio.create_task(watch(worker, timeout_s=watchdog_timeout_s))
+            measuring = asyncio.create_task(self._measure_warm(worker))
             try:
-                for number in range(2):
-                    tokens_per_s = await self._measure(worker, number)
+                await asyncio.wait({measuring, watching}, return_when=asyncio.FIRST_COMPLETED)
+                if not measuring.done():
+                    # Nobody would tell the measurement what has become of its sequences.
+                    raise EngineCrashedError("The worker ended, or could not be followed any more.")
+                tokens_per_s = measuring.result()
             finally:
+                measuring.cancel()
                 watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+                await asyncio.gather(measuring, watching, return_exceptions=True)
         except (MuAIError, OSError) as error:
             return Trial(engine=engine, reason=str(error).partition("\n")[0])
         finally:
             if worker is not None:
                 await worker.stop()
         return Trial(engine=engine, load_s=load_s, tokens_per_s=tokens_per_s)
+
+    async def _measure_warm(self, worker: Worker) -> float:
+        await self._measure(worker, 0)
+        return await self._measure(worker, 1)
 
     async def _measure(self, worker: Worker, number: int) -> float:
         begin_s = self._clock()

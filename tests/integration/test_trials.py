@@ -91,3 +91,21 @@ async def test_a_damaged_record_is_made_anew(
     assert await find_engine(settings, is_server=True) in {"echo", "refusing"}
     [trials] = json.loads(record.read_bytes()).values()
     assert all(trial["tokens_per_s"] > 0 for trial in trials)
+
+
+@pytest.mark.parametrize("fault", ["die", "talk garbage"])
+async def test_an_engine_that_fails_in_its_trial_is_no_more_than_last(
+    odd_engines: Switch,
+    settings: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    monkeypatch.setattr("mm_orch.config.schema.root.DEFAULT_ENGINES", ("odd", "echo"))
+    odd_engines.order(fault)
+
+    assert await find_engine(settings, is_server=True) == "echo"
+    record = tmp_path / "data" / "compiled" / "engine-trials.json"
+    [[odd, echo]] = json.loads(record.read_bytes()).values()
+    assert (odd["tokens_per_s"], bool(odd["reason"])) == (0, True)
+    assert echo["tokens_per_s"] > 0
