@@ -17,6 +17,7 @@ from mm_orch.api.application import create_application, create_metrics_applicati
 from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.app import open_runtime
 from mm_orch.core.errors import ServerStartError
+from mm_orch.core.heap import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,6 +80,7 @@ async def _serve(
     ):
         stop = _watch_signals()
         server = _Server(_make_application(runtime))
+        settle()
         serving = tasks.create_task(server.serve([listener]), name="serve")
         metrics = _start_metrics(runtime, tasks)
         if on_listening is not None:

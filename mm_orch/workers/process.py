@@ -24,6 +24,7 @@ import msgspec
 import zmq
 
 from mm_orch.core.errors import EngineError
+from mm_orch.core.heap import settle
 from mm_orch.core.parent import die_with_parent
 from mm_orch.optimization.engines.contract import Sequence
 from mm_orch.optimization.registry import load_engine
@@ -78,6 +79,7 @@ def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
     socket.send(messages.encode(messages.Ready(facts=facts)))
     die_with_parent()
     driver = make_driver(engine, facts, spec)
+    settle()
     try:
         _serve(socket, driver)
     finally:
