@@ -14,6 +14,7 @@ import argparse
 import math
 import statistics
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import counter_of, find_model, ours, run_all
@@ -38,7 +39,14 @@ if TYPE_CHECKING:
     from mm_orch.models.stored import StoredModel
 
 OURS, OURS_INT4, OURS_OPENVINO = "ours", "ours_int4", "ours_openvino"
-_LABELS = {OURS: "ratio", OURS_INT4: "ratio_int4", OURS_OPENVINO: "ratio_openvino"}
+OURS_OPENVINO_INT8, OURS_OPENVINO_BF16 = "ours_openvino_int8", "ours_openvino_bf16"
+_LABELS = {
+    OURS: "ratio",
+    OURS_INT4: "ratio_int4",
+    OURS_OPENVINO: "ratio_openvino",
+    OURS_OPENVINO_INT8: "ratio_openvino_int8",
+    OURS_OPENVINO_BF16: "ratio_openvino_bf16",
+}
 # In one precision, bf16; then of whichever of our engines is the fastest, whatever it computes in.
 _BARS = {(VLLM, 1): 1.2, (VLLM, 8): 1.0, (VLLM, 32): 1.0, (LLAMA_BF16, 32): 1.3}
 _BEST_BARS = {
@@ -54,7 +62,14 @@ _FIRST_OUTPUT_TOKENS = 4
 _OWN: dict[str, Callable[[StoredModel], Contender]] = {
     OURS: lambda model: ours(model, OURS),
     OURS_INT4: lambda model: ours(model, OURS_INT4, dtype="int4"),
-    OURS_OPENVINO: lambda model: ours(model, OURS_OPENVINO, dtype="int4", engine="openvino"),
+    **{
+        name: partial(ours, name=name, dtype=dtype, engine="openvino")
+        for name, dtype in (
+            (OURS_OPENVINO, "int4"),
+            (OURS_OPENVINO_INT8, "int8"),
+            (OURS_OPENVINO_BF16, "bf16"),
+        )
+    },
 }
 
 
