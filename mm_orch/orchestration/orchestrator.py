@@ -15,7 +15,9 @@ from mm_orch.core.errors import (
     ModelUnavailableError,
 )
 from mm_orch.core.events import LoadChanged
+from mm_orch.core.generation import ChatPrompt
 from mm_orch.orchestration.account import RequestAccount
+from mm_orch.orchestration.content import Content
 from mm_orch.orchestration.failover import Replays
 from mm_orch.orchestration.model_text import load_model_text
 from mm_orch.orchestration.preparation import fit_to_engine, prepare
@@ -47,6 +49,7 @@ class Orchestrator:
         request_timeout_s: the deadline of requests that set none.
         find_reason: says why answers cannot be kept to a guide; empty when they can.
         max_failovers: how often a request may go on with another worker.
+        is_keeping_content: state prompts and answers with the end of each request.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Orchestrator:
         request_timeout_s: float,
         find_reason: Callable[[Guide], str],
         max_failovers: int,
+        is_keeping_content: bool = False,
     ) -> None:
         self._choose_model = choose_model
         self._admission = admission
@@ -69,6 +73,7 @@ class Orchestrator:
         self._request_timeout_s = request_timeout_s
         self._find_reason = find_reason
         self._max_failovers = max_failovers
+        self._is_keeping_content = is_keeping_content
         # One suspect of a model runs at a time, so that it is known which of them kills workers.
         self._quarantines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._texts: dict[str, asyncio.Task[ModelText]] = {}
@@ -94,11 +99,16 @@ class Orchestrator:
         """
         deadline = Deadline(request.timeout_s or self._request_timeout_s)
         with RequestAccount(
-            request.request_id, observer=self._observer, clock=self._clock
+            request.request_id,
+            operation=_operation_of(request),
+            observer=self._observer,
+            clock=self._clock,
         ) as account:
+            if self._is_keeping_content:
+                account.content = Content(request.prompt)
             account.model = self._choose_model(request.model)
             check_task(self._manager.plans, account.model, "generate")
-            with self.place(account.model) as ticket, self._manager.using(account.model) as use:
+            with self.place(account) as ticket, self._manager.using(account.model) as use:
                 generation = await self._start(request, account, ticket, deadline, use)
                 self._running.add(generation)
                 try:
@@ -185,6 +195,7 @@ class Orchestrator:
         if remote is not None:
             async with self.bounded(deadline):
                 await remote.wait_until_ready()
+            account.route()
             return RemoteGeneration(
                 request,
                 remote,
@@ -199,6 +210,7 @@ class Orchestrator:
             text = await self.ensure_text(account.model)
             prepared = await asyncio.to_thread(prepare, request, text, self._find_reason)
             account.num_prompt_tokens = len(prepared.token_ids)
+            account.route()
             number = next(self._numbers)
             generation = RunningGeneration(
                 lambda facts: make_choices(
@@ -245,8 +257,11 @@ class Orchestrator:
         self._report_load(ticket.model)
 
     @contextmanager
-    def place(self, model: str) -> Iterator[Ticket]:
+    def place(self, account: RequestAccount) -> Iterator[Ticket]:
         """Hold a place in the queue; raises OverloadError where there is none."""
+        model = account.model
+        account.num_waiting_before = self._admission.count_waiting(model)
+        account.num_running_before = self._admission.count_running(model)
         ticket = self._admission.enter(model)
         self._report_load(model)
         try:
@@ -264,6 +279,10 @@ class Orchestrator:
                 num_waiting=self._admission.count_waiting(model),
             )
         )
+
+
+def _operation_of(request: GenerationRequest) -> str:
+    return "chat" if isinstance(request.prompt, ChatPrompt) else "text_completion"
 
 
 def _broken_off() -> DrainingError:
