@@ -40,7 +40,7 @@ class Runtime:
     """The running parts, put together.
 
     Attributes:
-        render_metrics: gives the metrics page and its content type; None with metrics off.
+        render_metrics: gives the metrics page as the header Accept asks; None with metrics off.
     """
 
     config: Config
@@ -50,7 +50,7 @@ class Runtime:
     embedder: EmbeddingOrchestrator
     status: SystemStatus
     observer: Observer
-    render_metrics: Callable[[], tuple[bytes, str]] | None
+    render_metrics: Callable[[str], tuple[bytes, str]] | None
 
     @property
     def preloaded_models(self) -> tuple[str, ...]:
@@ -250,7 +250,7 @@ def _plan(
 
 def _make_observers(
     config: Config,
-) -> tuple[list[Observer], Callable[[], tuple[bytes, str]] | None]:
+) -> tuple[list[Observer], Callable[[str], tuple[bytes, str]] | None]:
     # With monitoring off, nothing of it is imported.
     if not config.monitoring.enabled:
         return [], None

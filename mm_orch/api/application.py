@@ -36,11 +36,10 @@ from mm_orch.api.schemas.responses import ResponsesRequest
 from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
+    from mm_orch.api.operations import RenderMetrics
     from mm_orch.api.settings import ApiSettings
     from mm_orch.core.events import Observer
     from mm_orch.orchestration.generation import (
@@ -69,7 +68,7 @@ def create_application(
     router: Router,
     settings: ApiSettings,
     observer: Observer,
-    render_metrics: Callable[[], tuple[bytes, str]] | None,
+    render_metrics: RenderMetrics | None,
 ) -> ASGIApp:
     """Make the main application.
 
@@ -81,7 +80,7 @@ def create_application(
         router: knows the models' names.
         settings: what HTTP needs of the configuration.
         observer: told of every exchange.
-        render_metrics: gives the metrics page and its content type; None for no such page.
+        render_metrics: gives the metrics page; None for no such page.
     """
     app = FastAPI(
         title="MuAI",
@@ -118,13 +117,11 @@ def create_application(
     return app
 
 
-def create_metrics_application(
-    render_metrics: Callable[[], tuple[bytes, str]], path: str
-) -> ASGIApp:
+def create_metrics_application(render_metrics: RenderMetrics, path: str) -> ASGIApp:
     """Make the application of the metrics port: one path."""
 
-    async def show_metrics(_: Request) -> Response:
-        body, content_type = render_metrics()
+    async def show_metrics(request: Request) -> Response:
+        body, content_type = render_metrics(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
     return Starlette(routes=[Route(path, show_metrics, methods=["GET"])])

@@ -107,5 +107,5 @@ def _payload_of(body: object, content: bytes | None) -> dict[str, Any]:
     return {} if body is None else {"json": body}
 
 
-def _render_metrics() -> tuple[bytes, str]:
+def _render_metrics(_accept: str) -> tuple[bytes, str]:
     return b"up 1\n", "text/plain; version=0.0.4"
