@@ -105,7 +105,7 @@ async def _serve(
 
 async def _drain(runtime: Runtime, timeout_s: float) -> None:
     orchestrator = runtime.orchestrator
-    orchestrator.begin_drain()
+    orchestrator.begin_drain(is_final=True)
     logger.info("draining: running answers have %g s to finish", timeout_s)
     try:
         async with asyncio.timeout(timeout_s):

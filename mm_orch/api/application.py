@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mm_orch.api.admin import add_admin_routes, add_observation_routes
 from mm_orch.api.boundary import Boundary
 from mm_orch.api.conversations import add_conversation_routes
 from mm_orch.api.documentation import add_description
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from mm_orch.api.operations import RenderMetrics
     from mm_orch.api.settings import ApiSettings
     from mm_orch.core.events import Observer
+    from mm_orch.core.observations import Observations
     from mm_orch.orchestration.generation import (
         Embedder,
         Generator,
@@ -69,6 +71,7 @@ def create_application(
     settings: ApiSettings,
     observer: Observer,
     render_metrics: RenderMetrics | None,
+    observations: Observations | None = None,
 ) -> ASGIApp:
     """Make the main application.
 
@@ -81,6 +84,7 @@ def create_application(
         settings: what HTTP needs of the configuration.
         observer: told of every exchange.
         render_metrics: gives the metrics page; None for no such page.
+        observations: what monitoring keeps; None where it is switched off.
     """
     app = FastAPI(
         title="MuAI",
@@ -101,6 +105,8 @@ def create_application(
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router)
     add_native_model_routes(app, reports, router, loader, settings)
+    add_admin_routes(app, loader, settings)
+    add_observation_routes(app, observations, settings)
     add_description(
         app,
         [

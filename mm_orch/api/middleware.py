@@ -12,6 +12,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from mm_orch.api.documentation import KEYED_PATHS
 from mm_orch.api.errors import error_response
 from mm_orch.core.errors import AuthenticationError, PayloadTooLargeError
 from mm_orch.core.events import HttpRequestFinished
@@ -136,7 +137,7 @@ class Authenticated:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with the key's name in the scope's state, or refuse."""
-        if scope["type"] != "http" or not scope["path"].startswith(("/v1/", "/api/")):
+        if scope["type"] != "http" or not scope["path"].startswith(KEYED_PATHS):
             await self._app(scope, receive, send)
             return
         given = _find_key(scope)

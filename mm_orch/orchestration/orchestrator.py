@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from mm_orch.orchestration.model_text import ModelText
 
 _FETCH_RETRY_S = 5.0
+# What a process manager takes to start another server.
+_RESTART_S = 10.0
 
 
 class Orchestrator:
@@ -81,6 +83,7 @@ class Orchestrator:
         # The deadlines of requests that wait for their model.
         self._starting: set[asyncio.Timeout] = set()
         self._is_broken_off = False
+        self._is_stopping = False
         self._has_emptied = asyncio.Event()
         # Request ids may come from clients and repeat; these do not.
         self._numbers = itertools.count()
@@ -141,9 +144,34 @@ class Orchestrator:
             )
         await self._manager.unload(model)
 
-    def begin_drain(self) -> None:
-        """Refuse new requests from now on; those admitted go on."""
+    def drain_model(self, model: str) -> None:
+        """Refuse new requests for one model until it is resumed; see ModelLoader."""
+        self._admission.draining_models.add(model)
+
+    def resume_model(self, model: str) -> None:
+        """Let a model take requests again; see ModelLoader."""
+        self._admission.draining_models.discard(model)
+
+    def begin_drain(self, *, is_final: bool = False) -> None:
+        """Refuse new requests from now on; those admitted go on.
+
+        Args:
+            is_final: the server is going to stop; nothing undoes this.
+        """
         self._admission.is_draining = True
+        self._is_stopping = self._is_stopping or is_final
+
+    def end_drain(self) -> None:
+        """Take requests again.
+
+        Raises:
+            DrainingError: the server is going to stop.
+        """
+        if self._is_stopping:
+            raise DrainingError(
+                "The server is shutting down, which cannot be undone.", retry_after_s=_RESTART_S
+            )
+        self._admission.is_draining = False
 
     async def wait_until_idle(self) -> None:
         """Wait until no request is admitted any more."""

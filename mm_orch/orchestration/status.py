@@ -95,6 +95,8 @@ class SystemStatus:
         if admission.num_waiting >= admission.queue_capacity:
             return ReadyReport(is_ready=False, reason="the queue is full")
         for model in self._required_models:
+            if model in admission.draining_models:
+                return ReadyReport(is_ready=False, reason=f"model {model} is draining")
             report = self._report(self._manager.plans[model])
             if report.phase is ModelPhase.READY:
                 self._were_ready.add(model)
@@ -139,6 +141,7 @@ class SystemStatus:
             if report.stand_in is not None
             and report.stand_in.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
         ]
+        reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
         if self._admission.is_draining:
             reasons.append("draining")
         return reasons
@@ -152,6 +155,7 @@ class SystemStatus:
             aliases=plan.aliases,
             source=plan.source,
             phase=ModelPhase.UNLOADED,
+            is_draining=plan.name in self._admission.draining_models,
         )
         if remote is not None:
             return msgspec.structs.replace(
@@ -197,6 +201,7 @@ class SystemStatus:
             worker_pid=worker.pid if worker else None,
             cache=worker.cache if worker else None,
             memory_bytes=self._manager.find_memory_bytes(plan.name),
+            max_batch_size=plan.batcher.max_batch_size,
             stand_in=self._report_stand_in(plan.name),
         )
 

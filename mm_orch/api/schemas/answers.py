@@ -320,6 +320,8 @@ class NativeModelAnswer(BaseModel):
     detail: str
     memory_bytes: int | None
     circuits: dict[str, str]
+    is_draining: bool
+    max_batch_size: int | None
     stand_in: StandInAnswer | None
 
 
@@ -327,6 +329,12 @@ class NativeModelList(BaseModel):
     """All models."""
 
     models: list[NativeModelAnswer]
+
+
+class DrainAnswer(BaseModel):
+    """Whether the server takes requests."""
+
+    status: Literal["draining", "serving"]
 
 
 class LoadAnswer(BaseModel):
