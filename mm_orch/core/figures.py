@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+UNKNOWN = "unknown"
+"""A model that is not configured, and the engine of what was refused before it had one."""
+
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     """How the measured values of one kind are spread; quantiles are estimates (see the sketch)."""
@@ -97,14 +100,17 @@ class TrendFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU over the sliding window; ``is_healthy`` and the total are of the last reading."""
+    """One GPU over the sliding window; ``is_healthy`` and the total are of the last reading.
+
+    A trend is None when the GPU could not be read in the whole window.
+    """
 
     gpu_id: str
     is_healthy: bool
     memory_total_bytes: int
-    memory_used_bytes: TrendFigures
-    utilization_percent: TrendFigures
-    temperature_celsius: TrendFigures
+    memory_used_bytes: TrendFigures | None
+    utilization_percent: TrendFigures | None
+    temperature_celsius: TrendFigures | None
 
 
 class ResourceFigures(msgspec.Struct, frozen=True, kw_only=True):

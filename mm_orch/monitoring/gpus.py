@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mm_orch.core.events import GpuReading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +67,14 @@ class NvmlReader:
         self._total_bytes_by_index: dict[int, int] = {}
         self._failing: set[int] = set()
         self._is_open = True
+        # Some cards, the parts of a divided one, old and coming drivers do not tell everything.
+        self._not_offered = frozenset(
+            {
+                nvml.NVML_ERROR_NOT_SUPPORTED,
+                nvml.NVML_ERROR_NO_PERMISSION,
+                nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+            }
+        )
         try:
             self.num_gpus = int(nvml.nvmlDeviceGetCount())
         except nvml.NVMLError as error:
@@ -105,12 +116,11 @@ class NvmlReader:
             temperature_celsius=temperature,
         )
 
-    def _offered(self, ask: Any) -> float:
+    def _offered(self, ask: Callable[[], float]) -> float:
         try:
             return float(ask())
         except self._nvml.NVMLError as error:
-            # Some cards, and the parts of a divided one, do not tell everything.
-            if getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_SUPPORTED:
+            if getattr(error, "value", None) in self._not_offered:
                 return 0.0
             raise
 

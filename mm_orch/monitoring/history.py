@@ -15,7 +15,7 @@ from mm_orch.core.events import (
     StepCompleted,
     TokenGap,
 )
-from mm_orch.core.figures import HistoryFigures, HistoryPoint, IntervalFigures
+from mm_orch.core.figures import UNKNOWN, HistoryFigures, HistoryPoint, IntervalFigures
 from mm_orch.monitoring.log_histogram import LogHistogram
 from mm_orch.monitoring.request_window import ratio
 
@@ -29,8 +29,6 @@ INTERVAL_S = 5.0
 NUM_POINTS = 360
 # A chart shows no more, and half an hour of it is sent at once.
 _DIGITS = 4
-
-UNKNOWN = "unknown"
 
 
 class History:

@@ -21,7 +21,7 @@ from mm_orch.core.events import (
     TokenGap,
     WorkerStateChanged,
 )
-from mm_orch.core.figures import ModelFigures, OperationFigures, WorkflowFigures
+from mm_orch.core.figures import UNKNOWN, ModelFigures, OperationFigures, WorkflowFigures
 from mm_orch.monitoring.request_window import EngineSlot, MergingWindow, RequestSlot
 from mm_orch.monitoring.window import WINDOW_S
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
-
-UNKNOWN = "unknown"
-"""A model that is not configured, and the engine of what was refused before it had one."""
 
 DIRECT = "direct"
 """The one workflow: a request that goes straight to a model."""

@@ -46,15 +46,15 @@ class SlidingWindow(Generic[Slot]):
         self._num_slots = num_slots
         self._slot_s = window_s / num_slots
         self._slots: deque[tuple[int, Slot]] = deque(maxlen=num_slots)
-        self._last_index = -1
+        self._slot = make_slot()
+        self._slot_end_s = -math.inf
 
     def slot_now(self) -> Slot:
         """Return the slot of this moment, to be filled."""
-        index = int((self._clock() - self._begin_s) / self._slot_s)
-        if index != self._last_index:
-            self._last_index = index
-            self._slots.append((index, self._make_slot()))
-        return self._slots[-1][1]
+        # Called for each token: all that can be reckoned once a slot is.
+        if self._clock() >= self._slot_end_s:
+            self._open_slot()
+        return self._slot
 
     def slots(self, over_s: float | None = None) -> list[Slot]:
         """Return the slots of the last ``over_s`` seconds, else of the whole window.
@@ -64,8 +64,6 @@ class SlidingWindow(Generic[Slot]):
         index = self._index_now()
         while self._slots and self._slots[0][0] <= index - self._num_slots:
             self._slots.popleft()
-        if not self._slots:
-            self._last_index = -1
         first = index - self._num_of(over_s) + 1
         return [slot for at, slot in self._slots if at >= first]
 
@@ -73,6 +71,14 @@ class SlidingWindow(Generic[Slot]):
         """Return how many seconds :meth:`slots` covers: less than asked while it is young."""
         first = max(0, self._index_now() - self._num_of(over_s) + 1)
         return max(_MIN_SPAN_S, self._clock() - self._begin_s - first * self._slot_s)
+
+    def _open_slot(self) -> None:
+        index = self._index_now()
+        # At a bound, rounding may give the old index once more.
+        if not self._slots or self._slots[-1][0] != index:
+            self._slot = self._make_slot()
+            self._slots.append((index, self._slot))
+        self._slot_end_s = self._begin_s + (index + 1) * self._slot_s
 
     def _index_now(self) -> int:
         return int((self._clock() - self._begin_s) / self._slot_s)
