@@ -163,8 +163,10 @@ class _Interval:
         )
 
     def count_end(self, event: RequestFinished) -> None:
-        self.num_prompt_tokens += event.num_prompt_tokens
-        self.num_cached_tokens += event.num_cached_tokens
+        # What was refused at the door had no cache to look in.
+        if event.engine != UNKNOWN:
+            self.num_prompt_tokens += event.num_prompt_tokens
+            self.num_cached_tokens += event.num_cached_tokens
         if event.status is RequestStatus.SUCCESS:
             self.num_succeeded += 1
         elif event.status in {RequestStatus.ERROR, RequestStatus.TIMEOUT}:
