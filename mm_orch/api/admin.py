@@ -79,9 +79,7 @@ def add_observation_routes(
 
     _add(app, "GET", "/api/metrics", show_metrics, shape_of(Figures), 401, 404)
     _add(app, "GET", "/admin/alerts", show_alerts, shape_of(AlertsReport), 401, 403, 404)
-    _add(
-        app, "GET", "/admin/requests", show_requests, shape_of(RequestsReport), 400, 401, 403, 404
-    )
+    _add(app, "GET", "/admin/requests", show_requests, shape_of(RequestsReport), 400, 401, 403, 404)
 
 
 def _add(

@@ -119,7 +119,9 @@ def _describe(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: bool) 
         written = schema.model_json_schema(ref_template=_REFERENCE)
         known.update(written.pop("$defs", {}))
         known[schema.__name__] = written
-    _, shapes = msgspec.json.schema_components(_SHAPES, _REFERENCE.replace("model", "name"))
+    _, shapes = msgspec.json.schema_components(
+        _SHAPES, ref_template=_REFERENCE.format(model="{name}")
+    )
     known.update(shapes)
     if needs_key:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
