@@ -102,10 +102,16 @@ class History:
             self._close(now_at - late_s + k * self._interval_s)
         self._end_s += num_ended * self._interval_s
 
-    def read(self) -> HistoryFigures:
-        """Return the points up to now, oldest first."""
+    def read(self, after: float | None = None) -> HistoryFigures:
+        """Return the points up to now, oldest first.
+
+        Args:
+            after: only those whose ``at`` is greater, for a reader that has the others: all of
+                them are about 100 kB for each busy model.
+        """
         self.tick()
-        return HistoryFigures(interval_seconds=self._interval_s, points=tuple(self._points))
+        points = (point for point in self._points if after is None or point.at > after)
+        return HistoryFigures(interval_seconds=self._interval_s, points=tuple(points))
 
     def _of(self, model: str) -> _Interval:
         return self._now_by_model.get(model) or self._now_by_model[UNKNOWN]

@@ -88,23 +88,33 @@ class ResourceSampler:
         self._observer = observer
         self._interval_s = interval_s
         self._is_failing = False
+        self._is_reading = False
 
     async def run(self) -> None:
-        """Read until cancelled; what cannot be read is told once in the log and tried again."""
-        while True:
-            await self.sample()
-            await asyncio.sleep(self._interval_s)
+        """Read until cancelled, then close the reader.
+
+        What cannot be read is told once in the log and tried again.
+        """
+        try:
+            while True:
+                await self.sample()
+                await asyncio.sleep(self._interval_s)
+        finally:
+            # A library that hangs in a reading would hang the shutdown as well.
+            if not self._is_reading:
+                self._reader.close()
 
     async def sample(self) -> None:
         """Read once in a thread that never keeps the process alive; observe on the loop."""
+        self._is_reading = True
         try:
             read = await start_abandonable(self._reader.read, name="resources")
         except (OSError, psutil.Error) as error:
             if not self._is_failing:
                 logger.warning("the machine's resources cannot be read: %s", error)
-            self._is_failing = True
+            self._is_failing, self._is_reading = True, False
             return
-        self._is_failing = False
+        self._is_failing = self._is_reading = False
         self._observer.observe(read)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 
@@ -17,20 +18,11 @@ FIRST = GpuReading(
     utilization_percent=50,
     temperature_celsius=60,
 )
-SECOND = GpuReading(
-    gpu_id="1",
-    used_bytes=11 * GIB,
-    total_bytes=80 * GIB,
-    utilization_percent=51,
-    temperature_celsius=61,
+SECOND = dataclasses.replace(
+    FIRST, gpu_id="1", used_bytes=11 * GIB, utilization_percent=51, temperature_celsius=61
 )
-LOST = GpuReading(
-    gpu_id="1",
-    used_bytes=0,
-    total_bytes=80 * GIB,
-    utilization_percent=0,
-    temperature_celsius=0,
-    is_healthy=False,
+LOST = dataclasses.replace(
+    SECOND, used_bytes=0, utilization_percent=0, temperature_celsius=0, is_healthy=False
 )
 
 

@@ -158,3 +158,12 @@ def test_refusals_are_no_failures() -> None:
     [point] = history.read().points
     assert point.total.requests_per_second == 0
     assert point.total.failures_per_second == 0.2
+
+
+def test_a_reader_that_has_the_older_points_gets_the_newer_ones() -> None:
+    clock = StillClock()
+    history = new_history(clock)
+    clock.now_s += 15
+
+    assert [p.at for p in history.read(at(5)).points] == [at(10), at(15)]
+    assert history.read(at(15)).points == ()

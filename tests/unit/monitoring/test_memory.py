@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from mm_orch.monitoring.memory import Memory, find_group_memory, read_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MIB = 1 << 20
 NO_LIMIT_V1 = 9223372036854771712

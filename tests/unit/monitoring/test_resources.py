@@ -107,6 +107,29 @@ async def test_readings_are_made_beside_the_loop_and_observed_on_it() -> None:
     assert threading.get_ident() not in readers
 
 
+@pytest.mark.parametrize("is_hanging", [False, True])
+async def test_the_end_closes_the_reader_unless_it_hangs_in_a_reading(*, is_hanging: bool) -> None:
+    nvml = FakeNvml()
+    loop = asyncio.get_running_loop()
+    begun, go_on, recorder = asyncio.Event(), threading.Event(), _Recorder()
+
+    def read_slowly() -> Memory:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(30)
+        return memory()
+
+    reader = ResourceReader(open_nvml(nvml), memory=read_slowly if is_hanging else memory)
+    task = asyncio.create_task(ResourceSampler(reader, recorder, interval_s=3600).run())
+    await asyncio.wait_for((begun if is_hanging else recorder.is_full).wait(), 30)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    num_starts = nvml.num_starts
+    go_on.set()
+
+    assert num_starts == int(is_hanging)
+
+
 async def test_what_cannot_be_read_is_told_once_and_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
