@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from fastapi import Query
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from mm_orch.api.documentation import refusals, shape_of
 from mm_orch.api.rights import require_admin
@@ -64,22 +64,27 @@ def add_observation_routes(
             )
         return observations
 
-    async def show_metrics() -> JSONResponse:
-        return JSONResponse(msgspec.to_builtins(seen().metrics()))
+    async def show_metrics(after: float | None = None) -> Response:
+        # Half an hour of charts is large: encoded in one go, not by way of dictionaries.
+        return _as_json(seen().metrics(after))
 
-    async def show_alerts(request: Request) -> JSONResponse:
+    async def show_alerts(request: Request) -> Response:
         require_admin(request, settings)
-        return JSONResponse(msgspec.to_builtins(seen().alerts()))
+        return _as_json(seen().alerts())
 
     async def show_requests(
         request: Request, limit: Annotated[int, Query(ge=1, le=_MAX_REQUESTS)] = 100
-    ) -> JSONResponse:
+    ) -> Response:
         require_admin(request, settings)
-        return JSONResponse(msgspec.to_builtins(seen().requests(limit)))
+        return _as_json(seen().requests(limit))
 
-    _add(app, "GET", "/api/metrics", show_metrics, shape_of(Figures), 401, 404)
+    _add(app, "GET", "/api/metrics", show_metrics, shape_of(Figures), 400, 401, 404)
     _add(app, "GET", "/admin/alerts", show_alerts, shape_of(AlertsReport), 401, 403, 404)
     _add(app, "GET", "/admin/requests", show_requests, shape_of(RequestsReport), 400, 401, 403, 404)
+
+
+def _as_json(answer: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def _add(

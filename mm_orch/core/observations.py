@@ -115,8 +115,12 @@ class AlertsReport(msgspec.Struct, frozen=True, kw_only=True):
 class Observations(Protocol):
     """Answers from what monitoring keeps in memory, at once and without waiting."""
 
-    def metrics(self) -> Figures:
-        """Windows, trends and history of every model and of the machine."""
+    def metrics(self, after: float | None = None) -> Figures:
+        """Windows, trends and history of every model and of the machine.
+
+        Args:
+            after: only points of the history after this moment, in seconds since 1970.
+        """
 
     def alerts(self) -> AlertsReport:
         """What fires, and what did."""

@@ -72,14 +72,14 @@ def finished(number: int = 0) -> RequestFinished:
 class ScriptedObservations:
     kept: RecentRequests = field(default_factory=recent)
 
-    def metrics(self) -> Figures:
+    def metrics(self, after: float | None = None) -> Figures:
         return Figures(
             window_seconds=300,
             models=(),
             operations=(),
             workflows=(),
             resources=ResourceFigures(),
-            history=HistoryFigures(interval_seconds=5, points=()),
+            history=HistoryFigures(interval_seconds=after or 5, points=()),
         )
 
     def alerts(self) -> AlertsReport:
@@ -127,10 +127,11 @@ async def test_a_limit_out_of_range_is_refused_by_name(limit: str) -> None:
 
 async def test_alerts_and_figures_are_shown() -> None:
     alerts = await face().call("GET", "/admin/alerts")
-    figures = await face().call("GET", "/api/metrics")
+    figures = await face().call("GET", "/api/metrics?after=7.5")
 
     assert alerts.json()["firing"][0]["value"] == 3.0
     assert figures.json()["window_seconds"] == 300
+    assert figures.json()["history"]["interval_seconds"] == 7.5
 
 
 @pytest.mark.parametrize("path", ["/admin/alerts", "/admin/requests", "/api/metrics"])

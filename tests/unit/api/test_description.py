@@ -39,7 +39,7 @@ STATUSES = {
     ("post", "/api/models/{name}/unload"): {"200", "400", "401", "403", "404", "409"},
     ("post", "/api/models/{name}/drain"): {"200", "401", "403", "404"},
     ("post", "/api/models/{name}/resume"): {"200", "401", "403", "404"},
-    ("get", "/api/metrics"): {"200", "401", "404"},
+    ("get", "/api/metrics"): {"200", "400", "401", "404"},
     ("get", "/admin/alerts"): {"200", "401", "403", "404"},
     ("get", "/admin/requests"): {"200", "400", "401", "403", "404"},
     ("post", "/admin/drain"): {"200", "401", "403"},
