@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,9 @@ class JsonPost:
 
 def _system_words(error: Exception) -> str:
     inner = getattr(error, "os_error", error)
-    return str(getattr(inner, "strerror", None) or "")
+    number = getattr(inner, "errno", None) or 0
+    # A name that cannot be resolved has a negative number and words without the name.
+    return os.strerror(number) if number > 0 else str(getattr(inner, "strerror", None) or "")
 
 
 def _failure(reason: str, error: Exception, *, may_retry: bool) -> DeliveryError:
