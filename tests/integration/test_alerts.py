@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,13 @@ from mm_orch.monitoring.alerts.trial import send_test_alert
 from mm_orch.monitoring.alerts.watch import AlertWatch, utc_now
 from tests.alertmanager import run_alertmanager
 from tests.recorder import Recorder
+from tests.unit.monitoring.alerts.background import running
 from tests.unit.monitoring.alerts.receiver import Receiver
 from tests.unit.monitoring.clock import StillClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from tests.alertmanager import Alertmanager
@@ -112,15 +113,8 @@ class Post:
             while any(one.num_waiting for one in self.delivery.reports()):  # noqa: ASYNC110 - nothing states it
                 await asyncio.sleep(0)
 
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        running = asyncio.create_task(self.delivery.run())
-        try:
-            yield
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+    def opened(self) -> AbstractAsyncContextManager[None]:
+        return running(self.delivery.run())
 
     def bodies(self, path: str) -> list[Any]:
         return [

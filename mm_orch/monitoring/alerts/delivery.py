@@ -134,7 +134,7 @@ class Courier:
     async def _deliver(self) -> None:
         """Send what there is, one parcel after another, each until it is taken or given up."""
         num_tries = 0
-        while (parcel := self._outbox.peek(self._clock())) is not None:
+        while (parcel := self._outbox.peek()) is not None:
             if self._clock() - parcel.put_at_s > self._limits.max_age_s:
                 self._give_up(parcel)
                 num_tries = 0
@@ -150,7 +150,7 @@ class Courier:
                 await self._pause(_delay_s(self._num_tries_in_vain))
 
     async def _deliver_last(self) -> None:
-        while (parcel := self._outbox.peek(self._clock())) is not None:
+        while (parcel := self._outbox.peek()) is not None:
             if await self._try(parcel) is not None:
                 self._give_up(parcel)
 

@@ -28,7 +28,7 @@ class Outbox(Protocol):
     def put(self, told: Sequence[Notice], firing: Sequence[Notice], now_s: float) -> int:
         """Take one evaluation's news and all that fires; return how many had to be dropped."""
 
-    def peek(self, now_s: float) -> Parcel | None:
+    def peek(self) -> Parcel | None:
         """Return what is to be sent next, or None."""
 
     def settle(self, parcel: Parcel, now_s: float) -> None:
@@ -54,9 +54,8 @@ class ChangeOutbox:
             self._parcels.popleft()
         return num_dropped
 
-    def peek(self, now_s: float) -> Parcel | None:
+    def peek(self) -> Parcel | None:
         """Return the oldest."""
-        del now_s
         return self._parcels[0] if self._parcels else None
 
     def settle(self, parcel: Parcel, now_s: float) -> None:
@@ -84,7 +83,7 @@ class StateOutbox:
         self._max_notices = max_notices
         self._resend_s = resend_s
         self._notice_by_key: dict[tuple[Identity, Severity], Notice] = {}
-        self._changed_at_s: float | None = None
+        self._due_since_s: float | None = None
         self._sent_at_s = 0.0
 
     def put(self, told: Sequence[Notice], firing: Sequence[Notice], now_s: float) -> int:
@@ -104,17 +103,16 @@ class StateOutbox:
                 self._notice_by_key[key] = ended
                 is_changed = True
         self._notice_by_key.update(current)
-        if is_changed and self._changed_at_s is None:
-            self._changed_at_s = now_s
+        is_resend = bool(current) and now_s - self._sent_at_s >= self._resend_s
+        if (is_changed or is_resend) and self._due_since_s is None:
+            self._due_since_s = now_s
         return self._drop()
 
-    def peek(self, now_s: float) -> Parcel | None:
+    def peek(self) -> Parcel | None:
         """Return everything, once something has changed or it is time to say it again."""
-        if self._changed_at_s is None:
-            if not self._notice_by_key or now_s - self._sent_at_s < self._resend_s:
-                return None
-            self._changed_at_s = now_s
-        return Parcel(tuple(self._notice_by_key.values()), self._changed_at_s)
+        if self._due_since_s is None:
+            return None
+        return Parcel(tuple(self._notice_by_key.values()), self._due_since_s)
 
     def settle(self, parcel: Parcel, now_s: float) -> None:
         """Forget the ended ones that were in it; what has changed meanwhile is still to be sent."""
@@ -126,11 +124,11 @@ class StateOutbox:
             key not in sent or sent[key].status is not notice.status
             for key, notice in self._notice_by_key.items()
         )
-        self._changed_at_s = now_s if is_news_left else None
+        self._due_since_s = now_s if is_news_left else None
         self._sent_at_s = now_s
 
     def __len__(self) -> int:
-        return len(self._notice_by_key) if self._changed_at_s is not None else 0
+        return len(self._notice_by_key) if self._due_since_s is not None else 0
 
     def _drop(self) -> int:
         ended = [key for key, notice in self._notice_by_key.items() if not _is_firing(notice)]

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from mm_orch.core.events import ErrorOccurred
@@ -16,12 +14,14 @@ from mm_orch.monitoring.alerts.destinations import (
 )
 from tests.recorder import Recorder
 from tests.unit.monitoring.alerts.alerts import ended, firing
+from tests.unit.monitoring.alerts.background import running
 from tests.unit.monitoring.alerts.receiver import Receiver
 from tests.unit.monitoring.alerts.test_destinations import unused_port
 from tests.unit.monitoring.clock import StillClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
 
     import pytest
 
@@ -67,15 +67,8 @@ class Office:
             while self.report(name).num_waiting:  # noqa: ASYNC110 - nothing states it
                 await asyncio.sleep(0)
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        running = asyncio.create_task(self.delivery.run())
-        try:
-            yield
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+    def open(self) -> AbstractAsyncContextManager[None]:
+        return running(self.delivery.run())
 
 
 def statuses(bodies: Sequence[dict[str, str]]) -> list[tuple[str, str]]:

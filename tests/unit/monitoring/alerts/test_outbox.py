@@ -18,7 +18,7 @@ def contents(parcel: Parcel | None) -> list[tuple[Status, Severity]]:
 
 
 def send(outbox: Outbox, now_s: float) -> list[tuple[Status, Severity]]:
-    parcel = outbox.peek(now_s)
+    parcel = outbox.peek()
     if parcel is not None:
         outbox.settle(parcel, now_s)
     return contents(parcel)
@@ -40,7 +40,7 @@ def test_changes_are_given_out_one_by_one_in_order() -> None:
 def test_a_full_outbox_of_changes_drops_the_oldest() -> None:
     outbox = ChangeOutbox(2)
     outbox.put([firing(Severity.WARNING)], [], 0)
-    in_flight = outbox.peek(0)
+    in_flight = outbox.peek()
     assert in_flight is not None
 
     assert outbox.put([firing(Severity.ERROR), firing(Severity.CRITICAL)], [], 0) == 1
@@ -68,7 +68,7 @@ def test_what_fires_no_more_is_given_out_as_ended_until_it_is_sent() -> None:
     send(outbox, 0)
 
     outbox.put([], [], 10)
-    assert contents(outbox.peek(10)) == [(RESOLVED, Severity.WARNING)]
+    assert contents(outbox.peek()) == [(RESOLVED, Severity.WARNING)]
     assert send(outbox, 20) == [(RESOLVED, Severity.WARNING)]
     assert send(outbox, 1000) == []
 
@@ -81,7 +81,7 @@ def test_another_severity_ends_the_alert_with_the_old_one() -> None:
     worse = firing(Severity.ERROR, seconds=10)
     outbox.put([worse], [worse], 10)
 
-    parcel = outbox.peek(10)
+    parcel = outbox.peek()
     assert contents(parcel) == [(RESOLVED, Severity.WARNING), (FIRING, Severity.ERROR)]
     assert parcel is not None
     assert parcel.notices[0].ends_at == worse.at
@@ -102,7 +102,7 @@ def test_what_comes_back_before_its_end_was_sent_fires() -> None:
 def test_what_changes_while_it_is_sent_is_sent_after_that() -> None:
     outbox = StateOutbox(8, RESEND_S)
     outbox.put([], [firing()], 0)
-    in_flight = outbox.peek(0)
+    in_flight = outbox.peek()
     assert in_flight is not None
 
     outbox.put([], [], 10)
@@ -125,7 +125,7 @@ def test_the_age_of_a_state_is_that_of_its_first_unsent_change() -> None:
     outbox.put([], [firing()], 5)
     outbox.put([], [firing(Severity.ERROR)], 15)
 
-    parcel = outbox.peek(20)
+    parcel = outbox.peek()
 
     assert parcel is not None
     assert parcel.put_at_s == 5

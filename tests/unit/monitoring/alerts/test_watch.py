@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from mm_orch.core.events import AlertChanged, ErrorOccurred
@@ -15,6 +14,7 @@ from mm_orch.monitoring.alerts.thresholds import Thresholds
 from mm_orch.monitoring.alerts.watch import AlertWatch
 from tests.recorder import Recorder
 from tests.unit.monitoring.alerts.alerts import AT, at
+from tests.unit.monitoring.alerts.background import running
 from tests.unit.monitoring.clock import StillClock
 
 if TYPE_CHECKING:
@@ -77,12 +77,8 @@ class Scene:
         )
 
     async def play(self) -> None:
-        running = asyncio.create_task(self.watch.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60), running(self.watch.run()):
             await self._has_ended.wait()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
     def _read(self) -> Figures:
         self._num_left -= 1
