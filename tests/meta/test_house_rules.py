@@ -23,6 +23,8 @@ BROAD_CATCHES = {
     "mm_orch/batching/batcher.py",
     "mm_orch/batching/embedding.py",
     "mm_orch/core/events.py",
+    "mm_orch/monitoring/alerts/delivery.py",
+    "mm_orch/monitoring/alerts/watch.py",
     # Not a boundary: its library raises nothing more special.
     "mm_orch/models/text.py",
     "mm_orch/optimization/supervisor.py",
