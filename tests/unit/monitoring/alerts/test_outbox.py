@@ -86,6 +86,7 @@ def test_another_severity_ends_the_alert_with_the_old_one() -> None:
     assert parcel is not None
     assert parcel.notices[0].ends_at == worse.at
     assert send(outbox, 10)
+    outbox.put([], [worse], 70)
     assert send(outbox, 70) == [(FIRING, Severity.ERROR)]
 
 
