@@ -171,9 +171,7 @@ def _table_legend() -> common_builders.VizLegendOptions:
 def _thresholds(colors: Mapping[float | None, Color]) -> dashboard_builders.ThresholdsConfig:
     steps = [dashboard.Threshold(value=value, color=color) for value, color in colors.items()]
     return (
-        dashboard_builders.ThresholdsConfig()
-        .mode(dashboard.ThresholdsMode.ABSOLUTE)
-        .steps(steps)
+        dashboard_builders.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(steps)
     )
 
 

@@ -22,7 +22,11 @@ def mean(histogram: str, by: str = "") -> str:
 def quantiles(histogram: str) -> tuple[Query, ...]:
     """Return p50, p95 and p99 of a histogram, a model each, with exemplars."""
     return tuple(
-        Query(quantile(histogram, share, "model"), f"p{share * 100:.0f} {{{{model}}}}", True)
+        Query(
+            quantile(histogram, share, "model"),
+            f"p{share * 100:.0f} {{{{model}}}}",
+            has_exemplars=True,
+        )
         for share in _QUANTILES
     )
 
@@ -40,6 +44,11 @@ def buckets(histogram: str) -> str:
 def gauge(series: str, by: str = "model") -> str:
     """Return a gauge, added up over the servers."""
     return f"{_sum(by)}({series}{{{OF_MODEL}}})"
+
+
+def gauge_mean(series: str) -> str:
+    """Return a ratio of each model, as its servers have it on average."""
+    return f"avg by (model) ({series}{{{OF_MODEL}}})"
 
 
 def _sum(by: str) -> str:
