@@ -1,0 +1,173 @@
+"""A real Prometheus, started and ended for tests, and what it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+JOB = "muai"
+"""The job name that the rules and dashboards look for."""
+
+_START_TIMEOUT_S = 60
+_WAIT_TIMEOUT_S = 60
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One series of an answer: its labels, and its values from old to new."""
+
+    labels: Mapping[str, str]
+    values: tuple[float, ...]
+
+
+class Prometheus:
+    """A running Prometheus."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str, **parameters: object) -> Any:
+        """Return what a path of the HTTP API answers, read as JSON."""
+        query = urllib.parse.urlencode({k: str(v) for k, v in parameters.items()})
+        with urllib.request.urlopen(f"{self.url}{path}?{query}", timeout=30) as response:  # noqa: S310 - ours
+            return json.loads(response.read())
+
+    def query(self, expression: str) -> list[Found]:
+        """Return an instant query's series, one value each."""
+        result = self.get("/api/v1/query", query=expression)["data"]["result"]
+        return [Found(one["metric"], (float(one["value"][1]),)) for one in result]
+
+    def values(self, expression: str) -> list[float]:
+        """Return the values of an instant query alone."""
+        return [one.values[0] for one in self.query(expression)]
+
+    def query_range(self, expression: str, *, past_s: float, step_s: float = 1.0) -> list[Found]:
+        """Return an expression's series over the last seconds."""
+        now_s = time.time()
+        window = {"start": now_s - past_s, "end": now_s, "step": step_s}
+        result = self.get("/api/v1/query_range", query=expression, **window)["data"]["result"]
+        return [
+            Found(one["metric"], tuple(float(value) for _, value in one["values"]))
+            for one in result
+        ]
+
+    def exemplars(self, expression: str, *, past_s: float) -> list[dict[str, str]]:
+        """Return the labels of the exemplars that an expression's series had lately."""
+        now_s = time.time()
+        window = {"start": now_s - past_s, "end": now_s}
+        series = self.get("/api/v1/query_exemplars", query=expression, **window)["data"]
+        return [exemplar["labels"] for one in series for exemplar in one["exemplars"]]
+
+    def firing_alerts(self) -> set[str]:
+        """Return the names of the rules' alerts that fire now."""
+        alerts = self.get("/api/v1/alerts")["data"]["alerts"]
+        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
+
+    def wait_for(self, expression: str, value: float) -> None:
+        """Ask again until a scrape has brought one series with this value."""
+        self.wait_until(expression, lambda found: found == [value])
+
+    def wait_until(self, expression: str, is_right: Callable[[list[float]], bool]) -> None:
+        """Ask again until the values of an expression are right."""
+        end_s = time.monotonic() + _WAIT_TIMEOUT_S
+        while not is_right(found := self.values(expression)):
+            if time.monotonic() > end_s:
+                raise AssertionError(f"{expression} is {found}")
+            time.sleep(_POLL_S)
+
+
+def has_data(series: Sequence[Found]) -> bool:
+    """Whether there is a number in an answer; what is divided by nothing is none."""
+    return any(math.isfinite(value) for one in series for value in one.values)
+
+
+@contextlib.contextmanager
+def run_prometheus(
+    directory: Path,
+    target: str,
+    *,
+    rule_files: Sequence[Path] = (),
+    alertmanagers: Sequence[str] = (),
+    scrape_interval: str = "500ms",
+) -> Iterator[Prometheus]:
+    """Start Prometheus, wait until it is ready, and end it.
+
+    Args:
+        directory: its configuration, data and log lie there.
+        target: what it scrapes, as host:port, under /metrics.
+        rule_files: evaluated as often as it scrapes.
+        alertmanagers: where its alerts go, as host:port.
+        scrape_interval: as Prometheus writes it.
+    """
+    config = directory / "prometheus.yml"
+    # JSON is YAML.
+    config.write_text(json.dumps(_settings(target, rule_files, alertmanagers, scrape_interval)))
+    address = f"127.0.0.1:{find_free_port()}"
+    command = [
+        "prometheus",
+        f"--config.file={config}",
+        f"--storage.tsdb.path={directory / 'tsdb'}",
+        f"--web.listen-address={address}",
+        "--enable-feature=exemplar-storage",
+        "--log.level=warn",
+    ]
+    with (directory / "prometheus.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_until_ready(f"http://{address}", process)
+            yield Prometheus(f"http://{address}")
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def find_free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait for Prometheus or Alertmanager: both answer under /-/ready."""
+    end_s = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/-/ready", timeout=10):  # noqa: S310 - ours
+                return
+        except (urllib.error.URLError, ConnectionError):
+            # Not yet: 503 while it starts, and no listener before.
+            assert process.poll() is None, f"{process.args} has ended"
+            assert time.monotonic() < end_s, f"{process.args} does not answer"
+            time.sleep(_POLL_S)
+
+
+def _settings(
+    target: str, rule_files: Sequence[Path], alertmanagers: Sequence[str], interval: str
+) -> dict[str, object]:
+    return {
+        "global": {
+            "scrape_interval": interval,
+            "scrape_timeout": interval,
+            "evaluation_interval": interval,
+        },
+        "rule_files": [str(path) for path in rule_files],
+        "alerting": {
+            "alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}],
+        },
+        "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [target]}]}],
+    }
