@@ -6,41 +6,40 @@ import sys
 from pathlib import Path
 
 from dashboards import latency_and_cache, models_and_engines, overview
-from dashboards.board import render
+from dashboards.board import Board, render
+from generated_files import write_or_check
 
 ROOT = Path(__file__).parents[1]
 DIRECTORY = ROOT / "deploy/grafana/dashboards"
-REMEDY = "run: python scripts/generate_dashboards.py"
+REASON = "is not what the code makes; run: python scripts/generate_dashboards.py"
 
-_MAKERS = (overview.board, models_and_engines.board, latency_and_cache.board)
-
-
-def render_all() -> dict[Path, str]:
-    """Return each dashboard's text by its file."""
-    boards = [make() for make in _MAKERS]
-    return {DIRECTORY / f"{board.uid}.json": render(board) for board in boards}
+BOARDS = (
+    Board(
+        "overview",
+        "muAI overview",
+        "Whether requests are answered, how fast, and what the machine has left.",
+        overview.rows(),
+    ),
+    Board(
+        "models-and-engines",
+        "muAI models and engines",
+        "Which engine runs which model, how well, and what happened to them.",
+        models_and_engines.rows(),
+    ),
+    Board(
+        "latency-and-cache",
+        "muAI latency and cache",
+        "Where a request's time goes, and what the KV cache saves of it.",
+        latency_and_cache.rows(),
+    ),
+)
 
 
 def main() -> int:
     """Write the files, or with --check say whether they are up to date."""
-    content_by_path = render_all()
-    unknown = [path for path in DIRECTORY.glob("*.json") if path not in content_by_path]
-    stale = [
-        path
-        for path, content in content_by_path.items()
-        if not path.exists() or path.read_text() != content
-    ]
-    if "--check" in sys.argv[1:]:
-        for path in stale:
-            print(f"{path.relative_to(ROOT)} is not what the code makes; {REMEDY}")
-        for path in unknown:
-            print(f"{path.relative_to(ROOT)} is made by no code: delete it or write its code")
-        return 1 if stale or unknown else 0
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    for path in stale:
-        path.write_text(content_by_path[path])
-        print(f"wrote {path.relative_to(ROOT)}")
-    return 0
+    content_by_path = {DIRECTORY / f"{board.uid}.json": render(board) for board in BOARDS}
+    foreign = [path for path in DIRECTORY.glob("*.json") if path not in content_by_path]
+    return write_or_check(content_by_path, root=ROOT, reason=REASON, superfluous=foreign)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards import panels
-from dashboards.board import Board, Row
+from dashboards.board import Row
 from dashboards.panels import Query, lines, states
 from dashboards.queries import OF_MODEL, mean, quantile, rate
 
@@ -13,19 +13,14 @@ _CIRCUIT = {0: ("trusted", "green"), 1: ("tried again", "yellow"), 2: ("left alo
 _HEALTH = {1: ("healthy", "green"), 0: ("failed", "red")}
 
 
-def board() -> Board:
-    """Return the dashboard."""
-    return Board(
-        uid="models-and-engines",
-        title="muAI models and engines",
-        description="Which engine runs which model, how well, and what happened to them.",
-        rows=(
-            Row("State", _state(), per_line=2),
-            Row("Events", _events(), per_line=3),
-            Row("Steps", _steps(), per_line=3),
-            Row("GPUs", _gpus(), per_line=2),
-        ),
-    )
+def rows() -> list[Row]:
+    """Return the dashboard's rows."""
+    return [
+        Row("State", _state(), per_line=2),
+        Row("Events", _events(), per_line=3),
+        Row("Steps", _steps(), per_line=3),
+        Row("GPUs", _gpus(), per_line=2),
+    ]
 
 
 def _state() -> list[panels.PanelBuilder]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards import panels
-from dashboards.board import Board, Row
+from dashboards.board import Row
 from dashboards.panels import Query, lines, number
 from dashboards.queries import OF_MODEL, gauge, quantile, quantiles, rate
 
@@ -12,18 +12,14 @@ _TAKEN_IN = f'{OF_MODEL}, status=~"success|error|timeout"'
 _EACH_MODEL = "{{model}}"
 
 
-def board() -> Board:
-    """Return the dashboard."""
-    return Board(
-        uid="overview",
-        title="muAI overview",
-        description="Whether requests are answered, how fast, and what the machine has left.",
-        rows=(
-            Row("Now", _numbers(), per_line=6, height=4),
-            Row("Requests", _requests(), per_line=3),
-            Row("Server", _server(), per_line=3),
-        ),
-    )
+def rows() -> list[Row]:
+    """Return the dashboard's rows."""
+    return [
+        Row("Now", _numbers(), per_line=6, height=4),
+        Row("Requests", _requests(), per_line=3),
+        Row("Trouble", _trouble(), per_line=3),
+        Row("Server", _server(), per_line=3),
+    ]
 
 
 def _numbers() -> list[panels.PanelBuilder]:
@@ -79,12 +75,6 @@ def _requests() -> list[panels.PanelBuilder]:
             Query(rate("inference_requests_total", "status"), "{{status}}"),
         ),
         lines(
-            "Error ratio",
-            "Failed or out of time, of the requests that were taken in.",
-            panels.RATIO,
-            Query(_error_ratio("model"), _EACH_MODEL),
-        ),
-        lines(
             "Latency",
             "Admission to last token.",
             panels.SECONDS,
@@ -116,6 +106,17 @@ def _requests() -> list[panels.PanelBuilder]:
             "As the server itself counts them, over the last minute.",
             panels.REQUESTS_PER_SECOND,
             Query(gauge("throughput_requests_per_second"), _EACH_MODEL),
+        ),
+    ]
+
+
+def _trouble() -> list[panels.PanelBuilder]:
+    return [
+        lines(
+            "Error ratio",
+            "Failed or out of time, of the requests that were taken in.",
+            panels.RATIO,
+            Query(_error_ratio("model"), _EACH_MODEL),
         ),
         lines(
             "Failures",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mm_orch.core.events import FirstTokenProduced
+from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from tests.prometheus import run_prometheus
 from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished, story
@@ -84,3 +86,18 @@ def test_prometheus_reads_the_series_and_sees_the_first_request(
     prometheus.wait_for(f'generation_tokens_total{{model="{MODEL}"}}', 44)
     prometheus.wait_for(f'requests_waiting{{model="{MODEL}"}}', 5)
     prometheus.wait_for("http_requests_total", 1)
+
+
+def test_an_exemplar_leads_from_a_slow_first_token_to_its_trace(
+    prometheus: Prometheus, observer: PrometheusObserver
+) -> None:
+    prometheus.wait_for('up{job="muai"}', 1)
+    trace = TraceContext(trace_id=0xABC, span_id=1, is_sampled=True)
+    observer.observe(
+        FirstTokenProduced(request_id="r1", model=MODEL, engine=ENGINE, ttft_s=7.0, trace=trace)
+    )
+    prometheus.wait_for("time_to_first_token_seconds_count", 1)
+
+    labels = prometheus.exemplars("time_to_first_token_seconds_bucket", past_s=60)
+
+    assert labels == [{"trace_id": trace.trace_hex}]

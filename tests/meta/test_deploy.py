@@ -181,6 +181,19 @@ def test_every_panel_is_named_described_and_alone_in_its_place(name: str) -> Non
         assert len(ref_ids) == len(set(ref_ids))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_has_a_unit(name: str) -> None:
+    for panel in panels_of(read_dashboard(name)):
+        match panel["type"]:
+            case "heatmap":
+                assert panel["options"]["yAxis"]["unit"]
+            case "state-timeline":
+                # Its numbers are shown as words.
+                assert panel["fieldConfig"]["defaults"]["mappings"]
+            case _:
+                assert panel["fieldConfig"]["defaults"]["unit"]
+
+
 def cells_of(place: dict[str, int]) -> Iterator[tuple[int, int]]:
     for x in range(place["x"], place["x"] + place["w"]):
         assert x < 24
