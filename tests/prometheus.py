@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import socket
-import subprocess
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tests.daemons import Daemon, find_free_address, poll, run_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,10 +17,6 @@ if TYPE_CHECKING:
 
 JOB = "muai"
 """The job name that the rules and dashboards look for."""
-
-_START_TIMEOUT_S = 60
-_WAIT_TIMEOUT_S = 60
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +27,8 @@ class Found:
     values: tuple[float, ...]
 
 
-class Prometheus:
-    """A running Prometheus."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def get(self, path: str, **parameters: object) -> Any:
-        """Return what a path of the HTTP API answers, read as JSON."""
-        query = urllib.parse.urlencode({k: str(v) for k, v in parameters.items()})
-        with urllib.request.urlopen(f"{self.url}{path}?{query}", timeout=30) as response:  # noqa: S310 - ours
-            return json.loads(response.read())
+class Prometheus(Daemon):
+    """A running one."""
 
     def query(self, expression: str) -> list[Found]:
         """Return an instant query's series, one value each."""
@@ -83,11 +67,7 @@ class Prometheus:
 
     def wait_until(self, expression: str, is_right: Callable[[list[float]], bool]) -> None:
         """Ask again until the values of an expression are right."""
-        end_s = time.monotonic() + _WAIT_TIMEOUT_S
-        while not is_right(found := self.values(expression)):
-            if time.monotonic() > end_s:
-                raise AssertionError(f"{expression} is {found}")
-            time.sleep(_POLL_S)
+        poll(lambda: self.values(expression), is_right, expression)
 
 
 def has_data(series: Sequence[Found]) -> bool:
@@ -116,44 +96,14 @@ def run_prometheus(
     config = directory / "prometheus.yml"
     # JSON is YAML.
     config.write_text(json.dumps(_settings(target, rule_files, alertmanagers, scrape_interval)))
-    address = f"127.0.0.1:{find_free_port()}"
-    command = [
-        "prometheus",
+    address = find_free_address()
+    arguments = [
         f"--config.file={config}",
         f"--storage.tsdb.path={directory / 'tsdb'}",
-        f"--web.listen-address={address}",
         "--enable-feature=exemplar-storage",
-        "--log.level=warn",
     ]
-    with (directory / "prometheus.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            wait_until_ready(f"http://{address}", process)
-            yield Prometheus(f"http://{address}")
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def find_free_port() -> int:
-    """Return a port of this machine that nothing listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait for Prometheus or Alertmanager: both answer under /-/ready."""
-    end_s = time.monotonic() + _START_TIMEOUT_S
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/-/ready", timeout=10):  # noqa: S310 - ours
-                return
-        except (urllib.error.URLError, ConnectionError):
-            # Not yet: 503 while it starts, and no listener before.
-            assert process.poll() is None, f"{process.args} has ended"
-            assert time.monotonic() < end_s, f"{process.args} does not answer"
-            time.sleep(_POLL_S)
+    with run_daemon("prometheus", *arguments, address=address, directory=directory) as process:
+        yield Prometheus(address, process)
 
 
 def _settings(

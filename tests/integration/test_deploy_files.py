@@ -10,19 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.available import require_program
 from tests.deploy_files import DEPLOY, RULE_TESTS, RULES
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 SCRIPT = "scripts/generate_dashboards.py"
 
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed"
-)
-needs_amtool = pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not installed")
 needs_sdk = pytest.mark.skipif(
     importlib.util.find_spec("grafana_foundation_sdk") is None,
     reason="grafana-foundation-sdk is not installed",
@@ -30,30 +26,27 @@ needs_sdk = pytest.mark.skipif(
 
 
 def run(*command: object, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    words: Sequence[str] = [str(word) for word in command]
+    words = [str(word) for word in command]
+    require_program(words[0])
     return subprocess.run(words, cwd=directory, capture_output=True, text=True, check=False)
 
 
-@needs_promtool
 def test_prometheus_takes_its_configuration() -> None:
     result = run("promtool", "check", "config", DEPLOY / "prometheus/prometheus.yml")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "1 rule files found" in result.stdout
 
 
-@needs_promtool
 def test_the_rules_are_valid_and_clean() -> None:
     result = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@needs_promtool
 def test_the_rules_pass_their_own_tests() -> None:
     result = run("promtool", "test", "rules", RULE_TESTS)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@needs_promtool
 def test_the_rules_fail_their_own_tests_when_a_limit_is_another(tmp_path: Path) -> None:
     rules = RULES.read_text()
     (tmp_path / RULES.name).write_text(
@@ -65,13 +58,11 @@ def test_the_rules_fail_their_own_tests_when_a_limit_is_another(tmp_path: Path) 
     assert "QueueLong" in result.stdout + result.stderr
 
 
-@needs_amtool
 def test_alertmanager_takes_its_configuration() -> None:
     result = run("amtool", "check-config", DEPLOY / "alertmanager/alertmanager.yml")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@needs_amtool
 @pytest.mark.parametrize(
     ("severity", "receiver"), [("critical", "on-call"), ("error", "team"), ("warning", "team")]
 )

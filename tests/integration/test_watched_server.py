@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests import odd_engines as odd
+from tests.available import require_program
 from tests.deploy_files import RULES, dashboard_expressions, read_rules
 from tests.metrics_contract import GPUS, PROMISED, PromisedSeries
 from tests.processes import ROOT, ServerProcess, start_server
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-pytestmark = [
-    pytest.mark.model,
-    pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed"),
-]
+pytestmark = pytest.mark.model
 
 MODEL = "smollm2-135m"
 PREFERRED, SPARE = "odd", "spare"
@@ -48,18 +45,16 @@ AWAITED = {series.name for series in GPUS} | {
     "memory_total_bytes",
 }
 NOTHING_TO_SHOW: Mapping[str, str] = {
-    name: "no GPU and no injected NVML" for name, _ in dashboard_expressions() if ": GPU" in name
+    name: "not fed yet" for name, _ in dashboard_expressions() if ": GPU" in name
 }
 
 
-def gpu_environment(directory: Path) -> Mapping[str, str]:
-    """Return what gives the server process GPUs to read, on a machine without any.
-
-    Args:
-        directory: for the files of an injected NVML.
-    """
-    del directory
-    return {}
+# The machine has no GPUs: the server finds this library in the place of NVIDIA's.
+INJECTED_NVML = """\
+import sys
+from tests.unit.monitoring.fake_nvml import FakeNvml
+sys.modules[__name__] = FakeNvml()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,9 @@ def watched(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
     directory = tmp_path_factory.mktemp("watched")
-    switch = odd.install(make_folder(directory / "plug-ins"))
+    plug_ins = make_folder(directory / "plug-ins")
+    switch = odd.install(plug_ins)
+    (plug_ins / "pynvml.py").write_text(INJECTED_NVML)
     server = start_server(
         make_folder(directory / "server"),
         config={
@@ -93,8 +90,7 @@ def watched(
         },
         environment={
             **switch.environment,
-            "PYTHONPATH": f"{switch.environment['PYTHONPATH']}:{ROOT}",
-            **gpu_environment(directory),
+            "PYTHONPATH": f"{plug_ins}:{ROOT}",
         },
     )
     target = urlsplit(server.metrics_url).netloc
@@ -220,8 +216,8 @@ def test_a_lost_worker_is_an_alert_and_other_load_is_none(watched: Watched) -> N
     assert watched.prometheus.firing_alerts() == {"RequestFailovers"}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_minds_only_the_names_that_are_fixed(watched: Watched) -> None:
+    require_program("promtool")
     page = watched.server.request("GET", "/metrics").body.decode()
     result = subprocess.run(
         ["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False
