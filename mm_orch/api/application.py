@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mm_orch.api.boundary import Boundary
+from mm_orch.api.console_pages import add_console_routes
 from mm_orch.api.conversations import add_conversation_routes
 from mm_orch.api.documentation import add_description
 from mm_orch.api.embedding import add_embedding_route
@@ -102,6 +103,7 @@ def create_application(
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router)
     add_native_model_routes(app, reports, router, loader, settings)
+    add_console_routes(app)
     add_description(
         app,
         [
