@@ -24,11 +24,11 @@ function FiringAlert({ alert }) {
 }
 
 const COLUMNS = [
-  { name: "When", render: (row) => formatMoment(row.at) },
+  { name: "When", isTight: true, render: (row) => formatMoment(row.at) },
   { name: "Change", render: (row) => html`<${Pill} state=${row.status} />` },
   { name: "Severity", render: (row) => html`<${Pill} state=${row.severity} />` },
-  { name: "Alert", render: (row) => html`<strong>${sentenceCase(row.alert_type)}</strong>` },
-  { name: "About", render: about },
+  { name: "Alert", isTight: true, render: (row) => html`<strong>${sentenceCase(row.alert_type)}</strong>` },
+  { name: "About", isTight: true, render: about },
   { name: "Message", render: (row) => row.message },
 ];
 

@@ -72,7 +72,7 @@ function ThemeButton() {
   const [theme, setTheme] = useState(readTheme());
   const change = () => setTheme(applyTheme(nextTheme(theme)));
   return html`<button type="button" class="quiet" onClick=${change} title="Change the theme">
-    <span class="unseen">Theme: </span>${sentenceCase(theme)}
+    <span class="wide">Theme: </span>${theme}
   </button>`;
 }
 

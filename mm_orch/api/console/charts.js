@@ -2,16 +2,21 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { readColor, watchTheme } from "./theme.js";
-import { formatClock, NONE } from "./words.js";
+import { formatClock, formatMinute, NONE } from "./words.js";
 
 const HEIGHT = 150;
+/** Steps of an axis of bytes: powers of two, as the labels are. */
+export const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
+/** Steps of an axis that counts. */
+export const COUNT_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+const TIME_STEPS = [60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];
 const FONT = "11px system-ui, sans-serif";
 
 /**
  * A chart with its own legend, which tells the last values or those under the pointer.
- * series: [{label, color (a custom property), values}]; max fixes the upper end.
+ * series: [{label, color (a custom property), values}]; max fixes the upper end, steps the axis.
  */
-export function Chart({ title, hint = "", times, series, format, max = null }) {
+export function Chart({ title, hint = "", times, series, format, max = null, steps = undefined }) {
   const box = useRef(null);
   const plot = useRef(null);
   const [pointed, setPointed] = useState(null);
@@ -19,7 +24,7 @@ export function Chart({ title, hint = "", times, series, format, max = null }) {
   useEffect(() => watchTheme(() => countTheme((count) => count + 1)), []);
   useEffect(() => {
     const element = box.current;
-    const options = makeOptions({ element, series, format, max, onPoint: setPointed });
+    const options = makeOptions({ element, series, format, max, steps, onPoint: setPointed });
     plot.current = new window.uPlot(options, dataOf(times, series), element);
     const observer = new ResizeObserver(() => {
       if (element.clientWidth > 0) plot.current.setSize({ width: element.clientWidth, height: HEIGHT });
@@ -65,7 +70,7 @@ function describe(title, series, format) {
   return `${title}. ${told.join("; ")}.`;
 }
 
-function makeOptions({ element, series, format, max, onPoint }) {
+function makeOptions({ element, series, format, max, steps, onPoint }) {
   const axis = {
     stroke: readColor("--faint", element),
     font: FONT,
@@ -80,8 +85,8 @@ function makeOptions({ element, series, format, max, onPoint }) {
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "history" } },
     scales: { y: { range: (_, __, high) => [0, max ?? (high > 0 ? high * 1.15 : 1)] } },
     axes: [
-      { ...axis, grid: { show: false }, space: 70, size: 24, values: (_, ticks) => ticks.map((tick) => formatClock(tick * 1000)) },
-      { ...axis, space: 34, size: 58, values: (_, ticks) => ticks.map((tick) => format(tick)) },
+      { ...axis, grid: { show: false }, space: 44, incrs: TIME_STEPS, size: 24, values: (_, ticks) => ticks.map((tick) => formatMinute(tick * 1000)) },
+      { ...axis, space: 34, size: 56, incrs: steps, values: (_, ticks) => ticks.map((tick) => format(tick)) },
     ],
     series: [
       {},

@@ -116,7 +116,7 @@ function ModelCard({ model, isDefault }) {
         ["Waiting", formatCount(model.num_waiting)],
         ["Memory", model.memory_bytes ? formatBytes(model.memory_bytes) : null],
         ["Context", model.context_length ? plural(model.context_length, "token") : null],
-        ["Numbers", model.dtype],
+        ["Number format", model.dtype],
         ["Device", model.device],
         ["Dimensions", model.dimensions],
         ["Restarts", model.num_restarts ? formatCount(model.num_restarts) : null],
@@ -167,7 +167,7 @@ function ServerDrain({ status }) {
 }
 
 const ENGINE_COLUMNS = [
-  { name: "Engine", render: (row) => html`<strong>${row.engine}</strong>` },
+  { name: "Engine", isTight: true, render: (row) => html`<strong>${row.engine}</strong>` },
   { name: "State", render: (row) => html`<${Pill} state=${row.is_available ? "ready" : "unavailable"} label=${row.is_available ? "Can run here" : "Cannot run here"} />` },
   { name: "Why", render: (row) => row.reason || (row.is_available ? "" : "The probe gave no reason.") },
   { name: "What would change that", render: (row) => row.remedy },

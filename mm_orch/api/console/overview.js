@@ -1,7 +1,7 @@
 // How the whole is: health in words, numbers of now, lines of the last minutes.
 
 import { html, useMemo, useState } from "./vendor/htm-preact.module.js";
-import { Chart } from "./charts.js";
+import { BYTE_STEPS, Chart, COUNT_STEPS } from "./charts.js";
 import { Awaited, Choice, Pill, Problem, Table } from "./parts.js";
 import { usePoll } from "./server.js";
 import { formatBytes, formatCount, formatDuration, formatNumber, formatRatio, formatSeconds, NONE, plural } from "./words.js";
@@ -87,11 +87,11 @@ function Charts({ history, resources }) {
       <${Chart} title="Requests a second" hint=${hint} times=${times} format=${formatNumber} series=${[line("finished", "--series-1", "requests_per_second")]} />
       <${Chart} title="Tokens a second" hint=${hint} times=${times} format=${formatNumber} series=${[line("generated", "--series-1", "tokens_per_second")]} />
       <${Chart} title="Time to first token" hint=${hint} times=${times} format=${formatSeconds} series=${[line("median", "--series-1", "ttft_p50"), line("95 %", "--series-2", "ttft_p95")]} />
-      <${Chart} title="Queue" hint=${hint} times=${times} format=${formatNumber} series=${[line("running", "--series-1", "requests_running"), line("waiting", "--series-2", "requests_waiting")]} />
+      <${Chart} title="Queue" hint=${hint} times=${times} format=${formatNumber} steps=${COUNT_STEPS} series=${[line("running", "--series-1", "requests_running"), line("waiting", "--series-2", "requests_waiting")]} />
       <${Chart} title="Batch size" hint=${hint} times=${times} format=${formatNumber} series=${[line("mean", "--series-1", "batch_size_mean")]} />
-      <${Chart} title="Prompt tokens from the cache" hint=${hint} times=${times} format=${formatRatio} max=${1} series=${[line("share", "--series-3", "cache_hit_ratio")]} />
+      <${Chart} title="Cache hit rate" hint=${hint} times=${times} format=${formatRatio} max=${1} series=${[line("of prompt tokens", "--series-3", "cache_hit_ratio")]} />
       ${!model &&
-      html`<${Chart} title="Memory" hint=${resources.memory_total_bytes ? `of ${formatBytes(resources.memory_total_bytes)}` : hint} times=${times} format=${formatBytes} max=${resources.memory_total_bytes} series=${[line("used", "--series-4", "memory_used_bytes")]} />
+      html`<${Chart} title="Memory" hint=${resources.memory_total_bytes ? `of ${formatBytes(resources.memory_total_bytes)}` : hint} times=${times} format=${formatBytes} steps=${BYTE_STEPS} max=${resources.memory_total_bytes} series=${[line("used", "--series-4", "memory_used_bytes")]} />
         <${Chart} title="Processor" hint=${hint} times=${times} format=${(value) => `${Math.round(value)} %`} max=${100} series=${[line("used", "--series-4", "cpu_percent")]} />`}
     </div>
   </section>`;

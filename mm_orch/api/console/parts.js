@@ -63,20 +63,20 @@ export function Facts({ facts }) {
   </dl>`;
 }
 
-/** A table that becomes cards on a phone. columns: [{name, render(row), isNumber}] */
+/** A table that becomes cards on a phone. columns: [{name, render(row), isNumber, isTight}] */
 export function Table({ columns, rows, keyOf, caption, isChosen = () => false }) {
   return html`<div class="table-box">
     <table>
       <caption class="unseen">${caption}</caption>
       <thead>
-        <tr>${columns.map(({ name, isNumber }) => html`<th key=${name} scope="col" class=${isNumber ? "number" : ""}>${name}</th>`)}</tr>
+        <tr>${columns.map((column) => html`<th key=${column.name} scope="col" class=${classOf(column)}>${column.name}</th>`)}</tr>
       </thead>
       <tbody>
         ${rows.map(
           (row) => html`<tr key=${keyOf(row)} class=${isChosen(row) ? "chosen" : ""}>
             ${columns.map(
-              ({ name, render, isNumber }) =>
-                html`<td key=${name} data-name=${name} class=${isNumber ? "number" : ""}>${render(row)}</td>`,
+              (column) =>
+                html`<td key=${column.name} data-name=${column.name} class=${classOf(column)}>${column.render(row)}</td>`,
             )}
           </tr>`,
         )}
@@ -84,6 +84,8 @@ export function Table({ columns, rows, keyOf, caption, isChosen = () => false })
     </table>
   </div>`;
 }
+
+const classOf = ({ isNumber, isTight }) => (isNumber ? "number" : isTight ? "tight" : "");
 
 /** A choice among few, as a labelled select. options: [[value, text]] */
 export function Choice({ label, value, options, onChange }) {

@@ -70,18 +70,23 @@ function Wishes({ models, defaultModel, onChange }) {
   const options = models.map(({ name, phase }) => [name, phase === "ready" ? name : `${name} (${phase})`]);
   return html`<div class="card wishes">
     <${Choice} label="Model" value=${wishes.model || defaultModel} options=${options} onChange=${(value) => onChange("model", value)} />
-    <label class="field">
-      <span>System prompt</span>
-      <textarea rows="3" value=${wishes.system} placeholder="None" onInput=${set("system", text)}></textarea>
-    </label>
-    <label class="field">
-      <span>Temperature</span>
-      <input type="number" min="0" max="2" step="0.1" value=${wishes.temperature} onInput=${set("temperature", number)} />
-    </label>
-    <label class="field">
-      <span>Max tokens</span>
-      <input type="number" min="1" step="1" value=${wishes.maxTokens} onInput=${set("maxTokens", number)} />
-    </label>
+    <details open=${matchMedia("(min-width: 900px)").matches}>
+      <summary>Options</summary>
+      <div class="options">
+        <label class="field">
+          <span>System prompt</span>
+          <textarea rows="3" value=${wishes.system} placeholder="None" onInput=${set("system", text)}></textarea>
+        </label>
+        <label class="field">
+          <span>Temperature</span>
+          <input type="number" min="0" max="2" step="0.1" value=${wishes.temperature} onInput=${set("temperature", number)} />
+        </label>
+        <label class="field">
+          <span>Max tokens</span>
+          <input type="number" min="1" step="1" value=${wishes.maxTokens} onInput=${set("maxTokens", number)} />
+        </label>
+      </div>
+    </details>
   </div>`;
 }
 

@@ -13,11 +13,14 @@ const ORDERS = [
   ["slowest", "Slowest first"],
 ];
 
+// A bar that is shorter than this has no room for its name.
+const NAMED_SHARE = 0.16;
+
 const percent = (part, whole) => `${whole > 0 ? (part / whole) * 100 : 0}%`;
 const linkTo = (id) => `#/requests/${encodeURIComponent(id)}`;
 const buttonOf = (id) => `request-${id}`;
 
-function Bars({ phases, total }) {
+function Bars({ phases, total, isNamed = false }) {
   return phases.map(
     ({ kind, start, end }) => html`<span
       key=${`${kind} ${start}`}
@@ -25,7 +28,7 @@ function Bars({ phases, total }) {
       data-kind=${kind}
       style=${{ left: percent(start, total), width: percent(end - start, total) }}
       title=${`${PHASES[kind]}: ${formatSeconds(end - start)}`}
-    ></span>`,
+    >${isNamed && end - start > total * NAMED_SHARE && `${PHASES[kind]} ${formatSeconds(end - start)}`}</span>`,
   );
 }
 
@@ -42,7 +45,7 @@ function Timeline({ request }) {
         (lane, index) => html`<div key=${index} class="lane">
           <span class="lane-name">${lane.engine || "no engine"}</span>
           <div class="lane-track">
-            <${Bars} phases=${lane.phases} total=${total} />
+            <${Bars} phases=${lane.phases} total=${total} isNamed />
             ${lane.error && html`<span class="lost" style=${{ left: percent(lane.attempt.ended_s, total) }} title=${lane.error}></span>`}
           </div>
           ${lane.error && html`<p class="lane-error">Lost at ${formatSeconds(lane.attempt.ended_s)}: ${lane.error}</p>`}
@@ -55,7 +58,10 @@ function Timeline({ request }) {
         </div>
       </div>
     </div>
-    <${PhaseTable} lanes=${lanes} total=${total} />
+    <details>
+      <summary>All phases as numbers</summary>
+      <${PhaseTable} lanes=${lanes} total=${total} />
+    </details>
   </figure>`;
 }
 
@@ -85,7 +91,6 @@ function Reasons({ request, maxBatchSize }) {
 function Detail({ request, maxBatchSize, onClose }) {
   const heading = useRef(null);
   useEffect(() => heading.current.focus(), [request.request_id]);
-  const tokens = `${formatCount(request.num_prompt_tokens)} in (${formatCount(request.num_cached_tokens)} cached), ${formatCount(request.num_generated_tokens)} out`;
   return html`<section class="card detail" aria-labelledby="request-title">
     <div class="model-head">
       <h2 id="request-title" ref=${heading} tabindex="-1">Why ${formatSeconds(request.total_s)}?</h2>
@@ -101,15 +106,18 @@ function Detail({ request, maxBatchSize, onClose }) {
         ["Engine", request.engine],
         ["Operation", request.operation.replaceAll("_", " ")],
         ["Began", formatMoment(request.at)],
-        ["Tokens", tokens],
+        ["Prompt", plural(request.num_prompt_tokens, "token")],
+        ["From the cache", formatCount(request.num_cached_tokens)],
+        ["Answer", plural(request.num_generated_tokens, "token")],
         ["First token", formatSeconds(request.ttft_s)],
         ["In queue", formatSeconds(request.queue_wait_s)],
         ["Before it", `${formatCount(request.num_running_before)} ran, ${formatCount(request.num_waiting_before)} waited`],
         ["Ended by", request.finish_reasons.join(", ")],
-        ["Request", html`<code>${request.request_id}</code>`],
-        ["Trace", request.trace_id && html`<code>${request.trace_id}</code>`],
       ]}
     />
+    <p class="hint">
+      Request <code>${request.request_id}</code>${request.trace_id && html`, trace <code>${request.trace_id}</code>`}
+    </p>
   </section>`;
 }
 
@@ -117,6 +125,7 @@ function columnsFor(onChoose, chosenId) {
   return [
     {
       name: "Began",
+      isTight: true,
       render: (row) => html`<button
         type="button"
         class="link"

@@ -35,11 +35,14 @@ export function formatDuration(seconds) {
   if (!isNumber(seconds)) return NONE;
   const s = Math.round(seconds);
   if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 3600) return pairOf(Math.floor(s / 60), "min", s % 60, "s");
   const hours = Math.floor(s / 3600);
-  if (hours < 48) return `${hours} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(hours / 24)} days ${hours % 24} h`;
+  if (hours < 48) return pairOf(hours, "h", Math.floor((s % 3600) / 60), "min");
+  return pairOf(Math.floor(hours / 24), "days", hours % 24, "h");
 }
+
+const pairOf = (large, unit, small, smallUnit) =>
+  small > 0 ? `${large} ${unit} ${small} ${smallUnit}` : `${large} ${unit}`;
 
 export function formatBytes(bytes) {
   if (!isNumber(bytes)) return NONE;
@@ -56,6 +59,7 @@ export function formatBytes(bytes) {
 export function formatRatio(ratio) {
   if (!isNumber(ratio)) return NONE;
   const percent = ratio * 100;
+  if (percent > 0 && percent < 0.1) return "< 0.1 %";
   return `${percent > 0 && percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`;
 }
 
@@ -63,6 +67,9 @@ export function formatClock(time) {
   const date = time instanceof Date ? time : new Date(time);
   return Number.isNaN(date.getTime()) ? NONE : clock.format(date);
 }
+
+/** Hours and minutes, where seconds would only fill space. */
+export const formatMinute = (time) => formatClock(time).slice(0, 5);
 
 /** The time of day, with the date where that is not today's. */
 export function formatMoment(iso) {
