@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from mm_orch.api.admin import add_admin_routes, add_observation_routes
 from mm_orch.api.boundary import Boundary
+from mm_orch.api.console_pages import add_console_routes
 from mm_orch.api.conversations import add_conversation_routes
 from mm_orch.api.documentation import add_description
 from mm_orch.api.embedding import add_embedding_route
@@ -107,6 +108,7 @@ def create_application(
     add_native_model_routes(app, reports, router, loader, settings)
     add_admin_routes(app, loader, settings)
     add_observation_routes(app, observations, settings)
+    add_console_routes(app)
     add_description(
         app,
         [

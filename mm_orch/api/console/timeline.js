@@ -1,0 +1,54 @@
+// Cuts a request's time into phases; knows nothing of pages.
+
+export const PHASES = {
+  prepare: "Prepare",
+  start: "Wait for the worker",
+  queue: "Queue",
+  prefill: "Prefill",
+  decode: "Decode",
+};
+
+/**
+ * Returns one lane for each attempt: [{engine, error, attempt, phases: [{kind, start, end}]}],
+ * in seconds after the request's begin. A request that no worker got has one lane that waits.
+ */
+export function lanesOf(request) {
+  const { attempts, total_s: total } = request;
+  if (attempts.length === 0) {
+    return [{ engine: request.engine, error: "", attempt: null, phases: waitBefore(request, total) }];
+  }
+  return attempts.map((attempt, index) => {
+    const before = index === 0 ? waitBefore(request, attempt.submitted_s) : [];
+    const phases = [...before, ...phasesOf(attempt)].filter(({ start, end }) => end > start);
+    return { engine: attempt.engine, error: attempt.error, attempt, phases };
+  });
+}
+
+function waitBefore(request, end) {
+  const routed = Math.min(request.routed_s ?? 0, end);
+  const kind = request.attempts.length > 0 ? "start" : "queue";
+  return [
+    { kind: "prepare", start: 0, end: routed },
+    { kind, start: routed, end },
+  ].filter((phase) => phase.end > phase.start);
+}
+
+function phasesOf(attempt) {
+  const { submitted_s: submitted, started_s: started, first_token_s: first, ended_s: ended } = attempt;
+  return [
+    { kind: "queue", start: submitted, end: started ?? ended },
+    started !== null && { kind: "prefill", start: started, end: first ?? ended },
+    first !== null && { kind: "decode", start: first, end: ended },
+  ].filter(Boolean);
+}
+
+/** Round places on the axis, at most about six. */
+export function ticksOf(total) {
+  if (!(total > 0)) return [0];
+  const rough = total / 5;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const ticks = [];
+  for (let index = 0; index * step <= total * 1.0001; index += 1) ticks.push(index * step);
+  return ticks;
+}

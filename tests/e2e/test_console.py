@@ -1,0 +1,446 @@
+"""The operator console in a real browser, against a real server."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mm_orch.models.source import BUILT_IN_SOURCE
+from tests import odd_engines as odd
+from tests.e2e import console_answers as answers
+from tests.processes import ServerProcess, start_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Page, Route
+
+    OpenPage = Callable[..., Page]
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
+PAGES = {
+    "overview": "Overview",
+    "models": "Engines and models",
+    "alerts": "Alerts",
+    "requests": "Recent requests",
+    "requests/req-failover": "Recent requests",
+    "playground": "Playground",
+}
+# What the browser itself notes of an answer with such a status; the page shows it in words.
+REFUSED = "Failed to load resource: the server responded with a status of"
+CONFIG = {
+    "models": {
+        answers.MODEL: {"engines": ["echo"]},
+        "tortoise": {"source": BUILT_IN_SOURCE, "engines": ["slow"]},
+    },
+}
+KEYS = {
+    "api": {
+        "enable_auth": True,
+        "api_keys": [
+            {"name": "user", "key": "plain-key"},
+            {"name": "root", "key": "root-key", "admin": True},
+        ],
+    },
+}
+ENDLESS = {
+    "messages": [{"role": "user", "content": "Tell me a long story."}],
+    "max_tokens": 7000,
+    "ignore_eos": True,
+    "stream": True,
+}
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def echo(
+    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ServerProcess]:
+    """A server whose models answer at once, or slowly."""
+    directory = tmp_path_factory.mktemp("console")
+    environment = odd.install(directory).environment
+    path = os.pathsep.join([environment["PYTHONPATH"], str(Path(__file__).parents[2])])
+    server = start_server(directory, config=CONFIG, environment={**environment, "PYTHONPATH": path})
+    yield server
+    server.stop()
+
+
+def intercept(page: Page) -> None:
+    """Answer in place of the paths that are still being built."""
+    for pattern, made_up in {
+        "**/api/metrics": answers.metrics,
+        "**/admin/alerts": answers.alerts,
+        "**/admin/requests?*": answers.requests,
+    }.items():
+        page.route(pattern, _answering(made_up))
+
+
+def _answering(made_up: Callable[[], dict[str, Any]]) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(json=made_up())
+
+
+@contextmanager
+def watched(
+    browser: Browser, server: ServerProcess, *, allowed: str = "", **options: Any
+) -> Iterator[Page]:
+    """A page of the console; at its end nothing must have gone wrong, or elsewhere.
+
+    Args:
+        allowed: pattern of what the browser may note as an error.
+    """
+    context = browser.new_context(**LOOKS["light"] | options)
+    page = context.new_page()
+    errors: list[str] = []
+    urls: list[str] = []
+    page.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else 0
+    )
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: urls.append(request.url))
+    intercept(page)
+    page.goto(f"{server.url}/console")
+    yield page
+    context.close()
+    assert [url for url in urls if not url.startswith(f"{server.url}/")] == []
+    assert [error for error in errors if not (allowed and re.match(allowed, error))] == []
+
+
+@pytest.fixture
+def page(browser: Browser, echo: ServerProcess) -> Iterator[Page]:
+    with watched(browser, echo) as page:
+        yield page
+
+
+def show(page: Page, name: str) -> None:
+    page.goto(f"{page.url.partition('#')[0]}#/{name}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(PAGES.get(name, name))
+
+
+def keep_picture(page: Page, name: str) -> None:
+    folder = os.environ.get("MUAI_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"console-{name}.png", full_page=True)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_fits_in_every_look(
+    name: str, look: str, browser: Browser, echo: ServerProcess
+) -> None:
+    with watched(browser, echo, **LOOKS[look]) as page:
+        show(page, name)
+        expect(page.get_by_text(re.compile("^Reading "))).to_have_count(0)
+        if name == "overview":
+            expect(page.locator(".plot canvas")).to_have_count(8)
+
+        keep_picture(page, f"{name.replace('/', '-')}-{look}")
+
+        widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert widths[0] <= widths[1]
+
+
+CONTROLS = """() => [...document.querySelectorAll(
+    "a[href], button, input, select, textarea, summary")].filter((one) => one.checkVisibility())"""
+NOTE_FOCUS = """() => {
+    const one = document.activeElement;
+    if (one === document.body) return false;
+    const style = getComputedStyle(one);
+    const isSeen = one.matches(":focus-visible")
+        && (style.outlineStyle !== "none" || style.boxShadow !== "none");
+    window.reached ??= new Map();
+    if (window.reached.has(one)) return false;
+    window.reached.set(one, isSeen);
+    return true;
+}"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_keyboard_reaches_every_control_and_shows_where_it_is(name: str, page: Page) -> None:
+    show(page, name)
+    expect(page.get_by_text(re.compile("^Reading "))).to_have_count(0)
+    # From the top of the document, as after loading it.
+    page.evaluate("document.activeElement.blur()")
+    page.locator("body").evaluate("(body) => { body.tabIndex = -1; body.focus(); }")
+
+    page.keyboard.press("Tab")
+    while page.evaluate(NOTE_FOCUS):
+        page.keyboard.press("Tab")
+
+    missed = f"({CONTROLS})().filter((one) => !window.reached.has(one)).map((one) => one.outerHTML)"
+    unseen = "[...window.reached].filter(([, isSeen]) => !isSeen).map(([one]) => one.outerHTML)"
+    assert page.evaluate(missed) == []
+    assert page.evaluate(unseen) == []
+
+
+def test_links_and_rows_work_by_keyboard_and_escape_goes_back(page: Page) -> None:
+    page.get_by_role("link", name="Requests").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    row = page.get_by_role("button", name=re.compile("Explain the request")).first
+    row.focus()
+
+    page.keyboard.press("Space")
+
+    expect(page.get_by_role("heading", name="Why 4.1 s?")).to_be_focused()
+    expect(row).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="Why 4.1 s?")).to_have_count(0)
+    expect(row).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("req-queued", "Waited 3.2 s of 4.1 s: 8 requests ran and 12 waited before it"),
+        ("req-prefill", "Long prompt: 1,500 tokens took 2.1 s to prefill"),
+        ("req-failover", "Engine openvino was lost after 31 tokens; pytorch went on 1.8 s later."),
+        ("req-batch", "its steps were shared with up to 32 sequences, 95 ms a token."),
+        ("req-timeout", "Waited 30.0 s and never ran: 8 requests ran and 40 waited before it"),
+    ],
+)
+def test_a_request_is_explained_in_a_sentence_and_drawn(
+    name: str, sentence: str, page: Page
+) -> None:
+    page.goto(f"{page.url}#/requests/{name}")
+
+    expect(page.locator(".why-first")).to_contain_text(sentence)
+    lanes = 2 if name == "req-failover" else 1
+    expect(page.locator(".lane:not(.axis)")).to_have_count(lanes)
+    expect(page.locator(".lost")).to_have_count(lanes - 1)
+
+
+def test_the_playground_streams_and_says_who_answered(page: Page) -> None:
+    show(page, "playground")
+    page.get_by_label("Model").select_option("tortoise")
+    page.get_by_label("System prompt").fill("Speak slowly, and say again what you are told to say.")
+    page.get_by_label("Message").fill("Hello")
+    page.keyboard.press("Enter")
+
+    log = page.get_by_role("log")
+    # It grows while it is not over yet.
+    expect(log).to_have_attribute("aria-busy", "true")
+    expect(log.locator(".streaming")).to_contain_text("system")
+    expect(log).to_have_attribute("aria-busy", "false", timeout=30_000)
+    told = log.locator(".facts")
+    for words in ("tortoise", "slow", "First token", "Tokens a second", "From the cache", "stop"):
+        expect(told).to_contain_text(words)
+
+
+def test_an_answer_is_stopped_by_its_button(page: Page) -> None:
+    show(page, "playground")
+    page.get_by_label("Model").select_option("tortoise")
+    page.get_by_label("Message").fill("again and " * 300)
+    page.get_by_role("button", name="Send").press("Enter")
+    expect(page.locator(".streaming")).to_contain_text("system", timeout=30_000)
+
+    page.get_by_role("button", name="Stop").press("Enter")
+
+    expect(page.get_by_text("Stopped.")).to_be_visible()
+    expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
+
+
+def model_card(page: Page, name: str = answers.MODEL) -> Any:
+    return page.locator(".model").filter(has=page.get_by_role("heading", name=name, exact=True))
+
+
+def test_a_model_is_unloaded_and_loaded(page: Page) -> None:
+    show(page, "models")
+    card = model_card(page)
+
+    card.get_by_role("button", name="Unload").press("Enter")
+    expect(card).to_contain_text("Unloaded")
+    card.get_by_role("button", name="Load", exact=True).press("Enter")
+
+    expect(card.locator(".pill")).to_have_text("Ready", timeout=30_000)
+
+
+def test_a_busy_model_is_unloaded_only_on_purpose(browser: Browser, echo: ServerProcess) -> None:
+    with (
+        watched(browser, echo, allowed=f"{REFUSED} 409") as page,
+        echo.open_stream(ENDLESS) as stream,
+    ):
+        next(iter(stream))
+        show(page, "models")
+        card = model_card(page)
+        card.get_by_role("button", name="Unload").click()
+        expect(card.get_by_role("alert")).to_contain_text("answers requests now")
+        keep_picture(page, "models-busy")
+
+        card.get_by_role("button", name="Unload and end them").click()
+
+        expect(card).to_contain_text("Unloaded")
+
+
+def test_draining_is_shown_and_undone(page: Page) -> None:
+    # Until the server can do it: what it would answer.
+    is_draining = {"is_draining": False}
+
+    def drain(route: Route) -> None:
+        is_draining["is_draining"] = route.request.url.endswith("/drain")
+        route.fulfill(json={"name": answers.MODEL, "status": "ready"})
+
+    def patch_status(route: Route) -> None:
+        status = route.fetch().json()
+        status["models"][0] |= is_draining
+        route.fulfill(json=status)
+
+    page.route("**/api/models/*/drain", drain)
+    page.route("**/api/models/*/resume", drain)
+    page.route("**/api/status", patch_status)
+    show(page, "models")
+    card = model_card(page)
+
+    card.get_by_role("button", name="Drain").click()
+    expect(card).to_contain_text("new ones are refused until it is resumed")
+    card.get_by_role("button", name="Resume").click()
+
+    expect(card.get_by_role("button", name="Drain")).to_be_visible()
+    page.unroute_all(behavior="wait")
+
+
+@pytest.fixture
+def locked(
+    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
+    tmp_path: Path,
+) -> Iterator[ServerProcess]:
+    """A server that asks for keys."""
+    server = start_server(
+        tmp_path, config={**KEYS, "models": {answers.MODEL: {"engines": ["echo"]}}}
+    )
+    yield server
+    server.stop()
+
+
+def give_key(page: Page, key: str) -> None:
+    page.get_by_label("API key").fill(key)
+    page.keyboard.press("Enter")
+
+
+def test_a_key_is_asked_for_and_a_wrong_or_weak_one_is_told(
+    browser: Browser, locked: ServerProcess
+) -> None:
+    with watched(browser, locked, allowed=f"{REFUSED} 40[13]") as page:
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("This server asks for a key.")
+        keep_picture(page, "key")
+        give_key(page, "wrong-key")
+        expect(dialog).to_contain_text("The server does not know this key.")
+        give_key(page, "plain-key")
+        expect(page.get_by_text("All is well.")).to_be_visible()
+
+        show(page, "models")
+        card = model_card(page)
+        card.get_by_role("button", name="Unload").click()
+        expect(card.get_by_role("alert")).to_contain_text("This call needs an admin's key.")
+        keep_picture(page, "key-weak")
+        card.get_by_role("button", name="Use another key").click()
+        give_key(page, "root-key")
+        card.get_by_role("button", name="Unload").click()
+
+        expect(card).to_contain_text("Unloaded")
+        kept = page.evaluate("[JSON.stringify(localStorage), document.cookie]")
+        assert not any("key" in text for text in kept)
+
+
+def test_a_server_that_is_away_is_told_and_found_again(
+    browser: Browser, echo: ServerProcess
+) -> None:
+    with watched(browser, echo, allowed="Failed to load resource: net::") as page:
+        expect(page.get_by_text("All is well.")).to_be_visible()
+
+        page.context.set_offline(True)
+        expect(page.get_by_role("alert")).to_contain_text("has not answered since", timeout=15_000)
+        expect(page.get_by_text("All is well.")).to_be_visible()
+        keep_picture(page, "away")
+        page.context.set_offline(False)
+
+        expect(page.get_by_role("alert")).to_have_count(0, timeout=15_000)
+
+
+def test_nothing_is_asked_while_the_page_is_hidden(browser: Browser, echo: ServerProcess) -> None:
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    with watched(browser, echo) as page:
+        page.clock.install()
+        page.reload()
+        expect(page.get_by_text("All is well.")).to_be_visible()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+
+        page.evaluate(hide, arg=True)
+        page.clock.run_for(60_000)
+        assert asked == []
+
+        with page.expect_request("**/api/status"):
+            page.evaluate(hide, arg=False)
+
+
+def test_the_theme_is_switched_and_kept(page: Page) -> None:
+    button = page.get_by_role("button", name="Theme: system")
+    button.press("Enter")
+    page.get_by_role("button", name="Theme: light").press("Enter")
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    expect(page.locator(".plot canvas").first).to_be_visible()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    page.reload()
+
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+    assert dark != "rgb(245, 246, 244)"
+
+
+def test_with_monitoring_off_it_says_so(browser: Browser, echo: ServerProcess) -> None:
+    def refuse(route: Route) -> None:
+        route.fulfill(status=404, json={"error": {"message": "off", "type": "x", "code": None}})
+
+    with watched(browser, echo, allowed=f"{REFUSED} 404") as page:
+        for pattern in ("**/api/metrics", "**/admin/**"):
+            page.route(pattern, refuse)
+        page.reload()
+
+        expect(page.get_by_text("There are no charts: monitoring is off.")).to_be_visible()
+        expect(page.get_by_text("All is well.")).to_be_visible()
+        keep_picture(page, "off")
+        show(page, "alerts")
+        expect(page.get_by_text("alerts are off")).to_be_visible()
+        show(page, "requests")
+        expect(page.get_by_text("No requests are kept")).to_be_visible()
