@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from mm_orch.config import Config
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
+    from mm_orch.core.observations import FiringAlert
     from mm_orch.models.progress import Progress
+    from mm_orch.monitoring.monitor import Monitor
     from mm_orch.remote.server import RemoteServer
 
 
@@ -40,7 +42,7 @@ class Runtime:
     """The running parts, put together.
 
     Attributes:
-        render_metrics: gives the metrics page as the header Accept asks; None with metrics off.
+        monitor: watches all of them; None where it is switched off, or nobody would look.
     """
 
     config: Config
@@ -50,7 +52,7 @@ class Runtime:
     embedder: EmbeddingOrchestrator
     status: SystemStatus
     observer: Observer
-    render_metrics: Callable[[str], tuple[bytes, str]] | None
+    monitor: Monitor | None
 
     @property
     def preloaded_models(self) -> tuple[str, ...]:
@@ -72,11 +74,11 @@ async def open_runtime(
         config: the whole configuration.
         engine: run every model with this engine, whatever the configuration prefers.
         progress: told about downloads.
-        is_server: state metrics and a log line for each request.
+        is_server: watch what happens, and log a line for each request.
     """
     clock = time.monotonic
-    observers, render_metrics = _make_observers(config) if is_server else ([], None)
-    observer = ObserverFanOut(observers)
+    observer = ObserverFanOut()
+    monitor = _make_monitor(config, observer, clock) if is_server else None
     store = ModelStore(config.system.data_directory, progress=progress)
     plans = {
         name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
@@ -89,6 +91,7 @@ async def open_runtime(
     )
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with (
+        monitor.running() if monitor else nullcontext(),
         GuideChecker() as checker,
         OptimizationManager(
             plans,
@@ -114,9 +117,15 @@ async def open_runtime(
             manager=manager,
             orchestrator=orchestrator,
             embedder=embedder,
-            status=_make_status(config, manager=manager, admission=admission, clock=clock),
+            status=_make_status(
+                config,
+                manager=manager,
+                admission=admission,
+                find_alerts=monitor.firing if monitor else tuple,
+                clock=clock,
+            ),
             observer=observer,
-            render_metrics=render_metrics,
+            monitor=monitor,
         )
 
 
@@ -139,6 +148,7 @@ def _make_orchestrators(
         request_timeout_s=config.api.request_timeout_s,
         max_failovers=_max_failovers(config),
         find_reason=checker.find_reason,
+        is_keeping_content=_keeps_content(config),
     )
     embedder = EmbeddingOrchestrator(
         choose_model=router.choose_embedder,
@@ -156,7 +166,12 @@ def _preloaded(config: Config) -> tuple[str, ...]:
 
 
 def _make_status(
-    config: Config, *, manager: OptimizationManager, admission: Admission, clock: Clock
+    config: Config,
+    *,
+    manager: OptimizationManager,
+    admission: Admission,
+    find_alerts: Callable[[], tuple[FiringAlert, ...]],
+    clock: Clock,
 ) -> SystemStatus:
     return SystemStatus(
         manager=manager,
@@ -164,6 +179,7 @@ def _make_status(
         required_models=_preloaded(config),
         default_model=config.default_model_name,
         engines=probe_engines(config.python_by_engine),
+        find_alerts=find_alerts,
         clock=clock,
         version=__version__,
     )
@@ -248,18 +264,18 @@ def _plan(
     )
 
 
-def _make_observers(
-    config: Config,
-) -> tuple[list[Observer], Callable[[str], tuple[bytes, str]] | None]:
+def _keeps_content(config: Config) -> bool:
+    monitoring = config.monitoring
+    tracing = monitoring.tracing
+    return monitoring.enabled and tracing.enabled and tracing.capture_content
+
+
+def _make_monitor(config: Config, observer: ObserverFanOut, clock: Clock) -> Monitor | None:
     # With monitoring off, nothing of it is imported.
     if not config.monitoring.enabled:
-        return [], None
-    from mm_orch.monitoring.request_log import RequestLogObserver
+        return None
+    from mm_orch.monitoring.monitor import Monitor
 
-    observers: list[Observer] = [RequestLogObserver()]
-    if not config.monitoring.prometheus.enabled:
-        return observers, None
-    from mm_orch.monitoring.prometheus import PrometheusObserver
-
-    prometheus = PrometheusObserver(models=tuple(config.models))
-    return [*observers, prometheus], prometheus.render
+    monitor = Monitor(config.monitoring, tuple(config.models), observer=observer, clock=clock)
+    observer.add(monitor.observers)
+    return monitor

@@ -7,6 +7,7 @@ import enum
 import msgspec
 
 from mm_orch.core.generation import Task
+from mm_orch.core.observations import FiringAlert
 from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.workers.phase import ModelPhase
@@ -124,3 +125,4 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     num_waiting: int
     is_draining: bool
     requests_per_second: float | None
+    alerts: tuple[FiringAlert, ...] = ()

@@ -19,9 +19,10 @@ from mm_orch.remote.wire import ENGINE
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mm_orch.core.clock import Clock
+    from mm_orch.core.observations import FiringAlert
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.plan import ModelPlan
@@ -38,6 +39,7 @@ class SystemStatus:
     Args:
         required_models: those that must be ready before the server is.
         engines: what was found to run here when the server started.
+        find_alerts: gives the alerts that fire now.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class SystemStatus:
         required_models: Sequence[str],
         default_model: str,
         engines: Sequence[Availability],
+        find_alerts: Callable[[], tuple[FiringAlert, ...]],
         clock: Clock,
         version: str,
     ) -> None:
@@ -56,6 +59,7 @@ class SystemStatus:
         self._required_models = tuple(required_models)
         self._default_model = default_model
         self._engines = tuple(engines)
+        self._find_alerts = find_alerts
         self._clock = clock
         self._start_s = clock()
         self._version = version
@@ -120,6 +124,7 @@ class SystemStatus:
             num_waiting=self._admission.num_waiting,
             is_draining=self._admission.is_draining,
             requests_per_second=self._admission.find_rate(),
+            alerts=self._find_alerts(),
         )
 
     def _reasons(self, reports: Sequence[ModelReport]) -> list[str]:

@@ -277,6 +277,19 @@ class ModelHealthAnswer(BaseModel):
     num_restarts: int
 
 
+class AlertAnswer(BaseModel):
+    """An alert that fires now; ``since`` is ISO 8601 in UTC, ``value`` in the unit of ``limit``."""
+
+    alert_type: str
+    severity: str
+    model: str
+    engine: str
+    message: str
+    since: str
+    value: float
+    limit: float
+
+
 class StatusAnswer(BaseModel):
     """Everything that --status prints."""
 
@@ -289,6 +302,7 @@ class StatusAnswer(BaseModel):
     num_waiting: int
     is_draining: bool
     requests_per_second: float | None
+    alerts: list[AlertAnswer]
 
 
 class ReleaseAnswer(BaseModel):
