@@ -204,6 +204,7 @@ def _make_application(runtime: Runtime) -> Any:
         observer=runtime.observer,
         render_metrics=runtime.monitor.render_metrics if runtime.monitor else None,
         observations=runtime.monitor,
+        start_trace=runtime.monitor.start_trace if runtime.monitor else None,
     )
 
 

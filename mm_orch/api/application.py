@@ -35,6 +35,7 @@ from mm_orch.api.schemas.completion import CompletionRequest
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
+from mm_orch.api.tracing import Traced
 from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from mm_orch.api.operations import RenderMetrics
     from mm_orch.api.settings import ApiSettings
+    from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
     from mm_orch.core.observations import Observations
     from mm_orch.orchestration.generation import (
@@ -59,6 +61,7 @@ _EXPOSED_HEADERS = [
     "X-MuAI-Engine",
     "X-MuAI-Fallback",
     "Retry-After",
+    "Traceparent",
 ]
 
 
@@ -73,6 +76,7 @@ def create_application(
     observer: Observer,
     render_metrics: RenderMetrics | None,
     observations: Observations | None = None,
+    start_trace: StartTrace | None = None,
 ) -> ASGIApp:
     """Make the main application.
 
@@ -86,6 +90,7 @@ def create_application(
         observer: told of every exchange.
         render_metrics: gives the metrics page; None for no such page.
         observations: what monitoring keeps; None where it is switched off.
+        start_trace: gives the place of a new span below its caller's; None with tracing off.
     """
     app = FastAPI(
         title="MuAI",
@@ -93,7 +98,7 @@ def create_application(
         # Pages that would load their scripts from elsewhere; the description has its own route.
         openapi_url=None,
         redirect_slashes=False,
-        middleware=_surroundings(settings, observer),
+        middleware=_surroundings(settings, observer, start_trace),
         exception_handlers={
             MuAIError: _show_own_error,
             HTTPException: _show_http_error,
@@ -135,11 +140,14 @@ def create_metrics_application(render_metrics: RenderMetrics, path: str) -> ASGI
     return Starlette(routes=[Route(path, show_metrics, methods=["GET"])])
 
 
-def _surroundings(settings: ApiSettings, observer: Observer) -> list[Middleware]:
+def _surroundings(
+    settings: ApiSettings, observer: Observer, start_trace: StartTrace | None
+) -> list[Middleware]:
     """List what surrounds the routes, outermost first."""
     layers: list[Any] = [
         Middleware(ObservedExchange, observer=observer),
         Middleware(IdentifiedRequest),
+        Middleware(Traced, start_trace=start_trace),
     ]
     if settings.cors_origins:
         layers.append(

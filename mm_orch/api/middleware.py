@@ -57,12 +57,18 @@ class ObservedExchange:
         try:
             await self._app(scope, receive, watch)
         finally:
+            # Those inside have put there what they know of the exchange.
+            state = scope["state"]
             self._observer.observe(
                 HttpRequestFinished(
                     route=_template_of(scope),
                     method=scope["method"] if scope["method"] in _METHODS else "other",
                     status=status,
                     duration_s=time.monotonic() - begin_s,
+                    begin_s=begin_s,
+                    trace=state.get("trace"),
+                    parent_span_id=state.get("parent_span_id", 0),
+                    request_id=state.get("request_id", ""),
                 )
             )
 
