@@ -26,12 +26,11 @@ from mm_orch.routing.router import Router
 from mm_orch.workers.messages import CacheSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Mapping
 
     from mm_orch.config import Config
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
-    from mm_orch.core.observations import FiringAlert
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
     from mm_orch.remote.server import RemoteServer
@@ -84,11 +83,7 @@ async def open_runtime(
         name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
         for name in config.models
     }
-    router = Router(
-        {name: plan.aliases for name, plan in plans.items()},
-        config.default_model_name,
-        config.default_embedder_name,
-    )
+    router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with (
         monitor.running() if monitor else nullcontext(),
@@ -111,22 +106,27 @@ async def open_runtime(
             observer=observer,
             clock=clock,
         )
+        status = _make_status(
+            config, manager=manager, admission=admission, monitor=monitor, clock=clock
+        )
         yield Runtime(
             config=config,
             router=router,
             manager=manager,
             orchestrator=orchestrator,
             embedder=embedder,
-            status=_make_status(
-                config,
-                manager=manager,
-                admission=admission,
-                find_alerts=monitor.firing if monitor else tuple,
-                clock=clock,
-            ),
+            status=status,
             observer=observer,
             monitor=monitor,
         )
+
+
+def _make_router(config: Config, plans: Mapping[str, ModelPlan]) -> Router:
+    return Router(
+        {name: plan.aliases for name, plan in plans.items()},
+        config.default_model_name,
+        config.default_embedder_name,
+    )
 
 
 def _make_orchestrators(
@@ -170,7 +170,7 @@ def _make_status(
     *,
     manager: OptimizationManager,
     admission: Admission,
-    find_alerts: Callable[[], tuple[FiringAlert, ...]],
+    monitor: Monitor | None,
     clock: Clock,
 ) -> SystemStatus:
     return SystemStatus(
@@ -179,7 +179,7 @@ def _make_status(
         required_models=_preloaded(config),
         default_model=config.default_model_name,
         engines=probe_engines(config.python_by_engine),
-        find_alerts=find_alerts,
+        find_alerts=monitor.firing if monitor else tuple,
         clock=clock,
         version=__version__,
     )

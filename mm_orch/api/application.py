@@ -55,6 +55,16 @@ if TYPE_CHECKING:
     )
     from mm_orch.routing.router import Router
 
+# Bodies that the routes read and write themselves.
+_DESCRIBED = (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    ResponsesRequest,
+    ChatChunk,
+    CompletionChunk,
+    ResponseEvent,
+)
 _EXPOSED_HEADERS = [
     "X-Request-ID",
     "X-MuAI-Model",
@@ -114,19 +124,7 @@ def create_application(
     add_admin_routes(app, loader, settings)
     add_observation_routes(app, observations, settings)
     add_console_routes(app)
-    add_description(
-        app,
-        [
-            ChatRequest,
-            CompletionRequest,
-            EmbeddingsRequest,
-            ResponsesRequest,
-            ChatChunk,
-            CompletionChunk,
-            ResponseEvent,
-        ],
-        needs_key=settings.enable_auth,
-    )
+    add_description(app, _DESCRIBED, needs_key=settings.enable_auth)
     return app
 
 

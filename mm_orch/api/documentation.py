@@ -16,6 +16,8 @@ from mm_orch.core.observations import AlertsReport, RequestsReport
 from mm_orch.core.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fastapi import FastAPI
     from pydantic import BaseModel
 
@@ -87,7 +89,7 @@ def answer_of(answer: type, chunk: type, *, has_done: bool = True) -> dict[str, 
     }
 
 
-def add_description(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: bool) -> None:
+def add_description(app: FastAPI, schemas: Iterable[type[BaseModel]], *, needs_key: bool) -> None:
     """Add /openapi.json, which tells of all routes."""
 
     @functools.cache
@@ -108,7 +110,9 @@ def add_description(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: 
     )
 
 
-def _describe(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: bool) -> dict[str, Any]:
+def _describe(
+    app: FastAPI, schemas: Iterable[type[BaseModel]], *, needs_key: bool
+) -> dict[str, Any]:
     description = get_openapi(
         title=app.title, version=__version__, summary=app.summary, routes=app.routes
     )
