@@ -4,59 +4,32 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mm_orch.models.source import BUILT_IN_SOURCE
 from tests import odd_engines as odd
 from tests.e2e import console_answers as answers
-from tests.processes import ServerProcess, start_server
+from tests.e2e.console_browser import (
+    CHROMIUM,
+    LOOKS,
+    PAGES,
+    REFUSED,
+    expect,
+    keep_picture,
+    launched,
+    show,
+    watched,
+)
+from tests.processes import ROOT, ServerProcess, start_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Page, Route
 
-    OpenPage = Callable[..., Page]
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = playwright.expect
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-LOOKS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}},
-    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
-}
-PAGES = {
-    "overview": "Overview",
-    "models": "Engines and models",
-    "alerts": "Alerts",
-    "requests": "Recent requests",
-    "requests/req-failover": "Recent requests",
-    "playground": "Playground",
-}
-# What the browser itself notes of an answer with such a status; the page shows it in words.
-REFUSED = "Failed to load resource: the server responded with a status of"
-CONFIG = {
-    "models": {
-        answers.MODEL: {"engines": ["echo"]},
-        "tortoise": {"source": BUILT_IN_SOURCE, "engines": ["slow"]},
-    },
-}
+ECHO = {"models": {answers.MODEL: {"engines": ["echo"]}}}
 KEYS = {
     "api": {
         "enable_auth": True,
@@ -81,10 +54,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -92,70 +63,34 @@ def echo(
     builtin_model: object,  # noqa: ARG001 - must be there before the server starts
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ServerProcess]:
-    """A server whose models answer at once, or slowly."""
-    directory = tmp_path_factory.mktemp("console")
-    environment = odd.install(directory).environment
-    path = os.pathsep.join([environment["PYTHONPATH"], str(Path(__file__).parents[2])])
-    server = start_server(directory, config=CONFIG, environment={**environment, "PYTHONPATH": path})
+    """A server that answers at once."""
+    server = start_server(tmp_path_factory.mktemp("echo"), config=ECHO)
     yield server
     server.stop()
 
 
-def intercept(page: Page) -> None:
-    """Answer in place of the paths that are still being built."""
-    for pattern, made_up in {
-        "**/api/metrics": answers.metrics,
-        "**/admin/alerts": answers.alerts,
-        "**/admin/requests?*": answers.requests,
-    }.items():
-        page.route(pattern, _answering(made_up))
-
-
-def _answering(made_up: Callable[[], dict[str, Any]]) -> Callable[[Route], None]:
-    return lambda route: route.fulfill(json=made_up())
-
-
-@contextmanager
-def watched(
-    browser: Browser, server: ServerProcess, *, allowed: str = "", **options: Any
-) -> Iterator[Page]:
-    """A page of the console; at its end nothing must have gone wrong, or elsewhere.
-
-    Args:
-        allowed: pattern of what the browser may note as an error.
-    """
-    context = browser.new_context(**LOOKS["light"] | options)
-    page = context.new_page()
-    errors: list[str] = []
-    urls: list[str] = []
-    page.on(
-        "console", lambda message: errors.append(message.text) if message.type == "error" else 0
+@pytest.fixture(scope="module")
+def slow(
+    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ServerProcess]:
+    """A server that takes 50 ms for a token."""
+    directory = tmp_path_factory.mktemp("slow")
+    environment = odd.install(directory).environment
+    path = os.pathsep.join([environment["PYTHONPATH"], str(ROOT)])
+    server = start_server(
+        directory,
+        config={"models": {answers.MODEL: {"engines": ["slow"]}}},
+        environment={**environment, "PYTHONPATH": path},
     )
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: urls.append(request.url))
-    intercept(page)
-    page.goto(f"{server.url}/console")
-    yield page
-    context.close()
-    assert [url for url in urls if not url.startswith(f"{server.url}/")] == []
-    assert [error for error in errors if not (allowed and re.match(allowed, error))] == []
+    yield server
+    server.stop()
 
 
 @pytest.fixture
 def page(browser: Browser, echo: ServerProcess) -> Iterator[Page]:
     with watched(browser, echo) as page:
         yield page
-
-
-def show(page: Page, name: str) -> None:
-    page.goto(f"{page.url.partition('#')[0]}#/{name}")
-    expect(page.get_by_role("heading", level=1)).to_have_text(PAGES.get(name, name))
-
-
-def keep_picture(page: Page, name: str) -> None:
-    folder = os.environ.get("MUAI_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=Path(folder) / f"console-{name}.png", full_page=True)
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -245,34 +180,38 @@ def test_a_request_is_explained_in_a_sentence_and_drawn(
     expect(page.locator(".lost")).to_have_count(lanes - 1)
 
 
-def test_the_playground_streams_and_says_who_answered(page: Page) -> None:
-    show(page, "playground")
-    page.get_by_label("Model").select_option("tortoise")
-    page.get_by_label("System prompt").fill("Speak slowly, and say again what you are told to say.")
-    page.get_by_label("Message").fill("Hello")
-    page.keyboard.press("Enter")
+def test_the_playground_streams_and_says_who_answered(
+    browser: Browser, slow: ServerProcess
+) -> None:
+    with watched(browser, slow) as page:
+        show(page, "playground")
+        page.get_by_label("System prompt").fill("Speak slowly, and then say it once more.")
+        page.get_by_label("Message").fill("Hello")
+        page.keyboard.press("Enter")
 
-    log = page.get_by_role("log")
-    # It grows while it is not over yet.
-    expect(log).to_have_attribute("aria-busy", "true")
-    expect(log.locator(".streaming")).to_contain_text("system")
-    expect(log).to_have_attribute("aria-busy", "false", timeout=30_000)
-    told = log.locator(".facts")
-    for words in ("tortoise", "slow", "First token", "Tokens a second", "From the cache", "stop"):
-        expect(told).to_contain_text(words)
+        log = page.get_by_role("log")
+        # It grows while it is not over yet.
+        expect(log.locator(".streaming")).to_contain_text("Speak")
+        expect(log).to_have_attribute("aria-busy", "true")
+        expect(log).to_have_attribute("aria-busy", "false", timeout=30_000)
+        told = log.locator(".facts")
+        for words in (answers.MODEL, "slow", "First token", "Tokens a second", "From the cache"):
+            expect(told).to_contain_text(words)
+        keep_picture(page, "playground-answer")
 
 
-def test_an_answer_is_stopped_by_its_button(page: Page) -> None:
-    show(page, "playground")
-    page.get_by_label("Model").select_option("tortoise")
-    page.get_by_label("Message").fill("again and " * 300)
-    page.get_by_role("button", name="Send").press("Enter")
-    expect(page.locator(".streaming")).to_contain_text("system", timeout=30_000)
+def test_an_answer_is_stopped_by_its_button(browser: Browser, slow: ServerProcess) -> None:
+    with watched(browser, slow) as page:
+        show(page, "playground")
+        page.get_by_label("System prompt").fill("again and " * 300)
+        page.get_by_label("Message").fill("Hello")
+        page.get_by_role("button", name="Send").press("Enter")
+        expect(page.locator(".streaming")).to_contain_text("again")
 
-    page.get_by_role("button", name="Stop").press("Enter")
+        page.get_by_role("button", name="Stop").press("Enter")
 
-    expect(page.get_by_text("Stopped.")).to_be_visible()
-    expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
+        expect(page.get_by_text("Stopped.")).to_be_visible()
+        expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
 
 
 def model_card(page: Page, name: str = answers.MODEL) -> Any:
@@ -302,9 +241,11 @@ def test_a_busy_model_is_unloaded_only_on_purpose(browser: Browser, echo: Server
         expect(card.get_by_role("alert")).to_contain_text("answers requests now")
         keep_picture(page, "models-busy")
 
-        card.get_by_role("button", name="Unload and end them").click()
+        with page.expect_response("**/unload?force=true") as response:
+            card.get_by_role("button", name="Unload anyway").click()
 
-        expect(card).to_contain_text("Unloaded")
+        assert response.value.status == 200
+        expect(card.get_by_role("alert")).to_have_count(0)
 
 
 def test_draining_is_shown_and_undone(page: Page) -> None:
@@ -340,9 +281,7 @@ def locked(
     tmp_path: Path,
 ) -> Iterator[ServerProcess]:
     """A server that asks for keys."""
-    server = start_server(
-        tmp_path, config={**KEYS, "models": {answers.MODEL: {"engines": ["echo"]}}}
-    )
+    server = start_server(tmp_path, config=ECHO | KEYS)
     yield server
     server.stop()
 

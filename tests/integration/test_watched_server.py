@@ -45,7 +45,10 @@ AWAITED = {series.name for series in GPUS} | {
     "memory_total_bytes",
 }
 NOTHING_TO_SHOW: Mapping[str, str] = {
-    name: "not fed yet" for name, _ in dashboard_expressions() if ": GPU" in name
+    name: "not fed yet"
+    for name, expression in dashboard_expressions()
+    # Series without labels are there, at zero, without being fed.
+    if expression in AWAITED & {series.name for series in GPUS}
 }
 
 

@@ -49,9 +49,9 @@ function ModelActions({ model }) {
     </div>
     ${isBusy
       ? html`<div class="note" data-tone="warn" role="alert">
-          <p>${model.name} answers requests now. Drain it and unload it later, or end them with an error.</p>
+          <p>${model.name} answers requests now. Drain it and unload it when they have ended, or break them off.</p>
           <div class="buttons">
-            <${Action} name="force" label="Unload and end them" isDanger running=${action.running} onRun=${() => post("unload", "?force=true")} />
+            <${Action} name="force" label="Unload anyway" isDanger running=${action.running} onRun=${() => post("unload", "?force=true")} />
             <button type="button" onClick=${action.clear}>Keep it</button>
           </div>
         </div>`

@@ -83,7 +83,8 @@ export async function send(method, path, { body = null, signal = null } = {}) {
   }
   noteHere();
   if (response.ok) {
-    if (link.refusal) changeLink({ refusal: null });
+    // Other paths may be open to anyone.
+    if (link.refusal && path === "api/status") changeLink({ refusal: null });
     return response;
   }
   const error = await readError(response, Boolean(key));

@@ -1,0 +1,110 @@
+"""A browser that watches what the console does, and shows pages of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e import console_answers as answers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Page, Route
+
+    from tests.processes import ServerProcess
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
+PAGES = {
+    "overview": "Overview",
+    "models": "Engines and models",
+    "alerts": "Alerts",
+    "requests": "Recent requests",
+    "requests/req-failover": "Recent requests",
+    "playground": "Playground",
+}
+# What the browser itself notes of an answer with such a status; the page shows it in words.
+REFUSED = "Failed to load resource: the server responded with a status of"
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """Chromium, without a window and without calls home."""
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def intercept(page: Page) -> None:
+    """Answer in place of the paths that are still being built."""
+    for pattern, made_up in {
+        "**/api/metrics": answers.metrics,
+        "**/admin/alerts": answers.alerts,
+        "**/admin/requests?*": answers.requests,
+    }.items():
+        page.route(pattern, _answering(made_up))
+
+
+def _answering(made_up: Callable[[], dict[str, Any]]) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(json=made_up())
+
+
+@contextmanager
+def watched(
+    browser: Browser, server: ServerProcess, *, allowed: str = "", **options: Any
+) -> Iterator[Page]:
+    """A page of the console; at its end nothing must have gone wrong, or elsewhere.
+
+    Args:
+        allowed: pattern of what the browser may note as an error.
+    """
+    context = browser.new_context(**LOOKS["light"] | options)
+    page = context.new_page()
+    errors: list[str] = []
+    urls: list[str] = []
+    page.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else 0
+    )
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: urls.append(request.url))
+    intercept(page)
+    page.goto(f"{server.url}/console")
+    yield page
+    context.close()
+    assert [url for url in urls if not url.startswith(f"{server.url}/")] == []
+    assert [error for error in errors if not (allowed and re.match(allowed, error))] == []
+
+
+def show(page: Page, name: str) -> None:
+    page.goto(f"{page.url.partition('#')[0]}#/{name}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(PAGES.get(name, name))
+
+
+def keep_picture(page: Page, name: str) -> None:
+    folder = os.environ.get("MUAI_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"console-{name}.png", full_page=True)
