@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mm_orch.cli.logs import configure_logging
 from mm_orch.core.events import RequestStatus
-from mm_orch.monitoring.logs import configure_logging
 from mm_orch.monitoring.request_log import RequestLogObserver
 from tests.unit.monitoring.scripted_events import finished, story
 
