@@ -76,15 +76,19 @@ def slow(
 ) -> Iterator[ServerProcess]:
     """A server that takes 50 ms for a token."""
     directory = tmp_path_factory.mktemp("slow")
-    environment = odd.install(directory).environment
-    path = os.pathsep.join([environment["PYTHONPATH"], str(ROOT)])
-    server = start_server(
-        directory,
-        config={"models": {answers.MODEL: {"engines": ["slow"]}}},
-        environment={**environment, "PYTHONPATH": path},
-    )
+    server = start_plugged(directory, odd.install(directory), ["slow"])
     yield server
     server.stop()
+
+
+def start_plugged(directory: Path, switch: odd.Switch, engines: list[str]) -> ServerProcess:
+    """Start a server whose model runs with engines of the tests."""
+    path = os.pathsep.join([switch.environment["PYTHONPATH"], str(ROOT)])
+    return start_server(
+        directory,
+        config={"models": {answers.MODEL: {"engines": engines}}},
+        environment={**switch.environment, "PYTHONPATH": path},
+    )
 
 
 @pytest.fixture
@@ -246,6 +250,28 @@ def test_a_busy_model_is_unloaded_only_on_purpose(browser: Browser, echo: Server
 
         assert response.value.status == 200
         expect(card.get_by_role("alert")).to_have_count(0)
+
+
+def test_why_a_model_runs_elsewhere_is_told(
+    browser: Browser,
+    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
+    tmp_path: Path,
+) -> None:
+    switch = odd.install(tmp_path)
+    switch.turn_on()
+    server = start_plugged(tmp_path, switch, ["refusing", "spare"])
+    try:
+        with watched(browser, server) as page:
+            health = page.get_by_role("region", name="Health")
+            expect(health).to_contain_text("Degraded")
+            expect(health).to_contain_text(f"model {answers.MODEL} runs on spare in place of")
+            keep_picture(page, "degraded")
+            show(page, "models")
+            card = model_card(page)
+            expect(card).to_contain_text("Runs on spare in place of refusing: It does not want to.")
+            keep_picture(page, "models-degraded")
+    finally:
+        server.stop()
 
 
 def test_draining_is_shown_and_undone(page: Page) -> None:

@@ -42,16 +42,23 @@ function Tile({ name, value, hint = "" }) {
 }
 
 function Tiles({ status, metrics }) {
-  const last = metrics?.history.points.at(-1) ?? {};
-  const memory = metrics?.resources.memory_used_bytes?.last ?? null;
-  const { num_requests: num, num_failed: failed } = sum(metrics?.models ?? []);
+  if (!metrics) {
+    return html`<dl class="tiles">
+      <${Tile} name="Requests a second" value=${formatNumber(status.requests_per_second)} />
+      <${Tile} name="Running" value=${formatCount(status.num_running)} />
+      <${Tile} name="Waiting" value=${formatCount(status.num_waiting)} hint=${`room for ${formatCount(status.health.queue_capacity)}`} />
+    </dl>`;
+  }
+  const last = metrics.history.points.at(-1) ?? {};
+  const memory = metrics.resources.memory_used_bytes?.last ?? null;
+  const { num_requests: num, num_failed: failed } = sum(metrics.models);
   return html`<dl class="tiles">
     <${Tile} name="Requests a second" value=${formatNumber(last.requests_per_second ?? status.requests_per_second)} />
     <${Tile} name="Tokens a second" value=${formatNumber(last.tokens_per_second)} />
     <${Tile} name="First token, median" value=${formatSeconds(last.ttft_p50)} hint=${last.ttft_p95 ? `95 % within ${formatSeconds(last.ttft_p95)}` : ""} />
     <${Tile} name="Running" value=${formatCount(status.num_running)} hint=${`${formatCount(status.num_waiting)} waiting, room for ${formatCount(status.health.queue_capacity)}`} />
     <${Tile} name="From the cache" value=${formatRatio(last.cache_hit_ratio)} hint="of prompt tokens" />
-    ${metrics && html`<${Tile} name="Failed" value=${num > 0 ? formatRatio(failed / num) : NONE} hint=${`${formatCount(failed)} of ${formatCount(num)} in ${formatDuration(metrics.window_seconds)}`} />`}
+    <${Tile} name="Failed" value=${num > 0 ? formatRatio(failed / num) : NONE} hint=${`${formatCount(failed)} of ${formatCount(num)} in ${formatDuration(metrics.window_seconds)}`} />
     ${memory !== null && html`<${Tile} name="Memory" value=${formatBytes(memory)} hint=${`of ${formatBytes(metrics.resources.memory_total_bytes)}`} />`}
   </dl>`;
 }
