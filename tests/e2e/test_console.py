@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,15 +12,20 @@ from tests.e2e import console_answers as answers
 from tests.e2e.console_browser import (
     CHROMIUM,
     LOOKS,
+    MISSED,
     PAGES,
     REFUSED,
+    UNSEEN,
     expect,
     keep_picture,
     launched,
+    model_card,
     show,
+    start_plugged,
+    tab_through,
     watched,
 )
-from tests.processes import ROOT, ServerProcess, start_server
+from tests.processes import ServerProcess, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,16 +85,6 @@ def slow(
     server.stop()
 
 
-def start_plugged(directory: Path, switch: odd.Switch, engines: list[str]) -> ServerProcess:
-    """Start a server whose model runs with engines of the tests."""
-    path = os.pathsep.join([switch.environment["PYTHONPATH"], str(ROOT)])
-    return start_server(
-        directory,
-        config={"models": {answers.MODEL: {"engines": engines}}},
-        environment={**switch.environment, "PYTHONPATH": path},
-    )
-
-
 @pytest.fixture
 def page(browser: Browser, echo: ServerProcess) -> Iterator[Page]:
     with watched(browser, echo) as page:
@@ -114,37 +108,15 @@ def test_every_page_fits_in_every_look(
         assert widths[0] <= widths[1]
 
 
-CONTROLS = """() => [...document.querySelectorAll(
-    "a[href], button, input, select, textarea, summary")].filter((one) => one.checkVisibility())"""
-NOTE_FOCUS = """() => {
-    const one = document.activeElement;
-    if (one === document.body) return false;
-    const style = getComputedStyle(one);
-    const isSeen = one.matches(":focus-visible")
-        && (style.outlineStyle !== "none" || style.boxShadow !== "none");
-    window.reached ??= new Map();
-    if (window.reached.has(one)) return false;
-    window.reached.set(one, isSeen);
-    return true;
-}"""
-
-
 @pytest.mark.parametrize("name", PAGES)
 def test_the_keyboard_reaches_every_control_and_shows_where_it_is(name: str, page: Page) -> None:
     show(page, name)
     expect(page.get_by_text(re.compile("^Reading "))).to_have_count(0)
-    # From the top of the document, as after loading it.
-    page.evaluate("document.activeElement.blur()")
-    page.locator("body").evaluate("(body) => { body.tabIndex = -1; body.focus(); }")
 
-    page.keyboard.press("Tab")
-    while page.evaluate(NOTE_FOCUS):
-        page.keyboard.press("Tab")
+    tab_through(page)
 
-    missed = f"({CONTROLS})().filter((one) => !window.reached.has(one)).map((one) => one.outerHTML)"
-    unseen = "[...window.reached].filter(([, isSeen]) => !isSeen).map(([one]) => one.outerHTML)"
-    assert page.evaluate(missed) == []
-    assert page.evaluate(unseen) == []
+    assert page.evaluate(MISSED) == []
+    assert page.evaluate(UNSEEN) == []
 
 
 def test_links_and_rows_work_by_keyboard_and_escape_goes_back(page: Page) -> None:
@@ -216,10 +188,6 @@ def test_an_answer_is_stopped_by_its_button(browser: Browser, slow: ServerProces
 
         expect(page.get_by_text("Stopped.")).to_be_visible()
         expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
-
-
-def model_card(page: Page, name: str = answers.MODEL) -> Any:
-    return page.locator(".model").filter(has=page.get_by_role("heading", name=name, exact=True))
 
 
 def test_a_model_is_unloaded_and_loaded(page: Page) -> None:

@@ -4,7 +4,7 @@ import { html, useMemo, useState } from "./vendor/htm-preact.module.js";
 import { BYTE_STEPS, Chart, COUNT_STEPS } from "./charts.js";
 import { Awaited, Choice, Pill, Problem, Table } from "./parts.js";
 import { usePoll } from "./server.js";
-import { formatBytes, formatCount, formatDuration, formatNumber, formatRatio, formatSeconds, NONE, plural } from "./words.js";
+import { capitalize, formatBytes, formatCount, formatDuration, formatNumber, formatRatio, formatSeconds, NONE, plural, sentenceCase } from "./words.js";
 
 const HEALTH_WORDS = {
   healthy: "All is well",
@@ -28,9 +28,19 @@ function Health({ status }) {
     </div>
     ${health.degradation_reasons.length > 0 &&
     html`<ul class="reasons">
-      ${health.degradation_reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}
+      ${health.degradation_reasons.map((reason) => html`<li key=${reason}>${capitalize(reason)}</li>`)}
     </ul>`}
   </section>`;
+}
+
+function FiringAlerts() {
+  const { data } = usePoll("admin/alerts");
+  if (!data?.firing.length) return null;
+  const [first, ...others] = data.firing;
+  const rest = others.length > 0 ? ` And ${plural(others.length, "other")}.` : "";
+  return html`<div class="note" data-tone=${first.severity}>
+    <p><strong>${sentenceCase(first.alert_type)}:</strong> ${first.message}${rest} <a href="#/alerts">See the alerts</a></p>
+  </div>`;
 }
 
 function Tile({ name, value, hint = "" }) {
@@ -159,6 +169,7 @@ export function Overview() {
   if (!status) return html`<${Awaited} error=${error} what="the state" />`;
   return html`
     <${Health} status=${status} />
+    <${FiringAlerts} />
     <${Tiles} status=${status} metrics=${metrics} />
     ${metrics
       ? html`<${Charts} history=${metrics.history} resources=${metrics.resources} />
