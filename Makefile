@@ -44,9 +44,10 @@ setup-dev:
 lock: setup-dev
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/lock
 
-# Renews the pages and files that are made from the configuration schema.
+# Renews what is made from code: the configuration's pages and files, and the dashboards.
 docs: setup-dev
 	@$(VENV)/bin/python scripts/generate_config_docs.py
+	@$(VENV)/bin/python scripts/generate_dashboards.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

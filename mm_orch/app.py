@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,12 +26,13 @@ from mm_orch.routing.router import Router
 from mm_orch.workers.messages import CacheSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Mapping
 
     from mm_orch.config import Config
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.models.progress import Progress
+    from mm_orch.monitoring.monitor import Monitor
     from mm_orch.remote.server import RemoteServer
 
 
@@ -40,7 +41,7 @@ class Runtime:
     """The running parts, put together.
 
     Attributes:
-        render_metrics: gives the metrics page and its content type; None with metrics off.
+        monitor: watches all of them; None where it is switched off, or nobody would look.
     """
 
     config: Config
@@ -50,7 +51,7 @@ class Runtime:
     embedder: EmbeddingOrchestrator
     status: SystemStatus
     observer: Observer
-    render_metrics: Callable[[], tuple[bytes, str]] | None
+    monitor: Monitor | None
 
     @property
     def preloaded_models(self) -> tuple[str, ...]:
@@ -72,23 +73,20 @@ async def open_runtime(
         config: the whole configuration.
         engine: run every model with this engine, whatever the configuration prefers.
         progress: told about downloads.
-        is_server: state metrics and a log line for each request.
+        is_server: watch what happens, and log a line for each request.
     """
     clock = time.monotonic
-    observers, render_metrics = _make_observers(config) if is_server else ([], None)
-    observer = ObserverFanOut(observers)
+    observer = ObserverFanOut()
+    monitor = _make_monitor(config, observer, clock) if is_server else None
     store = ModelStore(config.system.data_directory, progress=progress)
     plans = {
         name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
         for name in config.models
     }
-    router = Router(
-        {name: plan.aliases for name, plan in plans.items()},
-        config.default_model_name,
-        config.default_embedder_name,
-    )
+    router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with (
+        monitor.running() if monitor else nullcontext(),
         GuideChecker() as checker,
         OptimizationManager(
             plans,
@@ -108,16 +106,27 @@ async def open_runtime(
             observer=observer,
             clock=clock,
         )
+        status = _make_status(
+            config, manager=manager, admission=admission, monitor=monitor, clock=clock
+        )
         yield Runtime(
             config=config,
             router=router,
             manager=manager,
             orchestrator=orchestrator,
             embedder=embedder,
-            status=_make_status(config, manager=manager, admission=admission, clock=clock),
+            status=status,
             observer=observer,
-            render_metrics=render_metrics,
+            monitor=monitor,
         )
+
+
+def _make_router(config: Config, plans: Mapping[str, ModelPlan]) -> Router:
+    return Router(
+        {name: plan.aliases for name, plan in plans.items()},
+        config.default_model_name,
+        config.default_embedder_name,
+    )
 
 
 def _make_orchestrators(
@@ -139,6 +148,7 @@ def _make_orchestrators(
         request_timeout_s=config.api.request_timeout_s,
         max_failovers=_max_failovers(config),
         find_reason=checker.find_reason,
+        is_keeping_content=_keeps_content(config),
     )
     embedder = EmbeddingOrchestrator(
         choose_model=router.choose_embedder,
@@ -156,7 +166,12 @@ def _preloaded(config: Config) -> tuple[str, ...]:
 
 
 def _make_status(
-    config: Config, *, manager: OptimizationManager, admission: Admission, clock: Clock
+    config: Config,
+    *,
+    manager: OptimizationManager,
+    admission: Admission,
+    monitor: Monitor | None,
+    clock: Clock,
 ) -> SystemStatus:
     return SystemStatus(
         manager=manager,
@@ -164,6 +179,7 @@ def _make_status(
         required_models=_preloaded(config),
         default_model=config.default_model_name,
         engines=probe_engines(config.python_by_engine),
+        find_alerts=monitor.firing if monitor else tuple,
         clock=clock,
         version=__version__,
     )
@@ -248,18 +264,18 @@ def _plan(
     )
 
 
-def _make_observers(
-    config: Config,
-) -> tuple[list[Observer], Callable[[], tuple[bytes, str]] | None]:
+def _keeps_content(config: Config) -> bool:
+    monitoring = config.monitoring
+    tracing = monitoring.tracing
+    return monitoring.enabled and tracing.enabled and tracing.capture_content
+
+
+def _make_monitor(config: Config, observer: ObserverFanOut, clock: Clock) -> Monitor | None:
     # With monitoring off, nothing of it is imported.
     if not config.monitoring.enabled:
-        return [], None
-    from mm_orch.monitoring.request_log import RequestLogObserver
+        return None
+    from mm_orch.monitoring.monitor import Monitor
 
-    observers: list[Observer] = [RequestLogObserver()]
-    if not config.monitoring.prometheus.enabled:
-        return observers, None
-    from mm_orch.monitoring.prometheus import PrometheusObserver
-
-    prometheus = PrometheusObserver(models=tuple(config.models))
-    return [*observers, prometheus], prometheus.render
+    monitor = Monitor(config.monitoring, tuple(config.models), observer=observer, clock=clock)
+    observer.add(monitor.observers)
+    return monitor

@@ -105,7 +105,7 @@ async def _serve(
 
 async def _drain(runtime: Runtime, timeout_s: float) -> None:
     orchestrator = runtime.orchestrator
-    orchestrator.begin_drain()
+    orchestrator.begin_drain(is_final=True)
     logger.info("draining: running answers have %g s to finish", timeout_s)
     try:
         async with asyncio.timeout(timeout_s):
@@ -160,7 +160,8 @@ class _MetricsServer:
 
 def _start_metrics(runtime: Runtime, tasks: asyncio.TaskGroup) -> _MetricsServer | None:
     prometheus = runtime.config.monitoring.prometheus
-    if runtime.render_metrics is None:
+    render = runtime.monitor.render_metrics if runtime.monitor else None
+    if render is None:
         return None
     try:
         listener = _bind(prometheus.host, prometheus.port)
@@ -169,7 +170,7 @@ def _start_metrics(runtime: Runtime, tasks: asyncio.TaskGroup) -> _MetricsServer
         logger.warning(reason)
         runtime.status.add_degradation(reason)
         return None
-    server = _Server(create_metrics_application(runtime.render_metrics, prometheus.path))
+    server = _Server(create_metrics_application(render, prometheus.path))
     tasks.create_task(_serve_and_close(server, listener), name="serve metrics")
     return _MetricsServer(server, _url(listener) + prometheus.path)
 
@@ -201,7 +202,9 @@ def _make_application(runtime: Runtime) -> Any:
         router=runtime.router,
         settings=settings,
         observer=runtime.observer,
-        render_metrics=runtime.render_metrics,
+        render_metrics=runtime.monitor.render_metrics if runtime.monitor else None,
+        observations=runtime.monitor,
+        start_trace=runtime.monitor.start_trace if runtime.monitor else None,
     )
 
 

@@ -8,6 +8,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from generated_files import write_or_check
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 EXAMPLE = ROOT / "config/optimization.example.yaml"
 GUIDE = ROOT / "docs/configuration.md"
 PRESETS = ROOT / "config/presets"
-REMEDY = "run: python scripts/generate_config_docs.py"
+REASON = "is not what the schema says; run: python scripts/generate_config_docs.py"
 
 _WIDTH = 96
 _NOT_BUILT = "not built yet"
@@ -179,19 +181,7 @@ def _presets() -> str:
 def main() -> int:
     """Write the files, or with --check say whether they are up to date."""
     content_by_path = {EXAMPLE: render_example(), GUIDE: render_guide(GUIDE.read_text())}
-    stale = [
-        path
-        for path, content in content_by_path.items()
-        if not path.exists() or path.read_text() != content
-    ]
-    if "--check" in sys.argv[1:]:
-        for path in stale:
-            print(f"{path.relative_to(ROOT)} is not what the schema says; {REMEDY}")
-        return 1 if stale else 0
-    for path in stale:
-        path.write_text(content_by_path[path])
-        print(f"wrote {path.relative_to(ROOT)}")
-    return 0
+    return write_or_check(content_by_path, root=ROOT, reason=REASON)
 
 
 if __name__ == "__main__":

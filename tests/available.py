@@ -1,8 +1,9 @@
-"""Which engines a test run may pass over, and which it must have."""
+"""Which engines and programs a test run may pass over, and which it must have."""
 
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -25,3 +26,9 @@ def require_engine(name: str, python: str = "") -> None:
     if name in os.environ.get("MUAI_REQUIRED_ENGINES", "").split(","):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def require_program(name: str) -> None:
+    """Skip the test where a program that it starts is not installed."""
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")

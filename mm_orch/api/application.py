@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mm_orch.api.admin import add_admin_routes, add_observation_routes
 from mm_orch.api.boundary import Boundary
 from mm_orch.api.console_pages import add_console_routes
 from mm_orch.api.conversations import add_conversation_routes
@@ -34,16 +35,18 @@ from mm_orch.api.schemas.completion import CompletionRequest
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
+from mm_orch.api.tracing import Traced
 from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
+    from mm_orch.api.operations import RenderMetrics
     from mm_orch.api.settings import ApiSettings
+    from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
+    from mm_orch.core.observations import Observations
     from mm_orch.orchestration.generation import (
         Embedder,
         Generator,
@@ -52,12 +55,23 @@ if TYPE_CHECKING:
     )
     from mm_orch.routing.router import Router
 
+# Bodies that the routes read and write themselves.
+_DESCRIBED = (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    ResponsesRequest,
+    ChatChunk,
+    CompletionChunk,
+    ResponseEvent,
+)
 _EXPOSED_HEADERS = [
     "X-Request-ID",
     "X-MuAI-Model",
     "X-MuAI-Engine",
     "X-MuAI-Fallback",
     "Retry-After",
+    "Traceparent",
 ]
 
 
@@ -70,7 +84,9 @@ def create_application(
     router: Router,
     settings: ApiSettings,
     observer: Observer,
-    render_metrics: Callable[[], tuple[bytes, str]] | None,
+    render_metrics: RenderMetrics | None,
+    observations: Observations | None = None,
+    start_trace: StartTrace | None = None,
 ) -> ASGIApp:
     """Make the main application.
 
@@ -82,7 +98,9 @@ def create_application(
         router: knows the models' names.
         settings: what HTTP needs of the configuration.
         observer: told of every exchange.
-        render_metrics: gives the metrics page and its content type; None for no such page.
+        render_metrics: gives the metrics page; None for no such page.
+        observations: what monitoring keeps; None where it is switched off.
+        start_trace: gives the place of a new span below its caller's; None with tracing off.
     """
     app = FastAPI(
         title="MuAI",
@@ -90,7 +108,7 @@ def create_application(
         # Pages that would load their scripts from elsewhere; the description has its own route.
         openapi_url=None,
         redirect_slashes=False,
-        middleware=_surroundings(settings, observer),
+        middleware=_surroundings(settings, observer, start_trace),
         exception_handlers={
             MuAIError: _show_own_error,
             HTTPException: _show_http_error,
@@ -103,40 +121,31 @@ def create_application(
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router)
     add_native_model_routes(app, reports, router, loader, settings)
+    add_admin_routes(app, loader, settings)
+    add_observation_routes(app, observations, settings)
     add_console_routes(app)
-    add_description(
-        app,
-        [
-            ChatRequest,
-            CompletionRequest,
-            EmbeddingsRequest,
-            ResponsesRequest,
-            ChatChunk,
-            CompletionChunk,
-            ResponseEvent,
-        ],
-        needs_key=settings.enable_auth,
-    )
+    add_description(app, _DESCRIBED, needs_key=settings.enable_auth)
     return app
 
 
-def create_metrics_application(
-    render_metrics: Callable[[], tuple[bytes, str]], path: str
-) -> ASGIApp:
+def create_metrics_application(render_metrics: RenderMetrics, path: str) -> ASGIApp:
     """Make the application of the metrics port: one path."""
 
-    async def show_metrics(_: Request) -> Response:
-        body, content_type = render_metrics()
+    async def show_metrics(request: Request) -> Response:
+        body, content_type = render_metrics(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
     return Starlette(routes=[Route(path, show_metrics, methods=["GET"])])
 
 
-def _surroundings(settings: ApiSettings, observer: Observer) -> list[Middleware]:
+def _surroundings(
+    settings: ApiSettings, observer: Observer, start_trace: StartTrace | None
+) -> list[Middleware]:
     """List what surrounds the routes, outermost first."""
     layers: list[Any] = [
         Middleware(ObservedExchange, observer=observer),
         Middleware(IdentifiedRequest),
+        Middleware(Traced, start_trace=start_trace),
     ]
     if settings.cors_origins:
         layers.append(

@@ -6,28 +6,38 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import JSONResponse
 
 from mm_orch.api.errors import ErrorEnvelope
+from mm_orch.core.figures import Figures
+from mm_orch.core.observations import AlertsReport, RequestsReport
 from mm_orch.core.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fastapi import FastAPI
     from pydantic import BaseModel
+
+KEYED_PATHS = ("/v1/", "/api/", "/admin/")
+"""What stands under these needs a key where keys are on."""
 
 _REFERENCE = "#/components/schemas/{model}"
 _DESCRIPTIONS = {
     400: "A field is wrong; the message names it, its value and what is allowed.",
     401: "No API key, or an unknown one.",
     403: "Not with this key, or not from there.",
-    404: "No model has this name.",
+    404: "No model has this name, or what the path tells of is switched off.",
     409: "The model answers requests now.",
     413: "The body is over api.max_request_bytes.",
     500: "A fault of the server.",
     503: "Not now: the queue is full, the server drains, or the engine is down.",
     504: "The deadline passed.",
 }
+# Answers whose shapes stand in core.
+_SHAPES = (AlertsReport, Figures, RequestsReport)
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 
 
@@ -47,6 +57,15 @@ def body_of(schema: type[BaseModel]) -> dict[str, Any]:
     reference = {"$ref": _REFERENCE.format(model=schema.__name__)}
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
+    }
+
+
+def shape_of(shape: type[msgspec.Struct]) -> dict[str, Any]:
+    """Describe an answer whose shape stands in core; it must be one of those listed here."""
+    reference = {"$ref": _REFERENCE.format(model=shape.__name__)}
+    return {
+        "description": (shape.__doc__ or "").partition("\n")[0],
+        "content": {"application/json": {"schema": reference}},
     }
 
 
@@ -70,7 +89,7 @@ def answer_of(answer: type, chunk: type, *, has_done: bool = True) -> dict[str, 
     }
 
 
-def add_description(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: bool) -> None:
+def add_description(app: FastAPI, schemas: Iterable[type[BaseModel]], *, needs_key: bool) -> None:
     """Add /openapi.json, which tells of all routes."""
 
     @functools.cache
@@ -91,7 +110,9 @@ def add_description(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: 
     )
 
 
-def _describe(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: bool) -> dict[str, Any]:
+def _describe(
+    app: FastAPI, schemas: Iterable[type[BaseModel]], *, needs_key: bool
+) -> dict[str, Any]:
     description = get_openapi(
         title=app.title, version=__version__, summary=app.summary, routes=app.routes
     )
@@ -102,10 +123,14 @@ def _describe(app: FastAPI, schemas: list[type[BaseModel]], *, needs_key: bool) 
         written = schema.model_json_schema(ref_template=_REFERENCE)
         known.update(written.pop("$defs", {}))
         known[schema.__name__] = written
+    _, shapes = msgspec.json.schema_components(
+        _SHAPES, ref_template=_REFERENCE.format(model="{name}")
+    )
+    known.update(shapes)
     if needs_key:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, operations in description["paths"].items():
-            if path.startswith(("/v1/", "/api/")):
+            if path.startswith(KEYED_PATHS):
                 for operation in operations.values():
                     operation["security"] = [{"key": []}]
     return description

@@ -12,6 +12,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from mm_orch.api.documentation import KEYED_PATHS
 from mm_orch.api.errors import error_response
 from mm_orch.core.errors import AuthenticationError, PayloadTooLargeError
 from mm_orch.core.events import HttpRequestFinished
@@ -56,12 +57,18 @@ class ObservedExchange:
         try:
             await self._app(scope, receive, watch)
         finally:
+            # Those inside have put there what they know of the exchange.
+            state = scope["state"]
             self._observer.observe(
                 HttpRequestFinished(
                     route=_template_of(scope),
                     method=scope["method"] if scope["method"] in _METHODS else "other",
                     status=status,
                     duration_s=time.monotonic() - begin_s,
+                    begin_s=begin_s,
+                    trace=state.get("trace"),
+                    parent_span_id=state.get("parent_span_id", 0),
+                    request_id=state.get("request_id", ""),
                 )
             )
 
@@ -136,7 +143,7 @@ class Authenticated:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with the key's name in the scope's state, or refuse."""
-        if scope["type"] != "http" or not scope["path"].startswith(("/v1/", "/api/")):
+        if scope["type"] != "http" or not scope["path"].startswith(KEYED_PATHS):
             await self._app(scope, receive, send)
             return
         given = _find_key(scope)

@@ -1,4 +1,4 @@
-"""The native paths about models: what there is, load one, let one go."""
+"""The native paths about models: what there is, load one, let one go, drain one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_native_model_routes(
     loader: ModelLoader,
     settings: ApiSettings,
 ) -> None:
-    """Add /api/models, /api/models/{name}, and POST .../load and .../unload."""
+    """Add /api/models, /api/models/{name}, and POST .../load, /unload, /drain and /resume."""
 
     def report_of(name: str) -> ModelReport:
         model = router.choose(name)
@@ -54,10 +54,24 @@ def add_native_model_routes(
         await loader.unload_model(model, is_forced=force)
         return JSONResponse({"name": model, "status": report_of(model).phase.value})
 
+    async def drain(request: Request, name: str) -> JSONResponse:
+        require_admin(request, settings)
+        model = router.choose(name)
+        loader.drain_model(model)
+        return JSONResponse({"name": model, "status": "draining"})
+
+    async def resume(request: Request, name: str) -> JSONResponse:
+        require_admin(request, settings)
+        model = router.choose(name)
+        loader.resume_model(model)
+        return JSONResponse({"name": model, "status": report_of(model).phase.value})
+
     _add(app, "GET", "/api/models", list_models, NativeModelList, 401)
     # Names may hold slashes, so what stands behind them comes first.
     _add(app, "POST", "/api/models/{name:path}/load", load, LoadAnswer, 401, 403, 404, 503, 504)
     _add(app, "POST", "/api/models/{name:path}/unload", unload, LoadAnswer, 400, 401, 403, 404, 409)
+    _add(app, "POST", "/api/models/{name:path}/drain", drain, LoadAnswer, 401, 403, 404)
+    _add(app, "POST", "/api/models/{name:path}/resume", resume, LoadAnswer, 401, 403, 404)
     _add(app, "GET", "/api/models/{name:path}", show_model, NativeModelAnswer, 401, 404)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 from starlette.responses import JSONResponse, Response
 
 from mm_orch.api.documentation import refusals
@@ -13,14 +15,15 @@ from mm_orch.api.schemas import answers
 from mm_orch.orchestration.reports import HealthStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastapi import FastAPI
 
     from mm_orch.api.settings import ApiSettings
     from mm_orch.orchestration.generation import SystemReports
     from mm_orch.orchestration.reports import ModelReport
     from mm_orch.routing.router import Router
+
+RenderMetrics = Callable[[str], tuple[bytes, str]]
+"""Gives the metrics page and its content type, as the header ``Accept`` asks."""
 
 
 def add_model_routes(app: FastAPI, reports: SystemReports, router: Router) -> None:
@@ -61,7 +64,7 @@ def add_operation_routes(
     app: FastAPI,
     reports: SystemReports,
     settings: ApiSettings,
-    render_metrics: Callable[[], tuple[bytes, str]] | None,
+    render_metrics: RenderMetrics | None,
 ) -> None:
     """Add /health, /live, /ready, /api/status and, with metrics on, /metrics."""
 
@@ -97,9 +100,9 @@ def add_operation_routes(
         _add_metrics(app, "/metrics", render_metrics)
 
 
-def _add_metrics(app: FastAPI, path: str, render: Callable[[], tuple[bytes, str]]) -> None:
-    async def show_metrics() -> Response:
-        body, content_type = render()
+def _add_metrics(app: FastAPI, path: str, render: RenderMetrics) -> None:
+    async def show_metrics(request: Request) -> Response:
+        body, content_type = render(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
     app.add_api_route(

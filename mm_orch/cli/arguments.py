@@ -20,7 +20,7 @@ Number = TypeVar("Number", int, float)
 
 STANDARD_INPUT = "-"
 # Options of the contract that other versions have.
-_NOT_BUILT = ("--test-alert", "--watch", "--plan", "--cluster")
+_NOT_BUILT = ("--watch", "--plan", "--cluster")
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MAX_PORT = 65535
@@ -40,6 +40,7 @@ class Action(enum.Enum):
     PULL = "--pull"
     REMOVE = "--remove"
     BENCHMARK = "--benchmark"
+    TEST_ALERT = "--test-alert"
 
 
 # Options that mean something to some actions only; elsewhere they are refused, not ignored.
@@ -151,6 +152,7 @@ def _choose_action(
             (Action.PULL, values.pull is not None),
             (Action.REMOVE, values.remove is not None),
             (Action.BENCHMARK, values.benchmark),
+            (Action.TEST_ALERT, values.test_alert),
         )
         if is_asked
     ]
@@ -222,6 +224,9 @@ def _add_actions(group: Any) -> None:
     )
     group.add_argument(
         "--benchmark", action="store_true", help="measure latency, memory and throughput"
+    )
+    group.add_argument(
+        "--test-alert", action="store_true", help="send a test alert to where alerts go"
     )
 
 

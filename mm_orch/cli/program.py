@@ -93,10 +93,8 @@ def _perform_with(loaded: LoadedConfig, arguments: Arguments, action: Action) ->
             return print_status(loaded, as_json=arguments.json)
         case Action.MODEL_INFO | Action.PULL | Action.REMOVE:
             return _perform_on_models(loaded, arguments, action)
-        case Action.BENCHMARK:
-            from mm_orch.cli.benchmark import run_benchmark
-
-            return run_benchmark(loaded, arguments)
+        case Action.BENCHMARK | Action.TEST_ALERT:
+            return _try_out(loaded, arguments, action)
         case Action.CHECK_CONFIG | Action.PRINT_CONFIG:
             raise AssertionError(action)  # handled before anything was started
 
@@ -108,6 +106,16 @@ def _perform_on_models(loaded: LoadedConfig, arguments: Arguments, action: Actio
         return models.print_models(loaded, arguments.subject, as_json=arguments.json)
     name = arguments.subject or ""
     return models.pull(loaded, name) if action is Action.PULL else models.remove(loaded, name)
+
+
+def _try_out(loaded: LoadedConfig, arguments: Arguments, action: Action) -> int:
+    if action is Action.BENCHMARK:
+        from mm_orch.cli.benchmark import run_benchmark
+
+        return run_benchmark(loaded, arguments)
+    from mm_orch.cli.alert import send_test_alert
+
+    return send_test_alert(loaded)
 
 
 def _report_bug(

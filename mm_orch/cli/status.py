@@ -125,6 +125,10 @@ def _report_lines(place: str, report: StatusReport) -> Iterator[str]:
         f" (at most {health.queue_capacity})"
         + (f", {rate:.2f} per second" if rate is not None else "")
     )
+    if report.alerts:
+        yield "Alerts"
+    for alert in report.alerts:
+        yield f"  {alert.severity} {alert.alert_type} since {alert.since}: {alert.message}"
     yield "Engines"
     yield from engine_lines(report.engines)
     yield "Models"
@@ -135,7 +139,7 @@ def _report_lines(place: str, report: StatusReport) -> Iterator[str]:
 
 def _readiness(report: StatusReport) -> str:
     if report.is_draining:
-        return "shutting down, takes no new requests"
+        return "draining, takes no new requests"
     return "ready for requests" if report.is_ready else "not ready yet"
 
 
@@ -148,6 +152,7 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
         model.dimensions and f"{model.dimensions} dimensions",
         model.cache and _describe_cache(model.cache),
         model.num_restarts and f"{model.num_restarts} restart{'s' * (model.num_restarts > 1)}",
+        model.is_draining and "draining, takes no new requests",
         model.detail,
     ]
     listed = ", ".join(str(fact) for fact in facts if fact)

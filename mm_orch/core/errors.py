@@ -13,11 +13,12 @@ MuAIError
 │   ├── AuthenticationError     no key, or a wrong one
 │   ├── ForbiddenError          the caller may not do this
 │   ├── ModelBusyError          the model answers requests now
+│   ├── NotServedError          what is asked for is switched off
 │   ├── PayloadTooLargeError    the body is over the limit
 │   └── RateLimitError          the key is over its rate
 ├── OverloadError           the system's momentary state; ``retry_after_s`` says when to return
 │   ├── QueueFullError          waiting requests are at ``server.queue_capacity``
-│   ├── DrainingError           the server is shutting down
+│   ├── DrainingError           the server or the model is being drained
 │   └── ModelUnavailableError   the model is loading too long, or its engine is restarting
 ├── DeadlineError           the request's time ran out
 └── EngineError             the engine's: these alone move its circuit
@@ -165,6 +166,12 @@ class ModelBusyError(RequestError):
     code = "model_busy"
 
 
+class NotServedError(RequestError):
+    """The path is there, but what it would tell is switched off in the configuration."""
+
+    code = "not_served"
+
+
 class PayloadTooLargeError(RequestError):
     """The request body is larger than ``api.max_request_bytes``."""
 
@@ -206,7 +213,7 @@ class QueueFullError(OverloadError):
 
 
 class DrainingError(OverloadError):
-    """The server is shutting down and takes no new requests."""
+    """The server or the model takes no new requests, because it is to stop."""
 
     code = "draining"
 

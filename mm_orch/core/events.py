@@ -375,6 +375,10 @@ class ObserverFanOut:
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = tuple(observers)
 
+    def add(self, observers: Sequence[Observer]) -> None:
+        """Hand what comes from now on to these too."""
+        self._observers = (*self._observers, *observers)
+
     def observe(self, event: Event) -> None:
         """Give the event to all observers in order."""
         for observer in self._observers:

@@ -9,6 +9,8 @@ import sys
 from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Literal
 
+from mm_orch.core.trace import CURRENT
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -116,6 +118,7 @@ def _formatter(log_format: Literal["text", "json"]) -> ProcessorFormatter:
         # Gives the values that a call passes in ``extra`` their own fields.
         structlog.stdlib.ExtraAdder(),
         _drop_leftovers,
+        _add_trace,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Processor]
@@ -138,6 +141,14 @@ def _drop_leftovers(_logger: object, _method: str, event: EventDict) -> EventDic
     """Leave out what formatters of other handlers have put on the record."""
     for name in ("message", "asctime"):
         event.pop(name, None)
+    return event
+
+
+def _add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Say to which trace a line belongs, unless its call has said it."""
+    trace = CURRENT.get()
+    if trace is not None and "trace_id" not in event:
+        event.update(trace_id=trace.trace_hex, span_id=trace.span_hex)
     return event
 
 

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import prometheus_client
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as open_metrics
 
 from mm_orch.core.events import (
+    AlertChanged,
+    CacheUsed,
     CircuitChanged,
     EngineFellBack,
     ErrorOccurred,
@@ -22,19 +25,24 @@ from mm_orch.core.events import (
     RequestRedirected,
     RequestStarted,
     RequestStatus,
+    ResourcesRead,
     StepCompleted,
     TokenGap,
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.monitoring.cache_series import CacheSeries
+from mm_orch.monitoring.resource_series import ResourceSeries
 from mm_orch.monitoring.series import Series
 from mm_orch.monitoring.sliding_rate import SlidingRate
+from mm_orch.monitoring.vllm_names import VllmNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
+    from mm_orch.core.trace import TraceContext
 
 UNKNOWN = "unknown"
 """Label of a model that is not configured, and of what was refused before it had an engine."""
@@ -42,6 +50,8 @@ UNKNOWN = "unknown"
 _PHASES = ("prefill", "decode", "mixed", "embed")
 _LIFECYCLE = ("loaded", "down", "restarting", "unloaded")
 _CIRCUIT_STATES = ("closed", "half_open", "open")
+_ALERT_TYPES = ("high_latency", "high_error_rate", "high_memory", "low_throughput", "anomaly")
+_SEVERITIES = ("warning", "error", "critical")
 # A client may send any word as method; series may not multiply with it.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER_METHOD = "OTHER"
@@ -56,6 +66,7 @@ class PrometheusObserver:
     Args:
         models: the configured names; any other name is counted as unknown.
         engine_by_model: the engine that is going to run a model, where that is known already.
+        has_vllm_names: state a few series under vLLM's names as well.
         clock: for the gauges per second.
     """
 
@@ -64,6 +75,7 @@ class PrometheusObserver:
         models: Iterable[str],
         *,
         engine_by_model: Mapping[str, str] | None = None,
+        has_vllm_names: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
         # Each would double a series with the time of its creation, which nothing here reads.
@@ -71,6 +83,10 @@ class PrometheusObserver:
         self._series = Series()
         self._clock = clock
         self._models = frozenset(models)
+        registry = self._series.registry
+        self._cache = CacheSeries(registry, self._models, clock)
+        self._resources = ResourceSeries(registry, clock)
+        self._vllm_names = VllmNames(registry, self._models) if has_vllm_names else None
         self._started: set[tuple[str, str]] = set()
         self._http_rates: dict[tuple[str, str, str], SlidingRate] = {}
         self._request_rates = {name: SlidingRate(clock) for name in self._models}
@@ -79,11 +95,23 @@ class PrometheusObserver:
             self._start_requests(name, UNKNOWN)
         for name in self._models:
             self._start_model(name)
+        for alert_type in _ALERT_TYPES:
+            for severity in _SEVERITIES:
+                self._series.alerts.labels(alert_type, severity)
         for name, engine in (engine_by_model or {}).items():
             self._start_engine(self._known(name), engine)
 
-    def render(self) -> tuple[bytes, str]:
-        """Return the page in Prometheus' text format, and its content type."""
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the page and its content type: OpenMetrics for those who take it, else text.
+
+        Only OpenMetrics has exemplars, which lead from a bucket to the trace of a request in it.
+
+        Args:
+            accept: the reader's header of this name.
+        """
+        if "application/openmetrics-text" in accept:
+            page = open_metrics.generate_latest(self._series.registry)  # type: ignore[no-untyped-call]  # untyped library
+            return page, open_metrics.CONTENT_TYPE_LATEST
         return generate_latest(self._series.registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def observe(self, event: Event) -> None:
@@ -98,16 +126,16 @@ class PrometheusObserver:
                 self._series.waiting.labels(self._known(model)).set(num_waiting)
             case WorkerStateChanged() | WorkerRestarted() | ModelLoaded():
                 self._observe_worker(event)
-            case ModelUnloaded(model=model, engine=engine):
-                self._series.lifecycle_events.labels(self._known(model), "unloaded").inc()
-                if engine is not None:
-                    self._series.engine_up.labels(self._known(model), engine).set(0)
+            case ModelUnloaded():
+                self._observe_unload(event)
             case CircuitChanged() | EngineFellBack() | RequestRedirected() | RequestFailedOver():
                 self._observe_fallback(event)
-            case ErrorOccurred(component=component, error_type=error_type):
-                self._series.errors.labels(component, error_type).inc()
             case HttpRequestFinished():
                 self._observe_http(event)
+            case CacheUsed() | ResourcesRead() | AlertChanged() | ErrorOccurred():
+                self._observe_side(event)
+        if self._vllm_names is not None:
+            self._vllm_names.observe(event)
 
     def _observe_progress(
         self, event: TokenGap | StepCompleted | RequestStarted | FirstTokenProduced
@@ -124,9 +152,10 @@ class PrometheusObserver:
                 series.step_duration.labels(*labels, phase).observe(duration_s)
                 series.batch_size.labels(model).observe(batch_size)
             case RequestStarted(queue_wait_s=queue_wait_s):
-                series.queue_wait.labels(*labels).observe(queue_wait_s)
+                series.queue_wait.labels(*labels).observe(queue_wait_s, _exemplar(event.trace))
             case FirstTokenProduced(ttft_s=ttft_s):
-                series.time_to_first_token.labels(*labels).observe(ttft_s)
+                first_token = series.time_to_first_token.labels(*labels)
+                first_token.observe(ttft_s, _exemplar(event.trace))
 
     def _observe_end(self, event: RequestFinished) -> None:
         series = self._series
@@ -138,11 +167,12 @@ class PrometheusObserver:
         if event.engine == UNKNOWN:
             # Refused at the door: its few microseconds say nothing of how long answers take.
             return
-        series.latency.labels(*labels).observe(event.total_s)
+        series.latency.labels(*labels).observe(event.total_s, _exemplar(event.trace))
         series.prompt_tokens.labels(*labels).inc(event.num_prompt_tokens)
         series.generation_tokens.labels(*labels).inc(event.num_generated_tokens)
         series.cached_prompt_tokens.labels(*labels).inc(event.num_cached_tokens)
         if model != UNKNOWN:
+            self._cache.observe_end(event)
             self._token_rates[model].add(event.num_generated_tokens)
             if event.status is RequestStatus.SUCCESS:
                 self._request_rates[model].add(1)
@@ -163,6 +193,12 @@ class PrometheusObserver:
                 series.model_load.labels(model).observe(duration_s)
                 series.lifecycle_events.labels(model, "loaded").inc()
 
+    def _observe_unload(self, event: ModelUnloaded) -> None:
+        model = self._known(event.model)
+        self._series.lifecycle_events.labels(model, "unloaded").inc()
+        if event.engine is not None:
+            self._series.engine_up.labels(model, event.engine).set(0)
+
     def _observe_fallback(
         self, event: CircuitChanged | EngineFellBack | RequestRedirected | RequestFailedOver
     ) -> None:
@@ -179,6 +215,22 @@ class PrometheusObserver:
                 series.fallbacks.labels(model, from_engine, to_engine).inc()
             case RequestFailedOver():
                 series.failovers.labels(model).inc()
+
+    def _observe_side(
+        self, event: CacheUsed | ResourcesRead | AlertChanged | ErrorOccurred
+    ) -> None:
+        match event:
+            case ErrorOccurred(component=component, error_type=error_type):
+                self._series.errors.labels(component, error_type).inc()
+            case CacheUsed(model=model) if model in self._models:
+                self._cache.observe_use(event)
+            case ResourcesRead():
+                self._resources.observe(event)
+            case AlertChanged(is_firing=True, is_new=True):
+                self._series.alerts.labels(event.alert_type, event.severity).inc()
+            case _:
+                # A stand-in's memory, or an alert that was counted when it began.
+                pass
 
     def _observe_http(self, event: HttpRequestFinished) -> None:
         series = self._series
@@ -235,3 +287,8 @@ class PrometheusObserver:
             one.labels(model, engine)
         for phase in _PHASES:
             series.step_duration.labels(model, engine, phase)
+
+
+def _exemplar(trace: TraceContext | None) -> dict[str, str] | None:
+    # One that is not recorded leads nowhere.
+    return {"trace_id": trace.trace_hex} if trace is not None and trace.is_sampled else None

@@ -27,7 +27,9 @@ class RequestLogObserver:
 
 
 def _fields(event: RequestFinished) -> dict[str, object]:
-    return {
+    trace = event.trace
+    place = {} if trace is None else {"trace_id": trace.trace_hex, "span_id": trace.span_hex}
+    return place | {
         "request_id": event.request_id,
         "model": event.model,
         "engine": event.engine,

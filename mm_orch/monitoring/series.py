@@ -125,6 +125,9 @@ class Series:
         self.errors = self._counter(
             "errors_total", "Failures by exception class.", ("component", "error_type")
         )
+        self.alerts = self._counter(
+            "alerts_total", "Alerts that began or grew worse.", ("type", "severity")
+        )
 
     def _add_http_series(self) -> None:
         self.http_requests = self._counter(

@@ -19,8 +19,9 @@ class SlidingRate:
     does not look slower than it is.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, window_s: int = WINDOW_S) -> None:
         self._clock = clock
+        self._window_s = window_s
         self._begin_s = clock()
         self._slots: deque[tuple[int, int]] = deque()
 
@@ -36,11 +37,19 @@ class SlidingRate:
         """Return the mean rate of the window."""
         self._forget(self._slot_now())
         age_s = max(_SLOT_S, self._clock() - self._begin_s)
-        return sum(count for _, count in self._slots) / min(age_s, WINDOW_S)
+        return self._sum() / min(age_s, self._window_s)
+
+    def total(self) -> int:
+        """Return the sum of what the window holds."""
+        self._forget(self._slot_now())
+        return self._sum()
+
+    def _sum(self) -> int:
+        return sum(count for _, count in self._slots)
 
     def _slot_now(self) -> int:
         return int((self._clock() - self._begin_s) // _SLOT_S)
 
     def _forget(self, slot: int) -> None:
-        while self._slots and self._slots[0][0] <= slot - WINDOW_S:
+        while self._slots and self._slots[0][0] <= slot - self._window_s:
             self._slots.popleft()

@@ -19,7 +19,6 @@ from mm_orch.core.events import (
     CircuitChanged,
     EngineFellBack,
     ErrorOccurred,
-    ModelLoaded,
     WorkerRestarted,
     WorkerStateChanged,
 )
@@ -319,7 +318,7 @@ class ModelSupervisor:
         duration_s = self._clock() - begin_s
         logger.info("%s is ready with %s after %.1f s", self.model, engine, duration_s)
         self.ready_at_s, self.load_s = self._clock(), duration_s
-        self._observer.observe(ModelLoaded(model=self.model, engine=engine, duration_s=duration_s))
+        self._observer.observe(worker.describe_load(duration_s))
         return worker
 
     def _install(self, worker: Worker) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from typing import TYPE_CHECKING, Literal
 
 from mm_orch.core.errors import DeadlineError, OverloadError, RequestError
 from mm_orch.core.events import (
+    ErrorReport,
     FirstTokenProduced,
     RequestFinished,
     RequestRedirected,
@@ -16,6 +18,8 @@ from mm_orch.core.events import (
     TokenGap,
 )
 from mm_orch.core.generation import Usage
+from mm_orch.core.trace import CURRENT
+from mm_orch.orchestration.attempts import Attempts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Observer
     from mm_orch.core.fallback import Fallback
     from mm_orch.core.generation import FinishReason, SequenceStarted
+    from mm_orch.orchestration.content import Content
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +37,21 @@ UNKNOWN = "unknown"
 
 
 class RequestAccount:
-    """A context manager around one request; on leaving it states exactly one RequestFinished."""
+    """A context manager around one request; on leaving it states exactly one RequestFinished.
 
-    def __init__(self, request_id: str, *, observer: Observer, clock: Clock) -> None:
+    Attributes:
+        content: what was asked and answered, where that is kept.
+        num_waiting_before: requests of the model that waited when it came.
+        num_running_before: those that ran.
+    """
+
+    def __init__(
+        self, request_id: str, *, operation: str, observer: Observer, clock: Clock
+    ) -> None:
         self.request_id = request_id
+        self.content: Content | None = None
+        self.num_waiting_before = 0
+        self.num_running_before = 0
         self.model = UNKNOWN
         self.engine = UNKNOWN
         self.num_prompt_tokens = 0
@@ -46,8 +62,11 @@ class RequestAccount:
         self.ttft_s: float | None = None
         self._observer = observer
         self._clock = clock
+        self._operation = operation
+        self._trace = CURRENT.get()
         self._begin_s = clock()
-        self._submitted_s = self._begin_s
+        self._routed_s: float | None = None
+        self._attempts = Attempts(clock)
         self._last_chunk_s: dict[str, float] = {}
         self._finish_reasons: list[FinishReason] = []
         self._is_complete = False
@@ -64,6 +83,7 @@ class RequestAccount:
     ) -> Literal[False]:
         # What went wrong in the generation itself counts, whatever its reader made of it.
         cause = self._error or error
+        content = self.content
         self._observer.observe(
             RequestFinished(
                 request_id=self.request_id,
@@ -80,6 +100,16 @@ class RequestAccount:
                 ttft_s=self.ttft_s,
                 error_type=None if self._is_complete or cause is None else type(cause).__name__,
                 finish_reasons=tuple(reason.value for reason in self._finish_reasons),
+                operation=self._operation,
+                error=None if self._is_complete or cause is None else self._describe(cause),
+                begin_s=self._begin_s,
+                routed_s=self._routed_s,
+                attempts=self._attempts.close(),
+                num_waiting_before=self.num_waiting_before,
+                num_running_before=self.num_running_before,
+                trace=self._trace,
+                prompt=content.prompt if content else None,
+                answers=content.answers if content else (),
             )
         )
         return False
@@ -94,10 +124,18 @@ class RequestAccount:
             num_reasoning_tokens=self.num_reasoning_tokens,
         )
 
+    def route(self) -> None:
+        """Note that the model is chosen and the prompt is ready for it."""
+        self._routed_s = self._clock()
+
     def submit(self, engine: str) -> None:
-        """Note that the request has been given to a worker of this engine."""
+        """Note that the request is given to a worker of this engine."""
         self.engine = engine
-        self._submitted_s = self._clock()
+        self._attempts.begin(engine)
+
+    def lose(self, error: BaseException) -> None:
+        """Note that the worker that had the request has failed it."""
+        self._attempts.lose(str(error).partition("\n")[0])
 
     def redirect(self, fallback: Fallback) -> None:
         """Note that an engine beside the model's own answers, because that one cannot."""
@@ -120,8 +158,13 @@ class RequestAccount:
 
     def start(self, started: SequenceStarted) -> None:
         """Note a sequence's first step; the first sequence's counts for the request."""
+        attempt = self._attempts.open
+        if attempt is None:
+            # News of a worker that the request has left.
+            return
+        attempt.start(started.waited_s, started.num_cached_tokens)
         if self.queue_wait_s is None:
-            self.queue_wait_s = self._submitted_s - self._begin_s + started.waited_s
+            self.queue_wait_s = attempt.submitted_s - self._begin_s + started.waited_s
             self.num_cached_tokens = started.num_cached_tokens
             self._observer.observe(
                 RequestStarted(
@@ -129,13 +172,16 @@ class RequestAccount:
                     model=self.model,
                     engine=self.engine,
                     queue_wait_s=self.queue_wait_s,
+                    trace=self._trace,
                 )
             )
 
-    def count_tokens(self, sequence_id: str, num_tokens: int) -> None:
-        """Note tokens of one sequence that have just arrived."""
+    def count_tokens(self, sequence_id: str, num_tokens: int, batch_size: int = 0) -> None:
+        """Note tokens of one sequence that have just arrived, of a step with so many sequences."""
         now_s = self._clock()
         self.num_generated_tokens += num_tokens
+        if self._attempts.open is not None:
+            self._attempts.open.take_tokens(num_tokens, batch_size, now_s)
         if self.ttft_s is None:
             self.ttft_s = now_s - self._begin_s
             self._observer.observe(
@@ -144,6 +190,7 @@ class RequestAccount:
                     model=self.model,
                     engine=self.engine,
                     ttft_s=self.ttft_s,
+                    trace=self._trace,
                 )
             )
         elif sequence_id in self._last_chunk_s:
@@ -175,6 +222,12 @@ class RequestAccount:
     def fail(self, error: BaseException) -> None:
         """Note why the generation stopped short; the first reason counts."""
         self._error = self._error or error
+
+    def _describe(self, cause: BaseException) -> ErrorReport:
+        is_traced = self._trace is not None and self._trace.is_sampled
+        # Nobody else reads it, and a full queue may refuse thousands a second.
+        stack = "".join(traceback.format_exception(cause)) if is_traced else ""
+        return ErrorReport(error_type=type(cause).__name__, message=str(cause), stack=stack)
 
 
 def _status_of(cause: BaseException | None, *, is_complete: bool, has_run: bool) -> RequestStatus:

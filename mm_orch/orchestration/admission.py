@@ -30,6 +30,8 @@ class Admission:
     def __init__(self, queue_capacity: int, clock: Clock) -> None:
         self.queue_capacity = queue_capacity
         self.is_draining = False
+        self.draining_models: set[str] = set()
+        """Models that take no new requests, for as long as they are in it."""
         self._clock = clock
         self._drain_rate = DrainRate()
         # In order of admission, so the first is the oldest.
@@ -63,13 +65,14 @@ class Admission:
         """Take a place in the queue.
 
         Raises:
-            DrainingError: the server is shutting down.
+            DrainingError: the server or this model is being drained.
             QueueFullError: ``queue_capacity`` requests wait already.
         """
         now_s = self._clock()
-        if self.is_draining:
+        what = self._find_draining(model)
+        if what:
             raise DrainingError(
-                "The server is shutting down and takes no new requests.",
+                f"{what} is being drained and takes no new requests.",
                 retry_after_s=self._retry_after_s(len(self._tickets), now_s),
             )
         if self.num_waiting >= self.queue_capacity:
@@ -98,6 +101,11 @@ class Admission:
             self._drain_rate.record_end(self._clock())
         else:
             self._num_waiting_by_model[ticket.model] -= 1
+
+    def _find_draining(self, model: str) -> str:
+        if self.is_draining:
+            return "The server"
+        return f"Model {model}" if model in self.draining_models else ""
 
     def _retry_after_s(self, num_ahead: int, now_s: float) -> float:
         oldest = next(iter(self._tickets), None)

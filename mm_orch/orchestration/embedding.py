@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class Lobby(Protocol):
     """What requests of all kinds share: the orchestrator, seen from here."""
 
-    def place(self, model: str) -> AbstractContextManager[Ticket]:
+    def place(self, account: RequestAccount) -> AbstractContextManager[Ticket]:
         """Hold a place in the queue."""
 
     def begin(self, ticket: Ticket) -> None:
@@ -91,13 +91,16 @@ class EmbeddingOrchestrator:
         """
         deadline = Deadline(request.timeout_s or self._request_timeout_s)
         with RequestAccount(
-            request.request_id, observer=self._observer, clock=self._clock
+            request.request_id,
+            operation="embeddings",
+            observer=self._observer,
+            clock=self._clock,
         ) as account:
             account.model = self._choose_model(request.model)
             check_task(self._manager.plans, account.model, "embed")
             replays = self._lobby.make_replays(account)
             with (
-                self._lobby.place(account.model) as ticket,
+                self._lobby.place(account) as ticket,
                 self._manager.using(account.model),
                 contextlib.closing(replays),
             ):
@@ -118,6 +121,7 @@ class EmbeddingOrchestrator:
         text = await self._lobby.ensure_text(account.model)
         encoded = await asyncio.to_thread(encode_inputs, request.inputs, text)
         account.num_prompt_tokens = sum(map(len, encoded))
+        account.route()
 
         def begin(started: SequenceStarted) -> None:
             self._lobby.begin(ticket)
@@ -134,6 +138,7 @@ class EmbeddingOrchestrator:
             try:
                 vectors = await self._compute(worker, encoded, begin)
             except EngineError as error:
+                account.lose(error)
                 await replays.admit(worker.engine, error)
                 lost = error
                 continue

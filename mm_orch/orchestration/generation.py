@@ -118,6 +118,22 @@ class ModelLoader(Protocol):
             ModelBusyError: it answers requests, and this was not forced.
         """
 
+    def drain_model(self, model: str) -> None:
+        """Refuse new requests for one model until it is resumed; those admitted go on."""
+
+    def resume_model(self, model: str) -> None:
+        """Let a model take requests again."""
+
+    def begin_drain(self) -> None:
+        """Refuse new requests for any model until it is undone; those admitted go on."""
+
+    def end_drain(self) -> None:
+        """Take requests again.
+
+        Raises:
+            DrainingError: the server is going to stop.
+        """
+
 
 class SystemReports(Protocol):
     """Answers questions about the system's state, at once and without waiting."""

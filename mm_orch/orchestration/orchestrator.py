@@ -15,7 +15,9 @@ from mm_orch.core.errors import (
     ModelUnavailableError,
 )
 from mm_orch.core.events import LoadChanged
+from mm_orch.core.generation import ChatPrompt
 from mm_orch.orchestration.account import RequestAccount
+from mm_orch.orchestration.content import Content
 from mm_orch.orchestration.failover import Replays
 from mm_orch.orchestration.model_text import load_model_text
 from mm_orch.orchestration.preparation import fit_to_engine, prepare
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from mm_orch.orchestration.model_text import ModelText
 
 _FETCH_RETRY_S = 5.0
+# What a process manager takes to start another server.
+_RESTART_S = 10.0
 
 
 class Orchestrator:
@@ -47,6 +51,7 @@ class Orchestrator:
         request_timeout_s: the deadline of requests that set none.
         find_reason: says why answers cannot be kept to a guide; empty when they can.
         max_failovers: how often a request may go on with another worker.
+        is_keeping_content: state prompts and answers with the end of each request.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Orchestrator:
         request_timeout_s: float,
         find_reason: Callable[[Guide], str],
         max_failovers: int,
+        is_keeping_content: bool = False,
     ) -> None:
         self._choose_model = choose_model
         self._admission = admission
@@ -69,6 +75,7 @@ class Orchestrator:
         self._request_timeout_s = request_timeout_s
         self._find_reason = find_reason
         self._max_failovers = max_failovers
+        self._is_keeping_content = is_keeping_content
         # One suspect of a model runs at a time, so that it is known which of them kills workers.
         self._quarantines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._texts: dict[str, asyncio.Task[ModelText]] = {}
@@ -76,6 +83,7 @@ class Orchestrator:
         # The deadlines of requests that wait for their model.
         self._starting: set[asyncio.Timeout] = set()
         self._is_broken_off = False
+        self._is_stopping = False
         self._has_emptied = asyncio.Event()
         # Request ids may come from clients and repeat; these do not.
         self._numbers = itertools.count()
@@ -94,11 +102,16 @@ class Orchestrator:
         """
         deadline = Deadline(request.timeout_s or self._request_timeout_s)
         with RequestAccount(
-            request.request_id, observer=self._observer, clock=self._clock
+            request.request_id,
+            operation=_operation_of(request),
+            observer=self._observer,
+            clock=self._clock,
         ) as account:
+            if self._is_keeping_content:
+                account.content = Content(request.prompt)
             account.model = self._choose_model(request.model)
             check_task(self._manager.plans, account.model, "generate")
-            with self.place(account.model) as ticket, self._manager.using(account.model) as use:
+            with self.place(account) as ticket, self._manager.using(account.model) as use:
                 generation = await self._start(request, account, ticket, deadline, use)
                 self._running.add(generation)
                 try:
@@ -131,9 +144,34 @@ class Orchestrator:
             )
         await self._manager.unload(model)
 
-    def begin_drain(self) -> None:
-        """Refuse new requests from now on; those admitted go on."""
+    def drain_model(self, model: str) -> None:
+        """Refuse new requests for one model until it is resumed; see ModelLoader."""
+        self._admission.draining_models.add(model)
+
+    def resume_model(self, model: str) -> None:
+        """Let a model take requests again; see ModelLoader."""
+        self._admission.draining_models.discard(model)
+
+    def begin_drain(self, *, is_final: bool = False) -> None:
+        """Refuse new requests from now on; those admitted go on.
+
+        Args:
+            is_final: the server is going to stop; nothing undoes this.
+        """
         self._admission.is_draining = True
+        self._is_stopping = self._is_stopping or is_final
+
+    def end_drain(self) -> None:
+        """Take requests again.
+
+        Raises:
+            DrainingError: the server is going to stop.
+        """
+        if self._is_stopping:
+            raise DrainingError(
+                "The server is shutting down, which cannot be undone.", retry_after_s=_RESTART_S
+            )
+        self._admission.is_draining = False
 
     async def wait_until_idle(self) -> None:
         """Wait until no request is admitted any more."""
@@ -185,6 +223,7 @@ class Orchestrator:
         if remote is not None:
             async with self.bounded(deadline):
                 await remote.wait_until_ready()
+            account.route()
             return RemoteGeneration(
                 request,
                 remote,
@@ -199,6 +238,7 @@ class Orchestrator:
             text = await self.ensure_text(account.model)
             prepared = await asyncio.to_thread(prepare, request, text, self._find_reason)
             account.num_prompt_tokens = len(prepared.token_ids)
+            account.route()
             number = next(self._numbers)
             generation = RunningGeneration(
                 lambda facts: make_choices(
@@ -245,8 +285,11 @@ class Orchestrator:
         self._report_load(ticket.model)
 
     @contextmanager
-    def place(self, model: str) -> Iterator[Ticket]:
+    def place(self, account: RequestAccount) -> Iterator[Ticket]:
         """Hold a place in the queue; raises OverloadError where there is none."""
+        model = account.model
+        account.num_waiting_before = self._admission.count_waiting(model)
+        account.num_running_before = self._admission.count_running(model)
         ticket = self._admission.enter(model)
         self._report_load(model)
         try:
@@ -264,6 +307,10 @@ class Orchestrator:
                 num_waiting=self._admission.count_waiting(model),
             )
         )
+
+
+def _operation_of(request: GenerationRequest) -> str:
+    return "chat" if isinstance(request.prompt, ChatPrompt) else "text_completion"
 
 
 def _broken_off() -> DrainingError:

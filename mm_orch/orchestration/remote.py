@@ -134,6 +134,8 @@ class RemoteGeneration:
         if self._has_begun or self._num_retries_left == 0:
             raise error
         self._num_retries_left -= 1
+        self._account.lose(error)
+        self._account.submit(ENGINE)
         self._server.count(error)
         self._events = None
         await self._open.aclose()
@@ -144,6 +146,8 @@ class RemoteGeneration:
             self._has_begun = True
             self._on_start()
             self._account.start(SequenceStarted(sequence_id=self.request_id, waited_s=0.0))
+        if self._account.content is not None:
+            self._account.content.take(delta)
         if delta.num_tokens:
             self._account.count_tokens(f"{self.request_id}/{delta.index}", delta.num_tokens)
         if delta.finish_reason is not None:

@@ -7,6 +7,7 @@ import enum
 import msgspec
 
 from mm_orch.core.generation import Task
+from mm_orch.core.observations import FiringAlert
 from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.workers.phase import ModelPhase
@@ -51,6 +52,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
         wanted_engine: the preferred engine, where another runs in its place.
         fallback_reason: why, in one line.
         circuits: each engine's circuit: closed, half_open or open.
+        is_draining: it takes no new requests until it is resumed.
+        max_batch_size: most sequences in one of its steps.
         stand_in: what answers requests that the engine cannot do, while it is in memory.
     """
 
@@ -75,6 +78,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     wanted_engine: str | None = None
     fallback_reason: str = ""
     circuits: dict[str, str] = {}
+    is_draining: bool = False
+    max_batch_size: int | None = None
     stand_in: StandInReport | None = None
 
     @property
@@ -120,3 +125,4 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     num_waiting: int
     is_draining: bool
     requests_per_second: float | None
+    alerts: tuple[FiringAlert, ...] = ()

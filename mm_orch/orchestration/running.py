@@ -143,6 +143,7 @@ class RunningGeneration:
                 self._stream = worker.submit(orders)
             except EngineError as error:
                 # It ended between the two lines.
+                self._account.lose(error)
                 await self._replays.admit(worker.engine, error)
                 continue
             self._choice_by_id = {
@@ -215,10 +216,12 @@ class RunningGeneration:
                 f" vocabulary of {self.model} is 0 to {self._vocab_size - 1}."
             )
         if chunk.token_ids:
-            self._account.count_tokens(chunk.sequence_id, len(chunk.token_ids))
+            self._account.count_tokens(chunk.sequence_id, len(chunk.token_ids), stream.batch_size)
         delta = self._choice_by_id[chunk.sequence_id].take(chunk)
         if delta is not None:
             self._account.num_reasoning_tokens += delta.num_reasoning_tokens
+            if self._account.content is not None:
+                self._account.content.take(delta)
         if delta is not None and delta.finish_reason is not None:
             self._account.finish_choice(delta.finish_reason)
             # A stop string ends in the text, so the worker does not know of it yet.
@@ -230,6 +233,7 @@ class RunningGeneration:
 
     async def _fail_over(self, error: EngineError) -> None:
         """Go on with another worker, or raise why not."""
+        self._account.lose(error)
         if self._stream is not None:
             self._stream.close()
         lost_engine = self.engine

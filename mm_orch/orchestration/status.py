@@ -19,9 +19,10 @@ from mm_orch.remote.wire import ENGINE
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mm_orch.core.clock import Clock
+    from mm_orch.core.observations import FiringAlert
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.plan import ModelPlan
@@ -38,6 +39,7 @@ class SystemStatus:
     Args:
         required_models: those that must be ready before the server is.
         engines: what was found to run here when the server started.
+        find_alerts: gives the alerts that fire now.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class SystemStatus:
         required_models: Sequence[str],
         default_model: str,
         engines: Sequence[Availability],
+        find_alerts: Callable[[], tuple[FiringAlert, ...]],
         clock: Clock,
         version: str,
     ) -> None:
@@ -56,6 +59,7 @@ class SystemStatus:
         self._required_models = tuple(required_models)
         self._default_model = default_model
         self._engines = tuple(engines)
+        self._find_alerts = find_alerts
         self._clock = clock
         self._start_s = clock()
         self._version = version
@@ -95,6 +99,8 @@ class SystemStatus:
         if admission.num_waiting >= admission.queue_capacity:
             return ReadyReport(is_ready=False, reason="the queue is full")
         for model in self._required_models:
+            if model in admission.draining_models:
+                return ReadyReport(is_ready=False, reason=f"model {model} is draining")
             report = self._report(self._manager.plans[model])
             if report.phase is ModelPhase.READY:
                 self._were_ready.add(model)
@@ -118,6 +124,7 @@ class SystemStatus:
             num_waiting=self._admission.num_waiting,
             is_draining=self._admission.is_draining,
             requests_per_second=self._admission.find_rate(),
+            alerts=self._find_alerts(),
         )
 
     def _reasons(self, reports: Sequence[ModelReport]) -> list[str]:
@@ -139,6 +146,7 @@ class SystemStatus:
             if report.stand_in is not None
             and report.stand_in.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
         ]
+        reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
         if self._admission.is_draining:
             reasons.append("draining")
         return reasons
@@ -152,6 +160,7 @@ class SystemStatus:
             aliases=plan.aliases,
             source=plan.source,
             phase=ModelPhase.UNLOADED,
+            is_draining=plan.name in self._admission.draining_models,
         )
         if remote is not None:
             return msgspec.structs.replace(
@@ -197,6 +206,7 @@ class SystemStatus:
             worker_pid=worker.pid if worker else None,
             cache=worker.cache if worker else None,
             memory_bytes=self._manager.find_memory_bytes(plan.name),
+            max_batch_size=plan.batcher.max_batch_size,
             stand_in=self._report_stand_in(plan.name),
         )
 

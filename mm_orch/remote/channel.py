@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from mm_orch.core.trace import CURRENT
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 
@@ -81,7 +83,7 @@ class Channel:
                 method,
                 self._base + path,
                 data=body or None,
-                headers={"Content-Type": "application/json"} if body else None,
+                headers=_headers_of(body),
                 timeout=aiohttp.ClientTimeout(sock_connect=self._connect_s, sock_read=silence_s),
                 allow_redirects=False,
             )
@@ -138,6 +140,16 @@ async def read_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 async def read_whole(reply: Reply) -> bytes:
     """Return the whole body."""
     return b"".join([piece async for piece in reply.pieces()])
+
+
+def _headers_of(body: bytes) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"} if body else {}
+    # What the other server does belongs to the same trace.
+    if (trace := CURRENT.get()) is not None:
+        headers["traceparent"] = trace.traceparent
+        if trace.state:
+            headers["tracestate"] = trace.state
+    return headers
 
 
 @contextlib.contextmanager

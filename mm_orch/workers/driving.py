@@ -186,6 +186,7 @@ class StreamDriver:
             duration_s=report.duration_s,
             num_running=report.num_running,
             num_waiting=report.num_waiting,
+            kv_use_ratio=report.kv_use_ratio,
         )
 
     def stop(self) -> None:

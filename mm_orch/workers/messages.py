@@ -147,6 +147,7 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
         num_running: sequences with state after the step.
         num_waiting: sequences that wait after the step.
         cache: what the KV cache holds after the step; None where the engine has its own.
+        kv_use_ratio: of the engine's own KV memory; None where it does not say.
     """
 
     chunks: tuple[TokenChunk, ...]
@@ -158,6 +159,7 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     num_running: int
     num_waiting: int
     cache: CacheStats | None = None
+    kv_use_ratio: float | None = None
     vectors: tuple[TextVector, ...] = ()
 
 

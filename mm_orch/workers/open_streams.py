@@ -69,6 +69,7 @@ class OpenStreams:
         for chunk in step.chunks:
             stream = self._stream_by_id.get(chunk.sequence_id)
             if isinstance(stream, TokenStream):
+                stream.batch_size = step.batch_size
                 stream.put(chunk)
                 if chunk.finish_reason is not None:
                     self.forget(chunk.sequence_id)

@@ -26,6 +26,8 @@ class TokenStream:
     ) -> None:
         self._open_ids = set(sequence_ids)
         self._abort = abort
+        self.batch_size = 0
+        """How many sequences shared the last step of these."""
         self._updates: asyncio.Queue[SequenceStarted | TokenChunk | MuAIError] = asyncio.Queue()
 
     @property

@@ -19,8 +19,9 @@ import zmq
 import zmq.asyncio
 
 from mm_orch.core.errors import EngineCrashedError, EngineHungError, EngineStartError
-from mm_orch.core.events import StepCompleted
+from mm_orch.core.events import ModelLoaded, StepCompleted
 from mm_orch.workers import messages
+from mm_orch.workers.cache_news import CacheNews
 from mm_orch.workers.embedding import VectorStream
 from mm_orch.workers.log_tail import LogTail
 from mm_orch.workers.open_streams import OpenStreams
@@ -73,6 +74,7 @@ class Worker:
         self._process = process
         self._socket = socket
         self._observer = observer
+        self._cache_news = CacheNews(self.model, self.engine, observer)
         self._streams = OpenStreams()
         self._log = LogTail(process, name=f"{self.model} worker {process.pid}")
         self.is_dead = False
@@ -127,6 +129,16 @@ class Worker:
     def stalled_s(self) -> float | None:
         """Seconds since it last told of progress; None while it has nothing to do."""
         return time.monotonic() - self._progress_at_s if self._streams else None
+
+    def describe_load(self, duration_s: float) -> ModelLoaded:
+        """State that it was ready so long after it was launched."""
+        return ModelLoaded(
+            model=self.model,
+            engine=self.engine,
+            duration_s=duration_s,
+            kv_block_tokens=self.facts.kv_block_tokens,
+            num_kv_blocks=self.facts.num_kv_blocks,
+        )
 
     async def wait_until_idle(self) -> None:
         """Wait until every sequence given to it has ended, or its process has."""
@@ -295,6 +307,7 @@ class Worker:
                 self._deliver(message)
             case messages.CacheChanged(cache):
                 self.cache = cache
+                self._cache_news.take(cache)
             case messages.Ready() | messages.StartFailed():
                 # Said once, before this is listened to.
                 logger.warning("%s: the worker said twice that it has started", self.model)
@@ -302,6 +315,7 @@ class Worker:
     def _deliver(self, step: messages.StepDone) -> None:
         self.num_running, self.num_waiting = step.num_running, step.num_waiting
         self.cache = step.cache
+        self._cache_news.take(step.cache, step.kv_use_ratio)
         self._streams.deliver(step)
         for reason in {failure.message for failure in step.failures}:
             logger.error("%s: a step failed: %s", self.model, reason)
@@ -318,6 +332,7 @@ class Worker:
     def _fail_streams(self, what: str) -> None:
         self.is_dead = True
         self.num_running = self.num_waiting = 0
+        self._cache_news.forget()
         error_class = EngineHungError if self._kill_reason else EngineCrashedError
         self._streams.fail_all(
             lambda num_lost: error_class(

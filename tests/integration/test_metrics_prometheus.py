@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import http.server
-import json
-import shutil
-import socket
-import subprocess
 import threading
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from mm_orch.core.events import FirstTokenProduced
+from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
+from tests.prometheus import run_prometheus
 from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished, story
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="prometheus is not installed"
-)
-
-_START_TIMEOUT_S = 60
-_POLL_S = 0.1
+    from tests.prometheus import Prometheus
 
 
 @pytest.fixture
@@ -42,7 +32,7 @@ def endpoint(observer: PrometheusObserver) -> Iterator[str]:
 
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body, content_type = observer.render()
+            body, content_type = observer.render(self.headers.get("Accept", ""))
             self.send_response(200)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
@@ -60,73 +50,10 @@ def endpoint(observer: PrometheusObserver) -> Iterator[str]:
         thread.join()
 
 
-class Prometheus:
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self._url}{path}", timeout=10) as response:  # noqa: S310 - ours
-            return json.loads(response.read())
-
-    def ask(self, expression: str) -> list[float]:
-        """The values of an instant query."""
-        query = urllib.parse.urlencode({"query": expression})
-        result = self.get(f"/api/v1/query?{query}")["data"]["result"]
-        return [float(series["value"][1]) for series in result]
-
-    def wait_for(self, expression: str, value: float) -> None:
-        """Ask again until a scrape has brought the value."""
-        end_s = time.monotonic() + _START_TIMEOUT_S
-        while (found := self.ask(expression)) != [value]:
-            if time.monotonic() > end_s:
-                raise AssertionError(f"{expression} is {found}, not {value}")
-            time.sleep(_POLL_S)
-
-
 @pytest.fixture
 def prometheus(endpoint: str, tmp_path: Path) -> Iterator[Prometheus]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    settings = {
-        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
-        "scrape_configs": [{"job_name": "muai", "static_configs": [{"targets": [endpoint]}]}],
-    }
-    config = tmp_path / "prometheus.yml"
-    # JSON is YAML.
-    config.write_text(json.dumps(settings))
-    with (tmp_path / "prometheus.log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                "prometheus",
-                f"--config.file={config}",
-                f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-                f"--web.listen-address={address}",
-                "--log.level=warn",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-        client = Prometheus(f"http://{address}")
-        try:
-            _wait_until_up(client, process)
-            yield client
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _wait_until_up(client: Prometheus, process: subprocess.Popen[bytes]) -> None:
-    end_s = time.monotonic() + _START_TIMEOUT_S
-    while True:
-        try:
-            client.get("/api/v1/status/runtimeinfo")
-        except (urllib.error.URLError, ConnectionError):
-            assert process.poll() is None, "prometheus has ended"
-            assert time.monotonic() < end_s, "prometheus does not answer"
-            time.sleep(_POLL_S)
-        else:
-            return
+    with run_prometheus(tmp_path, endpoint) as prometheus:
+        yield prometheus
 
 
 def test_prometheus_reads_the_series_and_sees_the_first_request(
@@ -142,9 +69,9 @@ def test_prometheus_reads_the_series_and_sees_the_first_request(
 
     # ... so the first request is an increase, not a beginning.
     prometheus.wait_for(succeeded, 1)
-    [rate] = prometheus.ask(f"rate({succeeded}[1m])")
+    [rate] = prometheus.values(f"rate({succeeded}[1m])")
     assert rate > 0
-    [quantile] = prometheus.ask(
+    [quantile] = prometheus.values(
         "histogram_quantile(0.5, sum by (le) (rate(time_to_first_token_seconds_bucket[1m])))"
     )
     assert 0.25 <= quantile <= 0.5
@@ -154,3 +81,18 @@ def test_prometheus_reads_the_series_and_sees_the_first_request(
     prometheus.wait_for(f'generation_tokens_total{{model="{MODEL}"}}', 44)
     prometheus.wait_for(f'requests_waiting{{model="{MODEL}"}}', 5)
     prometheus.wait_for("http_requests_total", 1)
+
+
+def test_an_exemplar_leads_from_a_slow_first_token_to_its_trace(
+    prometheus: Prometheus, observer: PrometheusObserver
+) -> None:
+    prometheus.wait_for('up{job="muai"}', 1)
+    trace = TraceContext(trace_id=0xABC, span_id=1, is_sampled=True)
+    observer.observe(
+        FirstTokenProduced(request_id="r1", model=MODEL, engine=ENGINE, ttft_s=7.0, trace=trace)
+    )
+    prometheus.wait_for("time_to_first_token_seconds_count", 1)
+
+    labels = prometheus.exemplars("time_to_first_token_seconds_bucket", past_s=60)
+
+    assert labels == [{"trace_id": trace.trace_hex}]

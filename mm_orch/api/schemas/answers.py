@@ -277,6 +277,19 @@ class ModelHealthAnswer(BaseModel):
     num_restarts: int
 
 
+class AlertAnswer(BaseModel):
+    """An alert that fires now; ``since`` is ISO 8601 in UTC, ``value`` in the unit of ``limit``."""
+
+    alert_type: str
+    severity: str
+    model: str
+    engine: str
+    message: str
+    since: str
+    value: float
+    limit: float
+
+
 class StatusAnswer(BaseModel):
     """Everything that --status prints."""
 
@@ -289,6 +302,7 @@ class StatusAnswer(BaseModel):
     num_waiting: int
     is_draining: bool
     requests_per_second: float | None
+    alerts: list[AlertAnswer]
 
 
 class ReleaseAnswer(BaseModel):
@@ -320,6 +334,8 @@ class NativeModelAnswer(BaseModel):
     detail: str
     memory_bytes: int | None
     circuits: dict[str, str]
+    is_draining: bool
+    max_batch_size: int | None
     stand_in: StandInAnswer | None
 
 
@@ -327,6 +343,12 @@ class NativeModelList(BaseModel):
     """All models."""
 
     models: list[NativeModelAnswer]
+
+
+class DrainAnswer(BaseModel):
+    """Whether the server takes requests."""
+
+    status: Literal["draining", "serving"]
 
 
 class LoadAnswer(BaseModel):

@@ -32,6 +32,11 @@ class PrometheusSettings(Section):
     port: Port = option("Port; 0 takes a free one and the log says which.", default=9090)
     host: Host = option("Address to listen on; 0.0.0.0 is every one.", default="127.0.0.1")
     path: UrlPath = option("Path of the metrics.", default="/metrics")
+    compat_vllm_names: bool = option(
+        "State queue, load and KV use under vLLM's names too, which the Gateway API Inference"
+        " Extension reads.",
+        default=False,
+    )
 
 
 def _has_endpoint(earlier: dict[str, Any]) -> bool:
@@ -56,6 +61,10 @@ class TracingSettings(Section):
     export_timeout_ms: AtLeastOne = option(
         "Longest export in milliseconds; requests never wait for it.", default=30000
     )
+    capture_content: bool = option(
+        "Put prompts and answers into the traces; whoever reads those reads them too.",
+        default=False,
+    )
 
 
 class AnomalySettings(Section):
@@ -77,6 +86,13 @@ class AnomalySettings(Section):
         "Alert when requests wait and fewer finish in a second; null: baseline alone.", default=None
     )
     adaptive: bool = option("Also alert on sudden departures from what was learned.", default=True)
+    evaluation_interval_seconds: AtLeastOne = option(
+        "Seconds between two looks at the figures.", default=10
+    )
+    window_seconds: AtLeastOne = option("Seconds that one look takes together.", default=300)
+    min_samples: AtLeastOne = option(
+        "Fewer requests than this in the window say nothing of a model.", default=20
+    )
     alert_rate_limit_seconds: AtLeastZero = option(
         "Seconds between repeats of one alert; worse ones and the all-clear always pass.",
         default=300,
@@ -95,11 +111,11 @@ class MonitoringSettings(Section):
 
     enabled: bool = option("false: nothing of monitoring is loaded.", default=True)
     collection_interval_seconds: AtLeastOne = option(
-        "Seconds between two readings of processor, memory and GPUs.", default=60, built=False
+        "Seconds between two readings of processor, memory and GPUs.", default=60
     )
     prometheus: PrometheusSettings = section(PrometheusSettings, "Metrics for Prometheus.")
-    tracing: TracingSettings = section(TracingSettings, "Traces.", built=False)
-    anomaly: AnomalySettings = section(AnomalySettings, "Alerts.", built=False)
+    tracing: TracingSettings = section(TracingSettings, "Traces.")
+    anomaly: AnomalySettings = section(AnomalySettings, "Alerts.")
     server: ServerSettings = section(
         ServerSettings, "The server; optimization.server is another spelling of this section."
     )

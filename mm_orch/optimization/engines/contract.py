@@ -219,6 +219,7 @@ class StreamReport:
         duration_s: what the step took, where the engine has steps; else since the last report.
         num_running: sequences with KV memory.
         num_waiting: sequences that wait for a place.
+        kv_use_ratio: share of the KV memory in use, 0 to 1; None where the engine does not say.
     """
 
     chunks: list[TokenChunk] = field(default_factory=list)
@@ -228,6 +229,7 @@ class StreamReport:
     duration_s: float = 0.0
     num_running: int = 0
     num_waiting: int = 0
+    kv_use_ratio: float | None = None
 
 
 @runtime_checkable

@@ -21,6 +21,8 @@ from tests.unit.api.scripted_generator import (
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from mm_orch.core.observations import Observations
+
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 RESPONSES = "/v1/responses"
@@ -44,6 +46,7 @@ class Face:
     settings: ApiSettings = field(default_factory=ApiSettings)
     observer: EventList = field(default_factory=EventList)
     has_metrics: bool = True
+    observations: Observations | None = None
     address: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
@@ -56,6 +59,7 @@ class Face:
             settings=self.settings,
             observer=self.observer,
             render_metrics=_render_metrics if self.has_metrics else None,
+            observations=self.observations,
         )
 
     async def call(
@@ -107,5 +111,5 @@ def _payload_of(body: object, content: bytes | None) -> dict[str, Any]:
     return {} if body is None else {"json": body}
 
 
-def _render_metrics() -> tuple[bytes, str]:
+def _render_metrics(_accept: str) -> tuple[bytes, str]:
     return b"up 1\n", "text/plain; version=0.0.4"

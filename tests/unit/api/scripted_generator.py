@@ -188,6 +188,20 @@ class ScriptedLoader:
             raise self.refusal
         self.calls.append(("unload", model, is_forced))
 
+    def drain_model(self, model: str) -> None:
+        self.calls.append(("drain", model, False))
+
+    def resume_model(self, model: str) -> None:
+        self.calls.append(("resume", model, False))
+
+    def begin_drain(self) -> None:
+        self.calls.append(("drain", "", False))
+
+    def end_drain(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(("resume", "", False))
+
 
 def model_report(name: str, phase: ModelPhase = ModelPhase.READY, detail: str = "") -> ModelReport:
     aliases = {"small": ("tiny", "org/small")}.get(name, ())

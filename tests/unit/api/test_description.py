@@ -37,6 +37,13 @@ STATUSES = {
     ("get", "/api/models/{name}"): {"200", "401", "404"},
     ("post", "/api/models/{name}/load"): {"200", "401", "403", "404", "503", "504"},
     ("post", "/api/models/{name}/unload"): {"200", "400", "401", "403", "404", "409"},
+    ("post", "/api/models/{name}/drain"): {"200", "401", "403", "404"},
+    ("post", "/api/models/{name}/resume"): {"200", "401", "403", "404"},
+    ("get", "/api/metrics"): {"200", "400", "401", "404"},
+    ("get", "/admin/alerts"): {"200", "401", "403", "404"},
+    ("get", "/admin/requests"): {"200", "400", "401", "403", "404"},
+    ("post", "/admin/drain"): {"200", "401", "403"},
+    ("post", "/admin/resume"): {"200", "401", "403", "503"},
     ("get", "/metrics"): {"200"},
 }
 
@@ -98,7 +105,7 @@ async def test_a_key_is_asked_for_where_one_is_needed(enable_auth: bool) -> None
     paths = (await describe(settings))["paths"]
 
     locked = {path for path, operations in paths.items() if "security" in str(operations)}
-    expected = {path for path in paths if path.startswith(("/v1/", "/api/"))}
+    expected = {path for path in paths if path.startswith(("/v1/", "/api/", "/admin/"))}
     assert locked == (expected if enable_auth else set())
 
 

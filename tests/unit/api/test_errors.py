@@ -31,6 +31,7 @@ STATUS_BY_ERROR = {
     "ModelBusyError": 409,
     "PayloadTooLargeError": 413,
     "RateLimitError": 429,
+    "NotServedError": 404,
     "OverloadError": 503,
     "QueueFullError": 503,
     "DrainingError": 503,

@@ -140,7 +140,7 @@ async def test_metrics_are_a_text_page_and_absent_when_off() -> None:
 
 
 async def test_the_metrics_port_has_that_one_path() -> None:
-    app = create_metrics_application(lambda: (b"up 1\n", "text/plain; version=0.0.4"), "/m")
+    app = create_metrics_application(lambda _: (b"up 1\n", "text/plain; version=0.0.4"), "/m")
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://face") as client:
         page, other = await client.get("/m"), await client.get("/health")

@@ -205,10 +205,7 @@ def test_the_briefs_recommended_configuration_loads() -> None:
     assert loaded.config.optimization.vllm.dtype == "fp16"
     assert loaded.config.monitoring.tracing.sample_rate == 0.1
     assert loaded.config.monitoring.server.queue_capacity == 50
-    assert [warning.partition(" ")[0] for warning in loaded.warnings] == [
-        "monitoring.tracing.*",
-        "monitoring.anomaly.*",
-    ]
+    assert loaded.warnings == ()
 
 
 def test_the_example_is_the_defaults_and_gives_no_warning() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.core.events import (
+    AlertChanged,
+    CacheUsed,
     CircuitChanged,
     EngineFellBack,
     ErrorOccurred,
     FirstTokenProduced,
+    GpuReading,
     HttpRequestFinished,
     LoadChanged,
     ModelLoaded,
@@ -17,6 +20,7 @@ from mm_orch.core.events import (
     RequestRedirected,
     RequestStarted,
     RequestStatus,
+    ResourcesRead,
     StepCompleted,
     TokenGap,
     WorkerRestarted,
@@ -87,4 +91,27 @@ def story() -> list[Event]:
             request_id="r2", model=MODEL, from_engine=ENGINE, to_engine="spare", reason="a shape"
         ),
         WorkerRestarted(**of_model),
+        CacheUsed(**of_model, use_ratio=0.25, num_evictions=3),
+        AlertChanged(
+            alert_type="high_latency",
+            severity="warning",
+            is_firing=True,
+            is_new=True,
+            **of_model,
+            message="slow",
+        ),
+        ResourcesRead(
+            cpu_percent=42.0,
+            memory_used_bytes=3 << 30,
+            memory_total_bytes=8 << 30,
+            gpus=(
+                GpuReading(
+                    gpu_id="0",
+                    used_bytes=6 << 30,
+                    total_bytes=24 << 30,
+                    utilization_percent=80.0,
+                    temperature_celsius=65.0,
+                ),
+            ),
+        ),
     ]

@@ -5,16 +5,24 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as read_open_metrics,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from mm_orch.core.events import (
+    AlertChanged,
+    FirstTokenProduced,
+    GpuReading,
     HttpRequestFinished,
     LoadChanged,
     RequestStatus,
+    ResourcesRead,
     TokenGap,
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from tests.unit.monitoring.clock import StillClock
 from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished, story
@@ -45,6 +53,20 @@ CONTRACT = {
     "engine_circuit_state": ("gauge", BOTH),
     "engine_fallbacks_total": ("counter", {"model", "from_engine", "to_engine"}),
     "request_failovers_total": ("counter", {"model"}),
+    "kv_cache_hit_rate": ("gauge", {"model"}),
+    "kv_cache_usage_ratio": ("gauge", {"model"}),
+    "kv_cache_evictions_total": ("counter", {"model"}),
+    "gpu_memory_used_bytes": ("gauge", {"gpu_id"}),
+    "gpu_memory_available_bytes": ("gauge", {"gpu_id"}),
+    "gpu_memory_total_bytes": ("gauge", {"gpu_id"}),
+    "gpu_utilization_percent": ("gauge", {"gpu_id"}),
+    "gpu_temperature_celsius": ("gauge", {"gpu_id"}),
+    "gpu_health_status": ("gauge", {"gpu_id"}),
+    "cpu_usage_percent": ("gauge", set()),
+    "memory_used_bytes": ("gauge", set()),
+    "memory_total_bytes": ("gauge", set()),
+    "system_uptime_seconds": ("gauge", set()),
+    "alerts_total": ("counter", {"type", "severity"}),
     "model_lifecycle_events_total": ("counter", {"model", "event_type"}),
     "model_load_seconds": ("histogram", {"model"}),
     "errors_total": ("counter", {"component", "error_type"}),
@@ -228,6 +250,83 @@ def test_names_that_clients_make_up_do_not_become_series() -> None:
     samples = samples_of(observer)
     assert {s.labels["model"] for s in samples if "model" in s.labels} == {MODEL, "unknown"}
     assert {s.labels["method"] for s in samples if "method" in s.labels} == {"OTHER"}
+
+
+def test_the_caches_figures_are_those_of_the_window() -> None:
+    clock = StillClock()
+    observer = told(clock)
+
+    assert value_of(observer, "kv_cache_hit_rate", model=MODEL) == pytest.approx(6 / 14)
+    assert value_of(observer, "kv_cache_usage_ratio", model=MODEL) == 0.25
+    assert value_of(observer, "kv_cache_evictions_total", model=MODEL) == 3
+    clock.now_s += 301
+    assert value_of(observer, "kv_cache_hit_rate", model=MODEL) == 0
+
+
+def test_a_gpu_that_cannot_be_read_keeps_its_last_values_and_loses_its_health() -> None:
+    observer = told()
+    lost = GpuReading(
+        gpu_id="0",
+        used_bytes=0,
+        total_bytes=0,
+        utilization_percent=0,
+        temperature_celsius=0,
+        is_healthy=False,
+    )
+    assert value_of(observer, "gpu_health_status", gpu_id="0") == 1
+    assert value_of(observer, "gpu_memory_available_bytes", gpu_id="0") == 18 << 30
+
+    observer.observe(
+        ResourcesRead(cpu_percent=1, memory_used_bytes=1, memory_total_bytes=2, gpus=(lost,))
+    )
+
+    assert value_of(observer, "gpu_health_status", gpu_id="0") == 0
+    assert value_of(observer, "gpu_memory_used_bytes", gpu_id="0") == 6 << 30
+
+
+def test_an_alert_is_counted_when_it_begins_or_grows_worse() -> None:
+    observer = told()
+    labels = {"type": "high_latency", "severity": "warning"}
+    for is_firing, is_new in ((True, False), (False, True)):
+        observer.observe(
+            AlertChanged(
+                alert_type="high_latency",
+                severity="warning",
+                is_firing=is_firing,
+                is_new=is_new,
+                model=MODEL,
+                engine=ENGINE,
+                message="slow",
+            )
+        )
+
+    assert value_of(observer, "alerts_total", **labels) == 1
+    assert value_of(observer, "alerts_total", type="high_memory", severity="critical") == 0
+
+
+def test_open_metrics_lead_from_a_bucket_to_a_trace() -> None:
+    observer = PrometheusObserver([MODEL], clock=StillClock())
+    for trace_id, is_sampled in ((0xABC, True), (0xDEF, False)):
+        observer.observe(
+            FirstTokenProduced(
+                request_id="r1",
+                model=MODEL,
+                engine=ENGINE,
+                ttft_s=0.3,
+                trace=TraceContext(trace_id, 1, is_sampled=is_sampled),
+            )
+        )
+
+    page, content_type = observer.render("application/openmetrics-text;version=1.0.0,*/*;q=0.1")
+
+    assert content_type.startswith("application/openmetrics-text")
+    traces = {
+        sample.exemplar.labels["trace_id"]
+        for family in read_open_metrics(page.decode())
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert traces == {f"{0xABC:032x}"}
 
 
 def test_two_observers_share_nothing() -> None:

@@ -13,14 +13,24 @@ from mm_orch.core.errors import (
     QueueFullError,
 )
 from mm_orch.core.events import (
+    Attempt,
+    ErrorReport,
     FirstTokenProduced,
     RequestFinished,
     RequestStarted,
     RequestStatus,
     TokenGap,
 )
-from mm_orch.core.generation import FinishReason, SequenceStarted
+from mm_orch.core.generation import (
+    ChatPrompt,
+    FinishReason,
+    Message,
+    SequenceStarted,
+    TextDelta,
+)
+from mm_orch.core.trace import CURRENT, TraceContext
 from mm_orch.orchestration.account import RequestAccount
+from mm_orch.orchestration.content import Content
 
 if TYPE_CHECKING:
     from mm_orch.core.events import Event
@@ -38,7 +48,7 @@ class Recorder:
         return self.now_s
 
     def account(self) -> RequestAccount:
-        return RequestAccount("r1", observer=self, clock=self.clock)
+        return RequestAccount("r1", operation="chat", observer=self, clock=self.clock)
 
     @property
     def finished(self) -> RequestFinished:
@@ -58,7 +68,7 @@ def test_a_whole_answer_is_told_with_its_times() -> None:
         account.start(SequenceStarted(sequence_id="b", waited_s=9.0))
         account.count_tokens("a", 1)
         recorder.now_s = 5.0
-        account.count_tokens("a", 2)
+        account.count_tokens("a", 2, 8)
         account.finish_choice(FinishReason.STOP)
         account.complete()
 
@@ -78,7 +88,93 @@ def test_a_whole_answer_is_told_with_its_times() -> None:
         queue_wait_s=3.0,
         ttft_s=4.0,
         finish_reasons=("stop",),
+        attempts=(
+            Attempt(
+                engine="echo",
+                submitted_s=1.0,
+                started_s=3.0,
+                first_token_s=4.0,
+                ended_s=5.0,
+                num_tokens=3,
+                num_cached_tokens=3,
+                max_batch_size=8,
+            ),
+        ),
     )
+
+
+def test_a_request_that_two_workers_answered_tells_of_both() -> None:
+    recorder = Recorder()
+    with recorder.account() as account:
+        account.route()
+        account.submit("first")
+        account.start(SequenceStarted(sequence_id="a", waited_s=0.5))
+        recorder.now_s = 1.0
+        account.count_tokens("a", 4)
+        recorder.now_s = 2.0
+        account.lose(EngineCrashedError("It ended.\nWith a log."))
+        recorder.now_s = 3.0
+        account.submit("second")
+        recorder.now_s = 4.0
+        account.start(SequenceStarted(sequence_id="a/1", waited_s=0.25))
+        account.count_tokens("a/1", 1)
+
+    first, second = recorder.finished.attempts
+    assert (first.engine, first.error, first.num_tokens, first.ended_s) == (
+        "first",
+        "It ended.",
+        4,
+        2.0,
+    )
+    assert (second.engine, second.error, second.submitted_s, second.started_s) == (
+        "second",
+        "",
+        3.0,
+        3.25,
+    )
+    assert recorder.finished.routed_s == 0.0
+    assert recorder.finished.queue_wait_s == 0.5
+
+
+def test_a_request_keeps_the_trace_in_which_it_began() -> None:
+    recorder = Recorder()
+    trace = TraceContext(1, 2, is_sampled=True)
+    token = CURRENT.set(trace)
+    try:
+        account = recorder.account()
+    finally:
+        CURRENT.reset(token)
+
+    with account:
+        account.fail(EngineCrashedError("gone"))
+
+    assert recorder.finished.trace == trace
+    assert recorder.finished.error is not None
+    assert recorder.finished.error.message == "gone"
+    assert "EngineCrashedError: gone" in recorder.finished.error.stack
+
+
+def test_an_error_outside_a_trace_costs_no_stack() -> None:
+    recorder = Recorder()
+
+    with recorder.account() as account:
+        account.fail(EngineCrashedError("gone"))
+
+    assert recorder.finished.error == ErrorReport(
+        error_type="EngineCrashedError", message="gone", stack=""
+    )
+
+
+def test_what_was_asked_and_answered_is_told_where_it_is_kept() -> None:
+    recorder = Recorder()
+    with recorder.account() as account:
+        account.content = Content(ChatPrompt((Message(role="user", content="Hi"),)))
+        account.content.take(TextDelta(index=1, text="b", num_tokens=1))
+        account.content.take(TextDelta(index=0, text="a", num_tokens=1, reasoning="so "))
+        account.content.take(TextDelta(index=1, text="c", num_tokens=1))
+
+    assert '"content":"Hi"' in (recorder.finished.prompt or "")
+    assert recorder.finished.answers == ("so a", "bc")
 
 
 @pytest.mark.parametrize(

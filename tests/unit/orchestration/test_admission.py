@@ -45,6 +45,19 @@ def test_a_draining_system_takes_nothing_new() -> None:
         admission.enter("m")
 
 
+def test_a_draining_model_takes_nothing_new_and_others_go_on() -> None:
+    admission = Admission(9, Clock())
+    admission.draining_models.add("m")
+
+    with pytest.raises(DrainingError, match="Model m is being drained"):
+        admission.enter("m")
+    admission.enter("n")
+    admission.draining_models.discard("m")
+    admission.enter("m")
+
+    assert admission.num_waiting == 2
+
+
 def test_retry_after_follows_the_measured_rate() -> None:
     clock = Clock()
     admission = Admission(1, clock)

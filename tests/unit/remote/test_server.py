@@ -93,7 +93,9 @@ def generate(
         prompt=ChatPrompt((Message(role="user", content="Hello"),)),
         options=GenerationOptions(max_tokens=5),
     )
-    account = RequestAccount("r", observer=Recorder(), clock=asyncio.get_running_loop().time)
+    account = RequestAccount(
+        "r", operation="chat", observer=Recorder(), clock=asyncio.get_running_loop().time
+    )
     return RemoteGeneration(
         request,
         server,

@@ -172,7 +172,12 @@ class OpenVinoEngine:
             duration_s=time.monotonic() - begin_s,
             num_running=len(self._running),
             num_waiting=len(self._waiting),
+            kv_use_ratio=self._find_use_ratio(),
         )
+
+    def _find_use_ratio(self) -> float | None:
+        # GenAI tells it in percent.
+        return None if self._pipeline is None else self._pipeline.get_metrics().cache_usage / 100
 
     def stop(self) -> None:
         """Cancel what runs and free model and KV memory."""

@@ -238,6 +238,7 @@ class BackgroundLLM:
                 duration_s=duration_s,
                 num_running=stats.num_running_reqs if stats else len(self._followed),
                 num_waiting=num_waiting,
+                kv_use_ratio=stats.kv_cache_usage if stats else None,
             )
         )
 

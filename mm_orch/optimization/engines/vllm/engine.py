@@ -217,6 +217,7 @@ class VllmEngine:
             duration_s=sum(report.duration_s for report in reports),
             num_running=reports[-1].num_running if reports else 0,
             num_waiting=reports[-1].num_waiting if reports else 0,
+            kv_use_ratio=reports[-1].kv_use_ratio if reports else None,
         )
 
 

@@ -1,0 +1,104 @@
+"""The paths of operators: drain and resume the server, see alerts and the last requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from fastapi import Query
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
+from starlette.responses import JSONResponse, Response
+
+from mm_orch.api.documentation import refusals, shape_of
+from mm_orch.api.rights import require_admin
+from mm_orch.api.schemas.answers import DrainAnswer
+from mm_orch.core.errors import NotServedError
+from mm_orch.core.figures import Figures
+from mm_orch.core.observations import AlertsReport, RequestsReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi import FastAPI
+
+    from mm_orch.api.settings import ApiSettings
+    from mm_orch.core.observations import Observations
+    from mm_orch.orchestration.generation import ModelLoader
+
+_MAX_REQUESTS = 500
+
+
+def add_admin_routes(app: FastAPI, loader: ModelLoader, settings: ApiSettings) -> None:
+    """Add /admin/drain and /admin/resume."""
+
+    async def drain(request: Request) -> JSONResponse:
+        require_admin(request, settings)
+        loader.begin_drain()
+        return JSONResponse({"status": "draining"})
+
+    async def resume(request: Request) -> JSONResponse:
+        require_admin(request, settings)
+        loader.end_drain()
+        return JSONResponse({"status": "serving"})
+
+    _add(app, "POST", "/admin/drain", drain, {"model": DrainAnswer}, 401, 403)
+    _add(app, "POST", "/admin/resume", resume, {"model": DrainAnswer}, 401, 403, 503)
+
+
+def add_observation_routes(
+    app: FastAPI, observations: Observations | None, settings: ApiSettings
+) -> None:
+    """Add /api/metrics, /admin/alerts and /admin/requests.
+
+    Args:
+        app: gets the routes.
+        observations: what monitoring keeps; None where it is switched off.
+        settings: of the HTTP face.
+    """
+
+    def seen() -> Observations:
+        if observations is None:
+            raise NotServedError(
+                "Nothing is observed here: monitoring.enabled is false.",
+                remedy="Set it to true and start the server again.",
+            )
+        return observations
+
+    async def show_metrics(after: float | None = None) -> Response:
+        # Half an hour of charts is large: encoded in one go, not by way of dictionaries.
+        return _as_json(seen().metrics(after))
+
+    async def show_alerts(request: Request) -> Response:
+        require_admin(request, settings)
+        return _as_json(seen().alerts())
+
+    async def show_requests(
+        request: Request, limit: Annotated[int, Query(ge=1, le=_MAX_REQUESTS)] = 100
+    ) -> Response:
+        require_admin(request, settings)
+        return _as_json(seen().requests(limit))
+
+    _add(app, "GET", "/api/metrics", show_metrics, shape_of(Figures), 400, 401, 404)
+    _add(app, "GET", "/admin/alerts", show_alerts, shape_of(AlertsReport), 401, 403, 404)
+    _add(app, "GET", "/admin/requests", show_requests, shape_of(RequestsReport), 400, 401, 403, 404)
+
+
+def _as_json(answer: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def _add(
+    app: FastAPI,
+    method: str,
+    path: str,
+    endpoint: Callable[..., Any],
+    answer: dict[str, Any],
+    *statuses: int,
+) -> None:
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        response_model=None,
+        responses={200: answer, **refusals(*statuses)},
+    )

@@ -1,0 +1,1 @@
+"""Detects what is out of the ordinary and tells people and machines of it, off the request path."""

@@ -1,0 +1,62 @@
+"""What an evaluation looks at: the figures of one window, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HOST = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFigures:
+    """Requests of one model that one engine has ended in the window.
+
+    Rejected and cancelled requests are in none of the counts: neither is the engine's doing.
+
+    Attributes:
+        num_succeeded: those that ended well; the latencies are theirs.
+        num_failed: errors and timeouts.
+        latency_p50_s: admission to end, or None where none succeeded.
+        latency_p95_s: the same.
+    """
+
+    model: str
+    engine: str
+    num_succeeded: int = 0
+    num_failed: int = 0
+    latency_p50_s: float | None = None
+    latency_p95_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFigures:
+    """How a model, with whichever engines, gets through what waits for it.
+
+    Attributes:
+        num_waiting: requests that wait now.
+        waiting_s: for how long there have been such without a break; 0 where none waits.
+        throughput_rps: requests that ended per second, over the window or, where that is shorter,
+            over ``waiting_s``: a quiet time before says nothing of what the model can do.
+    """
+
+    model: str
+    num_waiting: int = 0
+    waiting_s: float = 0.0
+    throughput_rps: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFigures:
+    """Memory in use of one place: ``host``, or a GPU's id; 0 to 1."""
+
+    place: str
+    used_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Everything that one evaluation looks at."""
+
+    models: tuple[ModelFigures, ...] = ()
+    queues: tuple[QueueFigures, ...] = ()
+    memory: tuple[MemoryFigures, ...] = ()

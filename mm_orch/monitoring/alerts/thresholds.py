@@ -1,0 +1,149 @@
+"""Which figures are beyond the fixed thresholds, and how gravely: a pure rule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mm_orch.monitoring.alerts.alert import (
+    HIGH_ERROR_RATE,
+    HIGH_LATENCY,
+    HIGH_MEMORY,
+    LOW_THROUGHPUT,
+    Breach,
+    Identity,
+    Severity,
+)
+from mm_orch.monitoring.alerts.figures import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mm_orch.monitoring.alerts.figures import (
+        Figures,
+        MemoryFigures,
+        ModelFigures,
+        QueueFigures,
+    )
+
+# How many times its limit a figure has to be over, for a warning, an error, a critical alert.
+_STEPS = (1.0, 2.0, 3.0)
+_MEMORY_STEPS = (1.0, 1.05, 1.10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """The limits, in the configuration's units; None switches a kind off.
+
+    Attributes:
+        min_samples: requests that a share or a percentile must be made of to be judged.
+        window_s: what the figures are taken over.
+    """
+
+    latency_threshold_ms: float | None = None
+    error_rate_threshold: float | None = None
+    memory_threshold_percent: float | None = None
+    throughput_threshold_rps: float | None = None
+    min_samples: int = 20
+    window_s: float = 300.0
+
+
+def find_breaches(figures: Figures, thresholds: Thresholds) -> list[Breach]:
+    """Return what is beyond the thresholds, at most one breach an identity."""
+    found: list[Breach | None] = []
+    for model in figures.models:
+        found += [_judge_latency(model, thresholds), _judge_errors(model, thresholds)]
+    found += [_judge_queue(queue, thresholds) for queue in figures.queues]
+    found += [_judge_memory(figures.memory, thresholds)]
+    return [breach for breach in found if breach is not None]
+
+
+def severity_of(ratio: float, steps: Sequence[float] = _STEPS) -> Severity | None:
+    """Return how grave it is to be at this many times the limit; None where it is within."""
+    num_passed = sum(ratio > step for step in steps)
+    return list(Severity)[num_passed - 1] if num_passed else None
+
+
+def _judge_latency(model: ModelFigures, thresholds: Thresholds) -> Breach | None:
+    limit_ms, p95_s = thresholds.latency_threshold_ms, model.latency_p95_s
+    if limit_ms is None or p95_s is None or model.num_succeeded < thresholds.min_samples:
+        return None
+    severity = severity_of(_ratio(p95_s * 1000, limit_ms))
+    return severity and Breach(
+        identity=Identity(HIGH_LATENCY, model.model, model.engine),
+        severity=severity,
+        message=f"95th percentile latency of {model.model} on {model.engine} is {p95_s:.3g} s,"
+        f" over {limit_ms / 1000:.3g} s",
+        value=p95_s * 1000,
+        limit=limit_ms,
+    )
+
+
+def _judge_errors(model: ModelFigures, thresholds: Thresholds) -> Breach | None:
+    limit = thresholds.error_rate_threshold
+    num_judged = model.num_succeeded + model.num_failed
+    if limit is None or num_judged < max(1, thresholds.min_samples):
+        return None
+    share = model.num_failed / num_judged
+    severity = severity_of(_ratio(share, limit))
+    return severity and Breach(
+        identity=Identity(HIGH_ERROR_RATE, model.model, model.engine),
+        severity=severity,
+        message=f"{model.num_failed} of {num_judged} requests to {model.model} on {model.engine}"
+        f" failed ({share:.1%}), over {limit:.1%}",
+        value=share,
+        limit=limit,
+    )
+
+
+def _judge_queue(queue: QueueFigures, thresholds: Thresholds) -> Breach | None:
+    limit = thresholds.throughput_threshold_rps
+    if not limit or not queue.num_waiting or queue.waiting_s < _patience_s(limit, thresholds):
+        return None
+    severity = severity_of(_ratio(limit, queue.throughput_rps))
+    return severity and Breach(
+        identity=Identity(LOW_THROUGHPUT, queue.model),
+        severity=severity,
+        message=f"{queue.model} ends {queue.throughput_rps:.3g} requests per second while"
+        f" {queue.num_waiting} wait, below {limit:.3g}",
+        value=queue.throughput_rps,
+        limit=limit,
+    )
+
+
+def _patience_s(limit_rps: float, thresholds: Thresholds) -> float:
+    # In less time, a model at its limit would have ended too few requests to tell it from another.
+    return min(thresholds.window_s, thresholds.min_samples / limit_rps)
+
+
+def _judge_memory(places: Sequence[MemoryFigures], thresholds: Thresholds) -> Breach | None:
+    """Judge the fullest place: the alert is the machine's, its message names every place."""
+    limit = thresholds.memory_threshold_percent
+    if limit is None or not places:
+        return None
+    fullest = max(places, key=lambda place: place.used_ratio)
+    percent = fullest.used_ratio * 100
+    severity = severity_of(_ratio(percent, limit), _MEMORY_STEPS)
+    over = ", ".join(_describe_places(places, limit))
+    return severity and Breach(
+        identity=Identity(HIGH_MEMORY),
+        severity=severity,
+        message=f"memory in use is over {limit:.3g}%: {over}",
+        value=percent,
+        limit=limit,
+    )
+
+
+def _describe_places(places: Sequence[MemoryFigures], limit: float) -> Iterator[str]:
+    for place in places:
+        if place.used_ratio * 100 > limit:
+            name = place.place if place.place == HOST else f"GPU {place.place}"
+            yield f"{name} {place.used_ratio:.1%}"
+
+
+def _ratio(value: float, limit: float) -> float:
+    """Return value over limit; over a limit of zero, anything is infinitely much."""
+    if limit > 0:
+        return value / limit
+    return math.inf if value > 0 else 0.0

@@ -1,0 +1,228 @@
+"""How models, engines, operations and workflows did in the last minutes, for whoever asks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mm_orch.core.events import (
+    CacheUsed,
+    FirstTokenProduced,
+    LoadChanged,
+    ModelLoaded,
+    ModelUnloaded,
+    RequestFinished,
+    RequestStarted,
+    StepCompleted,
+    TokenGap,
+    WorkerStateChanged,
+)
+from mm_orch.core.figures import UNKNOWN, ModelFigures, OperationFigures, WorkflowFigures
+from mm_orch.monitoring.request_window import EngineSlot, MergingWindow, RequestSlot
+from mm_orch.monitoring.window import WINDOW_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.events import Event
+
+DIRECT = "direct"
+"""The one workflow: a request that goes straight to a model."""
+
+# Both are closed sets already; this is for the day when one is not.
+_MAX_ENGINES = 64
+_MAX_OPERATIONS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Requests of a model, now."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+
+
+class PerformanceMonitor:
+    """An observer with a sliding window for each model on each engine, operation and workflow.
+
+    Until there are workflows, each request counts for the one named ``direct``. Memory is bounded:
+    models are the configured ones, any other name is counted as unknown, and a window holds
+    sketches. Reading costs about a millisecond a window; observing costs microseconds.
+
+    Args:
+        models: the configured names.
+        engine_by_model: the engine that is going to run a model, where that is known already.
+        window_s: what the figures cover, once the monitor is as old.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[str],
+        *,
+        engine_by_model: Mapping[str, str] | None = None,
+        window_s: float = WINDOW_S,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.window_s = window_s
+        self._models = frozenset(models)
+        begin_s = clock()
+        # All begin with the monitor: a model that comes later had no requests before.
+        self._new_engine = partial(
+            MergingWindow[EngineSlot], EngineSlot, clock=clock, window_s=window_s, begin_s=begin_s
+        )
+        self._new_window = partial(
+            MergingWindow[RequestSlot], RequestSlot, clock=clock, window_s=window_s, begin_s=begin_s
+        )
+        self._by_engine: dict[tuple[str, str], MergingWindow[EngineSlot]] = {}
+        self._by_operation: dict[str, MergingWindow[RequestSlot]] = {}
+        self._by_workflow = {DIRECT: self._new_window()}
+        self._load_by_model: dict[str, Load] = {}
+        self._kv_use_by_engine: dict[tuple[str, str], float] = {}
+        for model, engine in (engine_by_model or {}).items():
+            self._engine_window(model, engine)
+
+    def observe(self, event: Event) -> None:
+        """Take one fact."""
+        # In the order of how often they come: a step of a batch gives a gap for each sequence.
+        match event:
+            case TokenGap():
+                slot = self._engine_window(event.model, event.engine).slot_now()
+                slot.inter_token.add(event.seconds_per_token, event.num_tokens)
+                slot.num_streamed_tokens += event.num_tokens
+            case StepCompleted():
+                slot = self._engine_window(event.model, event.engine).slot_now()
+                slot.step_duration.add(event.duration_s)
+                slot.num_batched += event.batch_size
+            case LoadChanged():
+                self._load_by_model[self._known(event.model)] = Load(
+                    num_running=event.num_running, num_waiting=event.num_waiting
+                )
+            case RequestStarted() | FirstTokenProduced() | RequestFinished():
+                self._observe_request(event)
+            case CacheUsed() | ModelLoaded() | WorkerStateChanged() | ModelUnloaded():
+                self._observe_worker(event)
+            case _:
+                pass
+
+    def models(self, over_s: float | None = None) -> tuple[ModelFigures, ...]:
+        """Return the figures of each model on each engine that it is known to have used.
+
+        Args:
+            over_s: only of so many last seconds, up to whole slots; else of the window.
+        """
+        return tuple(self._describe(key, over_s) for key in sorted(self._by_engine))
+
+    def find_model(
+        self, model: str, engine: str, over_s: float | None = None
+    ) -> ModelFigures | None:
+        """Return the figures of one model on one engine, or None where it has not used it."""
+        key = (model, engine)
+        return self._describe(key, over_s) if key in self._by_engine else None
+
+    def operations(self, over_s: float | None = None) -> tuple[OperationFigures, ...]:
+        """Return the figures of each operation that has been asked for."""
+        return tuple(
+            OperationFigures(operation=name, **_request_figures(window, over_s))
+            for name, window in sorted(self._by_operation.items())
+        )
+
+    def workflows(self, over_s: float | None = None) -> tuple[WorkflowFigures, ...]:
+        """Return the figures of each workflow."""
+        return tuple(
+            WorkflowFigures(workflow=name, **_request_figures(window, over_s))
+            for name, window in sorted(self._by_workflow.items())
+        )
+
+    def load(self, model: str) -> Load:
+        """Return how many requests of a model run and wait, over all its engines."""
+        return self._load_by_model.get(model, Load())
+
+    def _observe_request(
+        self, event: RequestStarted | FirstTokenProduced | RequestFinished
+    ) -> None:
+        slot = self._engine_window(event.model, event.engine).slot_now()
+        match event:
+            case RequestStarted():
+                slot.queue_wait.add(event.queue_wait_s)
+            case FirstTokenProduced():
+                slot.ttft.add(event.ttft_s)
+                slot.num_streamed_tokens += 1
+            case RequestFinished():
+                has_engine = event.engine != UNKNOWN
+                slot.count_end(event, has_engine=has_engine)
+                for window in (
+                    self._operation_window(event.operation),
+                    self._by_workflow[DIRECT],
+                ):
+                    _count_whole(window.slot_now(), event, has_engine=has_engine)
+
+    def _observe_worker(
+        self, event: CacheUsed | ModelLoaded | WorkerStateChanged | ModelUnloaded
+    ) -> None:
+        key = self._known(event.model), event.engine or UNKNOWN
+        match event:
+            case CacheUsed():
+                self._engine_window(*key)
+                self._kv_use_by_engine[key] = event.use_ratio
+            case ModelLoaded() | WorkerStateChanged(is_up=True):
+                self._engine_window(*key)
+            case WorkerStateChanged() | ModelUnloaded():
+                # Its memory is given back: what it held says nothing any more.
+                self._kv_use_by_engine.pop(key, None)
+
+    def _engine_window(self, model: str, engine: str) -> MergingWindow[EngineSlot]:
+        window = self._by_engine.get((model, engine))
+        return window if window is not None else self._start_engine(model, engine)
+
+    def _start_engine(self, model: str, engine: str) -> MergingWindow[EngineSlot]:
+        engines = {name for _, name in self._by_engine}
+        if engine not in engines and len(engines) >= _MAX_ENGINES:
+            engine = UNKNOWN
+        return self._by_engine.setdefault((self._known(model), engine), self._new_engine())
+
+    def _operation_window(self, operation: str) -> MergingWindow[RequestSlot]:
+        known = self._by_operation
+        if operation not in known and len(known) >= _MAX_OPERATIONS:
+            operation = UNKNOWN
+        return known.setdefault(operation, self._new_window())
+
+    def _known(self, model: str) -> str:
+        return model if model in self._models else UNKNOWN
+
+    def _describe(self, key: tuple[str, str], over_s: float | None) -> ModelFigures:
+        window = self._by_engine[key]
+        slot, span_s = window.merged(over_s), window.span_s(over_s)
+        figures = msgspec.structs.asdict(slot.describe(span_s))
+        figures["throughput_tokens_per_second"] = slot.num_streamed_tokens / span_s
+        model, engine = key
+        load = self.load(model)
+        return ModelFigures(
+            model=model,
+            engine=engine,
+            inter_token_latency=slot.inter_token.describe(),
+            step_duration=slot.step_duration.describe(),
+            batch_size_mean=slot.batch_size_mean,
+            requests_running=load.num_running,
+            requests_waiting=load.num_waiting,
+            kv_use_ratio=self._kv_use_by_engine.get(key),
+            **figures,
+        )
+
+
+def _count_whole(slot: RequestSlot, event: RequestFinished, *, has_engine: bool) -> None:
+    """Count all that is known of a request at its end, where no earlier event was counted."""
+    slot.count_end(event, has_engine=has_engine)
+    if event.queue_wait_s is not None:
+        slot.queue_wait.add(event.queue_wait_s)
+    if event.ttft_s is not None:
+        slot.ttft.add(event.ttft_s)
+
+
+def _request_figures(window: MergingWindow[RequestSlot], over_s: float | None) -> dict[str, Any]:
+    return msgspec.structs.asdict(window.merged(over_s).describe(window.span_s(over_s)))

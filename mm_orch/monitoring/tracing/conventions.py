@@ -1,0 +1,62 @@
+"""Names of every span, event and attribute.
+
+Source: OpenTelemetry's semantic conventions, for HTTP servers (stable) and for generative AI (in
+development, so that they stand here and nowhere else). What these do not name is under ``muai.``.
+"""
+
+from __future__ import annotations
+
+SCOPE = "mm_orch"
+
+# Spans, as a tree: request > route, queue, inference > prefill, decode.
+REQUEST = "request"
+ROUTE = "route"
+QUEUE = "queue"
+INFERENCE = "inference"
+PREFILL = "prefill"
+DECODE = "decode"
+
+# Events within spans.
+EXCEPTION = "exception"
+FAILOVER = "failover"
+
+SERVICE_NAME = "service.name"
+SERVICE_VERSION = "service.version"
+
+HTTP_METHOD = "http.request.method"
+HTTP_ROUTE = "http.route"
+HTTP_STATUS = "http.response.status_code"
+ERROR_TYPE = "error.type"
+EXCEPTION_TYPE = "exception.type"
+EXCEPTION_MESSAGE = "exception.message"
+EXCEPTION_STACK = "exception.stacktrace"
+OTHER_METHOD = "_OTHER"
+"""What the convention calls a method that is none of HTTP's."""
+
+OPERATION = "gen_ai.operation.name"
+PROVIDER = "gen_ai.provider.name"
+REQUEST_MODEL = "gen_ai.request.model"
+RESPONSE_MODEL = "gen_ai.response.model"
+FINISH_REASONS = "gen_ai.response.finish_reasons"
+TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+INPUT_TOKENS = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+CACHE_READ_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+INPUT_MESSAGES = "gen_ai.input.messages"
+OUTPUT_MESSAGES = "gen_ai.output.messages"
+OUR_PROVIDER = "muai"
+
+REQUEST_ID = "muai.request.id"
+STATUS = "muai.request.status"
+MODEL = "muai.model"
+ENGINE = "muai.engine"
+BATCH_SIZE = "muai.batch.size"
+CACHED_TOKENS = "muai.cached_tokens"
+GENERATED_TOKENS = "muai.generated_tokens"
+TTFT_S = "muai.ttft_s"
+QUEUE_WAIT_S = "muai.queue.wait_s"
+NUM_WAITING = "muai.queue.num_waiting"
+NUM_RUNNING = "muai.queue.num_running"
+FROM_ENGINE = "muai.failover.from_engine"
+TO_ENGINE = "muai.failover.to_engine"
+REASON = "muai.failover.reason"

@@ -1,0 +1,48 @@
+"""Tells the observer what a worker's KV memory holds, whenever that has changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mm_orch.core.events import CacheUsed
+
+if TYPE_CHECKING:
+    from mm_orch.core.events import Observer
+    from mm_orch.kv_cache.cache import CacheStats
+
+
+class CacheNews:
+    """Follows one worker."""
+
+    def __init__(self, model: str, engine: str, observer: Observer) -> None:
+        self._model = model
+        self._engine = engine
+        self._observer = observer
+        self._use_ratio: float | None = None
+        self._num_evictions = 0
+
+    def take(self, cache: CacheStats | None, kv_use_ratio: float | None = None) -> None:
+        """Take what a report says: our own cache's figures, or an engine's own ratio, or none."""
+        num_evictions = self._num_evictions
+        if cache is not None:
+            kv_use_ratio, num_evictions = cache.use_ratio, cache.num_evictions
+        if kv_use_ratio is None:
+            return
+        num_new = num_evictions - self._num_evictions
+        if kv_use_ratio == self._use_ratio and not num_new:
+            return
+        self._use_ratio, self._num_evictions = kv_use_ratio, num_evictions
+        self._observer.observe(
+            CacheUsed(
+                model=self._model,
+                engine=self._engine,
+                use_ratio=kv_use_ratio,
+                num_evictions=num_new,
+            )
+        )
+
+    def forget(self) -> None:
+        """Note that the worker has ended: its memory is free."""
+        if self._use_ratio:
+            self._use_ratio = 0.0
+            self._observer.observe(CacheUsed(model=self._model, engine=self._engine, use_ratio=0.0))

@@ -1,0 +1,1 @@
+"""Grafana dashboards of the server's metrics; see generate_dashboards.py."""

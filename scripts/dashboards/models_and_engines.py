@@ -1,0 +1,150 @@
+"""The dashboard of what runs the models: engines, batches, GPUs."""
+
+from __future__ import annotations
+
+from dashboards import panels
+from dashboards.board import Row
+from dashboards.panels import Query, lines, states
+from dashboards.queries import OF_MODEL, mean, quantile, rate
+
+_EACH_ENGINE = "{{model}} {{engine}}"
+_UP = {1: ("up", "green"), 0: ("down", "red")}
+_CIRCUIT = {0: ("trusted", "green"), 1: ("tried again", "yellow"), 2: ("left alone", "red")}
+_HEALTH = {1: ("healthy", "green"), 0: ("failed", "red")}
+
+
+def rows() -> list[Row]:
+    """Return the dashboard's rows."""
+    return [
+        Row("State", _state(), per_line=2),
+        Row("Events", _events(), per_line=3),
+        Row("Steps", _steps(), per_line=3),
+        Row("GPUs", _gpus(), per_line=2),
+    ]
+
+
+def _state() -> list[panels.PanelBuilder]:
+    return [
+        states(
+            "Engines",
+            "Whether a worker of the engine runs the model. An unloaded model is down, too.",
+            Query(f"max by (model, engine) (engine_up{{{OF_MODEL}}})", _EACH_ENGINE),
+            _UP,
+        ),
+        states(
+            "Circuits",
+            "Whether an engine is trusted with the model. After a failure it is left alone for a "
+            "while, then tried again.",
+            Query(f"max by (model, engine) (engine_circuit_state{{{OF_MODEL}}})", _EACH_ENGINE),
+            _CIRCUIT,
+        ),
+    ]
+
+
+def _events() -> list[panels.PanelBuilder]:
+    return [
+        lines(
+            "Restarts",
+            "Starts of a worker after one that failed, a second.",
+            panels.PER_SECOND,
+            Query(rate("engine_restarts_total", "model, engine"), _EACH_ENGINE),
+        ),
+        lines(
+            "Fallbacks",
+            "Models that went to another engine, and requests that only another one could do.",
+            panels.PER_SECOND,
+            Query(
+                rate("engine_fallbacks_total", "model, from_engine, to_engine"),
+                "{{model}} {{from_engine}} to {{to_engine}}",
+            ),
+        ),
+        lines(
+            "Failovers",
+            "Requests that went on with another worker after theirs was lost.",
+            panels.PER_SECOND,
+            Query(rate("request_failovers_total", "model"), "{{model}}"),
+        ),
+        lines(
+            "Lifecycle",
+            "Models loaded, down, restarting, unloaded: events a second.",
+            panels.PER_SECOND,
+            Query(
+                rate("model_lifecycle_events_total", "model, event_type"),
+                "{{model}} {{event_type}}",
+            ),
+        ),
+        lines(
+            "Load time",
+            "Start of the worker to ready: mean of all loads since the server started.",
+            panels.SECONDS,
+            Query(_mean_of_all("model_load_seconds"), "{{model}}"),
+        ),
+        lines(
+            "Engine time of a request, p95",
+            "Admission to last token by engine.",
+            panels.SECONDS,
+            Query(quantile("inference_latency_seconds", 0.95, "model, engine"), _EACH_ENGINE),
+        ),
+    ]
+
+
+def _steps() -> list[panels.PanelBuilder]:
+    return [
+        lines(
+            "Batch size",
+            "Sequences in a step.",
+            panels.COUNT,
+            Query(mean("batch_size", "model"), "mean {{model}}"),
+            Query(quantile("batch_size", 0.95, "model"), "p95 {{model}}"),
+        ),
+        lines(
+            "Step duration by phase, p95",
+            "Prefill reads prompts, decode writes tokens, mixed does both, embed embeds.",
+            panels.SECONDS,
+            Query(quantile("step_duration_seconds", 0.95, "model, phase"), "{{model}} {{phase}}"),
+        ),
+        lines(
+            "Time in steps by phase",
+            "Seconds of stepping a second: what the engine is busy with. Near 1 it has no rest.",
+            panels.RATIO,
+            Query(rate("step_duration_seconds_sum", "model, phase"), "{{model}} {{phase}}"),
+        ),
+    ]
+
+
+def _gpus() -> list[panels.PanelBuilder]:
+    return [
+        lines(
+            "GPU memory",
+            "Used, free and total.",
+            panels.BYTES,
+            Query("gpu_memory_used_bytes", "used {{instance}} {{gpu_id}}"),
+            Query("gpu_memory_available_bytes", "available {{instance}} {{gpu_id}}"),
+            Query("gpu_memory_total_bytes", "total {{instance}} {{gpu_id}}"),
+        ),
+        lines(
+            "GPU use",
+            "Share of time in which a kernel ran.",
+            panels.PERCENT,
+            Query("gpu_utilization_percent", "{{instance}} {{gpu_id}}"),
+            max_value=100,
+        ),
+        lines(
+            "GPU temperature",
+            "GPUs slow down when they get too hot.",
+            panels.CELSIUS,
+            Query("gpu_temperature_celsius", "{{instance}} {{gpu_id}}"),
+        ),
+        states(
+            "GPU health",
+            "Failed: it cannot be read, or reports a failure.",
+            Query("gpu_health_status", "{{instance}} {{gpu_id}}"),
+            _HEALTH,
+        ),
+    ]
+
+
+def _mean_of_all(histogram: str) -> str:
+    # Loads are rare: between two of them a rate is nothing divided by nothing.
+    total = f"sum by (model) ({histogram}_sum{{{OF_MODEL}}})"
+    return f"{total} / sum by (model) ({histogram}_count{{{OF_MODEL}}})"
