@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,10 +16,10 @@ from mm_orch.monitoring.alerts.figures import Figures, MemoryFigures, ModelFigur
 from mm_orch.monitoring.alerts.thresholds import Thresholds
 from mm_orch.monitoring.alerts.trial import send_test_alert
 from mm_orch.monitoring.alerts.watch import AlertWatch, utc_now
+from tests.alert_receiver import Receiver
 from tests.alertmanager import run_alertmanager
 from tests.recorder import Recorder
 from tests.unit.monitoring.alerts.background import running
-from tests.unit.monitoring.alerts.receiver import Receiver
 from tests.unit.monitoring.clock import StillClock
 
 if TYPE_CHECKING:
@@ -116,17 +116,11 @@ class Post:
     def opened(self) -> AbstractAsyncContextManager[None]:
         return running(self.delivery.run())
 
-    def bodies(self, path: str) -> list[Any]:
-        return [
-            body
-            for body, place in zip(self.hook.bodies, self.hook.paths, strict=True)
-            if place == path
-        ]
-
     def told(self) -> list[tuple[str, str, str]]:
         """What the webhook of our own has got."""
         return [
-            (body["alert_type"], body["status"], body["severity"]) for body in self.bodies("/own")
+            (body["alert_type"], body["status"], body["severity"])
+            for body in self.hook.bodies_to("/own")
         ]
 
     async def firing(self, *wanted: str) -> list[dict[str, str]]:
@@ -171,7 +165,7 @@ async def test_an_alert_begins_is_one_grows_worse_and_ends(kind: str, tmp_path: 
         [labels] = await post.firing("critical")
         assert labels == expected | {"severity": "critical"}
         [alert] = post.manager.alerts()
-        assert alert["annotations"]["description"] == post.bodies("/own")[-1]["message"]
+        assert alert["annotations"]["description"] == post.hook.bodies_to("/own")[-1]["message"]
         assert alert["endsAt"] > alert["startsAt"]
 
         await post.see(NOTHING, times=NUM_CLEAR)
@@ -189,15 +183,15 @@ async def test_alertmanager_notifies_of_begin_and_end(tmp_path: Path) -> None:
     async with opened(tmp_path) as post:
         await post.see(of_memory(0.95))
         async with asyncio.timeout(60):
-            while not post.bodies("/manager"):
+            while not post.hook.bodies_to("/manager"):
                 await post.hook.wait_for(len(post.hook.bodies) + 1)
-        [notification] = post.bodies("/manager")
+        [notification] = post.hook.bodies_to("/manager")
         assert notification["status"] == "firing"
         assert notification["commonLabels"]["alertname"] == "high_memory"
 
         await post.see(NOTHING, times=NUM_CLEAR)
         async with asyncio.timeout(60):
-            while post.bodies("/manager")[-1]["status"] != "resolved":
+            while post.hook.bodies_to("/manager")[-1]["status"] != "resolved":
                 await post.hook.wait_for(len(post.hook.bodies) + 1)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mm_orch.cli.alert import send_test_alert
 from mm_orch.config import load_config
+from tests.alert_receiver import Receiver
 from tests.unit.cli.test_status import free_port
-from tests.unit.monitoring.alerts.receiver import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

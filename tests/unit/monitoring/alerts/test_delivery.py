@@ -12,10 +12,10 @@ from mm_orch.monitoring.alerts.destinations import (
     LogDestination,
     WebhookDestination,
 )
+from tests.alert_receiver import Receiver
 from tests.recorder import Recorder
 from tests.unit.monitoring.alerts.alerts import ended, firing
 from tests.unit.monitoring.alerts.background import running
-from tests.unit.monitoring.alerts.receiver import Receiver
 from tests.unit.monitoring.alerts.test_destinations import unused_port
 from tests.unit.monitoring.clock import StillClock
 

@@ -15,8 +15,8 @@ from mm_orch.monitoring.alerts.destinations import (
     make_destinations,
 )
 from mm_orch.monitoring.alerts.http_post import DeliveryError, JsonPost
+from tests.alert_receiver import Receiver
 from tests.unit.monitoring.alerts.alerts import at, ended, firing
-from tests.unit.monitoring.alerts.receiver import Receiver
 
 
 async def refusal(url: str, *, timeout_s: float = 10, shows_answers: bool = False) -> DeliveryError:

@@ -6,8 +6,8 @@ from mm_orch.monitoring.alerts.destinations import (
     WebhookDestination,
 )
 from mm_orch.monitoring.alerts.trial import Outcome, send_test_alert
+from tests.alert_receiver import Receiver
 from tests.unit.monitoring.alerts.alerts import AT
-from tests.unit.monitoring.alerts.receiver import Receiver
 
 
 async def test_a_test_alert_goes_to_every_destination_and_each_outcome_is_told() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import threading
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 _PATIENCE_S = 60
 
@@ -28,6 +29,11 @@ class Receiver:
         self._statuses = list(statuses)
         self._closing = asyncio.Event()
         self._has_news = asyncio.Event()
+
+    def bodies_to(self, path: str) -> list[Any]:
+        """What came to one path, from the oldest on."""
+        # A body is there before its path is: in another thread, one may be seen without it.
+        return [body for place, body in zip(self.paths, self.bodies, strict=False) if place == path]
 
     async def wait_for(self, num_bodies: int) -> None:
         async with asyncio.timeout(_PATIENCE_S):
@@ -59,3 +65,26 @@ class Receiver:
         finally:
             self._closing.set()
             await runner.cleanup()
+
+
+@contextmanager
+def run_receiver(receiver: Receiver) -> Iterator[Receiver]:
+    """Let it serve in a thread of its own, for tests without an event loop."""
+    loop = asyncio.new_event_loop()
+    has_begun = threading.Event()
+    may_end = asyncio.Event()
+
+    async def serve() -> None:
+        async with receiver.serve():
+            has_begun.set()
+            await may_end.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert has_begun.wait(_PATIENCE_S)
+    try:
+        yield receiver
+    finally:
+        loop.call_soon_threadsafe(may_end.set)
+        thread.join(_PATIENCE_S)
+        loop.close()
