@@ -182,9 +182,14 @@ def start_server(
             text=True,
         )
     server = ServerProcess(process, stderr)
-    _read_addresses(server, process.stdout)
-    if wait:
-        server.wait_until("/ready", 200)
+    try:
+        _read_addresses(server, process.stdout)
+        if wait:
+            server.wait_until("/ready", 200)
+    except BaseException:
+        # Nobody else has it to end it.
+        server.stop(signal.SIGKILL)
+        raise
     return server
 
 
