@@ -44,6 +44,9 @@ FAULTS = {
 }
 _ORDERS = "ODD_ENGINES_ORDERS"
 """Names a file that holds one of FAULTS: the next step takes the file away and does it."""
+_DELAY = "ODD_ENGINES_DELAY"
+"""Names a file that holds how many seconds a step takes, while it is there."""
+_DELAY_POLL_S = 0.01
 
 ENGINES = {
     "odd": "OddBackend",
@@ -74,10 +77,12 @@ class Switch:
     def __init__(self, directory: Path) -> None:
         self._refuse = directory / "refuse"
         self._orders = directory / "orders"
+        self._delay = directory / "delay"
         self.environment = {
             "PYTHONPATH": str(directory),
             _SWITCH: str(self._refuse),
             _ORDERS: str(self._orders),
+            _DELAY: str(self._delay),
         }
 
     def turn_on(self) -> None:
@@ -89,15 +94,27 @@ class Switch:
 
     def order(self, fault: str) -> None:
         """Let ``odd`` do this in its next step that continues something, once."""
-        # In one move, so that no worker reads half of it.
-        part = self._orders.with_suffix(".part")
-        part.write_text(fault)
-        part.rename(self._orders)
+        _write_whole(self._orders, fault)
+
+    def slow_down(self, step_s: float) -> None:
+        """Let each step of ``odd`` take so long, the one that runs already too."""
+        _write_whole(self._delay, str(step_s))
+
+    def speed_up(self) -> None:
+        """Let its steps take no longer than they need."""
+        self._delay.unlink()
 
     @property
     def is_done(self) -> bool:
         """Whether what was ordered has been done."""
         return not self._orders.exists()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    # In one move, so that no worker reads half of it.
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.rename(path)
 
 
 def _refuse() -> None:
@@ -111,6 +128,7 @@ class OddBackend(EchoBackend):
     name: ClassVar[str] = "odd"
 
     def step(self, batch: Batch[ScheduledSequence]) -> list[TokenChunk]:
+        _linger()
         fault = _find_fault(batch)
         _commit(fault)
         chunks = super().step(batch)
@@ -119,6 +137,19 @@ class OddBackend(EchoBackend):
                 TokenChunk(sequence_id=chunk.sequence_id, token_ids=(10**6,)) for chunk in chunks
             ]
         return chunks
+
+
+def _linger() -> None:
+    begin_s = time.monotonic()
+    while time.monotonic() - begin_s < _read_delay_s():
+        time.sleep(_DELAY_POLL_S)
+
+
+def _read_delay_s() -> float:
+    try:
+        return float(Path(os.environ[_DELAY]).read_text())
+    except FileNotFoundError:
+        return 0.0
 
 
 def _find_fault(batch: Batch[ScheduledSequence]) -> int | None:
