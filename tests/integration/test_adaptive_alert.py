@@ -1,0 +1,139 @@
+"""An alert of the adaptive kind, from the requests' events to a real webhook and Alertmanager."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mm_orch.config import load_config
+from mm_orch.core.events import AlertChanged
+from mm_orch.monitoring.alert_figures import AlertFigures
+from mm_orch.monitoring.alerts.alert import ANOMALY
+from mm_orch.monitoring.alerts.assembly import describe, make_watch
+from mm_orch.monitoring.performance import PerformanceMonitor
+from mm_orch.monitoring.trends import ResourceTrends
+from tests.alert_receiver import Receiver
+from tests.alertmanager import run_alertmanager
+from tests.recorder import Recorder
+from tests.unit.monitoring.alerts.background import running
+from tests.unit.monitoring.clock import StillClock
+from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INTERVAL_S = 10
+NUM_REQUESTS = 10
+"""In an interval."""
+USUAL_S = 0.4
+
+
+class Service:
+    """What watches a server, but for its timer: requests' events in, alerts out.
+
+    Args:
+        settings: of the section ``monitoring.anomaly``, over the defaults.
+    """
+
+    def __init__(self, **settings: object) -> None:
+        overrides = {f"monitoring.anomaly.{name}": value for name, value in settings.items()}
+        config = load_config(path=None, environ={}, overrides=overrides).config
+        self.clock = StillClock()
+        self.heard = Recorder()
+        self._drawn = random.Random(0)  # noqa: S311 - the same requests in every run
+        self._performance = PerformanceMonitor([MODEL], clock=self.clock)
+        figures = AlertFigures(
+            [MODEL],
+            performance=self._performance,
+            trends=ResourceTrends(clock=self.clock),
+            clock=self.clock,
+        )
+        self.watch = make_watch(
+            config.monitoring.anomaly,
+            figures.read,
+            service="muai-orchestration",
+            observer=self.heard,
+            clock=self.clock,
+        )
+
+    def run(self, minutes: float, factor: float = 1.0) -> None:
+        """Answer requests for so long, so many times as slowly as usual."""
+        for _ in range(int(minutes * 60 / INTERVAL_S)):
+            for _ in range(NUM_REQUESTS):
+                total_s = USUAL_S * factor * self._drawn.uniform(0.9, 1.1)
+                self._performance.observe(replace(finished(), total_s=total_s))
+            self.watch.evaluate()
+            self.clock.now_s += INTERVAL_S
+
+    def severities(self) -> list[str]:
+        """Those that were told of, in order."""
+        return [one.severity for one in self.heard.of(AlertChanged) if one.is_new]
+
+
+async def test_a_sudden_departure_that_no_threshold_sees_is_told_grows_worse_and_ends(
+    tmp_path: Path,
+) -> None:
+    """Runs the server's own parts, without its process, on a clock of the test's.
+
+    What is usual is learned from a reading a minute, fifteen at least: longer than a test may wait
+    for a server.
+    """
+    async with Receiver().serve() as hook:
+        with run_alertmanager(tmp_path, webhook_url=f"{hook.url}/manager") as manager:
+            service = Service(
+                alert_destinations=("webhook", "alertmanager"),
+                webhook_url=f"{hook.url}/own",
+                alertmanager_url=manager.url,
+                latency_threshold_ms=100_000.0,
+                alert_rate_limit_seconds=10**6,
+            )
+
+            async def told(num_bodies: int) -> list[Any]:
+                async with asyncio.timeout(60):
+                    while len(found := hook.bodies_to("/own")) < num_bodies:
+                        await hook.wait_for(len(hook.bodies) + 1)
+                return found
+
+            async def listed(*severities: str) -> None:
+                await asyncio.to_thread(
+                    manager.wait_until,
+                    lambda labels: [one["severity"] for one in labels] == list(severities),
+                )
+
+            async with running(service.watch.run()):
+                service.run(minutes=60)
+                assert service.heard.of(AlertChanged) == []
+
+                # A departure that lasts, is one alert.
+                service.run(minutes=3, factor=2.5)
+                [body] = await told(1)
+                assert (body["alert_type"], body["status"]) == (ANOMALY, "firing")
+                assert body["severity"] == "warning"
+                assert (body["metadata"]["model"], body["metadata"]["engine"]) == (MODEL, ENGINE)
+                await listed("warning")
+                [label] = manager.labels()
+                assert (label["alertname"], label["model"]) == (ANOMALY, MODEL)
+                [alert] = manager.alerts()
+                # It is told the latest figures, the webhook those of the beginning.
+                assert alert["annotations"]["description"].endswith(" s would be usual")
+                [firing] = describe(service.watch).firing
+                assert (firing.alert_type, firing.severity) == (ANOMALY, "warning")
+
+                service.run(minutes=3, factor=8)
+                assert service.severities() in (
+                    ["warning", "critical"],
+                    ["warning", "error", "critical"],
+                )
+                await told(len(service.severities()))
+                await listed("critical")
+
+                service.run(minutes=7)
+                *earlier, last = await told(len(service.severities()) + 1)
+                assert last["status"] == "resolved"
+                assert [one["severity"] for one in earlier] == service.severities()
+                await listed()
+                assert describe(service.watch).firing == ()
+
+            assert len(hook.bodies_to("/own")) == len(service.severities()) + 1
