@@ -177,7 +177,10 @@ def test_an_error_stands_in_its_trace_with_its_stack(
 ) -> None:
     with Collector("grpc") as collector:
         server = launch(
-            config=settings(collector.endpoint, engines=["odd"]),
+            config={
+                **settings(collector.endpoint, engines=["odd"]),
+                "optimization": {"fallback_on_error": False},
+            },
             environment=with_engines(odd_engines),
         )
         odd_engines.order("break")
@@ -185,9 +188,9 @@ def test_an_error_stands_in_its_trace_with_its_stack(
         spans = collector.wait_for(has_roots(1))
         server.stop()
 
-    assert reply.status == 500
+    assert reply.status == 503
     root, inference = only(spans, "request"), only(spans, "inference")
-    assert (root.status, root.attributes["http.response.status_code"]) == (2, 500)
+    assert (root.status, root.attributes["http.response.status_code"]) == (2, 503)
     assert inference.status == 2
     [told] = [moment for moment in inference.moments if moment.name == "exception"]
     assert told.attributes["exception.type"] == inference.attributes["error.type"]
@@ -215,6 +218,31 @@ def test_a_failover_is_told_with_both_engines(launch: Launch, odd_engines: odd.S
     assert sorted(parts) == sorted(
         [(name, inference.span_id) for name in ("decode", "prefill") for _ in range(2)]
     )
+
+
+def test_another_server_that_answers_goes_on_with_the_trace(launch: Launch) -> None:
+    with Collector("http") as collector:
+        behind = launch(config=settings(collector.endpoint, service_name="behind", sample_rate=0.0))
+        before = launch(
+            config={
+                **settings(collector.endpoint, service_name="before"),
+                "models": {"theirs": {"source": f"{behind.url}#{MODEL}"}},
+                "default_model_name": "theirs",
+            }
+        )
+        assert ask(before).status == 200
+        spans = collector.wait_for(has_roots(2))
+        before.stop()
+        behind.stop()
+
+    by_service = {
+        service: [span for span in spans if span.resource["service.name"] == service]
+        for service in ("before", "behind")
+    }
+    assert {span.trace_id for span in spans} == {spans[0].trace_id}
+    root = only(by_service["before"], "request")
+    assert only(by_service["behind"], "request").parent_id == root.span_id
+    assert sorted(span.name for span in by_service["behind"]) == TREE
 
 
 def test_prompt_and_answer_are_told_only_where_that_is_asked_for(launch: Launch) -> None:
@@ -271,15 +299,3 @@ def wait_for_log(server: ServerProcess, text: str) -> None:
     while text not in server.log:
         assert time.monotonic() < end_s, server.log
         time.sleep(0.05)
-
-
-def test_with_tracing_off_nothing_of_it_is_loaded(launch: Launch) -> None:
-    server = launch(
-        config={"models": {MODEL: {"engines": ["echo"]}}},
-        environment={"PYTHONPROFILEIMPORTTIME": "1"},
-    )
-    server.stop()
-
-    assert "mm_orch.app" in server.log
-    assert "opentelemetry" not in server.log
-    assert "mm_orch.monitoring.tracing" not in server.log
