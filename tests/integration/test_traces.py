@@ -226,11 +226,10 @@ def test_another_server_that_answers_goes_on_with_the_trace(launch: Launch) -> N
         before = launch(
             config={
                 **settings(collector.endpoint, service_name="before"),
-                "models": {"theirs": {"source": f"{behind.url}#{MODEL}"}},
-                "default_model_name": "theirs",
+                "models": {"theirs": {"source": f"openai:{behind.url}#{MODEL}"}},
             }
         )
-        assert ask(before).status == 200
+        assert ask(before, model="theirs").status == 200
         spans = collector.wait_for(has_roots(2))
         before.stop()
         behind.stop()
