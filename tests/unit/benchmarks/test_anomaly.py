@@ -75,7 +75,7 @@ def test_the_baseline_finds_the_spikes_of_a_day() -> None:
     [adaptive] = [one for one in latency_contenders() if one.name == "adaptive"]
     score = Score()
 
-    score.add(day.troubles, alerts_of(adaptive.make(), list(day.figures())))
+    score.add(day.troubles, alerts_of(adaptive.make(0.5), list(day.figures())))
 
     assert score.as_results()["recall"] == 1.0
     assert score.as_results()["false_alerts_per_day"] == 0.0
