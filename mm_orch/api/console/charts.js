@@ -14,9 +14,10 @@ const FONT = "11px system-ui, sans-serif";
 
 /**
  * A chart with its own legend, which tells the last values or those under the pointer.
- * series: [{label, color (a custom property), values}]; max fixes the upper end, steps the axis.
+ * series: [{label, color (a custom property), values}]; max fixes the upper end,
+ * steps the axis; spanS is how many seconds are shown up to the last point.
  */
-export function Chart({ title, hint = "", times, series, format, max = null, steps = undefined }) {
+export function Chart({ title, hint = "", times, spanS, series, format, max = null, steps = undefined }) {
   const box = useRef(null);
   const plot = useRef(null);
   const [pointed, setPointed] = useState(null);
@@ -24,7 +25,7 @@ export function Chart({ title, hint = "", times, series, format, max = null, ste
   useEffect(() => watchTheme(() => countTheme((count) => count + 1)), []);
   useEffect(() => {
     const element = box.current;
-    const options = makeOptions({ element, series, format, max, steps, onPoint: setPointed });
+    const options = makeOptions({ element, series, spanS, format, max, steps, onPoint: setPointed });
     plot.current = new window.uPlot(options, dataOf(times, series), element);
     const observer = new ResizeObserver(() => {
       if (element.clientWidth > 0) plot.current.setSize({ width: element.clientWidth, height: HEIGHT });
@@ -35,7 +36,7 @@ export function Chart({ title, hint = "", times, series, format, max = null, ste
       plot.current.destroy();
     };
     // What the axis says depends on neither data nor time.
-  }, [theme, series.length]);
+  }, [theme, series.length, spanS, max]);
   useEffect(() => plot.current.setData(dataOf(times, series)), [times, series]);
 
   const index = pointed !== null && pointed < times.length ? pointed : null;
@@ -70,7 +71,7 @@ function describe(title, series, format) {
   return `${title}. ${told.join("; ")}.`;
 }
 
-function makeOptions({ element, series, format, max, steps, onPoint }) {
+function makeOptions({ element, series, spanS, format, max, steps, onPoint }) {
   const axis = {
     stroke: readColor("--faint", element),
     font: FONT,
@@ -83,7 +84,7 @@ function makeOptions({ element, series, format, max, steps, onPoint }) {
     padding: [8, 8, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "history" } },
-    scales: { y: { range: (_, __, high) => [0, max ?? (high > 0 ? high * 1.15 : 1)] } },
+    scales: { x: { range: (_, __, last) => [last - spanS, last] }, y: { range: (_, __, high) => [0, max ?? (high > 0 ? high * 1.15 : 1)] } },
     axes: [
       { ...axis, grid: { show: false }, space: 44, incrs: TIME_STEPS, size: 24, values: (_, ticks) => ticks.map((tick) => formatMinute(tick * 1000)) },
       { ...axis, space: 34, size: 56, incrs: steps, values: (_, ticks) => ticks.map((tick) => format(tick)) },
