@@ -254,7 +254,7 @@ def _point(number: int) -> dict[str, Any]:
     load = dict(zip(_LOAD_KEYS, values, strict=True))
     return {
         "at": _BEGIN + number * _STEP_S,
-        "total": load,
+        "total": {**load, "failures_per_second": 0.4 if number in {31, 32, 33} else 0.0},
         "memory_used_bytes": round(5.6e9 + 4e8 * wave),
         "cpu_percent": 8 + 40 * wave,
         "models": {MODEL: load},

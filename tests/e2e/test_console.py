@@ -161,13 +161,13 @@ def test_the_playground_streams_and_says_who_answered(
 ) -> None:
     with watched(browser, slow) as page:
         show(page, "playground")
-        page.get_by_label("System prompt").fill("Speak slowly, and then say it once more.")
+        page.get_by_label("System prompt").fill("<b>Speak</b> slowly, and then say it again.")
         page.get_by_label("Message").fill("Hello")
         page.keyboard.press("Enter")
 
         log = page.get_by_role("log")
         # It grows while it is not over yet.
-        expect(log.locator(".streaming")).to_contain_text("Speak")
+        expect(log.locator(".streaming")).to_contain_text("<b>Speak</b>")
         expect(log).to_have_attribute("aria-busy", "true")
         expect(log).to_have_attribute("aria-busy", "false", timeout=30_000)
         told = log.locator(".facts")
@@ -270,6 +270,9 @@ def test_what_really_happened_is_shown(browser: Browser, echo: ServerProcess) ->
 
     with watched(browser, echo, is_made_up=False) as page:
         expect(page.locator(".plot canvas")).to_have_count(8)
+        # Once there is a point, only newer ones are asked for.
+        with page.expect_request(re.compile(r"/api/metrics\?after=\d")):
+            pass
         expect(page.get_by_role("region", name="By model and engine")).to_contain_text("echo")
         show(page, "alerts")
         expect(page.get_by_text("Nothing fires.")).to_be_visible()

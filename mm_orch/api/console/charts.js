@@ -9,6 +9,7 @@ const HEIGHT = 150;
 export const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 /** Steps of an axis that counts. */
 export const COUNT_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+const MIN_SPAN_S = 60;
 const TIME_STEPS = [60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];
 const FONT = "11px system-ui, sans-serif";
 
@@ -59,14 +60,14 @@ export function Chart({ title, hint = "", times, spanS, series, format, max = nu
 }
 
 const dataOf = (times, series) => [times, ...series.map(({ values }) => values)];
-const lastOf = (values) => values.findLast((value) => value !== null) ?? null;
+const lastOf = (values) => values.at(-1) ?? null;
 const show = (value, format) => (value === null || value === undefined ? NONE : format(value));
 
 function describe(title, series, format) {
   const told = series.map(({ label, values }) => {
     const known = values.filter((value) => value !== null);
     if (known.length === 0) return `${label}: nothing yet`;
-    return `${label}: now ${format(known.at(-1))}, highest ${format(Math.max(...known))}`;
+    return `${label}: now ${show(lastOf(values), format)}, highest ${format(Math.max(...known))}`;
   });
   return `${title}. ${told.join("; ")}.`;
 }
@@ -84,7 +85,7 @@ function makeOptions({ element, series, spanS, format, max, steps, onPoint }) {
     padding: [8, 8, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "history" } },
-    scales: { x: { range: (_, __, last) => [last - spanS, last] }, y: { range: (_, __, high) => [0, max ?? (high > 0 ? high * 1.15 : 1)] } },
+    scales: { x: { range: (_, first, last) => [beginOf(first, last, spanS), last] }, y: { range: (_, __, high) => [0, max ?? (high > 0 ? high * 1.15 : 1)] } },
     axes: [
       { ...axis, grid: { show: false }, space: 44, incrs: TIME_STEPS, size: 24, values: (_, ticks) => ticks.map((tick) => formatMinute(tick * 1000)) },
       { ...axis, space: 34, size: 56, incrs: steps, values: (_, ticks) => ticks.map((tick) => format(tick)) },
@@ -104,6 +105,11 @@ function makeOptions({ element, series, spanS, format, max, steps, onPoint }) {
     ],
     hooks: { setCursor: [(plot) => onPoint(plot.cursor.idx ?? null)] },
   };
+}
+
+/** Where the time axis begins: a server that has just started fills it little by little. */
+function beginOf(first, last, spanS) {
+  return Math.max(last - spanS, Math.min(first, last - MIN_SPAN_S));
 }
 
 /** The same colour, nearly transparent. */

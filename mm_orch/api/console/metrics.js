@@ -16,8 +16,10 @@ function pathFor(known) {
 }
 
 function merge(known, fresh) {
-  const end = (lastOf(fresh) ?? lastOf(known))?.at ?? 0;
-  const points = [...(known?.history.points ?? []), ...fresh.history.points];
+  const begin = lastOf(known)?.at ?? -Infinity;
+  const news = fresh.history.points.filter((point) => point.at > begin);
+  const points = [...(known?.history.points ?? []), ...news];
+  const end = points.at(-1)?.at ?? 0;
   const kept = points.filter((point) => point.at > end - HISTORY_S);
   return { ...fresh, history: { ...fresh.history, points: kept } };
 }
