@@ -73,7 +73,7 @@ def start_logging(arguments: Arguments, loaded: LoadedConfig, *, is_server: bool
     answer beside them. The configuration's own warnings belong to the server's start; a query
     shows them with --verbose.
     """
-    from mm_orch.monitoring.logs import configure_logging
+    from mm_orch.cli.logs import configure_logging
 
     system = loaded.config.system
     level = system.log_level if is_server or arguments.log_level else "WARNING"

@@ -196,6 +196,10 @@ class PrometheusObserver:
     def _observe_unload(self, event: ModelUnloaded) -> None:
         model = self._known(event.model)
         self._series.lifecycle_events.labels(model, "unloaded").inc()
+        for started_model, engine in self._started:
+            if started_model == model:
+                # Loaded again, it begins with trust in every engine.
+                self._series.circuit_state.labels(model, engine).set(0)
         if event.engine is not None:
             self._series.engine_up.labels(model, event.engine).set(0)
 

@@ -73,9 +73,12 @@ class ResourceReader:
         last, self._last = self._last, self._cpu_times()
         # Some of the kernel's counters go back at times.
         spent_s = {kind: max(0.0, now - last[kind]) for kind, now in self._last.items()}
-        all_s = sum(spent for kind, spent in spent_s.items() if kind not in _COUNTED_TWICE)
+        # Summed apart, the share cannot come out above 1 by rounding.
         idle_s = sum(spent_s.get(kind, 0.0) for kind in _NOT_BUSY)
-        return 100 * (all_s - idle_s) / all_s if all_s else 0.0
+        busy_s = sum(
+            spent for kind, spent in spent_s.items() if kind not in (*_NOT_BUSY, *_COUNTED_TWICE)
+        )
+        return 100 * (busy_s / (busy_s + idle_s)) if busy_s else 0.0
 
 
 class ResourceSampler:

@@ -116,7 +116,7 @@ class Series:
         )
         self.lifecycle_events = self._counter(
             "model_lifecycle_events_total",
-            "What happened to models: loaded, down, restarting.",
+            "What happened to models: loaded, down, restarting, unloaded.",
             ("model", "event_type"),
         )
         self.model_load = self._histogram(

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e import console_answers as answers
+from tests.processes import ROOT, ServerProcess, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, Page, Route
 
-    from tests.processes import ServerProcess
+    from tests import odd_engines as odd
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
@@ -108,3 +109,42 @@ def keep_picture(page: Page, name: str) -> None:
     folder = os.environ.get("MUAI_SCREENSHOTS")
     if folder:
         page.screenshot(path=Path(folder) / f"console-{name}.png", full_page=True)
+
+
+def model_card(page: Page, name: str = answers.MODEL) -> Any:
+    return page.locator(".model").filter(has=page.get_by_role("heading", name=name, exact=True))
+
+
+def start_plugged(directory: Path, switch: odd.Switch, engines: list[str]) -> ServerProcess:
+    """Start a server whose model runs with engines of the tests."""
+    path = os.pathsep.join([switch.environment["PYTHONPATH"], str(ROOT)])
+    return start_server(
+        directory,
+        config={"models": {answers.MODEL: {"engines": engines}}},
+        environment={**switch.environment, "PYTHONPATH": path},
+    )
+
+
+CONTROLS = """() => [...document.querySelectorAll(
+    "a[href], button, input, select, textarea, summary")].filter((one) => one.checkVisibility())"""
+NOTE_FOCUS = """() => {
+    const one = document.activeElement;
+    if (one === document.body) return false;
+    const style = getComputedStyle(one);
+    const isSeen = one.matches(":focus-visible")
+        && (style.outlineStyle !== "none" || style.boxShadow !== "none");
+    window.reached ??= new Map();
+    if (window.reached.has(one)) return false;
+    window.reached.set(one, isSeen);
+    return true;
+}"""
+MISSED = f"({CONTROLS})().filter((one) => !window.reached.has(one)).map((one) => one.outerHTML)"
+UNSEEN = "[...window.reached].filter(([, isSeen]) => !isSeen).map(([one]) => one.outerHTML)"
+
+
+def tab_through(page: Page) -> None:
+    """Go from control to control, from the top until one comes again, and note each."""
+    page.locator("body").evaluate("(body) => { body.tabIndex = -1; body.focus(); }")
+    page.keyboard.press("Tab")
+    while page.evaluate(NOTE_FOCUS):
+        page.keyboard.press("Tab")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,15 +12,20 @@ from tests.e2e import console_answers as answers
 from tests.e2e.console_browser import (
     CHROMIUM,
     LOOKS,
+    MISSED,
     PAGES,
     REFUSED,
+    UNSEEN,
     expect,
     keep_picture,
     launched,
+    model_card,
     show,
+    start_plugged,
+    tab_through,
     watched,
 )
-from tests.processes import ROOT, ServerProcess, start_server
+from tests.processes import ServerProcess, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,13 +80,7 @@ def slow(
 ) -> Iterator[ServerProcess]:
     """A server that takes 50 ms for a token."""
     directory = tmp_path_factory.mktemp("slow")
-    environment = odd.install(directory).environment
-    path = os.pathsep.join([environment["PYTHONPATH"], str(ROOT)])
-    server = start_server(
-        directory,
-        config={"models": {answers.MODEL: {"engines": ["slow"]}}},
-        environment={**environment, "PYTHONPATH": path},
-    )
+    server = start_plugged(directory, odd.install(directory), ["slow"])
     yield server
     server.stop()
 
@@ -110,37 +108,15 @@ def test_every_page_fits_in_every_look(
         assert widths[0] <= widths[1]
 
 
-CONTROLS = """() => [...document.querySelectorAll(
-    "a[href], button, input, select, textarea, summary")].filter((one) => one.checkVisibility())"""
-NOTE_FOCUS = """() => {
-    const one = document.activeElement;
-    if (one === document.body) return false;
-    const style = getComputedStyle(one);
-    const isSeen = one.matches(":focus-visible")
-        && (style.outlineStyle !== "none" || style.boxShadow !== "none");
-    window.reached ??= new Map();
-    if (window.reached.has(one)) return false;
-    window.reached.set(one, isSeen);
-    return true;
-}"""
-
-
 @pytest.mark.parametrize("name", PAGES)
 def test_the_keyboard_reaches_every_control_and_shows_where_it_is(name: str, page: Page) -> None:
     show(page, name)
     expect(page.get_by_text(re.compile("^Reading "))).to_have_count(0)
-    # From the top of the document, as after loading it.
-    page.evaluate("document.activeElement.blur()")
-    page.locator("body").evaluate("(body) => { body.tabIndex = -1; body.focus(); }")
 
-    page.keyboard.press("Tab")
-    while page.evaluate(NOTE_FOCUS):
-        page.keyboard.press("Tab")
+    tab_through(page)
 
-    missed = f"({CONTROLS})().filter((one) => !window.reached.has(one)).map((one) => one.outerHTML)"
-    unseen = "[...window.reached].filter(([, isSeen]) => !isSeen).map(([one]) => one.outerHTML)"
-    assert page.evaluate(missed) == []
-    assert page.evaluate(unseen) == []
+    assert page.evaluate(MISSED) == []
+    assert page.evaluate(UNSEEN) == []
 
 
 def test_links_and_rows_work_by_keyboard_and_escape_goes_back(page: Page) -> None:
@@ -214,10 +190,6 @@ def test_an_answer_is_stopped_by_its_button(browser: Browser, slow: ServerProces
         expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
 
 
-def model_card(page: Page, name: str = answers.MODEL) -> Any:
-    return page.locator(".model").filter(has=page.get_by_role("heading", name=name, exact=True))
-
-
 def test_a_model_is_unloaded_and_loaded(page: Page) -> None:
     show(page, "models")
     card = model_card(page)
@@ -246,6 +218,28 @@ def test_a_busy_model_is_unloaded_only_on_purpose(browser: Browser, echo: Server
 
         assert response.value.status == 200
         expect(card.get_by_role("alert")).to_have_count(0)
+
+
+def test_why_a_model_runs_elsewhere_is_told(
+    browser: Browser,
+    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
+    tmp_path: Path,
+) -> None:
+    switch = odd.install(tmp_path)
+    switch.turn_on()
+    server = start_plugged(tmp_path, switch, ["refusing", "spare"])
+    try:
+        with watched(browser, server) as page:
+            health = page.get_by_role("region", name="Health")
+            expect(health).to_contain_text("Degraded")
+            expect(health).to_contain_text(f"model {answers.MODEL} runs on spare in place of")
+            keep_picture(page, "degraded")
+            show(page, "models")
+            card = model_card(page)
+            expect(card).to_contain_text("Runs on spare in place of refusing: It does not want to.")
+            keep_picture(page, "models-degraded")
+    finally:
+        server.stop()
 
 
 def test_draining_is_shown_and_undone(page: Page) -> None:

@@ -29,7 +29,7 @@ const COLUMNS = [
   { name: "Severity", render: (row) => html`<${Pill} state=${row.severity} />` },
   { name: "Alert", isTight: true, render: (row) => html`<strong>${sentenceCase(row.alert_type)}</strong>` },
   { name: "About", isTight: true, render: about },
-  { name: "Message", render: (row) => row.message },
+  { name: "Message", isLong: true, render: (row) => row.message },
 ];
 
 export function Alerts() {

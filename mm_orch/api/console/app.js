@@ -88,6 +88,7 @@ function AwayBanner() {
 function App() {
   const [page, detail] = useRoute();
   const { title, show: Page } = PAGES[page];
+  const { isAway } = useLink();
   const { data: status } = usePoll("api/status");
   const { data: alerts } = usePoll("admin/alerts");
   const heading = useRef(null);
@@ -111,7 +112,7 @@ function App() {
     </header>
     <${AwayBanner} />
     <${KeyBanner} />
-    <main>
+    <main class=${isAway ? "stale" : ""}>
       <h1 ref=${heading} tabindex="-1">${title}</h1>
       <${Page} detail=${detail} />
     </main>

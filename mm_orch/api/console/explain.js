@@ -1,5 +1,6 @@
 // Finds why a request took as long as it did; knows nothing of pages.
 
+import { attemptsOf } from "./timeline.js";
 import { formatCount, formatSeconds, plural } from "./words.js";
 
 // A part that takes less of the whole than this is no reason.
@@ -18,8 +19,9 @@ const MANY_SEQUENCES = 8;
  * Kinds: wait, start, prepare, prefill, failover, batch, decode.
  * maxBatchSize is how many sequences the model's batch holds, null where unknown.
  */
-export function explain(request, maxBatchSize = null) {
-  if (!(request.total_s > 0)) return [];
+export function explain(told, maxBatchSize = null) {
+  if (!(told.total_s > 0)) return [];
+  const request = { ...told, attempts: attemptsOf(told) };
   return [
     ...findWait(request, maxBatchSize),
     ...findPrefill(request),
@@ -97,6 +99,7 @@ function sayPrefill(request, attempt, seconds) {
   const cached = attempt.num_cached_tokens;
   const took = formatSeconds(seconds);
   const tokens = plural(prompt, "token");
+  if (request.operation === "embeddings") return `Computing the vectors of ${tokens} took ${took}.`;
   const reused = `${formatCount(cached)} came from the cache`;
   if (attempt.first_token_s === null) {
     return `The first token had not come after ${took} of prefill: ${tokens}, ${reused}.`;

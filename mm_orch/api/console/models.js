@@ -169,8 +169,8 @@ function ServerDrain({ status }) {
 const ENGINE_COLUMNS = [
   { name: "Engine", isTight: true, render: (row) => html`<strong>${row.engine}</strong>` },
   { name: "State", render: (row) => html`<${Pill} state=${row.is_available ? "ready" : "unavailable"} label=${row.is_available ? "Can run here" : "Cannot run here"} />` },
-  { name: "Why", render: (row) => row.reason || (row.is_available ? "" : "The probe gave no reason.") },
-  { name: "What would change that", render: (row) => row.remedy },
+  { name: "Why", isLong: true, render: (row) => row.reason || (row.is_available ? "" : "The probe gave no reason.") },
+  { name: "What would change that", isLong: true, render: (row) => row.remedy },
 ];
 
 export function Models() {

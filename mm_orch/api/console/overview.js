@@ -4,7 +4,7 @@ import { html, useMemo, useState } from "./vendor/htm-preact.module.js";
 import { BYTE_STEPS, Chart, COUNT_STEPS } from "./charts.js";
 import { Awaited, Choice, Pill, Problem, Table } from "./parts.js";
 import { usePoll } from "./server.js";
-import { formatBytes, formatCount, formatDuration, formatNumber, formatRatio, formatSeconds, NONE, plural } from "./words.js";
+import { capitalize, formatBytes, formatCount, formatDuration, formatNumber, formatRatio, formatSeconds, NONE, plural, sentenceCase } from "./words.js";
 
 const HEALTH_WORDS = {
   healthy: "All is well",
@@ -28,9 +28,19 @@ function Health({ status }) {
     </div>
     ${health.degradation_reasons.length > 0 &&
     html`<ul class="reasons">
-      ${health.degradation_reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}
+      ${health.degradation_reasons.map((reason) => html`<li key=${reason}>${capitalize(reason)}</li>`)}
     </ul>`}
   </section>`;
+}
+
+function FiringAlerts() {
+  const { data } = usePoll("admin/alerts");
+  if (!data?.firing.length) return null;
+  const [first, ...others] = data.firing;
+  const rest = others.length > 0 ? ` And ${plural(others.length, "other")}.` : "";
+  return html`<div class="note" data-tone=${first.severity}>
+    <p><strong>${sentenceCase(first.alert_type)}:</strong> ${first.message}${rest} <a href="#/alerts">See the alerts</a></p>
+  </div>`;
 }
 
 function Tile({ name, value, hint = "" }) {
@@ -42,16 +52,23 @@ function Tile({ name, value, hint = "" }) {
 }
 
 function Tiles({ status, metrics }) {
-  const last = metrics?.history.points.at(-1) ?? {};
-  const memory = metrics?.resources.memory_used_bytes?.last ?? null;
-  const { num_requests: num, num_failed: failed } = sum(metrics?.models ?? []);
+  if (!metrics) {
+    return html`<dl class="tiles">
+      <${Tile} name="Requests a second" value=${formatNumber(status.requests_per_second)} />
+      <${Tile} name="Running" value=${formatCount(status.num_running)} />
+      <${Tile} name="Waiting" value=${formatCount(status.num_waiting)} hint=${`room for ${formatCount(status.health.queue_capacity)}`} />
+    </dl>`;
+  }
+  const last = metrics.history.points.at(-1) ?? {};
+  const memory = metrics.resources.memory_used_bytes?.last ?? null;
+  const { num_requests: num, num_failed: failed } = sum(metrics.models);
   return html`<dl class="tiles">
     <${Tile} name="Requests a second" value=${formatNumber(last.requests_per_second ?? status.requests_per_second)} />
     <${Tile} name="Tokens a second" value=${formatNumber(last.tokens_per_second)} />
     <${Tile} name="First token, median" value=${formatSeconds(last.ttft_p50)} hint=${last.ttft_p95 ? `95 % within ${formatSeconds(last.ttft_p95)}` : ""} />
     <${Tile} name="Running" value=${formatCount(status.num_running)} hint=${`${formatCount(status.num_waiting)} waiting, room for ${formatCount(status.health.queue_capacity)}`} />
     <${Tile} name="From the cache" value=${formatRatio(last.cache_hit_ratio)} hint="of prompt tokens" />
-    ${metrics && html`<${Tile} name="Failed" value=${num > 0 ? formatRatio(failed / num) : NONE} hint=${`${formatCount(failed)} of ${formatCount(num)} in ${formatDuration(metrics.window_seconds)}`} />`}
+    <${Tile} name="Failed" value=${num > 0 ? formatRatio(failed / num) : NONE} hint=${`${formatCount(failed)} of ${formatCount(num)} in ${formatDuration(metrics.window_seconds)}`} />
     ${memory !== null && html`<${Tile} name="Memory" value=${formatBytes(memory)} hint=${`of ${formatBytes(metrics.resources.memory_total_bytes)}`} />`}
   </dl>`;
 }
@@ -152,6 +169,7 @@ export function Overview() {
   if (!status) return html`<${Awaited} error=${error} what="the state" />`;
   return html`
     <${Health} status=${status} />
+    <${FiringAlerts} />
     <${Tiles} status=${status} metrics=${metrics} />
     ${metrics
       ? html`<${Charts} history=${metrics.history} resources=${metrics.resources} />

@@ -34,7 +34,8 @@ export function Pill({ state, label = sentenceCase(state) }) {
 
 /** What the server refused, in its own words, and what to do about it. */
 export function Problem({ error, onDismiss = null }) {
-  if (!error || error.isAway) return null;
+  // The banners tell of those two already.
+  if (!error || error.isAway || error.status === 401) return null;
   return html`<div class="note" data-tone="bad" role="alert">
     <p>${error.message}</p>
     <div class="buttons">
@@ -51,6 +52,7 @@ export function Empty({ children }) {
 
 /** What stands while nothing is known: the reason, or that the first answer is awaited. */
 export function Awaited({ error, what }) {
+  if (error?.status === 401) return html`<${Empty}>Enter a key to see ${what}.<//>`;
   if (error && !error.isAway) return html`<${Problem} error=${error} />`;
   return html`<${Empty}>${error ? `No ${what}: the server does not answer.` : `Reading ${what} …`}<//>`;
 }
@@ -63,7 +65,7 @@ export function Facts({ facts }) {
   </dl>`;
 }
 
-/** A table that becomes cards on a phone. columns: [{name, render(row), isNumber, isTight}] */
+/** A table that becomes cards on a phone. columns: [{name, render(row), isNumber, isTight, isLong}] */
 export function Table({ columns, rows, keyOf, caption, isChosen = () => false }) {
   return html`<div class="table-box">
     <table>
@@ -76,7 +78,7 @@ export function Table({ columns, rows, keyOf, caption, isChosen = () => false })
           (row) => html`<tr key=${keyOf(row)} class=${isChosen(row) ? "chosen" : ""}>
             ${columns.map(
               (column) =>
-                html`<td key=${column.name} data-name=${column.name} class=${classOf(column)}>${column.render(row)}</td>`,
+                html`<td key=${column.name} data-name=${column.name} class=${classOf(column)}><div>${column.render(row)}</div></td>`,
             )}
           </tr>`,
         )}
@@ -85,7 +87,8 @@ export function Table({ columns, rows, keyOf, caption, isChosen = () => false })
   </div>`;
 }
 
-const classOf = ({ isNumber, isTight }) => (isNumber ? "number" : isTight ? "tight" : "");
+const classOf = ({ isNumber, isTight, isLong }) =>
+  isNumber ? "number" : isTight ? "tight" : isLong ? "long" : "";
 
 /** A choice among few, as a labelled select. options: [[value, text]] */
 export function Choice({ label, value, options, onChange }) {

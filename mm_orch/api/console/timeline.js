@@ -9,24 +9,44 @@ export const PHASES = {
 };
 
 /**
+ * Returns what each worker did of a request. Where that was not noted, as of a server elsewhere,
+ * the request's own times tell of one.
+ */
+export function attemptsOf(request) {
+  if (request.attempts.length > 0 || request.queue_wait_s === null) return request.attempts;
+  const attempt = {
+    engine: request.engine,
+    submitted_s: request.routed_s ?? 0,
+    started_s: request.queue_wait_s,
+    first_token_s: request.ttft_s,
+    ended_s: request.total_s,
+    num_tokens: request.num_generated_tokens,
+    num_cached_tokens: request.num_cached_tokens,
+    max_batch_size: 0,
+    error: "",
+  };
+  return [attempt];
+}
+
+/**
  * Returns one lane for each attempt: [{engine, error, attempt, phases: [{kind, start, end}]}],
  * in seconds after the request's begin. A request that no worker got has one lane that waits.
  */
 export function lanesOf(request) {
-  const { attempts, total_s: total } = request;
+  const { total_s: total } = request;
+  const attempts = attemptsOf(request);
   if (attempts.length === 0) {
-    return [{ engine: request.engine, error: "", attempt: null, phases: waitBefore(request, total) }];
+    return [{ engine: request.engine, error: "", attempt: null, phases: waitBefore(request, total, "queue") }];
   }
   return attempts.map((attempt, index) => {
-    const before = index === 0 ? waitBefore(request, attempt.submitted_s) : [];
+    const before = index === 0 ? waitBefore(request, attempt.submitted_s, "start") : [];
     const phases = [...before, ...phasesOf(attempt)].filter(({ start, end }) => end > start);
     return { engine: attempt.engine, error: attempt.error, attempt, phases };
   });
 }
 
-function waitBefore(request, end) {
+function waitBefore(request, end, kind) {
   const routed = Math.min(request.routed_s ?? 0, end);
-  const kind = request.attempts.length > 0 ? "start" : "queue";
   return [
     { kind: "prepare", start: 0, end: routed },
     { kind, start: routed, end },

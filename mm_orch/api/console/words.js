@@ -88,8 +88,9 @@ export function plural(count, word, many = `${word}s`) {
   return `${formatCount(count)} ${count === 1 ? word : many}`;
 }
 
+export const capitalize = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 /** "high_latency" as "High latency". */
 export function sentenceCase(word) {
-  const words = String(word).replaceAll("_", " ");
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  return capitalize(String(word).replaceAll("_", " "));
 }

@@ -46,4 +46,9 @@ def _write(turns: Sequence[tuple[str, str]], finish_reasons: Sequence[str]) -> s
         messages.append({"role": role, "parts": parts})
         if index < len(finish_reasons):
             messages[-1]["finish_reason"] = finish_reasons[index]
-    return json.dumps(messages, ensure_ascii=False)
+    return encodable(json.dumps(messages, ensure_ascii=False))
+
+
+def encodable(text: str) -> str:
+    """Return the text without halves of characters, of which one would undo a whole export."""
+    return text.encode(errors="replace").decode()

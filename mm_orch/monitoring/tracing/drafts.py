@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.events import RequestStatus
 from mm_orch.monitoring.tracing import conventions as names
-from mm_orch.monitoring.tracing.content import input_messages, output_messages
+from mm_orch.monitoring.tracing.content import encodable, input_messages, output_messages
 from mm_orch.monitoring.tracing.epoch import nanoseconds
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _draft_inference(event: RequestFinished, end_ns: int, ns_of: Callable[[float
                 {
                     names.FROM_ENGINE: lost.engine,
                     names.TO_ENGINE: next_one.engine,
-                    names.REASON: lost.error,
+                    names.REASON: encodable(lost.error),
                 },
             )
             for lost, next_one in pairwise(attempts)
@@ -186,13 +186,14 @@ def _add_failure(draft: Draft, event: RequestFinished) -> None:
     if event.status not in _FAILED:
         return
     error = event.error
-    draft.failure = error.message if error is not None else event.error_type or event.status.value
-    draft.attributes[names.ERROR_TYPE] = event.error_type or event.status.value
+    told_short = event.error_type or event.status.value
+    draft.failure = told_short if error is None else encodable(error.message)
+    draft.attributes[names.ERROR_TYPE] = told_short
     draft.attributes[names.STATUS] = event.status.value
     if error is not None:
         told: Attributes = {
             names.EXCEPTION_TYPE: error.error_type,
-            names.EXCEPTION_MESSAGE: error.message,
-            names.EXCEPTION_STACK: error.stack,
+            names.EXCEPTION_MESSAGE: encodable(error.message),
+            names.EXCEPTION_STACK: encodable(error.stack),
         }
         draft.moments.append(Moment(names.EXCEPTION, draft.end_ns, told))

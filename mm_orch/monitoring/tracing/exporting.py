@@ -119,7 +119,7 @@ class ExportThread:
         # Ends a call over gRPC; one over HTTP ends with the process.
         self._exporter.shutdown()
         self._thread.join(_BREAK_OFF_S)
-        self._words.release()
+        self._words.stop_listening()
 
     def _run(self) -> None:
         while not self._is_closing:

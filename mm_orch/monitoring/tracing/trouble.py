@@ -68,7 +68,7 @@ class LastWords(logging.Handler):
         theirs.addHandler(self)
         theirs.propagate = False
 
-    def release(self) -> None:
+    def stop_listening(self) -> None:
         """Let the SDK log as before."""
         theirs = logging.getLogger(_THEIRS)
         theirs.removeHandler(self)

@@ -21,6 +21,7 @@ from tests.unit.api.scripted_generator import (
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from mm_orch.api.tracing import StartTrace
     from mm_orch.core.observations import Observations
 
 CHAT = "/v1/chat/completions"
@@ -48,6 +49,7 @@ class Face:
     has_metrics: bool = True
     observations: Observations | None = None
     address: str = "127.0.0.1"
+    start_trace: StartTrace | None = None
 
     def __post_init__(self) -> None:
         self.app: ASGIApp = create_application(
@@ -60,6 +62,7 @@ class Face:
             observer=self.observer,
             render_metrics=_render_metrics if self.has_metrics else None,
             observations=self.observations,
+            start_trace=self.start_trace,
         )
 
     async def call(

@@ -38,7 +38,12 @@ ATTEMPT = {
     "error": "",
 }
 REQUEST = {
+    "engine": "openvino",
+    "operation": "chat",
     "num_prompt_tokens": 40,
+    "num_cached_tokens": 0,
+    "num_generated_tokens": 10,
+    "ttft_s": 0.1,
     "finish_reasons": ["stop"],
     "queue_wait_s": 0.01,
     "total_s": 1.0,
@@ -91,6 +96,10 @@ SLOW_PREFILL = request({"started_s": 0.0, "first_token_s": 0.9, "max_batch_size"
 STOPPED_IN_PREFILL = request(
     {"started_s": 0.1, "first_token_s": None, "ended_s": 2.1, "num_tokens": 0}, total_s=2.1
 )
+EMBEDDED = request(
+    {"started_s": 0.0, "first_token_s": None}, operation="embeddings", finish_reasons=[]
+)
+ELSEWHERE = request(queue_wait_s=0.7, ttft_s=0.8, num_running_before=4)
 LOST_FOR_GOOD = request({**LOST, "ended_s": 1.0}, total_s=1.0, finish_reasons=[])
 MANY_AT_ONCE = {**QUEUED, "attempts": [{**QUEUED["attempts"][0], **LOST, "ended_s": 3.6}, RESUMED]}
 
@@ -201,6 +210,12 @@ TABLE: list[tuple[dict[str, Any], int | None, list[tuple[str, str]]]] = [
             )
         ],
     ),
+    (EMBEDDED, 8, [("prefill", "Computing the vectors of 40 tokens took 1.0 s.")]),
+    (
+        ELSEWHERE,
+        None,
+        [("wait", "Waited 700 ms of 1.0 s: 4 requests ran and 0 waited before it.")],
+    ),
 ]
 
 
@@ -208,7 +223,7 @@ def find(*cases: tuple[dict[str, Any], int | None]) -> list[tuple[list[dict[str,
     """Explain these in node."""
     assert NODE is not None
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("explain.js", "words.js"):
+        for name in ("explain.js", "timeline.js", "words.js"):
             shutil.copy(FOLDER / name, folder)
         # Browsers are told by the page that these are modules, node by this.
         (Path(folder) / "package.json").write_text('{"type": "module"}')

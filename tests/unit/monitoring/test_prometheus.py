@@ -16,6 +16,7 @@ from mm_orch.core.events import (
     GpuReading,
     HttpRequestFinished,
     LoadChanged,
+    ModelUnloaded,
     RequestStatus,
     ResourcesRead,
     TokenGap,
@@ -250,6 +251,16 @@ def test_names_that_clients_make_up_do_not_become_series() -> None:
     samples = samples_of(observer)
     assert {s.labels["model"] for s in samples if "model" in s.labels} == {MODEL, "unknown"}
     assert {s.labels["method"] for s in samples if "method" in s.labels} == {"OTHER"}
+
+
+def test_a_model_that_was_unloaded_has_no_open_circuit() -> None:
+    observer = told()
+    both = {"model": MODEL, "engine": ENGINE}
+    assert value_of(observer, "engine_circuit_state", **both) == 2
+
+    observer.observe(ModelUnloaded(model=MODEL, engine="spare", reason="asked"))
+
+    assert value_of(observer, "engine_circuit_state", **both) == 0
 
 
 def test_the_caches_figures_are_those_of_the_window() -> None:

@@ -50,6 +50,15 @@ def test_processors_are_as_busy_as_since_the_last_reading(
     assert reader.read().cpu_percent == 0
 
 
+def test_processors_without_rest_are_no_more_than_wholly_busy() -> None:
+    # 100 times the time spent, divided by it, is more than 100 here.
+    before = {"user": 9655.44, "nice": 76.91, "system": 2938.7, "irq": 2093.2, "idle": 4693.47}
+    after = {"user": 9657.4, "nice": 78.01, "system": 2940.57, "irq": 2094.24, "idle": 4693.47}
+    reader = ResourceReader(memory=memory, cpu_times=times_of(before, after))
+
+    assert reader.read().cpu_percent == 100
+
+
 def test_a_reading_holds_memory_and_gpus() -> None:
     nvml = FakeNvml(num_gpus=1)
     reader = ResourceReader(open_nvml(nvml), memory=memory)

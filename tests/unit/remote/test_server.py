@@ -18,6 +18,7 @@ from mm_orch.core.errors import (
     ModelUnavailableError,
 )
 from mm_orch.core.generation import ChatPrompt, GenerationOptions, GenerationRequest, Message
+from mm_orch.core.trace import CURRENT, TraceContext
 from mm_orch.orchestration.account import RequestAccount
 from mm_orch.orchestration.remote import RemoteGeneration
 from mm_orch.orchestration.running import Deadline
@@ -124,6 +125,21 @@ async def test_a_request_is_answered_there_and_counted_as_they_count() -> None:
         assert there.bodies[-1]["model"] == "theirs"
         assert "authorization: bearer secret" in there.heads[-1].lower()
         assert server.phase is ModelPhase.READY
+
+
+async def test_a_request_takes_its_trace_along_and_questions_about_models_have_none() -> None:
+    async with asked(Script(WHOLE)) as (server, there):
+        await server.wait_until_ready()
+        trace = TraceContext(0xABC, 0xDEF, is_sampled=True, state="vendor=1")
+        CURRENT.set(trace)
+        await read(generate(server))
+        CURRENT.set(None)
+        await read(generate(server))
+
+    question, traced, plain = (head.lower() for head in there.heads)
+    assert f"traceparent: {trace.traceparent}\r\n" in traced
+    assert "tracestate: vendor=1\r\n" in traced
+    assert "trace" not in question + plain
 
 
 async def test_the_models_name_there_may_be_given() -> None:

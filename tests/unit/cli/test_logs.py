@@ -4,12 +4,14 @@ import contextlib
 import json
 import logging
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mm_orch.cli.logs import configure_logging
 from mm_orch.core.events import RequestStatus
-from mm_orch.monitoring.logs import configure_logging
+from mm_orch.core.trace import CURRENT, TraceContext
 from mm_orch.monitoring.request_log import RequestLogObserver
 from tests.unit.monitoring.scripted_events import finished, story
 
@@ -206,3 +208,20 @@ def test_a_refusal_is_nothing_to_warn_of(tmp_path: Path) -> None:
 
     [line] = json_lines(path)
     assert (line["level"], line["status"]) == ("info", "rejected")
+
+
+def test_every_line_of_a_traced_request_names_its_trace(tmp_path: Path) -> None:
+    path = tmp_path / "muai.log"
+    configure_logging("INFO", path, "json", to_stderr=False)
+    told = RequestLogObserver()
+
+    token = CURRENT.set(TraceContext(0xABC, 0xDEF, is_sampled=False))
+    logging.getLogger("x").warning("within")
+    told.observe(replace(finished(), trace=TraceContext(0x123, 0x456, is_sampled=True)))
+    CURRENT.reset(token)
+    logging.getLogger("x").warning("outside")
+
+    within, request, outside = json_lines(path)
+    assert (within["trace_id"], within["span_id"]) == (f"{0xABC:032x}", f"{0xDEF:016x}")
+    assert (request["trace_id"], request["span_id"]) == (f"{0x123:032x}", f"{0x456:016x}")
+    assert not {"trace_id", "span_id"} & set(outside)
