@@ -41,10 +41,12 @@ COLLECTORS = (LIVE, CLOSED, HANGING)
 # A full queue is 2048 events: this is 4 KiB for each. Kept for ever, 18,000 requests would be
 # 36,000 of them.
 MAX_QUEUE_MIB = 8.0
+# The last spans have 2 s to leave.
+MAX_STOP_S = 3.0
 HEAD = ("collector", "latency", "without tracing s", "with", "ratio", "not shown above 1")
 MEMORY_HEAD = (
     *("collector", "MiB after the first", "MiB at the end", "growth MiB"),
-    *(f"at most {MAX_QUEUE_MIB:g} more than without", "stop s"),
+    *(f"at most {MAX_QUEUE_MIB:g} more than without", "stop s", f"at most {MAX_STOP_S:g} more"),
 )
 _FIGURES: dict[str, Callable[[RunSummary], float]] = {
     "ttft_p50_s": lambda s: s.ttft.p50_s,
@@ -105,7 +107,7 @@ def measure_collectors(
         for contender in _servers(model, ECHO):
             memory[contender.name] = _measure_memory(contender, options, faults)
         num_spans = count_spans(collector)
-        engine = None if options.collector_engine == "model" else ECHO
+        engine = None if options.collector_engine != ECHO else ECHO
         latency = _measure_latency(_servers(model, engine), count, options)
     if not num_spans:
         faults.append("the live collector got no spans")
@@ -133,6 +135,7 @@ def note_collectors(figures: dict[str, object], measured: Collected) -> dict[str
         figures[f"{name}_stop_s"] = round(memory[name].stop_s, 2)
         if name != OFF:
             verdicts[f"{name}_memory"] = judge_growth(memory[name], memory[OFF])
+            verdicts[f"{name}_stop"] = judge_stop(memory[name], memory[OFF])
     return verdicts
 
 
@@ -157,6 +160,7 @@ def memory_rows_of(memory: Mapping[str, Memory]) -> list[Sequence[object]]:
             *(name, f"{one.first_mib:.1f}", f"{one.last_mib:.1f}", f"{one.growth_mib:.1f}"),
             "" if name == OFF else judge_growth(one, memory[OFF]).value,
             f"{one.stop_s:.2f}",
+            "" if name == OFF else judge_stop(one, memory[OFF]).value,
         )
         for name, one in memory.items()
     ]
@@ -166,6 +170,11 @@ def judge_growth(one: Memory, without: Memory) -> Verdict:
     """Say whether it grew by no more than without tracing and what a full queue holds."""
     is_met = one.growth_mib - without.growth_mib <= MAX_QUEUE_MIB
     return Verdict.MET if is_met else Verdict.MISSED
+
+
+def judge_stop(one: Memory, without: Memory) -> Verdict:
+    """Say whether it ended no later than without tracing and what its last spans may take."""
+    return Verdict.MET if one.stop_s - without.stop_s <= MAX_STOP_S else Verdict.MISSED
 
 
 def _servers(model: StoredModel, engine: str | None) -> list[Contender]:

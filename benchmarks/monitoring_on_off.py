@@ -80,14 +80,18 @@ def measure_on_off(
     """Let both servers take turns, with the engine that they prefer and then with echo.
 
     Returns:
-        The pairs of MODEL and of ECHO.
+        The pairs by MODEL and ECHO.
     """
+    load_by_label = {
+        MODEL: (None, options.pairs, options.seconds),
+        ECHO: (ECHO, options.echo_pairs, options.echo_seconds),
+    }
     with run_all([live_collector()]) as (collector,):
-        own = _measure(model, None, count, collector, options, options.pairs, options.seconds)
-        echo = _measure(
-            model, ECHO, count, collector, options, options.echo_pairs, options.echo_seconds
-        )
-        return {MODEL: own, ECHO: echo}
+        return {
+            label: _measure(model, engine, count, collector, options.streams, num_pairs, run_s)
+            for label, (engine, num_pairs, run_s) in load_by_label.items()
+            if label in options.engines
+        }
 
 
 def note_on_off(figures: dict[str, object], measured: Mapping[str, OnOff]) -> dict[str, Verdict]:
@@ -161,7 +165,7 @@ def _measure(
     engine: str | None,
     count: CountTokens,
     collector: Running,
-    options: argparse.Namespace,
+    streams: Sequence[int],
     num_pairs: int,
     run_s: float,
 ) -> OnOff:
@@ -173,8 +177,8 @@ def _measure(
         measured = OnOff(engine=engine_of(running[0]))
         if engine_of(running[1]) != measured.engine:
             measured.faults.append("the two servers chose different engines")
-        warm_up(running, WorkloadKind.SHORT_CHAT, count, levels=options.streams)
-        for num_streams in options.streams:
+        warm_up(running, WorkloadKind.SHORT_CHAT, count, levels=streams)
+        for num_streams in streams:
             num_requests = size_run(running[0], num_streams, count, run_s)
             measured.notes[f"{num_streams}_requests_per_run"] = num_requests
             measured.by_streams[num_streams] = compare(
