@@ -75,7 +75,7 @@ def _parse() -> argparse.Namespace:
     collectors.add_argument("--rounds", type=int, default=7)
     collectors.add_argument("--collector-engine", choices=(MODEL, ECHO), default=MODEL)
     collectors.add_argument("--collector-streams", type=int, default=8)
-    collectors.add_argument("--collector-seconds", type=float, default=3.0)
+    collectors.add_argument("--collector-seconds", type=float, default=4.0)
     collectors.add_argument("--first-requests", type=int, default=2000)
     collectors.add_argument("--requests", type=int, default=20000, help="first ones among them")
     return parser.parse_args()

@@ -117,7 +117,7 @@ def collected(*, hanging_s: float = 1.0, growth_mib: float = 0.0, stop_s: float 
             collected(hanging_s=1.1),
             {f"hanging_{figure}" for figure in monitoring_collectors._FIGURES},
         ),
-        (collected(growth_mib=8.5), {"hanging_memory"}),
+        (collected(growth_mib=16.5), {"hanging_memory"}),
         (collected(stop_s=40.0), {"hanging_stop"}),
     ],
 )
@@ -132,7 +132,7 @@ def test_a_silent_collector_is_held_against_no_tracing(
 
 
 def test_the_rows_name_every_collector() -> None:
-    measured = collected(growth_mib=8.5)
+    measured = collected(growth_mib=16.5)
 
     rows = monitoring_collectors.rows_of(measured.latency)
     memory_rows = monitoring_collectors.memory_rows_of(measured.memory)
@@ -140,7 +140,7 @@ def test_the_rows_name_every_collector() -> None:
     assert {len(row) for row in rows} == {len(monitoring_collectors.HEAD)}
     assert rows[0] == (LIVE, "ttft_p50_s", "0.5", "0.5", "1 (1 to 1)", "")
     assert memory_rows[0] == ("no_tracing", "100.0", "101.0", "1.0", "", "0.30", "")
-    assert memory_rows[-1] == (HANGING, "100.0", "109.5", "9.5", "missed", "0.30", "met")
+    assert memory_rows[-1] == (HANGING, "100.0", "117.5", "17.5", "missed", "0.30", "met")
 
 
 def test_the_sink_counts_spans() -> None:
