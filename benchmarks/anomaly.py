@@ -40,6 +40,8 @@ _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 # What follows a trouble: it leaves the window, and the alert waits until it is sure.
 _GRACE_S = WINDOW_S + NUM_CLEAR * 10
 _LATENCY_MS = (500, 1000, 2000, 5000)
+# Of a model's median latency; its 95th percentile is at about 2.7.
+_FITTED_FACTORS = (3.5, 4.5, 6.0)
 _ERROR_RATIOS = (0.01, 0.02, 0.05, 0.1)
 
 
@@ -52,10 +54,10 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A detector with its name."""
+    """A detector with its name; it is made for a model whose median latency is given, in s."""
 
     name: str
-    make: Callable[[], Detector]
+    make: Callable[[float], Detector]
 
 
 @dataclass(slots=True)
@@ -141,13 +143,18 @@ def main() -> int:
 
 
 def latency_contenders() -> list[Contender]:
-    """Return a threshold at each value, the baseline as it ships, and two more eager ones."""
+    """Return the thresholds, the baseline as it ships, and two more eager ones.
+
+    The same threshold for models of all speeds is what a server of several models has; one that
+    fits each model is what somebody who knows them beforehand could choose.
+    """
     fixed = [
         Contender(f"fixed {limit} ms", _fixed(Thresholds(latency_threshold_ms=limit)))
         for limit in _LATENCY_MS
     ]
     return [
         *fixed,
+        *(_fitted(factor) for factor in _FITTED_FACTORS),
         _adaptive("adaptive", BaselineSettings()),
         _adaptive("adaptive, 3 sigmas", BaselineSettings(num_sigmas=3.0)),
         _adaptive("adaptive, from 1.3 times on", BaselineSettings(min_factor=1.3)),
@@ -173,7 +180,7 @@ def measure(
                 day = Day(kind, level_s, seed)
                 evaluations = list(day.figures())
                 for one in contenders:
-                    alerts = alerts_of(one.make(), evaluations)
+                    alerts = alerts_of(one.make(level_s), evaluations)
                     scores[one.name][kind].add(day.troubles, alerts)
         print(f"{kind.value}: done", file=sys.stderr, flush=True)
     return scores
@@ -193,16 +200,23 @@ def alerts_of(detector: Detector, evaluations: Sequence[tuple[float, Figures]]) 
     return alerts
 
 
-def _fixed(thresholds: Thresholds) -> Callable[[], Detector]:
+def _fixed(thresholds: Thresholds) -> Callable[[float], Detector]:
     def detect(figures: Figures, now_s: float) -> list[Breach]:
         del now_s
         return find_breaches(figures, thresholds)
 
-    return lambda: detect
+    return lambda _: detect
+
+
+def _fitted(factor: float) -> Contender:
+    return Contender(
+        f"fixed {factor:g} times each model's median",
+        lambda level_s: _fixed(Thresholds(latency_threshold_ms=factor * level_s * 1000))(level_s),
+    )
 
 
 def _adaptive(name: str, settings: BaselineSettings) -> Contender:
-    return Contender(name, lambda: Baselines(settings).find_departures)
+    return Contender(name, lambda _: Baselines(settings).find_departures)
 
 
 _HEAD = (

@@ -107,7 +107,8 @@ def our_server(
     optimization: Mapping[str, object],
     precision: str,
     note: str,
-    has_metrics: bool = False,
+    monitoring: Mapping[str, object] | None = None,
+    has_log_file: bool = False,
 ) -> Contender:
     """Return this product's server with one model.
 
@@ -118,25 +119,27 @@ def our_server(
         optimization: the section of that name.
         precision: of its weights.
         note: what a reader of the figures should know.
-        has_metrics: serve metrics, on a port of their own.
+        monitoring: the section of that name, but for its server; None serves no metrics.
+        has_log_file: write a file of JSON lines, one for each request among them.
     """
+    log = {"log_format": "json"} if has_log_file else {"log_file": None, "log_level": "WARNING"}
     settings = {
         "optimization": optimization,
         "monitoring": {
-            "prometheus": {"enabled": has_metrics, "port": 0},
+            **(monitoring or {"prometheus": {"enabled": False}}),
             # Nobody waits for what still runs when a benchmark is broken off.
             "server": {"preload_models": [model], "graceful_shutdown_timeout": 1},
         },
         # One by one, the last of many waits for minutes.
         "api": {"request_timeout_s": _REQUEST_TIMEOUT_S},
         "models": {model: model_settings},
-        "system": {"log_file": None, "log_level": "WARNING"},
     }
 
     def command(port: int, folder: Path) -> Sequence[str]:
         path = folder / "muai.yaml"
+        place = {"log_file": str(folder / "muai.log")} if has_log_file else {}
         # JSON is YAML.
-        path.write_text(json.dumps(settings))
+        path.write_text(json.dumps({**settings, "system": {**log, **place}}))
         start = [sys.executable, "-m", "mm_orch.main", "--server", "--port", str(port)]
         return [*start, "--config", str(path)]
 

@@ -41,7 +41,7 @@ def our_gateway(url: str) -> Contender:
         optimization={},
         precision=_NO_WEIGHTS,
         note="log level WARNING, metrics on",
-        has_metrics=True,
+        monitoring={"prometheus": {"port": 0}},
     )
 
 

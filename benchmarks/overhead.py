@@ -25,11 +25,10 @@ from benchmarks.gateway_contenders import NAMES
 from benchmarks.overhead_engine import find_vllm, measure_engine, note_engine
 from benchmarks.overhead_gateways import measure_gateways, note_gateways
 from benchmarks.peer_contenders import peers_directory
-from benchmarks.results_file import write_results, write_table
-from benchmarks.statistics import Verdict
+from benchmarks.results_file import report, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from benchmarks.statistics import Verdict
 
 ENGINE, GATEWAYS = "engine", "gateways"
 
@@ -44,18 +43,7 @@ def main() -> int:
         verdicts |= _run_engine(options, figures, faults)
     if GATEWAYS in options.parts:
         verdicts |= _run_gateways(options, figures, faults)
-    return report(figures, faults, verdicts)
-
-
-def report(figures: dict[str, object], faults: list[str], verdicts: Mapping[str, Verdict]) -> int:
-    """Print and write the figures; return 0 when every bar is met and nothing failed."""
-    figures["faults"] = faults
-    figures["verdicts"] = {name: verdict.value for name, verdict in verdicts.items()}
-    for key, value in figures.items():
-        print(f"{key}: {value}")
-    print(f"written: {write_results('overhead', figures).name}")
-    is_met = bool(verdicts) and all(verdict is Verdict.MET for verdict in verdicts.values())
-    return 0 if is_met and not faults else 1
+    return report("overhead", figures, faults, verdicts)
 
 
 def _run_engine(

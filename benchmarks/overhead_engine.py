@@ -15,9 +15,9 @@ from benchmarks.peer_contenders import (
     peers_directory,
     vllm_server,
 )
-from benchmarks.rounds import compare, wait_until_idle, warm_up
+from benchmarks.rounds import compare, short_chats, wait_until_idle, warm_up
 from benchmarks.statistics import Verdict, judge_at_most, paired_ratio, show_ratio
-from mm_orch.benchmarking.workloads import WorkloadKind, make_workload
+from mm_orch.benchmarking.workloads import WorkloadKind
 
 if TYPE_CHECKING:
     import argparse
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from benchmarks.rounds import Comparison
     from benchmarks.statistics import Ratio
     from mm_orch.benchmarking.summary import RunSummary
-    from mm_orch.benchmarking.vocabulary import CountTokens
-    from mm_orch.benchmarking.workloads import Workload
     from mm_orch.models.stored import StoredModel
 
 OURS, THEIRS = "ours_on_vllm", "vllm_server"
@@ -80,7 +78,7 @@ def measure_engine(python: Path, options: argparse.Namespace) -> EngineOverhead:
             by_streams={
                 num_streams: compare(
                     running,
-                    _workloads(num_streams, count),
+                    short_chats(num_streams, max(4, 2 * num_streams), count),
                     num_rounds=options.pairs,
                     num_clients=num_streams,
                 )
@@ -134,18 +132,6 @@ def _pairs(comparison: Comparison) -> dict[str, tuple[float, float, Ratio]]:
             comparison.ratio(OURS, THEIRS, figure),
         )
     return found
-
-
-def _workloads(num_streams: int, count: CountTokens) -> Callable[[Running, int], Workload]:
-    def workload(_: Running, number: int) -> Workload:
-        return make_workload(
-            WorkloadKind.SHORT_CHAT,
-            max(4, 2 * num_streams),
-            seed=number * 1000 + num_streams,
-            count_tokens=count,
-        )
-
-    return workload
 
 
 def _idle_cpu_s(running: Sequence[Running]) -> dict[str, float]:

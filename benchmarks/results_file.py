@@ -10,15 +10,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.statistics import Verdict
 from mm_orch.benchmarking.charts import draw_bars
 from mm_orch.benchmarking.tables import to_markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mm_orch.benchmarking.charts import Chart
 
 _FOLDER = Path(__file__).parent / "results"
+
+
+def report(
+    name: str, figures: dict[str, object], faults: list[str], verdicts: Mapping[str, Verdict]
+) -> int:
+    """Print the figures and write them; return 0 when every bar is met and nothing failed."""
+    figures["faults"] = faults
+    figures["verdicts"] = {bar: verdict.value for bar, verdict in verdicts.items()}
+    for key, value in figures.items():
+        print(f"{key}: {value}")
+    print(f"written: {write_results(name, figures).name}")
+    is_met = bool(verdicts) and all(verdict is Verdict.MET for verdict in verdicts.values())
+    return 0 if is_met and not faults else 1
 
 
 def write_results(name: str, figures: dict[str, object]) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from benchmarks.statistics import paired_ratio
 from mm_orch.benchmarking.load import run_closed, run_open
 from mm_orch.benchmarking.summary import find_unequal_work, summarise
-from mm_orch.benchmarking.workloads import make_workload
+from mm_orch.benchmarking.workloads import DEFAULT_OUTPUT_TOKENS, WorkloadKind, make_workload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from mm_orch.benchmarking.records import RunRecord
     from mm_orch.benchmarking.summary import RunSummary
     from mm_orch.benchmarking.vocabulary import CountTokens
-    from mm_orch.benchmarking.workloads import Workload, WorkloadKind
+    from mm_orch.benchmarking.workloads import Workload
 
 _WARM_UP_TOKENS = 4
+_TRIAL_TURNS = 3
 # An engine that has just worked may go on for a while: threads spin before they sleep.
 _IDLE_WINDOW_S = 0.3
 _IDLE_SHARE = 0.05
@@ -73,6 +74,7 @@ def compare(
     num_rounds: int,
     num_clients: int | None = None,
     rate_per_s: float = 0.0,
+    settle_s: float = 0.0,
 ) -> Comparison:
     """Run every contender once a round, in an order that turns round by round.
 
@@ -83,6 +85,7 @@ def compare(
         num_rounds: how often.
         num_clients: of a closed loop; None for an open loop.
         rate_per_s: of the open loop.
+        settle_s: what a contender does so long after a run belongs to the run's processor time.
     """
     comparison = Comparison()
     for number in range(num_rounds):
@@ -96,7 +99,7 @@ def compare(
                 else run_open(one.target, workload, rate_per_s=rate_per_s, seed=number)
             )
             wait_until_idle(running)
-            run, cpu_s, idle = _watched(one, running, load)
+            run, cpu_s, idle = _watched(one, running, load, settle_s)
             comparison.idle_cpu_share = max(comparison.idle_cpu_share, idle)
             comparison.cpu_s.setdefault(one.contender.name, []).append(cpu_s)
             round_runs[one.contender.name] = run
@@ -107,6 +110,35 @@ def compare(
         faults = find_unequal_work(round_runs)
         comparison.faults += [f"round {number + 1}: {fault}" for fault in faults]
     return comparison
+
+
+def short_chats(
+    num_clients: int,
+    num_requests: int,
+    count_tokens: CountTokens,
+    num_output_tokens: int = DEFAULT_OUTPUT_TOKENS,
+) -> Callable[[Running, int], Workload]:
+    """Return what gives each round short chats of its own, for all contenders the same."""
+
+    def workload(_: Running, number: int) -> Workload:
+        return make_workload(
+            WorkloadKind.SHORT_CHAT,
+            num_requests,
+            seed=number * 1000 + num_clients,
+            count_tokens=count_tokens,
+            num_output_tokens=num_output_tokens,
+        )
+
+    return workload
+
+
+def size_run(one: Running, num_clients: int, count_tokens: CountTokens, run_s: float) -> int:
+    """Return how many short chats so many clients get answered in a time, as a trial tells."""
+    # Its seed is that of no round.
+    trial = short_chats(num_clients, _TRIAL_TURNS * num_clients, count_tokens)(one, -1)
+    summary = summarise(asyncio.run(run_closed(one.target, trial, num_clients)))
+    # As many for each client, so that few wait for the last.
+    return num_clients * max(1, round(run_s * summary.requests_per_s / num_clients))
 
 
 def warm_up(
@@ -146,7 +178,7 @@ def wait_until_idle(running: Sequence[Running]) -> None:
 
 
 def _watched(
-    one: Running, running: Sequence[Running], load: Awaitable[RunRecord]
+    one: Running, running: Sequence[Running], load: Awaitable[RunRecord], settle_s: float
 ) -> tuple[RunRecord, float, float]:
     """Return the run, the processor time it took, and what the others took of one core."""
     others = [other.process for other in running if other is not one]
@@ -157,9 +189,10 @@ def _watched(
     others_before_s = sum(process.cpu_s for process in others)
     before_s = one.process.cpu_s
     run = asyncio.run(wait())
+    time.sleep(settle_s)
     cpu_s = one.process.cpu_s - before_s
     idle_s = sum(process.cpu_s for process in others) - others_before_s
-    return run, cpu_s, idle_s / run.wall_s if run.wall_s else 0.0
+    return run, cpu_s, idle_s / (run.wall_s + settle_s) if run.wall_s else 0.0
 
 
 def _tell(number: int, name: str, summary: RunSummary, idle: float) -> None:

@@ -97,6 +97,16 @@ def judge_at_most(ratio: Ratio, bar: float) -> Verdict:
     return Verdict.MISSED if ratio.low > bar else Verdict.NOT_SHOWN
 
 
+def judge_not_above(ratio: Ratio, bar: float) -> Verdict:
+    """Say whether the ratio is shown to be above the bar: then it is missed, else met."""
+    return Verdict.MISSED if ratio.low > bar else Verdict.MET
+
+
+def judge_same(ratio: Ratio) -> Verdict:
+    """Say whether the two are shown to differ, the interval excluding 1: then it is missed."""
+    return Verdict.MET if ratio.low <= 1 <= ratio.high else Verdict.MISSED
+
+
 def judge_at_least(ratio: Ratio, bar: float) -> Verdict:
     """Say whether the whole interval is at or above the bar, below it, or neither."""
     if ratio.low >= bar:

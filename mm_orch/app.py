@@ -276,6 +276,13 @@ def _make_monitor(config: Config, observer: ObserverFanOut, clock: Clock) -> Mon
         return None
     from mm_orch.monitoring.monitor import Monitor
 
-    monitor = Monitor(config.monitoring, tuple(config.models), observer=observer, clock=clock)
+    vllm = config.optimization.vllm
+    monitor = Monitor(
+        config.monitoring,
+        tuple(config.models),
+        observer=observer,
+        reserved_gpu_ratio=vllm.gpu_memory_utilization if vllm.enabled else 0.0,
+        clock=clock,
+    )
     observer.add(monitor.observers)
     return monitor

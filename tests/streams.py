@@ -153,10 +153,17 @@ def wait_for_engine(
     server: ServerProcess, model: str, engine: str, timeout_s: float = 90
 ) -> dict[str, Any]:
     """Wait until this engine serves the model; return what the server says of it then."""
+    return wait_for_model(server, model, timeout_s, phase="ready", engine=engine)
+
+
+def wait_for_model(
+    server: ServerProcess, model: str, timeout_s: float = 90, **facts: object
+) -> dict[str, Any]:
+    """Wait until the server says all of this of the model; return what it says then."""
     end_s = time.monotonic() + timeout_s
     while True:
         report = model_of(server, model)
-        if report["phase"] == "ready" and report["engine"] == engine:
+        if report.items() >= facts.items():
             return report
         assert time.monotonic() < end_s, f"{report}\n{server.log}"
         time.sleep(_POLL_S)

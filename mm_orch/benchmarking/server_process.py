@@ -77,6 +77,11 @@ class ServerProcess:
         self.stop()
 
     @property
+    def pid(self) -> int:
+        """Its number, not those of what it has started."""
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """Where it listens."""
         return f"http://{HOST}:{self.port}"

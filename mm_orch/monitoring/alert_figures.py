@@ -34,6 +34,7 @@ class AlertFigures:
         models: the configured names; queues of others are passed over.
         performance: the windows.
         trends: the machine's.
+        reserved_gpu_ratio: share of a GPU's memory that an engine takes at its start.
         clock: monotonic seconds.
     """
 
@@ -43,11 +44,13 @@ class AlertFigures:
         *,
         performance: PerformanceMonitor,
         trends: ResourceTrends,
+        reserved_gpu_ratio: float = 0.0,
         clock: Clock,
     ) -> None:
         self._models = frozenset(models)
         self._performance = performance
         self._trends = trends
+        self._reserved_gpu_ratio = reserved_gpu_ratio
         self._clock = clock
         self._waiting_since_s: dict[str, float] = {}
 
@@ -65,7 +68,7 @@ class AlertFigures:
         return Figures(
             models=tuple(_read_model(window) for window in windows if window.model in self._models),
             queues=tuple(self._read_queue(model) for model in sorted(self._waiting_since_s)),
-            memory=_read_memory(self._trends.read()),
+            memory=_read_memory(self._trends.read(), self._reserved_gpu_ratio),
         )
 
     def _read_queue(self, model: str) -> QueueFigures:
@@ -93,15 +96,17 @@ def _read_model(window: Window) -> ModelFigures:
     )
 
 
-def _read_memory(resources: ResourceFigures) -> tuple[MemoryFigures, ...]:
-    places = [(HOST, resources.memory_used_bytes, resources.memory_total_bytes)]
+def _read_memory(
+    resources: ResourceFigures, reserved_gpu_ratio: float
+) -> tuple[MemoryFigures, ...]:
+    places = [(HOST, resources.memory_used_bytes, resources.memory_total_bytes, 0.0)]
     places += [
-        (gpu.gpu_id, gpu.memory_used_bytes, gpu.memory_total_bytes)
+        (gpu.gpu_id, gpu.memory_used_bytes, gpu.memory_total_bytes, reserved_gpu_ratio)
         for gpu in resources.gpus
         if gpu.is_healthy
     ]
     return tuple(
-        MemoryFigures(place=place, used_ratio=used.last / total)
-        for place, used, total in places
+        MemoryFigures(place=place, used_ratio=used.last / total, reserved_ratio=reserved)
+        for place, used, total, reserved in places
         if used and total
     )

@@ -48,6 +48,7 @@ class Monitor:
         models: the configured names.
         observer: is told of what monitoring itself finds; :attr:`observers` are among those who
             hear it.
+        reserved_gpu_ratio: share of a GPU's memory that an engine takes at its start.
         clock: the monotonic clock of the events.
         now: the wall clock, in seconds since 1970.
     """
@@ -58,6 +59,7 @@ class Monitor:
         models: tuple[str, ...],
         *,
         observer: Observer,
+        reserved_gpu_ratio: float = 0.0,
         clock: Clock = time.monotonic,
         now: Clock = time.time,
     ) -> None:
@@ -69,7 +71,11 @@ class Monitor:
         self._trends = ResourceTrends(window_s=window_s, clock=clock)
         self._recent = RecentRequests(clock, now)
         self._alert_figures = AlertFigures(
-            models, performance=self._performance, trends=self._trends, clock=clock
+            models,
+            performance=self._performance,
+            trends=self._trends,
+            reserved_gpu_ratio=reserved_gpu_ratio,
+            clock=clock,
         )
         self._watch = self._make_watch(clock) if settings.anomaly.enabled else None
         self._prometheus = _make_prometheus(settings, models, clock)

@@ -32,6 +32,7 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.monitoring.cache_series import CacheSeries
+from mm_orch.monitoring.children import Children
 from mm_orch.monitoring.resource_series import ResourceSeries
 from mm_orch.monitoring.series import Series
 from mm_orch.monitoring.sliding_rate import SlidingRate
@@ -80,7 +81,12 @@ class PrometheusObserver:
     ) -> None:
         # Each would double a series with the time of its creation, which nothing here reads.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped library
-        self._series = Series()
+        self._series = series = Series()
+        self._gaps = Children(series.inter_token_latency)
+        self._steps = Children(series.step_duration)
+        self._batches = Children(series.batch_size)
+        self._running = Children(series.running)
+        self._waiting = Children(series.waiting)
         self._clock = clock
         self._models = frozenset(models)
         registry = self._series.registry
@@ -122,8 +128,8 @@ class PrometheusObserver:
             case RequestFinished():
                 self._observe_end(event)
             case LoadChanged(model=model, num_running=num_running, num_waiting=num_waiting):
-                self._series.running.labels(self._known(model)).set(num_running)
-                self._series.waiting.labels(self._known(model)).set(num_waiting)
+                self._running.of(self._known(model)).set(num_running)
+                self._waiting.of(self._known(model)).set(num_waiting)
             case WorkerStateChanged() | WorkerRestarted() | ModelLoaded():
                 self._observe_worker(event)
             case ModelUnloaded():
@@ -145,12 +151,12 @@ class PrometheusObserver:
         labels = (model, event.engine)
         match event:
             case TokenGap(seconds_per_token=seconds, num_tokens=num_tokens):
-                gaps = series.inter_token_latency.labels(*labels)
+                gaps = self._gaps.of(*labels)
                 for _ in range(num_tokens):
                     gaps.observe(seconds)
             case StepCompleted(phase=phase, duration_s=duration_s, batch_size=batch_size):
-                series.step_duration.labels(*labels, phase).observe(duration_s)
-                series.batch_size.labels(model).observe(batch_size)
+                self._steps.of(*labels, phase).observe(duration_s)
+                self._batches.of(model).observe(batch_size)
             case RequestStarted(queue_wait_s=queue_wait_s):
                 series.queue_wait.labels(*labels).observe(queue_wait_s, _exemplar(event.trace))
             case FirstTokenProduced(ttft_s=ttft_s):

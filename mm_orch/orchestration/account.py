@@ -7,7 +7,7 @@ import logging
 import traceback
 from typing import TYPE_CHECKING, Literal
 
-from mm_orch.core.errors import DeadlineError, OverloadError, RequestError
+from mm_orch.core.errors import DeadlineError, EngineError, OverloadError, RequestError
 from mm_orch.core.events import (
     ErrorReport,
     FirstTokenProduced,
@@ -133,9 +133,9 @@ class RequestAccount:
         self.engine = engine
         self._attempts.begin(engine)
 
-    def lose(self, error: BaseException) -> None:
+    def lose(self, error: EngineError) -> None:
         """Note that the worker that had the request has failed it."""
-        self._attempts.lose(str(error).partition("\n")[0])
+        self._attempts.lose(error.message.partition("\n")[0])
 
     def redirect(self, fallback: Fallback) -> None:
         """Note that an engine beside the model's own answers, because that one cannot."""

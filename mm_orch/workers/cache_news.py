@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from mm_orch.kv_cache.cache import CacheStats
 
 
+# Less than this changes with each step, and nobody could tell it from nothing.
+_LEAST_CHANGE = 0.005
+
+
 class CacheNews:
-    """Follows one worker."""
+    """Follows one worker; of its use, changes of half a percent and more are news."""
 
     def __init__(self, model: str, engine: str, observer: Observer) -> None:
         self._model = model
@@ -29,7 +33,7 @@ class CacheNews:
         if kv_use_ratio is None:
             return
         num_new = num_evictions - self._num_evictions
-        if kv_use_ratio == self._use_ratio and not num_new:
+        if not num_new and not self._is_news(kv_use_ratio):
             return
         self._use_ratio, self._num_evictions = kv_use_ratio, num_evictions
         self._observer.observe(
@@ -40,6 +44,12 @@ class CacheNews:
                 num_evictions=num_new,
             )
         )
+
+    def _is_news(self, use_ratio: float) -> bool:
+        last = self._use_ratio
+        if last is None or (use_ratio == 0) != (last == 0):
+            return True
+        return abs(use_ratio - last) >= _LEAST_CHANGE
 
     def forget(self) -> None:
         """Note that the worker has ended: its memory is free."""

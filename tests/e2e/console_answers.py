@@ -11,8 +11,8 @@ _STEP_S = 5
 _LOAD_KEYS = (
     "requests_per_second",
     "tokens_per_second",
-    "ttft_p50",
-    "ttft_p95",
+    "time_to_first_token_p50",
+    "time_to_first_token_p95",
     "batch_size_mean",
     "cache_hit_ratio",
     "requests_running",
@@ -28,17 +28,17 @@ def metrics() -> dict[str, Any]:
         "operations": [],
         "workflows": [],
         "resources": {
-            "cpu_percent": {"last": 62.0, "mean": 55.0, "min": 3.0, "max": 98.0},
-            "memory_used_bytes": {"last": 6.1e9, "mean": 5.8e9, "min": 5.1e9, "max": 6.4e9},
+            "cpu_percent": _trend(62),
+            "memory_used_bytes": _trend(6_100_000_000),
             "memory_total_bytes": 16 * 2**30,
             "gpus": [
                 {
                     "gpu_id": "0",
-                    "used_bytes": 18 * 2**30,
-                    "total_bytes": 24 * 2**30,
-                    "utilization_percent": 81.0,
-                    "temperature_celsius": 64.0,
                     "is_healthy": True,
+                    "memory_total_bytes": 24 * 2**30,
+                    "memory_used_bytes": _trend(18 * 2**30),
+                    "utilization_percent": _trend(81),
+                    "temperature_celsius": _trend(64),
                 }
             ],
         },
@@ -60,20 +60,19 @@ def alerts() -> dict[str, Any]:
         "value": 12.4,
         "limit": 5.0,
     }
+    change = {key: value for key, value in firing.items() if key not in {"value", "limit"}}
     memory = {
-        **firing,
+        **change,
         "alert_type": "high_memory",
         "severity": "warning",
         "model": "",
         "engine": "",
         "message": "The machine uses 92 % of its memory; the limit is 90 %.",
-        "value": 0.92,
-        "limit": 0.9,
     }
     return {
         "firing": [{**firing, "since": "2026-09-21T14:10:00+00:00"}],
         "history": [
-            {**firing, "status": "firing", "at": "2026-09-21T14:10:00+00:00"},
+            {**change, "status": "firing", "at": "2026-09-21T14:10:00+00:00"},
             {**memory, "status": "resolved", "at": "2026-09-21T13:52:30+00:00"},
             {**memory, "status": "firing", "at": "2026-09-21T13:41:00+00:00"},
         ],
@@ -222,12 +221,19 @@ def _measured(model: str, engine: str, scale: float) -> dict[str, Any]:
         "num_failed": 5,
         "num_rejected": 0,
         "num_cancelled": 2,
+        "num_prompt_tokens": 80_000,
+        "num_generated_tokens": 93_000,
+        "num_cached_tokens": 49_600,
         "requests_running": 6,
         "requests_waiting": 1,
         "cache_hit_ratio": 0.62,
         "kv_use_ratio": 0.37,
         "batch_size_mean": 5.4,
     }
+
+
+def _trend(last: float) -> dict[str, float]:
+    return {"last": last, "mean": last * 0.9, "min": last / 2, "max": last * 1.02}
 
 
 def _point(number: int) -> dict[str, Any]:
@@ -248,8 +254,8 @@ def _point(number: int) -> dict[str, Any]:
     load = dict(zip(_LOAD_KEYS, values, strict=True))
     return {
         "at": _BEGIN + number * _STEP_S,
-        **load,
-        "memory_used_bytes": 5.6e9 + 4e8 * wave,
+        "total": {**load, "failures_per_second": 0.4 if number in {31, 32, 33} else 0.0},
+        "memory_used_bytes": round(5.6e9 + 4e8 * wave),
         "cpu_percent": 8 + 40 * wave,
         "models": {MODEL: load},
     }

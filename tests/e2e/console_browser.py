@@ -61,9 +61,9 @@ def launched() -> Iterator[Browser]:
 
 
 def intercept(page: Page) -> None:
-    """Answer in place of the paths that are still being built."""
+    """Answer with what a real server would need hours and bad luck for."""
     for pattern, made_up in {
-        "**/api/metrics": answers.metrics,
+        re.compile("/api/metrics"): answers.metrics,
         "**/admin/alerts": answers.alerts,
         "**/admin/requests?*": answers.requests,
     }.items():
@@ -76,12 +76,18 @@ def _answering(made_up: Callable[[], dict[str, Any]]) -> Callable[[Route], None]
 
 @contextmanager
 def watched(
-    browser: Browser, server: ServerProcess, *, allowed: str = "", **options: Any
+    browser: Browser,
+    server: ServerProcess,
+    *,
+    allowed: str = "",
+    is_made_up: bool = True,
+    **options: Any,
 ) -> Iterator[Page]:
     """A page of the console; at its end nothing must have gone wrong, or elsewhere.
 
     Args:
         allowed: pattern of what the browser may note as an error.
+        is_made_up: show made up measurements, alerts and requests; else the server's own.
     """
     context = browser.new_context(**LOOKS["light"] | options)
     page = context.new_page()
@@ -92,7 +98,8 @@ def watched(
     )
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: urls.append(request.url))
-    intercept(page)
+    if is_made_up:
+        intercept(page)
     page.goto(f"{server.url}/console")
     yield page
     context.close()

@@ -161,13 +161,13 @@ def test_the_playground_streams_and_says_who_answered(
 ) -> None:
     with watched(browser, slow) as page:
         show(page, "playground")
-        page.get_by_label("System prompt").fill("Speak slowly, and then say it once more.")
+        page.get_by_label("System prompt").fill("<b>Speak</b> slowly, and then say it again.")
         page.get_by_label("Message").fill("Hello")
         page.keyboard.press("Enter")
 
         log = page.get_by_role("log")
         # It grows while it is not over yet.
-        expect(log.locator(".streaming")).to_contain_text("Speak")
+        expect(log.locator(".streaming")).to_contain_text("<b>Speak</b>")
         expect(log).to_have_attribute("aria-busy", "true")
         expect(log).to_have_attribute("aria-busy", "false", timeout=30_000)
         told = log.locator(".facts")
@@ -232,7 +232,7 @@ def test_why_a_model_runs_elsewhere_is_told(
         with watched(browser, server) as page:
             health = page.get_by_role("region", name="Health")
             expect(health).to_contain_text("Degraded")
-            expect(health).to_contain_text(f"model {answers.MODEL} runs on spare in place of")
+            expect(health).to_contain_text(f"Model {answers.MODEL} runs on spare in place of")
             keep_picture(page, "degraded")
             show(page, "models")
             card = model_card(page)
@@ -242,31 +242,44 @@ def test_why_a_model_runs_elsewhere_is_told(
         server.stop()
 
 
-def test_draining_is_shown_and_undone(page: Page) -> None:
-    # Until the server can do it: what it would answer.
-    is_draining = {"is_draining": False}
-
-    def drain(route: Route) -> None:
-        is_draining["is_draining"] = route.request.url.endswith("/drain")
-        route.fulfill(json={"name": answers.MODEL, "status": "ready"})
-
-    def patch_status(route: Route) -> None:
-        status = route.fetch().json()
-        status["models"][0] |= is_draining
-        route.fulfill(json=status)
-
-    page.route("**/api/models/*/drain", drain)
-    page.route("**/api/models/*/resume", drain)
-    page.route("**/api/status", patch_status)
+def test_a_model_and_the_server_are_drained_and_resumed(page: Page, echo: ServerProcess) -> None:
     show(page, "models")
     card = model_card(page)
 
-    card.get_by_role("button", name="Drain").click()
+    card.get_by_role("button", name="Drain").press("Enter")
     expect(card).to_contain_text("new ones are refused until it is resumed")
-    card.get_by_role("button", name="Resume").click()
-
+    assert echo.request("POST", "/v1/chat/completions", ENDLESS).status == 503
+    card.get_by_role("button", name="Resume").press("Enter")
     expect(card.get_by_role("button", name="Drain")).to_be_visible()
-    page.unroute_all(behavior="wait")
+
+    whole = page.get_by_role("region", name="The whole server")
+    whole.get_by_role("button", name="Drain the server").press("Enter")
+    whole.get_by_role("button", name="Drain it now").press("Enter")
+    expect(whole.locator(".pill")).to_have_text("Draining")
+    assert echo.request("GET", "/ready").status == 503
+    whole.get_by_role("button", name="Resume the server").press("Enter")
+
+    expect(whole.locator(".pill")).to_have_text("Takes requests")
+    assert echo.request("GET", "/ready").status == 200
+
+
+def test_what_really_happened_is_shown(browser: Browser, echo: ServerProcess) -> None:
+    sent = {"messages": [{"role": "user", "content": "again " * 400}], "max_tokens": 50}
+    reply = echo.request("POST", "/v1/chat/completions", sent, {"X-Request-ID": "real"})
+    assert reply.status == 200
+
+    with watched(browser, echo, is_made_up=False) as page:
+        expect(page.locator(".plot canvas")).to_have_count(8)
+        # Once there is a point, only newer ones are asked for.
+        with page.expect_request(re.compile(r"/api/metrics\?after=\d")):
+            pass
+        expect(page.get_by_role("region", name="By model and engine")).to_contain_text("echo")
+        show(page, "alerts")
+        expect(page.get_by_text("Nothing fires.")).to_be_visible()
+        page.goto(f"{page.url.partition('#')[0]}#/requests/real")
+        expect(page.locator(".why-first")).not_to_be_empty()
+        expect(page.locator(".detail")).to_contain_text("real")
+        expect(page.locator(".detail .phase[data-kind=decode]").first).to_be_visible()
 
 
 @pytest.fixture
@@ -288,7 +301,7 @@ def give_key(page: Page, key: str) -> None:
 def test_a_key_is_asked_for_and_a_wrong_or_weak_one_is_told(
     browser: Browser, locked: ServerProcess
 ) -> None:
-    with watched(browser, locked, allowed=f"{REFUSED} 40[13]") as page:
+    with watched(browser, locked, allowed=f"{REFUSED} 40[13]", is_made_up=False) as page:
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("This server asks for a key.")
         keep_picture(page, "key")
@@ -297,6 +310,8 @@ def test_a_key_is_asked_for_and_a_wrong_or_weak_one_is_told(
         give_key(page, "plain-key")
         expect(page.get_by_text("All is well.")).to_be_visible()
 
+        show(page, "requests")
+        expect(page.get_by_role("alert")).to_contain_text("This call needs an admin's key.")
         show(page, "models")
         card = model_card(page)
         card.get_by_role("button", name="Unload").click()
@@ -366,7 +381,7 @@ def test_with_monitoring_off_it_says_so(browser: Browser, echo: ServerProcess) -
         route.fulfill(status=404, json={"error": {"message": "off", "type": "x", "code": None}})
 
     with watched(browser, echo, allowed=f"{REFUSED} 404") as page:
-        for pattern in ("**/api/metrics", "**/admin/**"):
+        for pattern in (re.compile("/api/metrics"), "**/admin/**"):
             page.route(pattern, refuse)
         page.reload()
 

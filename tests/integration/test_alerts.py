@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,10 @@ from mm_orch.monitoring.alerts.delivery import Delivery
 from mm_orch.monitoring.alerts.destinations import RESEND_S, DestinationSettings, make_destinations
 from mm_orch.monitoring.alerts.figures import Figures, MemoryFigures, ModelFigures, QueueFigures
 from mm_orch.monitoring.alerts.thresholds import Thresholds
-from mm_orch.monitoring.alerts.trial import send_test_alert
-from mm_orch.monitoring.alerts.watch import AlertWatch, utc_now
+from mm_orch.monitoring.alerts.watch import AlertWatch
 from tests.alert_receiver import Receiver
 from tests.alertmanager import run_alertmanager
+from tests.processes import run_cli
 from tests.recorder import Recorder
 from tests.unit.monitoring.alerts.background import running
 from tests.unit.monitoring.clock import StillClock
@@ -209,15 +210,30 @@ async def test_alerts_of_several_kinds_stand_side_by_side(tmp_path: Path) -> Non
     assert {one["alertname"] for one in labels} == set(KINDS) - {"anomaly"}
 
 
-async def test_a_test_alert_fires_in_alertmanager(tmp_path: Path) -> None:
+async def test_the_test_alert_of_the_command_line_fires_in_alertmanager(tmp_path: Path) -> None:
     async with opened(tmp_path) as post:
-        settings = DestinationSettings(names=("alertmanager",), alertmanager_url=post.manager.url)
+        anomaly = {
+            "alert_destinations": ["log", "alertmanager"],
+            "alertmanager_url": post.manager.url,
+        }
+        config = tmp_path / "muai.yaml"
+        # JSON is YAML.
+        config.write_text(json.dumps({"monitoring": {"anomaly": anomaly}}))
+        command = ("--test-alert", "--config", str(config))
 
-        [outcome] = await send_test_alert(make_destinations(settings), at=utc_now())
+        result = await asyncio.to_thread(run_cli, *command, directory=tmp_path)
 
-        assert outcome.problem == ""
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines() == ["log          took it", "alertmanager took it"]
         [labels] = await post.firing("warning")
         assert labels["alertname"] == "test"
+        await asyncio.to_thread(post.manager.stop)
+
+        result = await asyncio.to_thread(run_cli, *command, directory=tmp_path)
+
+    assert result.returncode == 1
+    assert "alertmanager failed: Connection refused" in result.stdout
+    assert "monitoring.anomaly.alertmanager_url" in result.stderr
 
 
 async def test_an_alertmanager_that_was_away_and_has_forgotten_is_told_again(

@@ -91,3 +91,12 @@ def test_the_quoted_figures_are_those_that_were_measured(name: str) -> None:
     }
     assert len(quoted) >= 2
     assert [key for key, values in quoted.items() if any(f"{v:g}" not in row for v in values)] == []
+
+
+def test_the_table_of_detectors_is_what_was_measured() -> None:
+    page = (ROOT / "docs/benchmarks.md").read_text()
+    measured = (ROOT / "benchmarks/results/anomaly.md").read_text().splitlines()
+
+    totals = [row for row in measured if "| all |" in row]
+    assert len(totals) > 10
+    assert "\n".join([*measured[:2], *totals]) in page

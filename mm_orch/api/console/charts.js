@@ -9,14 +9,16 @@ const HEIGHT = 150;
 export const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 /** Steps of an axis that counts. */
 export const COUNT_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+const MIN_SPAN_S = 60;
 const TIME_STEPS = [60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];
 const FONT = "11px system-ui, sans-serif";
 
 /**
  * A chart with its own legend, which tells the last values or those under the pointer.
- * series: [{label, color (a custom property), values}]; max fixes the upper end, steps the axis.
+ * series: [{label, color (a custom property), values}]; max fixes the upper end,
+ * steps the axis; spanS is how many seconds are shown up to the last point.
  */
-export function Chart({ title, hint = "", times, series, format, max = null, steps = undefined }) {
+export function Chart({ title, hint = "", times, spanS, series, format, max = null, steps = undefined }) {
   const box = useRef(null);
   const plot = useRef(null);
   const [pointed, setPointed] = useState(null);
@@ -24,7 +26,7 @@ export function Chart({ title, hint = "", times, series, format, max = null, ste
   useEffect(() => watchTheme(() => countTheme((count) => count + 1)), []);
   useEffect(() => {
     const element = box.current;
-    const options = makeOptions({ element, series, format, max, steps, onPoint: setPointed });
+    const options = makeOptions({ element, series, spanS, format, max, steps, onPoint: setPointed });
     plot.current = new window.uPlot(options, dataOf(times, series), element);
     const observer = new ResizeObserver(() => {
       if (element.clientWidth > 0) plot.current.setSize({ width: element.clientWidth, height: HEIGHT });
@@ -35,7 +37,7 @@ export function Chart({ title, hint = "", times, series, format, max = null, ste
       plot.current.destroy();
     };
     // What the axis says depends on neither data nor time.
-  }, [theme, series.length]);
+  }, [theme, series.length, spanS, max]);
   useEffect(() => plot.current.setData(dataOf(times, series)), [times, series]);
 
   const index = pointed !== null && pointed < times.length ? pointed : null;
@@ -58,19 +60,19 @@ export function Chart({ title, hint = "", times, series, format, max = null, ste
 }
 
 const dataOf = (times, series) => [times, ...series.map(({ values }) => values)];
-const lastOf = (values) => values.findLast((value) => value !== null) ?? null;
+const lastOf = (values) => values.at(-1) ?? null;
 const show = (value, format) => (value === null || value === undefined ? NONE : format(value));
 
 function describe(title, series, format) {
   const told = series.map(({ label, values }) => {
     const known = values.filter((value) => value !== null);
     if (known.length === 0) return `${label}: nothing yet`;
-    return `${label}: now ${format(known.at(-1))}, highest ${format(Math.max(...known))}`;
+    return `${label}: now ${show(lastOf(values), format)}, highest ${format(Math.max(...known))}`;
   });
   return `${title}. ${told.join("; ")}.`;
 }
 
-function makeOptions({ element, series, format, max, steps, onPoint }) {
+function makeOptions({ element, series, spanS, format, max, steps, onPoint }) {
   const axis = {
     stroke: readColor("--faint", element),
     font: FONT,
@@ -83,7 +85,7 @@ function makeOptions({ element, series, format, max, steps, onPoint }) {
     padding: [8, 8, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "history" } },
-    scales: { y: { range: (_, __, high) => [0, max ?? (high > 0 ? high * 1.15 : 1)] } },
+    scales: { x: { range: (_, first, last) => [beginOf(first, last, spanS), last] }, y: { range: (_, __, high) => [0, max ?? (high > 0 ? high * 1.15 : 1)] } },
     axes: [
       { ...axis, grid: { show: false }, space: 44, incrs: TIME_STEPS, size: 24, values: (_, ticks) => ticks.map((tick) => formatMinute(tick * 1000)) },
       { ...axis, space: 34, size: 56, incrs: steps, values: (_, ticks) => ticks.map((tick) => format(tick)) },
@@ -103,6 +105,11 @@ function makeOptions({ element, series, format, max, steps, onPoint }) {
     ],
     hooks: { setCursor: [(plot) => onPoint(plot.cursor.idx ?? null)] },
   };
+}
+
+/** Where the time axis begins: a server that has just started fills it little by little. */
+function beginOf(first, last, spanS) {
+  return Math.max(last - spanS, Math.min(first, last - MIN_SPAN_S));
 }
 
 /** The same colour, nearly transparent. */

@@ -7,6 +7,7 @@ import { formatCount, formatSeconds, plural } from "./words.js";
 const WAIT_SHARE = 0.2;
 const PREFILL_SHARE = 0.25;
 const SHARED_DECODE_SHARE = 0.3;
+const DELIVER_SHARE = 0.3;
 const DECODE_SHARE = 0.5;
 // Fewer computed tokens make no long prompt, fewer generated ones no long answer.
 const LONG_PROMPT_TOKENS = 256;
@@ -16,7 +17,7 @@ const MANY_SEQUENCES = 8;
 
 /**
  * Returns all reasons, that with the most seconds first: [{kind, seconds, sentence}].
- * Kinds: wait, start, prepare, prefill, failover, batch, decode.
+ * Kinds: wait, start, prepare, prefill, failover, batch, decode, deliver.
  * maxBatchSize is how many sequences the model's batch holds, null where unknown.
  */
 export function explain(told, maxBatchSize = null) {
@@ -27,6 +28,7 @@ export function explain(told, maxBatchSize = null) {
     ...findPrefill(request),
     ...findFailovers(request),
     ...findDecode(request, maxBatchSize),
+    ...findDelivery(request),
   ].sort((a, b) => b.seconds - a.seconds);
 }
 
@@ -161,6 +163,15 @@ function findDecode(request, maxBatchSize) {
     }
     return found;
   });
+}
+
+function findDelivery(request) {
+  const last = request.attempts.at(-1);
+  if (!last || last.error) return [];
+  const seconds = request.total_s - last.ended_s;
+  if (seconds < DELIVER_SHARE * request.total_s) return [];
+  const sentence = `Its last token was there after ${formatSeconds(last.ended_s)}; its client took ${formatSeconds(seconds)} more to get the answer.`;
+  return [{ kind: "deliver", seconds, sentence }];
 }
 
 function isCrowded(size, maxBatchSize) {

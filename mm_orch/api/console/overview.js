@@ -3,6 +3,7 @@
 import { html, useMemo, useState } from "./vendor/htm-preact.module.js";
 import { BYTE_STEPS, Chart, COUNT_STEPS } from "./charts.js";
 import { Awaited, Choice, Pill, Problem, Table } from "./parts.js";
+import { lastTotal, modelNames, seriesOf, useMetrics } from "./metrics.js";
 import { usePoll } from "./server.js";
 import { capitalize, formatBytes, formatCount, formatDuration, formatNumber, formatRatio, formatSeconds, NONE, plural, sentenceCase } from "./words.js";
 
@@ -59,13 +60,13 @@ function Tiles({ status, metrics }) {
       <${Tile} name="Waiting" value=${formatCount(status.num_waiting)} hint=${`room for ${formatCount(status.health.queue_capacity)}`} />
     </dl>`;
   }
-  const last = metrics.history.points.at(-1) ?? {};
+  const last = lastTotal(metrics);
   const memory = metrics.resources.memory_used_bytes?.last ?? null;
   const { num_requests: num, num_failed: failed } = sum(metrics.models);
   return html`<dl class="tiles">
     <${Tile} name="Requests a second" value=${formatNumber(last.requests_per_second ?? status.requests_per_second)} />
     <${Tile} name="Tokens a second" value=${formatNumber(last.tokens_per_second)} />
-    <${Tile} name="First token, median" value=${formatSeconds(last.ttft_p50)} hint=${last.ttft_p95 ? `95 % within ${formatSeconds(last.ttft_p95)}` : ""} />
+    <${Tile} name="First token, median" value=${formatSeconds(last.time_to_first_token_p50)} hint=${last.time_to_first_token_p95 ? `95 % within ${formatSeconds(last.time_to_first_token_p95)}` : ""} />
     <${Tile} name="Running" value=${formatCount(status.num_running)} hint=${`${formatCount(status.num_waiting)} waiting, room for ${formatCount(status.health.queue_capacity)}`} />
     <${Tile} name="From the cache" value=${formatRatio(last.cache_hit_ratio)} hint="of prompt tokens" />
     <${Tile} name="Failed" value=${num > 0 ? formatRatio(failed / num) : NONE} hint=${`${formatCount(failed)} of ${formatCount(num)} in ${formatDuration(metrics.window_seconds)}`} />
@@ -82,34 +83,41 @@ function sum(models) {
   return total;
 }
 
-function Charts({ history, resources }) {
+const SPANS = [
+  ["300", "5 min"],
+  ["900", "15 min"],
+  ["1800", "30 min"],
+];
+
+function Charts({ metrics }) {
   const [model, setModel] = useState("");
-  const { points } = history;
-  const names = useMemo(
-    () => [...new Set(points.flatMap((point) => Object.keys(point.models ?? {})))].sort(),
-    [points],
-  );
+  const [spanS, setSpanS] = useState("300");
+  const { resources } = metrics;
+  const { points } = metrics.history;
+  const names = useMemo(() => modelNames(metrics), [metrics]);
   const times = useMemo(() => points.map((point) => point.at), [points]);
-  const read = (key) => points.map((point) => (model ? point.models?.[model]?.[key] : point[key]) ?? null);
-  const line = (label, color, key) => ({ label, color, values: read(key) });
-  const span = points.length > 1 ? formatDuration(times.at(-1) - times[0]) : "";
-  const hint = span && `last ${span}`;
+  const line = (label, color, key) => ({ label, color, values: seriesOf(points, model, key) });
+  const ofMachine = (label, color, key) => ({ label, color, values: points.map((point) => point[key]) });
+  const shared = { times, spanS: Number(spanS), hint: `last ${formatDuration(Number(spanS))}` };
   return html`<section aria-labelledby="charts-title">
     <div class="section-head">
       <h2 id="charts-title">Live</h2>
-      ${names.length > 0 &&
-      html`<${Choice} label="Show" value=${model} onChange=${setModel} options=${[["", "All models"], ...names.map((name) => [name, name])]} />`}
+      <div class="filters">
+        ${names.length > 0 &&
+        html`<${Choice} label="Show" value=${model} onChange=${setModel} options=${[["", "All models"], ...names.map((name) => [name, name])]} />`}
+        <${Choice} label="Time" value=${spanS} onChange=${setSpanS} options=${SPANS} />
+      </div>
     </div>
     <div class="charts">
-      <${Chart} title="Requests a second" hint=${hint} times=${times} format=${formatNumber} series=${[line("finished", "--series-1", "requests_per_second")]} />
-      <${Chart} title="Tokens a second" hint=${hint} times=${times} format=${formatNumber} series=${[line("generated", "--series-1", "tokens_per_second")]} />
-      <${Chart} title="Time to first token" hint=${hint} times=${times} format=${formatSeconds} series=${[line("median", "--series-1", "ttft_p50"), line("95 %", "--series-2", "ttft_p95")]} />
-      <${Chart} title="Queue" hint=${hint} times=${times} format=${formatNumber} steps=${COUNT_STEPS} series=${[line("running", "--series-1", "requests_running"), line("waiting", "--series-2", "requests_waiting")]} />
-      <${Chart} title="Batch size" hint=${hint} times=${times} format=${formatNumber} series=${[line("mean", "--series-1", "batch_size_mean")]} />
-      <${Chart} title="Cache hit rate" hint=${hint} times=${times} format=${formatRatio} max=${1} series=${[line("of prompt tokens", "--series-3", "cache_hit_ratio")]} />
+      <${Chart} title="Requests a second" ...${shared} format=${formatNumber} series=${[line("answered", "--series-1", "requests_per_second"), line("failed", "--series-5", "failures_per_second")]} />
+      <${Chart} title="Tokens a second" ...${shared} format=${formatNumber} series=${[line("generated", "--series-1", "tokens_per_second")]} />
+      <${Chart} title="Time to first token" ...${shared} format=${formatSeconds} series=${[line("median", "--series-1", "time_to_first_token_p50"), line("95 %", "--series-2", "time_to_first_token_p95")]} />
+      <${Chart} title="Queue" ...${shared} format=${formatNumber} steps=${COUNT_STEPS} series=${[line("running", "--series-1", "requests_running"), line("waiting", "--series-2", "requests_waiting")]} />
+      <${Chart} title="Batch size" ...${shared} format=${formatNumber} series=${[line("mean", "--series-1", "batch_size_mean")]} />
+      <${Chart} title="Cache hit rate" ...${shared} format=${formatRatio} max=${1} series=${[line("of prompt tokens", "--series-3", "cache_hit_ratio")]} />
       ${!model &&
-      html`<${Chart} title="Memory" hint=${resources.memory_total_bytes ? `of ${formatBytes(resources.memory_total_bytes)}` : hint} times=${times} format=${formatBytes} steps=${BYTE_STEPS} max=${resources.memory_total_bytes} series=${[line("used", "--series-4", "memory_used_bytes")]} />
-        <${Chart} title="Processor" hint=${hint} times=${times} format=${(value) => `${Math.round(value)} %`} max=${100} series=${[line("used", "--series-4", "cpu_percent")]} />`}
+      html`<${Chart} title="Memory" ...${shared} format=${formatBytes} steps=${BYTE_STEPS} max=${resources.memory_total_bytes} series=${[ofMachine("used", "--series-4", "memory_used_bytes")]} />
+        <${Chart} title="Processor" ...${shared} format=${(value) => `${Math.round(value)} %`} max=${100} series=${[ofMachine("used", "--series-4", "cpu_percent")]} />`}
     </div>
   </section>`;
 }
@@ -143,9 +151,9 @@ function ModelTable({ metrics }) {
 const GPU_COLUMNS = [
   { name: "GPU", render: (row) => row.gpu_id },
   { name: "State", render: (row) => html`<${Pill} state=${row.is_healthy ? "healthy" : "failed"} label=${row.is_healthy ? "Healthy" : "Cannot be read"} />` },
-  { name: "Memory", isNumber: true, render: (row) => `${formatBytes(row.used_bytes)} of ${formatBytes(row.total_bytes)}` },
-  { name: "In use", isNumber: true, render: (row) => `${formatNumber(row.utilization_percent)} %` },
-  { name: "Temperature", isNumber: true, render: (row) => `${formatNumber(row.temperature_celsius)} °C` },
+  { name: "Memory", isNumber: true, render: (row) => `${formatBytes(row.memory_used_bytes?.last)} of ${formatBytes(row.memory_total_bytes)}` },
+  { name: "In use", isNumber: true, render: (row) => `${formatNumber(row.utilization_percent?.last)} %` },
+  { name: "Temperature", isNumber: true, render: (row) => `${formatNumber(row.temperature_celsius?.last)} °C` },
 ];
 
 function Gpus({ gpus }) {
@@ -165,14 +173,14 @@ function Unmeasured({ error }) {
 
 export function Overview() {
   const { data: status, error } = usePoll("api/status");
-  const { data: metrics, error: metricsError } = usePoll("api/metrics");
+  const { data: metrics, error: metricsError } = useMetrics();
   if (!status) return html`<${Awaited} error=${error} what="the state" />`;
   return html`
     <${Health} status=${status} />
     <${FiringAlerts} />
     <${Tiles} status=${status} metrics=${metrics} />
     ${metrics
-      ? html`<${Charts} history=${metrics.history} resources=${metrics.resources} />
+      ? html`<${Charts} metrics=${metrics} />
           <${ModelTable} metrics=${metrics} />
           <${Gpus} gpus=${metrics.resources.gpus} />`
       : html`<${Unmeasured} error=${metricsError} />`}

@@ -137,11 +137,13 @@ export function Playground() {
   return html`<div class="playground">
     <${Wishes} models=${models} defaultModel=${status?.default_model ?? ""} onChange=${change} />
     <div class="card conversation">
-      <ol class="turns" role="log" aria-label="Conversation" aria-busy=${chat.isRunning ? "true" : "false"}>
-        ${chat.turns.map((turn, index) => html`<${Turn} key=${index} turn=${turn} isRunning=${chat.isRunning && turn === last} />`)}
-      </ol>
-      ${chat.turns.length === 0 && html`<${Empty}>Ask a model something. The answer streams in, with who gave it and how fast.<//>`}
-      <div ref=${end}></div>
+      <div>
+        <ol class="turns" role="log" aria-label="Conversation" aria-busy=${chat.isRunning ? "true" : "false"}>
+          ${chat.turns.map((turn, index) => html`<${Turn} key=${index} turn=${turn} isRunning=${chat.isRunning && turn === last} />`)}
+        </ol>
+        ${chat.turns.length === 0 && html`<${Empty}>Ask a model something. The answer streams in, with who gave it and how fast.<//>`}
+        <div ref=${end}></div>
+      </div>
       <${Composer} model=${status?.default_model ?? ""} />
     </div>
   </div>`;

@@ -120,8 +120,10 @@ function noteHere() {
 
 /** Asks one path again and again while anyone looks; all who look share it. */
 class Poll {
-  constructor(path) {
-    this.path = path;
+  /** pathFor and merge let a path that tells only news be asked for those. */
+  constructor(path, { pathFor = () => path, merge = (_, fresh) => fresh } = {}) {
+    this.pathFor = pathFor;
+    this.merge = merge;
     this.state = { data: null, error: null };
     this.listeners = new Set();
     this.timer = null;
@@ -166,7 +168,8 @@ class Poll {
 
   async ask(round) {
     try {
-      return await call("GET", this.path, { timeoutMs: TIMEOUT_MS });
+      const fresh = await call("GET", this.pathFor(this.state.data), { timeoutMs: TIMEOUT_MS });
+      return this.merge(this.state.data, fresh);
     } catch (error) {
       if (error instanceof ServerError) throw error;
       if (round === this.round) noteAway();
@@ -177,8 +180,8 @@ class Poll {
 
 const polls = new Map();
 
-function pollOf(path) {
-  if (!polls.has(path)) polls.set(path, new Poll(path));
+function pollOf(path, options) {
+  if (!polls.has(path)) polls.set(path, new Poll(path, options));
   return polls.get(path);
 }
 
@@ -190,10 +193,10 @@ document.addEventListener("visibilitychange", () => {
 });
 
 /** What a path last answered: {data, error}, either null; asked every two seconds while shown. */
-export function usePoll(path) {
+export function usePoll(path, options = undefined) {
   const [, redraw] = useState(0);
-  useEffect(() => pollOf(path).add(() => redraw((count) => count + 1)), [path]);
-  return pollOf(path).state;
+  useEffect(() => pollOf(path, options).add(() => redraw((count) => count + 1)), [path]);
+  return pollOf(path, options).state;
 }
 
 /** Ask a path now, after something was changed there. */

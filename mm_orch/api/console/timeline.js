@@ -6,6 +6,7 @@ export const PHASES = {
   queue: "Queue",
   prefill: "Prefill",
   decode: "Decode",
+  deliver: "Hand over",
 };
 
 /**
@@ -40,7 +41,9 @@ export function lanesOf(request) {
   }
   return attempts.map((attempt, index) => {
     const before = index === 0 ? waitBefore(request, attempt.submitted_s, "start") : [];
-    const phases = [...before, ...phasesOf(attempt)].filter(({ start, end }) => end > start);
+    const isLast = index === attempts.length - 1;
+    const after = isLast ? [{ kind: "deliver", start: attempt.ended_s, end: total }] : [];
+    const phases = [...before, ...phasesOf(attempt), ...after].filter(({ start, end }) => end > start);
     return { engine: attempt.engine, error: attempt.error, attempt, phases };
   });
 }

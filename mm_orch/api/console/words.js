@@ -49,7 +49,7 @@ export function formatBytes(bytes) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let size = bytes;
   let unit = 0;
-  while (size >= 1024 && unit < units.length - 1) {
+  while (size >= 1000 && unit < units.length - 1) {
     size /= 1024;
     unit += 1;
   }

@@ -76,14 +76,15 @@ class AnomalySettings(Section):
         default=None,
     )
     error_rate_threshold: Ratio | None = option(
-        "Alert when this share of requests fails; null: baseline alone.", default=0.05
+        "Alert when this share of requests fails; null is never.", default=0.05
     )
     memory_threshold_percent: Percentage | None = option(
-        "Alert when this much of the host's or a GPU's memory is used; null: baseline alone.",
+        "Alert when this much of the host's or a GPU's memory is used; null is never. On a GPU it"
+        " counts above what vllm.gpu_memory_utilization reserves.",
         default=90.0,
     )
     throughput_threshold_rps: NonNegativeFloat | None = option(
-        "Alert when requests wait and fewer finish in a second; null: baseline alone.", default=None
+        "Alert when requests wait and fewer finish in a second; null is never.", default=None
     )
     adaptive: bool = option("Also alert on sudden departures from what was learned.", default=True)
     evaluation_interval_seconds: AtLeastOne = option(

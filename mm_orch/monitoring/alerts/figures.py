@@ -47,10 +47,15 @@ class QueueFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFigures:
-    """Memory in use of one place: ``host``, or a GPU's id; 0 to 1."""
+    """Memory of one place: ``host``, or a GPU's id; shares are 0 to 1.
+
+    Attributes:
+        reserved_ratio: that an engine takes at its start, whatever there is to do: no trouble.
+    """
 
     place: str
     used_ratio: float
+    reserved_ratio: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

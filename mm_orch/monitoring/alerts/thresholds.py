@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # How many times its limit a figure has to be over, for a warning, an error, a critical alert.
 _STEPS = (1.0, 2.0, 3.0)
 _MEMORY_STEPS = (1.0, 1.05, 1.10)
+# Weights' and kernels' workspaces come on top of what an engine reserves.
+_OVER_RESERVED_PERCENT = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,22 +124,28 @@ def _judge_memory(places: Sequence[MemoryFigures], thresholds: Thresholds) -> Br
     limit = thresholds.memory_threshold_percent
     if limit is None or not places:
         return None
-    fullest = max(places, key=lambda place: place.used_ratio)
-    percent = fullest.used_ratio * 100
-    severity = severity_of(_ratio(percent, limit), _MEMORY_STEPS)
+    fullest = max(places, key=lambda place: place.used_ratio / _memory_limit(place, limit))
+    percent, highest = fullest.used_ratio * 100, _memory_limit(fullest, limit)
+    severity = severity_of(_ratio(percent, highest), _MEMORY_STEPS)
     over = ", ".join(_describe_places(places, limit))
     return severity and Breach(
         identity=Identity(HIGH_MEMORY),
         severity=severity,
-        message=f"memory in use is over {limit:.3g}%: {over}",
+        message=f"memory in use is over {highest:.3g}%: {over}",
         value=percent,
-        limit=limit,
+        limit=highest,
     )
+
+
+def _memory_limit(place: MemoryFigures, limit: float) -> float:
+    """Return the limit in percent: above what is reserved, which is full by design."""
+    reserved = place.reserved_ratio
+    return max(limit, 100 * reserved + _OVER_RESERVED_PERCENT) if reserved else limit
 
 
 def _describe_places(places: Sequence[MemoryFigures], limit: float) -> Iterator[str]:
     for place in places:
-        if place.used_ratio * 100 > limit:
+        if place.used_ratio * 100 > _memory_limit(place, limit):
             name = place.place if place.place == HOST else f"GPU {place.place}"
             yield f"{name} {place.used_ratio:.1%}"
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from mm_orch.core.errors import QueueFullError
-from mm_orch.core.events import ErrorOccurred
+from mm_orch.core.events import ErrorOccurred, RequestFinished
 from mm_orch.monitoring.tracing.trouble import LastWords, TroubleLog
 
 if TYPE_CHECKING:
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from mm_orch.core.events import HttpRequestFinished, RequestFinished
+    from mm_orch.core.events import HttpRequestFinished
 
     TracedEvent = RequestFinished | HttpRequestFinished
 
 _GRPC_PORT = 4317
 _HTTP_PATH = "/v1/traces"
 _MAX_QUEUED = 2048
+# Prompts and answers wait in the queue whole, where they are kept at all.
+_MAX_QUEUED_CHARS = 2**24
 # A request has two events and about six spans.
 _MAX_BATCH = 64
 _COLLECT_S = 1.0
@@ -70,7 +72,7 @@ class ExportThread:
         make_spans: called in the thread.
         report: told of each failed export and of each lost event, in any thread.
         trouble: writes the log of them.
-        max_queued: events; one more is dropped.
+        max_queued: events; one more is dropped, as is what is too much text.
     """
 
     def __init__(
@@ -89,6 +91,8 @@ class ExportThread:
         self._trouble = trouble
         self._max_queued = max_queued
         self._queue: deque[TracedEvent] = deque()
+        # Each is written by one thread alone.
+        self._num_chars_in = self._num_chars_out = 0
         self._has_some, self._hurry = threading.Event(), threading.Event()
         self._is_closing = self._is_given_up = False
         self._words = LastWords()
@@ -100,9 +104,12 @@ class ExportThread:
         """Take an event, or count it as lost; returns at once."""
         if self._is_closing:
             return
-        if len(self._queue) >= self._max_queued:
+        num_chars = self._num_chars_in + _count_chars(event)
+        is_full = num_chars - self._num_chars_out > _MAX_QUEUED_CHARS
+        if is_full or len(self._queue) >= self._max_queued:
             self._lose(1, QueueFullError)
             return
+        self._num_chars_in = num_chars
         self._queue.append(event)
         if not self._has_some.is_set():
             self._has_some.set()
@@ -136,6 +143,7 @@ class ExportThread:
         return min(len(self._queue), _MAX_BATCH)
 
     def _send(self, events: list[TracedEvent]) -> None:
+        self._num_chars_out += sum(map(_count_chars, events))
         try:
             self._export([span for event in events for span in self._make_spans(event)])
         except Exception as error:  # noqa: BLE001 - boundary: the thread outlives any exporter
@@ -145,6 +153,7 @@ class ExportThread:
             self._trouble.worked()
 
     def _export(self, spans: list[ReadableSpan]) -> None:
+        self._words.forget()
         if self._exporter.export(spans) is not SpanExportResult.SUCCESS:
             raise SpanExportError(self._words.take())
 
@@ -152,3 +161,9 @@ class ExportThread:
         self.num_lost += num_events
         if not self._is_given_up:
             self._report(ErrorOccurred(component="tracing", error_type=kind.__name__))
+
+
+def _count_chars(event: TracedEvent) -> int:
+    if not isinstance(event, RequestFinished):
+        return 0
+    return len(event.prompt or "") + sum(map(len, event.answers))

@@ -79,6 +79,10 @@ class LastWords(logging.Handler):
         # Of one failure the first line says why, and the last that it was given up.
         self._first = self._first or record.getMessage()
 
+    def forget(self) -> None:
+        """Begin anew: what was said before is no reason for what comes."""
+        self._first = ""
+
     def take(self) -> str:
         """Return the reason of the failure that has just been; the SDK says each only once."""
         self._last, self._first = self._first or self._last, ""

@@ -99,6 +99,7 @@ STOPPED_IN_PREFILL = request(
 EMBEDDED = request(
     {"started_s": 0.0, "first_token_s": None}, operation="embeddings", finish_reasons=[]
 )
+SLOWLY_READ = request({"ended_s": 0.4}, total_s=4.0)
 ELSEWHERE = request(queue_wait_s=0.7, ttft_s=0.8, num_running_before=4)
 LOST_FOR_GOOD = request({**LOST, "ended_s": 1.0}, total_s=1.0, finish_reasons=[])
 MANY_AT_ONCE = {**QUEUED, "attempts": [{**QUEUED["attempts"][0], **LOST, "ended_s": 3.6}, RESUMED]}
@@ -210,6 +211,17 @@ TABLE: list[tuple[dict[str, Any], int | None, list[tuple[str, str]]]] = [
             )
         ],
     ),
+    (
+        SLOWLY_READ,
+        8,
+        [
+            (
+                "deliver",
+                "Its last token was there after 400 ms;"
+                " its client took 3.6 s more to get the answer.",
+            )
+        ],
+    ),
     (EMBEDDED, 8, [("prefill", "Computing the vectors of 40 tokens took 1.0 s.")]),
     (
         ELSEWHERE,
@@ -265,7 +277,7 @@ def test_a_loss_is_told_however_little_time_it_took() -> None:
 
 def test_where_nothing_stands_out_it_says_so() -> None:
     even = request(
-        {"started_s": 0.1, "first_token_s": 0.3, "ended_s": 0.7}, queue_wait_s=0.1, total_s=1.0
+        {"started_s": 0.1, "first_token_s": 0.3, "ended_s": 0.75}, queue_wait_s=0.1, total_s=1.0
     )
 
     [(reasons, summary), (nothing, _)] = find((even, 8), ({**even, "total_s": 0}, 8))

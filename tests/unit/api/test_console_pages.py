@@ -13,6 +13,13 @@ from tests.unit.api.face import Face
 
 FOLDER = Path(mm_orch.api.__file__).parent / "console"
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file())
+COLOURS = {
+    name: (light, dark)
+    for name, light, dark in re.findall(
+        r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", (FOLDER / "console.css").read_text()
+    )
+}
+GROUNDS = ("page", "surface", "sunken")
 KEYS = ApiSettings(enable_auth=True, api_keys=(ApiKey(name="a", key="sk"),))
 
 
@@ -79,3 +86,30 @@ def test_no_text_becomes_markup_or_code(name: str) -> None:
     source = (FOLDER / name).read_text()
 
     assert re.findall(r"innerHTML|outerHTML|insertAdjacent|\beval\(|new Function", source) == []
+
+
+CONTRASTS = [
+    *[(ink, ground, 4.5) for ink in ("ink", "soft", "faint", "accent") for ground in GROUNDS],
+    *[(tone, f"{tone}-fill", 4.5) for tone in ("good", "warn", "bad", "busy")],
+    ("on-accent", "accent", 4.5),
+    ("edge", "surface", 3.0),
+    *[("on-phase", name, 4.5) for name in COLOURS if name.startswith("phase-")],
+    *[(name, "surface", 3.0) for name in COLOURS if name.startswith("series-")],
+]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(("ink", "ground", "least"), CONTRASTS)
+def test_colours_stand_out_as_wcag_asks(ink: str, ground: str, least: float, theme: int) -> None:
+    light, dark = sorted((luminance(COLOURS[name][theme]) for name in (ink, ground)), reverse=True)
+
+    assert (light + 0.05) / (dark + 0.05) >= least
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb, as WCAG 2.2 defines it."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import overhead, overhead_engine, overhead_gateways, results_file
+from benchmarks import overhead_engine, overhead_gateways, results_file
 from benchmarks.gateway_contenders import DIRECT, LITELLM, OURS, SMG
 from benchmarks.gateway_load import ChatTimes
 from benchmarks.overhead_engine import THEIRS, EngineOverhead
@@ -147,8 +147,8 @@ def test_the_rows_give_both_medians_and_the_verdict() -> None:
 
 
 def test_the_benchmark_passes_only_when_all_bars_are_met(results: Path) -> None:
-    assert overhead.report({}, [], {"a": Verdict.MET}) == 0
-    assert overhead.report({}, [], {"a": Verdict.MET, "b": Verdict.NOT_SHOWN}) == 1
-    assert overhead.report({}, ["failed"], {"a": Verdict.MET}) == 1
-    assert overhead.report({}, [], {}) == 1
+    assert results_file.report("overhead", {}, [], {"a": Verdict.MET}) == 0
+    assert results_file.report("overhead", {}, [], {"a": Verdict.MET, "b": Verdict.NOT_SHOWN}) == 1
+    assert results_file.report("overhead", {}, ["failed"], {"a": Verdict.MET}) == 1
+    assert results_file.report("overhead", {}, [], {}) == 1
     assert json.loads((results / "overhead.json").read_text())["verdicts"] == {}

@@ -190,3 +190,16 @@ def test_worse_figures_are_never_judged_milder(
 
     before, after = grades(1), grades(worse)
     assert all(after[kind] >= severity for kind, severity in before.items())
+
+
+@pytest.mark.parametrize(
+    ("used_ratio", "severity"), [(0.93, None), (0.955, Severity.WARNING), (1.0, Severity.ERROR)]
+)
+def test_memory_that_an_engine_reserves_by_design_is_no_trouble(
+    used_ratio: float, severity: Severity | None
+) -> None:
+    gpu = MemoryFigures(place="0", used_ratio=used_ratio, reserved_ratio=0.9)
+
+    found = find_breaches(Figures(memory=(gpu,)), Thresholds(memory_threshold_percent=90.0))
+
+    assert [breach.severity for breach in found] == ([severity] if severity else [])

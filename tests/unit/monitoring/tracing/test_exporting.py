@@ -208,6 +208,25 @@ def test_a_full_queue_loses_what_comes_and_counts_it() -> None:
     assert len(gate.spans) == 1 + 2048
 
 
+def test_more_text_than_may_wait_is_lost_too() -> None:
+    reports = Reports()
+    gate, tracer = open_gate(reports)
+    long = finished(prompt="x" * 10_000_000)
+    tracer.observe(exchanged())
+    assert gate.has_begun.wait(PATIENCE_S)
+
+    tracer.observe(long)
+    tracer.observe(long)
+    tracer.observe(exchanged())
+    lost = [event.error_type for event in reports.told]
+    gate.may_go.set()
+    tracer.close()
+
+    assert lost == ["QueueFullError"]
+    assert sum(span.name == "inference" for span in gate.spans) == 1
+    assert sum(span.name == "request" for span in gate.spans) == 2
+
+
 def test_after_its_end_nothing_is_taken() -> None:
     gate, tracer = open_gate(Reports())
     gate.may_go.set()
