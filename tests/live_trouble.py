@@ -107,7 +107,7 @@ class Load:
 @contextmanager
 def slow_engine(server: ServerProcess, switch: Switch) -> Iterator[Trouble]:
     """Every step takes its time; requests do not wait for each other."""
-    with _ending(switch), Load(server, "slow") as load:
+    with Load(server, "slow") as load, _ending(switch):
         load.wait_for(NUM_USUAL)
         yield Trouble(
             begin=lambda: switch.slow_down(1.4 * LATENCY_MS / 1000 / NUM_TOKENS),
@@ -141,7 +141,7 @@ def failing_engine(server: ServerProcess, switch: Switch) -> Iterator[Trouble]:
 @contextmanager
 def starving_queue(server: ServerProcess, switch: Switch) -> Iterator[Trouble]:
     """There is room for one request: when its steps take long, the others wait; then all stand."""
-    with _ending(switch), Load(server, "starving", num_clients=3) as load:
+    with Load(server, "starving", num_clients=3) as load, _ending(switch):
         load.wait_for(NUM_USUAL)
         yield Trouble(
             begin=lambda: switch.slow_down(1.4 / THROUGHPUT_RPS / NUM_TOKENS),
@@ -153,7 +153,7 @@ def starving_queue(server: ServerProcess, switch: Switch) -> Iterator[Trouble]:
 
 @contextmanager
 def _ending(switch: Switch) -> Iterator[None]:
-    """End what a test that failed has left, else its clients wait on."""
+    """End what a test that failed has left, or its clients would wait on."""
     try:
         yield
     finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mm_orch.config import load_config
@@ -22,7 +23,10 @@ from tests.unit.monitoring.clock import StillClock
 from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.alertmanager import Alertmanager
 
 INTERVAL_S = 10
 NUM_REQUESTS = 10
@@ -41,7 +45,7 @@ class Service:
         overrides = {f"monitoring.anomaly.{name}": value for name, value in settings.items()}
         config = load_config(path=None, environ={}, overrides=overrides).config
         self.clock = StillClock()
-        self.heard = Recorder()
+        self._heard = Recorder()
         self._drawn = random.Random(0)  # noqa: S311 - the same requests in every run
         self._performance = PerformanceMonitor([MODEL], clock=self.clock)
         figures = AlertFigures(
@@ -54,7 +58,7 @@ class Service:
             config.monitoring.anomaly,
             figures.read,
             service="muai-orchestration",
-            observer=self.heard,
+            observer=self._heard,
             clock=self.clock,
         )
 
@@ -69,7 +73,45 @@ class Service:
 
     def severities(self) -> list[str]:
         """Those that were told of, in order."""
-        return [one.severity for one in self.heard.of(AlertChanged) if one.is_new]
+        return [one.severity for one in self._heard.of(AlertChanged) if one.is_new]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What has reached those who are told."""
+
+    hook: Receiver
+    manager: Alertmanager
+
+    async def told(self, num_bodies: int) -> list[Any]:
+        """Wait until the webhook has so many, and return all."""
+        async with asyncio.timeout(60):
+            while len(found := self.hook.bodies_to("/own")) < num_bodies:
+                await self.hook.wait_for(len(self.hook.bodies) + 1)
+        return found
+
+    async def listed(self, *severities: str) -> list[dict[str, str]]:
+        """Wait until Alertmanager has alerts of these severities, and return their labels."""
+        return await asyncio.to_thread(
+            self.manager.wait_until,
+            lambda labels: [one["severity"] for one in labels] == list(severities),
+        )
+
+
+@asynccontextmanager
+async def watching(directory: Path) -> AsyncIterator[tuple[Service, Heard]]:
+    """A service with both destinations, and what they hear."""
+    async with Receiver().serve() as hook:
+        with run_alertmanager(directory, webhook_url=f"{hook.url}/manager") as manager:
+            service = Service(
+                alert_destinations=("webhook", "alertmanager"),
+                webhook_url=f"{hook.url}/own",
+                alertmanager_url=manager.url,
+                latency_threshold_ms=100_000.0,
+                alert_rate_limit_seconds=10**6,
+            )
+            async with running(service.watch.run()):
+                yield service, Heard(hook, manager)
 
 
 async def test_a_sudden_departure_that_no_threshold_sees_is_told_grows_worse_and_ends(
@@ -80,60 +122,32 @@ async def test_a_sudden_departure_that_no_threshold_sees_is_told_grows_worse_and
     What is usual is learned from a reading a minute, fifteen at least: longer than a test may wait
     for a server.
     """
-    async with Receiver().serve() as hook:
-        with run_alertmanager(tmp_path, webhook_url=f"{hook.url}/manager") as manager:
-            service = Service(
-                alert_destinations=("webhook", "alertmanager"),
-                webhook_url=f"{hook.url}/own",
-                alertmanager_url=manager.url,
-                latency_threshold_ms=100_000.0,
-                alert_rate_limit_seconds=10**6,
-            )
+    async with watching(tmp_path) as (service, heard):
+        service.run(minutes=60)
+        assert service.severities() == []
 
-            async def told(num_bodies: int) -> list[Any]:
-                async with asyncio.timeout(60):
-                    while len(found := hook.bodies_to("/own")) < num_bodies:
-                        await hook.wait_for(len(hook.bodies) + 1)
-                return found
+        # A departure that lasts is one alert.
+        service.run(minutes=3, factor=2.5)
+        [body] = await heard.told(1)
+        assert (body["alert_type"], body["status"]) == (ANOMALY, "firing")
+        assert body["severity"] == "warning"
+        assert (body["metadata"]["model"], body["metadata"]["engine"]) == (MODEL, ENGINE)
+        [labels] = await heard.listed("warning")
+        assert (labels["alertname"], labels["model"]) == (ANOMALY, MODEL)
+        [firing] = describe(service.watch).firing
+        assert (firing.alert_type, firing.severity) == (ANOMALY, "warning")
 
-            async def listed(*severities: str) -> None:
-                await asyncio.to_thread(
-                    manager.wait_until,
-                    lambda labels: [one["severity"] for one in labels] == list(severities),
-                )
+        service.run(minutes=3, factor=8)
+        told = service.severities()
+        assert told in (["warning", "critical"], ["warning", "error", "critical"])
+        await heard.told(len(told))
+        await heard.listed("critical")
 
-            async with running(service.watch.run()):
-                service.run(minutes=60)
-                assert service.heard.of(AlertChanged) == []
+        service.run(minutes=7)
+        *earlier, last = await heard.told(len(told) + 1)
+        assert last["status"] == "resolved"
+        assert [one["severity"] for one in earlier] == told
+        await heard.listed()
+        assert describe(service.watch).firing == ()
 
-                # A departure that lasts, is one alert.
-                service.run(minutes=3, factor=2.5)
-                [body] = await told(1)
-                assert (body["alert_type"], body["status"]) == (ANOMALY, "firing")
-                assert body["severity"] == "warning"
-                assert (body["metadata"]["model"], body["metadata"]["engine"]) == (MODEL, ENGINE)
-                await listed("warning")
-                [label] = manager.labels()
-                assert (label["alertname"], label["model"]) == (ANOMALY, MODEL)
-                [alert] = manager.alerts()
-                # It is told the latest figures, the webhook those of the beginning.
-                assert alert["annotations"]["description"].endswith(" s would be usual")
-                [firing] = describe(service.watch).firing
-                assert (firing.alert_type, firing.severity) == (ANOMALY, "warning")
-
-                service.run(minutes=3, factor=8)
-                assert service.severities() in (
-                    ["warning", "critical"],
-                    ["warning", "error", "critical"],
-                )
-                await told(len(service.severities()))
-                await listed("critical")
-
-                service.run(minutes=7)
-                *earlier, last = await told(len(service.severities()) + 1)
-                assert last["status"] == "resolved"
-                assert [one["severity"] for one in earlier] == service.severities()
-                await listed()
-                assert describe(service.watch).firing == ()
-
-            assert len(hook.bodies_to("/own")) == len(service.severities()) + 1
+    assert len(heard.hook.bodies_to("/own")) == len(told) + 1
