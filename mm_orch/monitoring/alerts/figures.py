@@ -14,9 +14,10 @@ class ModelFigures:
     Rejected and cancelled requests are in none of the counts: neither is the engine's doing.
 
     Attributes:
-        num_succeeded: those that ended well; the latencies are theirs.
+        num_succeeded: those that ended well.
         num_failed: errors and timeouts.
-        latency_p50_s: admission to end, or None where none succeeded.
+        latency_p50_s: admission to end, of all that reached the engine, however they ended: who
+            gave up after a minute did wait; None where there were none.
         latency_p95_s: the same.
     """
 
