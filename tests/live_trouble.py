@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.processes import ServerProcess
 
 ENGINE = "odd"
-LATENCY_MS = 400.0
+LATENCY_MS = 700.0
 ERROR_RATE = 0.2
 THROUGHPUT_RPS = 1.0
 
@@ -111,7 +111,7 @@ def slow_engine(server: ServerProcess, switch: Switch) -> Iterator[Trouble]:
         load.wait_for(NUM_USUAL)
         yield Trouble(
             begin=lambda: switch.slow_down(1.4 * LATENCY_MS / 1000 / NUM_TOKENS),
-            worsen=lambda: switch.slow_down(4 * LATENCY_MS / 1000 / NUM_TOKENS),
+            worsen=lambda: switch.slow_down(3.2 * LATENCY_MS / 1000 / NUM_TOKENS),
             end=switch.speed_up,
             model="slow",
             engine=ENGINE,
