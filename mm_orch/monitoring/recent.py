@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mm_orch.core.events import RequestFinished
-from mm_orch.core.observations import AttemptReport, RequestReport, RequestsReport
+from mm_orch.core.observations import RequestReport, RequestsReport
 
 if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
@@ -65,21 +65,17 @@ def _report(event: RequestFinished, ended_s: float) -> RequestReport:
         routed_s=_after(event.begin_s, event.routed_s),
         num_waiting_before=event.num_waiting_before,
         num_running_before=event.num_running_before,
-        attempts=tuple(_report_attempt(one, event.begin_s) for one in event.attempts),
+        attempts=tuple(_shift(one, event.begin_s) for one in event.attempts),
     )
 
 
-def _report_attempt(attempt: Attempt, begin_s: float) -> AttemptReport:
-    return AttemptReport(
-        engine=attempt.engine,
+def _shift(attempt: Attempt, begin_s: float) -> Attempt:
+    return replace(
+        attempt,
         submitted_s=round(attempt.submitted_s - begin_s, _MICROSECONDS),
         started_s=_after(begin_s, attempt.started_s),
         first_token_s=_after(begin_s, attempt.first_token_s),
         ended_s=round(attempt.ended_s - begin_s, _MICROSECONDS),
-        num_tokens=attempt.num_tokens,
-        num_cached_tokens=attempt.num_cached_tokens,
-        max_batch_size=attempt.max_batch_size,
-        error=attempt.error,
     )
 
 
