@@ -69,7 +69,7 @@ class Monitor:
         self._performance = PerformanceMonitor(models, window_s=window_s, clock=clock)
         self._history = History(models, clock=clock, wall_clock=now)
         self._trends = ResourceTrends(window_s=window_s, clock=clock)
-        self._recent = RecentRequests(clock, now)
+        self._recent = RecentRequests(now)
         self._alert_figures = AlertFigures(
             models,
             performance=self._performance,
