@@ -17,7 +17,7 @@ from mm_orch.monitoring.history import INTERVAL_S, History
 from mm_orch.monitoring.performance import PerformanceMonitor
 from mm_orch.monitoring.recent import RecentRequests
 from mm_orch.monitoring.request_log import RequestLogObserver
-from mm_orch.monitoring.resources import ResourceReader, ResourceSampler
+from mm_orch.monitoring.resources import GpuWatch, HostReader, ResourceSampler
 from mm_orch.monitoring.trends import ResourceTrends
 
 if TYPE_CHECKING:
@@ -160,10 +160,9 @@ class Monitor:
             )
 
     async def _sample(self) -> None:
-        # Waking a GPU's driver may take seconds.
-        gpus = await asyncio.to_thread(find_gpu_reader)
         await ResourceSampler(
-            ResourceReader(gpus),
+            HostReader(),
+            GpuWatch(find_gpu_reader),
             self._observer,
             interval_s=self._settings.collection_interval_seconds,
         ).run()

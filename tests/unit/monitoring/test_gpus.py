@@ -110,6 +110,29 @@ def test_without_the_library_there_is_no_reader(monkeypatch: pytest.MonkeyPatch)
     assert find_gpu_reader() is None
 
 
+@pytest.mark.parametrize("name", ["nvmlInit", "nvmlDeviceGetCount", "NVML_ERROR_NOT_SUPPORTED"])
+def test_a_library_that_fails_in_an_odd_way_is_told_and_gives_no_reader(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    monkeypatch.delattr(FakeNvml, name)
+
+    assert find_gpu_reader() is None
+    [told] = caplog.records
+    assert name in told.message
+
+
+def test_a_function_that_the_driver_lacks_makes_a_gpu_unhealthy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = opened(FakeNvml())
+    reader.read()
+    monkeypatch.delattr(FakeNvml, "nvmlDeviceGetMemoryInfo")
+
+    assert [gpu.is_healthy for gpu in reader.read()] == [False, False]
+    assert reader.read() == reader.unhealthy()
+
+
 def test_the_library_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
 

@@ -87,7 +87,7 @@ async def test_a_part_that_breaks_is_told_and_the_rest_goes_on(
     def break_down() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("mm_orch.monitoring.monitor.find_gpu_reader", break_down)
+    monkeypatch.setattr("mm_orch.monitoring.monitor.HostReader", break_down)
     monitor, observer, heard = watch(anomaly__evaluation_interval_seconds=1)
     async with monitor.running():
         broken = await heard.next(ErrorOccurred)
