@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from contextlib import asynccontextmanager
@@ -173,9 +174,12 @@ class Monitor:
             self._history.tick()
 
     def _tell_from_thread(self, event: ErrorOccurred) -> None:
-        # Observers live on the loop.
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._observer.observe, event)
+        # Observers live on the loop, which may end while this thread goes on.
+        loop = self._loop
+        if loop is not None:
+            # It may have closed just now: nobody counts any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._observer.observe, event)
 
     def _make_watch(self, clock: Clock) -> AlertWatch:
         from mm_orch.monitoring.alerts.assembly import make_watch

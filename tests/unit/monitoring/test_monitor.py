@@ -99,6 +99,15 @@ async def test_a_part_that_breaks_is_told_and_the_rest_goes_on(
         assert (await heard.next(AlertChanged)).alert_type == "high_memory"
 
 
+async def test_what_a_thread_tells_after_the_loop_has_closed_is_dropped() -> None:
+    monitor, _, _ = watch()
+    closed = asyncio.new_event_loop()
+    closed.close()
+    monitor._loop = closed
+
+    monitor._tell_from_thread(ErrorOccurred(component="tracing", error_type="SpanExportError"))
+
+
 @pytest.mark.parametrize(
     ("keys", "absent"),
     [
