@@ -179,13 +179,18 @@ class CacheUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuReading:
-    """One GPU now; ``is_healthy`` is False when it cannot be read or has failed."""
+    """One GPU now; ``is_healthy`` is False when it cannot be read or has failed.
+
+    Attributes:
+        utilization_percent: None where its card does not offer it, or it cannot be read; as the
+            next one.
+    """
 
     gpu_id: str
     used_bytes: int
     total_bytes: int
-    utilization_percent: float
-    temperature_celsius: float
+    utilization_percent: float | None = None
+    temperature_celsius: float | None = None
     is_healthy: bool = True
 
 

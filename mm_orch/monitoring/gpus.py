@@ -66,8 +66,8 @@ def open_nvml(nvml: Any) -> GpuReader | None:
 class NvmlReader:
     """Reads through a library that has been started; :meth:`close` ends it.
 
-    A GPU that cannot be read is stated as unhealthy with zeros, under the total that it had, and
-    is tried again next time. A figure that a card does not offer is 0.
+    A GPU that cannot be read is stated as unhealthy with nothing used, under the total that it
+    had, and is tried again next time. A figure that a card does not offer is None.
     """
 
     def __init__(self, nvml: Any) -> None:
@@ -129,12 +129,12 @@ class NvmlReader:
             temperature_celsius=temperature,
         )
 
-    def _offered(self, ask: Callable[[], float]) -> float:
+    def _offered(self, ask: Callable[[], float]) -> float | None:
         try:
             return float(ask())
         except self._nvml.NVMLError as error:
             if getattr(error, "value", None) in self._not_offered:
-                return 0.0
+                return None
             raise
 
     def _tell(self, index: int, error: Exception) -> None:
@@ -147,7 +147,5 @@ class NvmlReader:
             gpu_id=str(index),
             used_bytes=0,
             total_bytes=self._total_bytes_by_index.get(index, 0),
-            utilization_percent=0.0,
-            temperature_celsius=0.0,
             is_healthy=False,
         )

@@ -22,7 +22,7 @@ SECOND = dataclasses.replace(
     FIRST, gpu_id="1", used_bytes=11 * GIB, utilization_percent=51, temperature_celsius=61
 )
 LOST = dataclasses.replace(
-    SECOND, used_bytes=0, utilization_percent=0, temperature_celsius=0, is_healthy=False
+    SECOND, used_bytes=0, utilization_percent=None, temperature_celsius=None, is_healthy=False
 )
 
 
@@ -63,14 +63,14 @@ def test_a_gpu_that_fails_is_unhealthy_until_it_can_be_read_again(
 
 
 @pytest.mark.parametrize("error", ["NOT_SUPPORTED", "NO_PERMISSION", "FUNCTION_NOT_FOUND"])
-def test_a_figure_that_a_card_does_not_offer_is_zero(error: str) -> None:
+def test_a_figure_that_a_card_does_not_offer_is_none(error: str) -> None:
     nvml = FakeNvml(num_gpus=1)
     for call in ("nvmlDeviceGetUtilizationRates", "nvmlDeviceGetTemperature"):
         nvml.error_by_call[call, 0] = getattr(nvml, f"NVML_ERROR_{error}")
 
     [reading] = opened(nvml).read()
     assert reading.is_healthy
-    assert (reading.utilization_percent, reading.temperature_celsius) == (0, 0)
+    assert (reading.utilization_percent, reading.temperature_celsius) == (None, None)
     assert reading.used_bytes == 10 * GIB
 
 

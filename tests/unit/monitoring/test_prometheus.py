@@ -280,8 +280,6 @@ def test_a_gpu_that_cannot_be_read_keeps_its_last_values_and_loses_its_health() 
         gpu_id="0",
         used_bytes=0,
         total_bytes=0,
-        utilization_percent=0,
-        temperature_celsius=0,
         is_healthy=False,
     )
     assert value_of(observer, "gpu_health_status", gpu_id="0") == 1
@@ -293,6 +291,21 @@ def test_a_gpu_that_cannot_be_read_keeps_its_last_values_and_loses_its_health() 
 
     assert value_of(observer, "gpu_health_status", gpu_id="0") == 0
     assert value_of(observer, "gpu_memory_used_bytes", gpu_id="0") == 6 << 30
+
+
+def test_what_a_card_does_not_offer_has_no_series() -> None:
+    observer = PrometheusObserver([MODEL], clock=StillClock())
+    bare = GpuReading(gpu_id="0", used_bytes=1, total_bytes=2)
+    observer.observe(
+        ResourcesRead(cpu_percent=1, memory_used_bytes=1, memory_total_bytes=2, gpus=(bare,))
+    )
+
+    assert {s.name for s in samples_of(observer) if "gpu_id" in s.labels} == {
+        "gpu_health_status",
+        "gpu_memory_used_bytes",
+        "gpu_memory_available_bytes",
+        "gpu_memory_total_bytes",
+    }
 
 
 def test_an_alert_is_counted_when_it_begins_or_grows_worse() -> None:
