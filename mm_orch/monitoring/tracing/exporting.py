@@ -53,7 +53,7 @@ def make_exporter(endpoint: str, timeout_s: float) -> SpanExporter:
         timeout_s: longest export, with all its retries.
     """
     parts = urlsplit(endpoint)
-    if parts.scheme == "grpc" or parts.port == _GRPC_PORT:
+    if parts.port == _GRPC_PORT:
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
 
         is_insecure = parts.scheme != "https"

@@ -109,7 +109,6 @@ def test_http_takes_the_protocols_path_and_opentelemetrys_variables(
     [
         ("http://collector:4317", "grpc"),
         ("https://collector:4317", "grpc"),
-        ("grpc://collector:9999", "grpc"),
         ("http://collector:4318", "http"),
         ("https://collector", "http"),
         ("https://collector:4319/own/path", "http"),
