@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mm_orch.api.documentation import KEYED_PATHS
 from mm_orch.api.errors import error_response
 from mm_orch.core.errors import AuthenticationError, PayloadTooLargeError
-from mm_orch.core.events import HttpRequestFinished
+from mm_orch.core.events import OTHER_METHOD, HttpRequestFinished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ class ObservedExchange:
             self._observer.observe(
                 HttpRequestFinished(
                     route=_template_of(scope),
-                    method=scope["method"] if scope["method"] in _METHODS else "other",
+                    method=scope["method"] if scope["method"] in _METHODS else OTHER_METHOD,
                     status=status,
                     duration_s=time.monotonic() - begin_s,
                     begin_s=begin_s,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OTHER_METHOD = "OTHER"
+"""Stands for whatever word a client made up as method: series may not multiply with it."""
+
 
 class RequestStatus(enum.Enum):
     """How a request ended, as the metrics name it."""
@@ -328,6 +331,7 @@ class HttpRequestFinished:
     """An HTTP exchange has ended. ``route`` is the path template, never the raw path.
 
     Attributes:
+        method: one of HTTP's own, else :data:`OTHER_METHOD`.
         begin_s: a reading of the monotonic clock.
         trace: its own span in a trace, or None.
         parent_span_id: of the caller's span; 0 for none.

@@ -190,7 +190,7 @@ async def test_each_exchange_is_stated_once_with_the_paths_template(
 
     [told] = face.observer.exchanges()
     assert (told.route, told.status) == (route, status)
-    assert told.method == (method if method != "BREW" else "other")
+    assert told.method == (method if method != "BREW" else "OTHER")
     assert told.duration_s >= 0
 
 

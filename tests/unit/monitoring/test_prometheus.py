@@ -14,7 +14,6 @@ from mm_orch.core.events import (
     AlertChanged,
     FirstTokenProduced,
     GpuReading,
-    HttpRequestFinished,
     LoadChanged,
     ModelUnloaded,
     RequestStatus,
@@ -244,13 +243,9 @@ def test_names_that_clients_make_up_do_not_become_series() -> None:
         )
         observer.observe(LoadChanged(model=f"x{number}", num_running=1, num_waiting=1))
         observer.observe(WorkerRestarted(model=f"x{number}", engine=ENGINE))
-        observer.observe(
-            HttpRequestFinished(route="/x", method=f"BREW{number}", status=405, duration_s=0)
-        )
 
     samples = samples_of(observer)
     assert {s.labels["model"] for s in samples if "model" in s.labels} == {MODEL, "unknown"}
-    assert {s.labels["method"] for s in samples if "method" in s.labels} == {"OTHER"}
 
 
 def test_a_model_that_was_unloaded_has_no_open_circuit() -> None:

@@ -103,7 +103,7 @@ def test_only_a_fault_of_the_server_makes_the_root_an_error(status: int, is_erro
 
 
 def test_an_odd_method_is_named_as_the_convention_names_it() -> None:
-    [root] = spans_of(exchanged(method="other"))
+    [root] = spans_of(exchanged(method="OTHER"))
 
     assert root.attributes is not None
     assert root.attributes["http.request.method"] == "_OTHER"
