@@ -29,6 +29,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _UNMATCHED = "unmatched"
 # nginx's number for a client that left before its answer began; never sent, only counted.
 _CLIENT_LEFT = 499
+_MAX_PATH_CHARS = 256
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -69,6 +70,9 @@ class ObservedExchange:
                     trace=state.get("trace"),
                     parent_span_id=state.get("parent_span_id", 0),
                     request_id=state.get("request_id", ""),
+                    path=scope["path"][:_MAX_PATH_CHARS],
+                    scheme=scope.get("scheme", "http"),
+                    error_type=state.get("stream_error_type", ""),
                 )
             )
 

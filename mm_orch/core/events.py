@@ -336,6 +336,9 @@ class HttpRequestFinished:
         trace: its own span in a trace, or None.
         parent_span_id: of the caller's span; 0 for none.
         request_id: echoed in X-Request-ID.
+        path: as the client asked, without the query, cut; for spans alone.
+        scheme: http or https; for spans alone.
+        error_type: class name of what a stream broke off of after its status was sent; or empty.
     """
 
     route: str
@@ -346,6 +349,9 @@ class HttpRequestFinished:
     trace: TraceContext | None = None
     parent_span_id: int = 0
     request_id: str = ""
+    path: str = ""
+    scheme: str = ""
+    error_type: str = ""
 
 
 Event = (

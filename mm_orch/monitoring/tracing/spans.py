@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from mm_orch.core.events import OTHER_METHOD, RequestFinished
 from mm_orch.core.version import __version__
 from mm_orch.monitoring.tracing import conventions as names
+from mm_orch.monitoring.tracing.content import encodable
 from mm_orch.monitoring.tracing.drafts import Draft, draft_request
 from mm_orch.monitoring.tracing.epoch import nanoseconds
 
@@ -64,12 +65,15 @@ class SpanMaker:
         attributes: Attributes = {
             names.HTTP_METHOD: names.OTHER_METHOD if is_other else event.method,
             names.HTTP_ROUTE: event.route,
+            names.URL_PATH: encodable(event.path),
+            names.URL_SCHEME: event.scheme,
             names.HTTP_STATUS: event.status,
             names.REQUEST_ID: event.request_id,
         }
-        has_failed = event.status >= _FIRST_SERVER_ERROR
+        # A stream may break off after a good status.
+        has_failed = event.status >= _FIRST_SERVER_ERROR or event.error_type != ""
         if has_failed:
-            attributes[names.ERROR_TYPE] = str(event.status)
+            attributes[names.ERROR_TYPE] = event.error_type or str(event.status)
         draft = Draft(
             name=names.REQUEST,
             begin_ns=begin_ns,
