@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Stands for whatever word a client made up as method: series may not multiply with it.
 OTHER_METHOD = "OTHER"
-"""Stands for whatever word a client made up as method: series may not multiply with it."""
 
 
 class RequestStatus(enum.Enum):
@@ -184,9 +184,7 @@ class CacheUsed:
 class GpuReading:
     """One GPU now; ``is_healthy`` is False when it cannot be read or has failed.
 
-    Attributes:
-        utilization_percent: None where its card does not offer it, or it cannot be read; as the
-            next one.
+    A percentage or temperature that its card does not offer, or cannot be read, is None.
     """
 
     gpu_id: str
@@ -336,8 +334,7 @@ class HttpRequestFinished:
         trace: its own span in a trace, or None.
         parent_span_id: of the caller's span; 0 for none.
         request_id: echoed in X-Request-ID.
-        path: as the client asked, without the query, cut; for spans alone.
-        scheme: http or https; for spans alone.
+        path: as the client asked, without the query, cut; for spans alone, as ``scheme``.
         error_type: class name of what a stream broke off of after its status was sent; or empty.
     """
 
