@@ -78,7 +78,7 @@ class GenerationResponse(Response):
             read_together(generations, self._num_choices) as deltas,
         ):
             if self._is_stream:
-                await self._stream(send, generations, deltas)
+                await self._stream(scope, send, generations, deltas)
             else:
                 response = await self._complete(generations, deltas)
                 await response(scope, _receive_nothing, send)
@@ -94,6 +94,7 @@ class GenerationResponse(Response):
 
     async def _stream(
         self,
+        scope: Scope,
         send: SendMessage,
         generations: Sequence[Generation],
         deltas: AsyncIterator[TextDelta],
@@ -111,8 +112,10 @@ class GenerationResponse(Response):
         except ClientGoneError:
             raise
         except MuAIError as error:
+            _note_failure(scope, error)
             end = written.event(written.failure(envelope(error)))
-        except Exception:  # boundary: a stream that just stopped would look like a whole one
+        except Exception as error:  # boundary: one that just stopped would look like a whole one
+            _note_failure(scope, error)
             logger.exception("request %s met a fault within its stream", self._request_id)
             end = written.event(written.failure(fault_envelope(self._request_id)))
         else:
@@ -121,6 +124,11 @@ class GenerationResponse(Response):
             end = b"".join(map(written.event, closing)) + written.end
         # With the last part, the end of the body costs no write of its own.
         await send({"type": "http.response.body", "body": end, "more_body": False})
+
+
+def _note_failure(scope: Scope, error: Exception) -> None:
+    # For what is told of the exchange: its status says success.
+    scope["state"]["stream_error_type"] = type(error).__name__
 
 
 async def _send_events(send: SendMessage, written: AnswerFormat, events: Sequence[Json]) -> None:

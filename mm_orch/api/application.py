@@ -108,6 +108,9 @@ def create_application(
         # Pages that would load their scripts from elsewhere; the description has its own route.
         openapi_url=None,
         redirect_slashes=False,
+        # Its own spans, where the process has a global tracer, would double ours. Older versions
+        # take the word as one of no meaning.
+        telemetry={"tracing": False},
         middleware=_surroundings(settings, observer, start_trace),
         exception_handlers={
             MuAIError: _show_own_error,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mm_orch.api.documentation import KEYED_PATHS
 from mm_orch.api.errors import error_response
 from mm_orch.core.errors import AuthenticationError, PayloadTooLargeError
-from mm_orch.core.events import HttpRequestFinished
+from mm_orch.core.events import OTHER_METHOD, HttpRequestFinished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _UNMATCHED = "unmatched"
 # nginx's number for a client that left before its answer began; never sent, only counted.
 _CLIENT_LEFT = 499
+_MAX_PATH_CHARS = 256
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -62,13 +63,16 @@ class ObservedExchange:
             self._observer.observe(
                 HttpRequestFinished(
                     route=_template_of(scope),
-                    method=scope["method"] if scope["method"] in _METHODS else "other",
+                    method=scope["method"] if scope["method"] in _METHODS else OTHER_METHOD,
                     status=status,
                     duration_s=time.monotonic() - begin_s,
                     begin_s=begin_s,
                     trace=state.get("trace"),
                     parent_span_id=state.get("parent_span_id", 0),
                     request_id=state.get("request_id", ""),
+                    path=scope["path"][:_MAX_PATH_CHARS],
+                    scheme=scope.get("scheme", "http"),
+                    error_type=state.get("stream_error_type", ""),
                 )
             )
 

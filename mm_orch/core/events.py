@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Stands for whatever word a client made up as method: series may not multiply with it.
+OTHER_METHOD = "OTHER"
+
 
 class RequestStatus(enum.Enum):
     """How a request ended, as the metrics name it."""
@@ -179,13 +182,16 @@ class CacheUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuReading:
-    """One GPU now; ``is_healthy`` is False when it cannot be read or has failed."""
+    """One GPU now; ``is_healthy`` is False when it cannot be read or has failed.
+
+    A percentage or temperature that its card does not offer, or cannot be read, is None.
+    """
 
     gpu_id: str
     used_bytes: int
     total_bytes: int
-    utilization_percent: float
-    temperature_celsius: float
+    utilization_percent: float | None = None
+    temperature_celsius: float | None = None
     is_healthy: bool = True
 
 
@@ -323,10 +329,13 @@ class HttpRequestFinished:
     """An HTTP exchange has ended. ``route`` is the path template, never the raw path.
 
     Attributes:
+        method: one of HTTP's own, else :data:`OTHER_METHOD`.
         begin_s: a reading of the monotonic clock.
         trace: its own span in a trace, or None.
         parent_span_id: of the caller's span; 0 for none.
         request_id: echoed in X-Request-ID.
+        path: as the client asked, without the query, cut; for spans alone, as ``scheme``.
+        error_type: class name of what a stream broke off of after its status was sent; or empty.
     """
 
     route: str
@@ -337,6 +346,9 @@ class HttpRequestFinished:
     trace: TraceContext | None = None
     parent_span_id: int = 0
     request_id: str = ""
+    path: str = ""
+    scheme: str = ""
+    error_type: str = ""
 
 
 Event = (

@@ -102,7 +102,7 @@ class TrendFigures(msgspec.Struct, frozen=True, kw_only=True):
 class GpuFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One GPU over the sliding window; ``is_healthy`` and the total are of the last reading.
 
-    A trend is None when the GPU could not be read in the whole window.
+    A trend is None when the GPU could not be read in the whole window, or does not offer it.
     """
 
     gpu_id: str

@@ -24,17 +24,25 @@ class GpuReader(Protocol):
     def read(self) -> tuple[GpuReading, ...]:
         """Return one reading a GPU, in the machine's order; never raises."""
 
+    def unhealthy(self) -> tuple[GpuReading, ...]:
+        """Return each GPU as one that cannot be read, without asking; at once, in any thread."""
+
     def close(self) -> None:
-        """Give the library back; nothing is read afterwards."""
+        """Give the library back; nothing is read afterwards. May block."""
 
 
 def find_gpu_reader() -> GpuReader | None:
-    """Return a reader of the machine's GPUs, or None without NVML, a driver or a GPU."""
+    """Return a reader of the machine's GPUs, or None without NVML, a driver or a GPU.
+
+    Never raises; may block for seconds, as waking a driver does.
+    """
     try:
-        nvml = importlib.import_module(_LIBRARY)
+        return open_nvml(importlib.import_module(_LIBRARY))
     except ImportError:
         return None
-    return open_nvml(nvml)
+    except Exception as error:  # noqa: BLE001 - boundary: drivers of every age, none may cost more
+        logger.warning("no GPU is watched, NVML fails: %s: %s", type(error).__name__, error)
+        return None
 
 
 def open_nvml(nvml: Any) -> GpuReader | None:
@@ -58,8 +66,8 @@ def open_nvml(nvml: Any) -> GpuReader | None:
 class NvmlReader:
     """Reads through a library that has been started; :meth:`close` ends it.
 
-    A GPU that cannot be read is stated as unhealthy with zeros, under the total that it had, and
-    is tried again next time. A figure that a card does not offer is 0.
+    A GPU that cannot be read is stated as unhealthy with nothing used, under the total that it
+    had, and is tried again next time. A figure that a card does not offer is None.
     """
 
     def __init__(self, nvml: Any) -> None:
@@ -87,6 +95,10 @@ class NvmlReader:
             return ()
         return tuple(self._read_one(index) for index in range(self.num_gpus))
 
+    def unhealthy(self) -> tuple[GpuReading, ...]:
+        """Return each GPU under the total that it had."""
+        return tuple(self._describe_unhealthy(index) for index in range(self.num_gpus))
+
     def close(self) -> None:
         """Give the library back."""
         if self._is_open:
@@ -104,8 +116,9 @@ class NvmlReader:
             temperature = self._offered(
                 lambda: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU)
             )
-        except nvml.NVMLError as error:
-            return self._unhealthy(index, error)
+        except Exception as error:  # noqa: BLE001 - boundary: an old driver lacks whole functions
+            self._tell(index, error)
+            return self._describe_unhealthy(index)
         self._failing.discard(index)
         self._total_bytes_by_index[index] = int(memory.total)
         return GpuReading(
@@ -116,23 +129,23 @@ class NvmlReader:
             temperature_celsius=temperature,
         )
 
-    def _offered(self, ask: Callable[[], float]) -> float:
+    def _offered(self, ask: Callable[[], float]) -> float | None:
         try:
             return float(ask())
         except self._nvml.NVMLError as error:
             if getattr(error, "value", None) in self._not_offered:
-                return 0.0
+                return None
             raise
 
-    def _unhealthy(self, index: int, error: Exception) -> GpuReading:
+    def _tell(self, index: int, error: Exception) -> None:
         if index not in self._failing:
             self._failing.add(index)
             logger.warning("GPU %d cannot be read: %s", index, error)
+
+    def _describe_unhealthy(self, index: int) -> GpuReading:
         return GpuReading(
             gpu_id=str(index),
             used_bytes=0,
             total_bytes=self._total_bytes_by_index.get(index, 0),
-            utilization_percent=0.0,
-            temperature_celsius=0.0,
             is_healthy=False,
         )

@@ -43,7 +43,7 @@ class History:
         interval_s: between points.
         num_points: most that are kept.
         clock: monotonic seconds.
-        wall_clock: seconds since 1970.
+        wall_clock: seconds since 1970; where it is set back, points go on as if it were not.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class History:
         self._num_points = num_points
         self._now_by_model = {name: _Interval() for name in (*models, UNKNOWN)}
         self._resources: ResourcesRead | None = None
+        self._offset_s = wall_clock() - clock()
         self._end_s = clock() + interval_s
 
     def observe(self, event: Event) -> None:
@@ -94,12 +95,16 @@ class History:
         late_s = self._clock() - self._end_s
         if late_s < 0:
             return
-        now_at = self._wall_clock()
+        # INVARIANT: each point's `at` is greater than the one before it, as readers ask for what
+        # comes after their last. So a wall clock that is set back is not followed; one that is
+        # ahead is: the monotonic one stands still while the computer sleeps.
+        self._offset_s = max(self._offset_s, self._wall_clock() - self._clock())
+        end_at = self._offset_s + self._end_s
         num_ended = 1 + int(late_s / self._interval_s)
-        self._close(now_at - late_s)
+        self._close(end_at)
         # Of a pause longer than the ring, only the last points would stay.
         for k in range(max(1, num_ended - self._num_points), num_ended):
-            self._close(now_at - late_s + k * self._interval_s)
+            self._close(end_at + k * self._interval_s)
         self._end_s += num_ended * self._interval_s
 
     def read(self, after: float | None = None) -> HistoryFigures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from mm_orch.monitoring.history import INTERVAL_S, History
 from mm_orch.monitoring.performance import PerformanceMonitor
 from mm_orch.monitoring.recent import RecentRequests
 from mm_orch.monitoring.request_log import RequestLogObserver
-from mm_orch.monitoring.resources import ResourceReader, ResourceSampler
+from mm_orch.monitoring.resources import GpuWatch, HostReader, ResourceSampler
 from mm_orch.monitoring.trends import ResourceTrends
 
 if TYPE_CHECKING:
@@ -160,10 +161,9 @@ class Monitor:
             )
 
     async def _sample(self) -> None:
-        # Waking a GPU's driver may take seconds.
-        gpus = await asyncio.to_thread(find_gpu_reader)
         await ResourceSampler(
-            ResourceReader(gpus),
+            HostReader(),
+            GpuWatch(find_gpu_reader),
             self._observer,
             interval_s=self._settings.collection_interval_seconds,
         ).run()
@@ -174,9 +174,12 @@ class Monitor:
             self._history.tick()
 
     def _tell_from_thread(self, event: ErrorOccurred) -> None:
-        # Observers live on the loop.
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._observer.observe, event)
+        # Observers live on the loop, which may end while this thread goes on.
+        loop = self._loop
+        if loop is not None:
+            # It may have closed just now: nobody counts any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._observer.observe, event)
 
     def _make_watch(self, clock: Clock) -> AlertWatch:
         from mm_orch.monitoring.alerts.assembly import make_watch

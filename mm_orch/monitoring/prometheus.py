@@ -53,9 +53,6 @@ _LIFECYCLE = ("loaded", "down", "restarting", "unloaded")
 _CIRCUIT_STATES = ("closed", "half_open", "open")
 _ALERT_TYPES = ("high_latency", "high_error_rate", "high_memory", "low_throughput", "anomaly")
 _SEVERITIES = ("warning", "error", "critical")
-# A client may send any word as method; series may not multiply with it.
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_OTHER_METHOD = "OTHER"
 
 
 class PrometheusObserver:
@@ -244,8 +241,7 @@ class PrometheusObserver:
 
     def _observe_http(self, event: HttpRequestFinished) -> None:
         series = self._series
-        method = event.method if event.method in _METHODS else _OTHER_METHOD
-        labels = (event.route, method, str(event.status))
+        labels = (event.route, event.method, str(event.status))
         series.http_requests.labels(*labels).inc()
         series.http_duration.labels(*labels).observe(event.duration_s)
         rate = self._http_rates.get(labels)

@@ -50,5 +50,8 @@ class ResourceSeries:
         self._gpu_used.labels(gpu.gpu_id).set(gpu.used_bytes)
         self._gpu_free.labels(gpu.gpu_id).set(gpu.total_bytes - gpu.used_bytes)
         self._gpu_total.labels(gpu.gpu_id).set(gpu.total_bytes)
-        self._gpu_use.labels(gpu.gpu_id).set(gpu.utilization_percent)
-        self._gpu_heat.labels(gpu.gpu_id).set(gpu.temperature_celsius)
+        # What a card does not offer has no series: 0 would be a figure.
+        if gpu.utilization_percent is not None:
+            self._gpu_use.labels(gpu.gpu_id).set(gpu.utilization_percent)
+        if gpu.temperature_celsius is not None:
+            self._gpu_heat.labels(gpu.gpu_id).set(gpu.temperature_celsius)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
 
-from mm_orch.core.events import ResourcesRead
+from mm_orch.core.events import ErrorOccurred, ResourcesRead
 from mm_orch.core.threads import start_abandonable
 from mm_orch.monitoring.memory import read_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mm_orch.core.events import Observer
+    from mm_orch.core.events import GpuReading, Observer
     from mm_orch.monitoring.gpus import GpuReader
     from mm_orch.monitoring.memory import Memory
 
 INTERVAL_S = 5.0
+GPU_DEADLINE_S = 5.0
+_COMPONENT = "monitoring"
+_HOST = "the machine's resources"
+_GPUS = "the GPUs"
 # Time in a guest is in the user's time as well; waiting for a disk is no work.
 _COUNTED_TWICE = ("guest", "guest_nice")
 _NOT_BUSY = ("idle", "iowait")
@@ -27,29 +33,26 @@ _NOT_BUSY = ("idle", "iowait")
 logger = logging.getLogger(__name__)
 
 
-class ResourceReader:
-    """Reads processors, memory and GPUs; may block, so it belongs in a thread.
+class HostReader:
+    """Reads processors and memory; may block, so it belongs in a thread.
 
     Args:
-        gpus: reads the GPUs, where there are any.
         memory: gives what this process can use.
         cpu_times: gives the seconds that all processors together spent, by kind, since boot.
     """
 
     def __init__(
         self,
-        gpus: GpuReader | None = None,
         *,
         memory: Callable[[], Memory] = read_memory,
         cpu_times: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
-        self._gpus = gpus
         self._memory = memory
         self._cpu_times = cpu_times or _read_cpu_times
         self._last = self._cpu_times()
 
     def read(self) -> ResourcesRead:
-        """Return what is used now; of the processors, the share since the last reading.
+        """Return what is used now, without GPUs; of the processors, since the last reading.
 
         Raises:
             OSError: the system does not tell.
@@ -60,13 +63,7 @@ class ResourceReader:
             cpu_percent=self._read_cpu_percent(),
             memory_used_bytes=memory.used_bytes,
             memory_total_bytes=memory.total_bytes,
-            gpus=self._gpus.read() if self._gpus is not None else (),
         )
-
-    def close(self) -> None:
-        """Give the GPUs' library back."""
-        if self._gpus is not None:
-            self._gpus.close()
 
     def _read_cpu_percent(self) -> float:
         # psutil.cpu_percent remembers the last times by thread, and each reading has its own.
@@ -81,44 +78,105 @@ class ResourceReader:
         return 100 * (busy_s / (busy_s + idle_s)) if busy_s else 0.0
 
 
+class GpuWatch:
+    """Reads the GPUs in threads that may hang: nothing but the GPUs' own figures waits for them.
+
+    Args:
+        find: gives the reader, where there are GPUs; called in the first reading.
+        deadline_s: longest wait for a reading.
+    """
+
+    def __init__(
+        self, find: Callable[[], GpuReader | None], *, deadline_s: float = GPU_DEADLINE_S
+    ) -> None:
+        self._find = find
+        self._deadline_s = deadline_s
+        self._is_found = False
+        self._reader: GpuReader | None = None
+        self._reading: asyncio.Future[tuple[GpuReading, ...]] | None = None
+
+    @property
+    def is_hanging(self) -> bool:
+        """Whether the last reading has not come back."""
+        return self._reading is not None and not self._reading.done()
+
+    async def read(self) -> tuple[GpuReading, ...]:
+        """Return one reading a GPU; all are unhealthy while a reading is over its deadline."""
+        if self._is_found and self._reader is None:
+            return ()
+        # What has come late is too old to be shown. What still hangs has had its time, and a
+        # second thread would only hang beside it.
+        if not self.is_hanging:
+            self._reading = start_abandonable(self._read, name="gpus")
+            await asyncio.wait({self._reading}, timeout=self._deadline_s)
+        if self._reading is not None and self._reading.done():
+            return self._reading.result()
+        return () if self._reader is None else self._reader.unhealthy()
+
+    async def close(self) -> None:
+        """Give the GPUs' library back, unless it hangs; waits for ``deadline_s`` at most."""
+        if self._reader is None or self.is_hanging:
+            return
+        with contextlib.suppress(TimeoutError):
+            closing = start_abandonable(self._reader.close, name="close-gpus")
+            await asyncio.wait_for(closing, self._deadline_s)
+
+    def _read(self) -> tuple[GpuReading, ...]:
+        if not self._is_found:
+            self._reader = self._find()
+            self._is_found = True
+        return () if self._reader is None else self._reader.read()
+
+
 class ResourceSampler:
     """Hands a reading to the observer every ``interval_s``, while its owner runs it."""
 
     def __init__(
-        self, reader: ResourceReader, observer: Observer, *, interval_s: float = INTERVAL_S
+        self,
+        host: HostReader,
+        gpus: GpuWatch,
+        observer: Observer,
+        *,
+        interval_s: float = INTERVAL_S,
     ) -> None:
-        self._reader = reader
+        self._host = host
+        self._gpus = gpus
         self._observer = observer
         self._interval_s = interval_s
-        self._is_failing = False
-        self._is_reading = False
+        self._failing: set[str] = set()
 
     async def run(self) -> None:
-        """Read until cancelled, then close the reader.
+        """Read until cancelled, then close the GPUs' library.
 
-        What cannot be read is told once in the log and tried again.
+        What cannot be read is counted, told once in the log and tried again.
         """
         try:
             while True:
                 await self.sample()
                 await asyncio.sleep(self._interval_s)
         finally:
-            # A library that hangs in a reading would hang the shutdown as well.
-            if not self._is_reading:
-                self._reader.close()
+            await self._gpus.close()
 
     async def sample(self) -> None:
-        """Read once in a thread that never keeps the process alive; observe on the loop."""
-        self._is_reading = True
+        """Read once in threads that never keep the process alive; observe on the loop."""
         try:
-            read = await start_abandonable(self._reader.read, name="resources")
+            read = await start_abandonable(self._host.read, name="resources")
         except (OSError, psutil.Error) as error:
-            if not self._is_failing:
-                logger.warning("the machine's resources cannot be read: %s", error)
-            self._is_failing, self._is_reading = True, False
+            self._fail(_HOST, error)
             return
-        self._is_failing = self._is_reading = False
-        self._observer.observe(read)
+        self._failing.discard(_HOST)
+        gpus = await self._gpus.read()
+        if self._gpus.is_hanging:
+            self._fail(_GPUS, TimeoutError("NVML hangs"))
+        else:
+            self._failing.discard(_GPUS)
+        self._observer.observe(replace(read, gpus=gpus))
+
+    def _fail(self, what: str, error: Exception) -> None:
+        if what not in self._failing:
+            self._failing.add(what)
+            logger.warning("%s cannot be read: %s", what, error)
+        self._observer.observe(ErrorOccurred(component=_COMPONENT, error_type=type(error).__name__))
 
 
 def _read_cpu_times() -> Mapping[str, float]:

@@ -32,8 +32,10 @@ class Trend:
     def __init__(self, *, clock: Clock, window_s: float) -> None:
         self._window = SlidingWindow(_Slot, clock=clock, window_s=window_s)
 
-    def add(self, value: float) -> None:
-        """Take a reading."""
+    def add(self, value: float | None) -> None:
+        """Take a reading; None is none."""
+        if value is None:
+            return
         slot = self._window.slot_now()
         slot.count += 1
         slot.sum += value

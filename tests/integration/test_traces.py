@@ -107,6 +107,7 @@ def test_one_request_is_one_trace_with_the_metrics_times(
     assert root.span_id == own.span_hex
     assert root.resource["service.name"] == "tested"
     assert root.attributes["muai.request.id"] == "mine"
+    assert (root.attributes["url.scheme"], root.attributes["url.path"]) == ("http", CHAT)
     assert inference.attributes["gen_ai.request.model"] == MODEL
     usage = reply.json["usage"]
     assert inference.attributes["gen_ai.usage.input_tokens"] == usage["prompt_tokens"]

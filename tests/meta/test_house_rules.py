@@ -25,6 +25,7 @@ BROAD_CATCHES = {
     "mm_orch/core/events.py",
     "mm_orch/monitoring/alerts/delivery.py",
     "mm_orch/monitoring/alerts/watch.py",
+    "mm_orch/monitoring/gpus.py",
     "mm_orch/monitoring/monitor.py",
     "mm_orch/monitoring/tracing/exporting.py",
     # Not a boundary: its library raises nothing more special.

@@ -25,6 +25,8 @@ SERVICE_VERSION = "service.version"
 
 HTTP_METHOD = "http.request.method"
 HTTP_ROUTE = "http.route"
+URL_PATH = "url.path"
+URL_SCHEME = "url.scheme"
 HTTP_STATUS = "http.response.status_code"
 ERROR_TYPE = "error.type"
 EXCEPTION_TYPE = "exception.type"

@@ -53,7 +53,7 @@ def make_exporter(endpoint: str, timeout_s: float) -> SpanExporter:
         timeout_s: longest export, with all its retries.
     """
     parts = urlsplit(endpoint)
-    if parts.scheme == "grpc" or parts.port == _GRPC_PORT:
+    if parts.port == _GRPC_PORT:
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
 
         is_insecure = parts.scheme != "https"
@@ -70,7 +70,7 @@ class ExportThread:
     Args:
         exporter: takes the spans; may block.
         make_spans: called in the thread.
-        report: told of each failed export and of each lost event, in any thread.
+        report: told of each lost event, whatever lost it, in any thread.
         trouble: writes the log of them.
         max_queued: events; one more is dropped, as is what is too much text.
     """
@@ -159,7 +159,10 @@ class ExportThread:
 
     def _lose(self, num_events: int, kind: type[Exception]) -> None:
         self.num_lost += num_events
-        if not self._is_given_up:
+        if self._is_given_up:
+            return
+        # One each: so a batch of many counts as much as as many that found no place.
+        for _ in range(num_events):
             self._report(ErrorOccurred(component="tracing", error_type=kind.__name__))
 
 

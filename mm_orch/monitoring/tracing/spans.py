@@ -9,9 +9,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from mm_orch.core.events import RequestFinished
+from mm_orch.core.events import OTHER_METHOD, RequestFinished
 from mm_orch.core.version import __version__
 from mm_orch.monitoring.tracing import conventions as names
+from mm_orch.monitoring.tracing.content import encodable
 from mm_orch.monitoring.tracing.drafts import Draft, draft_request
 from mm_orch.monitoring.tracing.epoch import nanoseconds
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _SCOPE = InstrumentationScope(names.SCOPE, __version__)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _FIRST_SERVER_ERROR = 500
-_OUR_OTHER_METHOD = "other"
 
 
 class SpanMaker:
@@ -61,16 +61,19 @@ class SpanMaker:
 
     def _make_root(self, event: HttpRequestFinished, trace: TraceContext) -> ReadableSpan:
         begin_ns = self._ns_of(event.begin_s)
-        is_other = event.method == _OUR_OTHER_METHOD
+        is_other = event.method == OTHER_METHOD
         attributes: Attributes = {
             names.HTTP_METHOD: names.OTHER_METHOD if is_other else event.method,
             names.HTTP_ROUTE: event.route,
+            names.URL_PATH: encodable(event.path),
+            names.URL_SCHEME: event.scheme,
             names.HTTP_STATUS: event.status,
             names.REQUEST_ID: event.request_id,
         }
-        has_failed = event.status >= _FIRST_SERVER_ERROR
+        # A stream may break off after a good status.
+        has_failed = event.status >= _FIRST_SERVER_ERROR or event.error_type != ""
         if has_failed:
-            attributes[names.ERROR_TYPE] = str(event.status)
+            attributes[names.ERROR_TYPE] = event.error_type or str(event.status)
         draft = Draft(
             name=names.REQUEST,
             begin_ns=begin_ns,

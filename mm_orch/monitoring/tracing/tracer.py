@@ -33,7 +33,7 @@ class Tracer:
         exporter: takes the spans; may block.
         sample_rate: share of the traces begun here that is recorded, 0 to 1.
         service_name: of this server.
-        report: told of failed exports and lost events, in any thread.
+        report: told of each lost event, in any thread.
         destination: where the spans go, for people.
     """
 
@@ -93,7 +93,7 @@ def open_tracer(
         sample_rate: share of the traces begun here that is recorded, 0 to 1.
         service_name: of this server.
         export_timeout_s: longest export.
-        report: told of failed exports and lost events, in any thread.
+        report: told of each lost event, in any thread.
     """
     parts = urlsplit(endpoint)
     return Tracer(

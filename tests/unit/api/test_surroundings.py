@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from mm_orch.api.settings import ApiKey, ApiSettings
+from mm_orch.core.errors import EngineFailedError
 from tests.unit.api.face import CHAT, HELLO, Face, events_of
 from tests.unit.api.scripted_generator import ScriptedGenerator, say
 
@@ -190,7 +191,7 @@ async def test_each_exchange_is_stated_once_with_the_paths_template(
 
     [told] = face.observer.exchanges()
     assert (told.route, told.status) == (route, status)
-    assert told.method == (method if method != "BREW" else "other")
+    assert told.method == (method if method != "BREW" else "OTHER")
     assert told.duration_s >= 0
 
 
@@ -203,6 +204,26 @@ async def test_a_refused_key_and_a_fault_of_ours_are_stated_too() -> None:
 
     assert [told.status for told in locked.observer.exchanges()] == [401]
     assert [told.status for told in faulty.observer.exchanges()] == [500]
+
+
+async def test_the_path_is_told_without_the_query_and_cut() -> None:
+    face = Face()
+
+    await face.call("GET", f"/v1/models/{'x' * 999}?key=secret")
+
+    [told] = face.observer.exchanges()
+    assert told.path == f"/v1/models/{'x' * 999}"[:256]
+    assert told.scheme == "http"
+
+
+@pytest.mark.parametrize("error", [EngineFailedError("It died."), ZeroDivisionError()])
+async def test_a_stream_that_breaks_off_is_stated_with_its_error(error: Exception) -> None:
+    face = Face(ScriptedGenerator([say("a")[0], error]))
+
+    await face.call("POST", CHAT, HELLO | {"stream": True})
+
+    [told] = face.observer.exchanges()
+    assert (told.status, told.error_type) == (200, type(error).__name__)
 
 
 async def test_a_stream_is_stated_when_it_has_ended() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mm_orch.api.settings import ApiSettings
 from mm_orch.api.tracing import Traced
@@ -147,3 +150,13 @@ async def seen_inside(
     scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "state": {}}
     await Traced(app, start if has_tracing else None)(scope, nothing, nothing)
     return seen[0]
+
+
+async def test_the_frameworks_own_spans_never_double_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
+
+    await Face().call("GET", "/live")
+
+    assert exporter.get_finished_spans() == ()

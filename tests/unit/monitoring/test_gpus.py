@@ -22,7 +22,7 @@ SECOND = dataclasses.replace(
     FIRST, gpu_id="1", used_bytes=11 * GIB, utilization_percent=51, temperature_celsius=61
 )
 LOST = dataclasses.replace(
-    SECOND, used_bytes=0, utilization_percent=0, temperature_celsius=0, is_healthy=False
+    SECOND, used_bytes=0, utilization_percent=None, temperature_celsius=None, is_healthy=False
 )
 
 
@@ -63,14 +63,14 @@ def test_a_gpu_that_fails_is_unhealthy_until_it_can_be_read_again(
 
 
 @pytest.mark.parametrize("error", ["NOT_SUPPORTED", "NO_PERMISSION", "FUNCTION_NOT_FOUND"])
-def test_a_figure_that_a_card_does_not_offer_is_zero(error: str) -> None:
+def test_a_figure_that_a_card_does_not_offer_is_none(error: str) -> None:
     nvml = FakeNvml(num_gpus=1)
     for call in ("nvmlDeviceGetUtilizationRates", "nvmlDeviceGetTemperature"):
         nvml.error_by_call[call, 0] = getattr(nvml, f"NVML_ERROR_{error}")
 
     [reading] = opened(nvml).read()
     assert reading.is_healthy
-    assert (reading.utilization_percent, reading.temperature_celsius) == (0, 0)
+    assert (reading.utilization_percent, reading.temperature_celsius) == (None, None)
     assert reading.used_bytes == 10 * GIB
 
 
@@ -108,6 +108,29 @@ def test_without_the_library_there_is_no_reader(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "pynvml", None)
 
     assert find_gpu_reader() is None
+
+
+@pytest.mark.parametrize("name", ["nvmlInit", "nvmlDeviceGetCount", "NVML_ERROR_NOT_SUPPORTED"])
+def test_a_library_that_fails_in_an_odd_way_is_told_and_gives_no_reader(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    monkeypatch.delattr(FakeNvml, name)
+
+    assert find_gpu_reader() is None
+    [told] = caplog.records
+    assert name in told.message
+
+
+def test_a_function_that_the_driver_lacks_makes_a_gpu_unhealthy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = opened(FakeNvml())
+    reader.read()
+    monkeypatch.delattr(FakeNvml, "nvmlDeviceGetMemoryInfo")
+
+    assert [gpu.is_healthy for gpu in reader.read()] == [False, False]
+    assert reader.read() == reader.unhealthy()
 
 
 def test_the_library_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,24 @@ def test_refusals_are_no_failures() -> None:
     assert point.total.failures_per_second == 0.2
 
 
+def test_points_go_on_when_the_wall_clock_is_set_back_and_follow_it_ahead() -> None:
+    clock, ahead_s = StillClock(), [1_000_000.0]
+    history = History(
+        [MODEL], interval_s=5, clock=clock, wall_clock=lambda: clock.now_s + ahead_s[0]
+    )
+    clock.now_s += 5
+    assert [p.at for p in history.read().points] == [at(5)]
+
+    ahead_s[0] -= 3600
+    clock.now_s += 10
+    assert [p.at for p in history.read(at(5)).points] == [at(10), at(15)]
+
+    # As after a sleep of an hour, in which the monotonic clock stood still.
+    ahead_s[0] += 2 * 3600
+    clock.now_s += 5
+    assert [p.at for p in history.read(at(15)).points] == [at(20 + 3600)]
+
+
 def test_a_reader_that_has_the_older_points_gets_the_newer_ones() -> None:
     clock = StillClock()
     history = new_history(clock)

@@ -87,7 +87,7 @@ async def test_a_part_that_breaks_is_told_and_the_rest_goes_on(
     def break_down() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("mm_orch.monitoring.monitor.find_gpu_reader", break_down)
+    monkeypatch.setattr("mm_orch.monitoring.monitor.HostReader", break_down)
     monitor, observer, heard = watch(anomaly__evaluation_interval_seconds=1)
     async with monitor.running():
         broken = await heard.next(ErrorOccurred)
@@ -97,6 +97,15 @@ async def test_a_part_that_breaks_is_told_and_the_rest_goes_on(
             ResourcesRead(cpu_percent=1.0, memory_used_bytes=99, memory_total_bytes=100)
         )
         assert (await heard.next(AlertChanged)).alert_type == "high_memory"
+
+
+async def test_what_a_thread_tells_after_the_loop_has_closed_is_dropped() -> None:
+    monitor, _, _ = watch()
+    closed = asyncio.new_event_loop()
+    closed.close()
+    monitor._loop = closed
+
+    monitor._tell_from_thread(ErrorOccurred(component="tracing", error_type="SpanExportError"))
 
 
 @pytest.mark.parametrize(

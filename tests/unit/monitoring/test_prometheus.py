@@ -14,7 +14,6 @@ from mm_orch.core.events import (
     AlertChanged,
     FirstTokenProduced,
     GpuReading,
-    HttpRequestFinished,
     LoadChanged,
     ModelUnloaded,
     RequestStatus,
@@ -244,13 +243,9 @@ def test_names_that_clients_make_up_do_not_become_series() -> None:
         )
         observer.observe(LoadChanged(model=f"x{number}", num_running=1, num_waiting=1))
         observer.observe(WorkerRestarted(model=f"x{number}", engine=ENGINE))
-        observer.observe(
-            HttpRequestFinished(route="/x", method=f"BREW{number}", status=405, duration_s=0)
-        )
 
     samples = samples_of(observer)
     assert {s.labels["model"] for s in samples if "model" in s.labels} == {MODEL, "unknown"}
-    assert {s.labels["method"] for s in samples if "method" in s.labels} == {"OTHER"}
 
 
 def test_a_model_that_was_unloaded_has_no_open_circuit() -> None:
@@ -280,8 +275,6 @@ def test_a_gpu_that_cannot_be_read_keeps_its_last_values_and_loses_its_health() 
         gpu_id="0",
         used_bytes=0,
         total_bytes=0,
-        utilization_percent=0,
-        temperature_celsius=0,
         is_healthy=False,
     )
     assert value_of(observer, "gpu_health_status", gpu_id="0") == 1
@@ -293,6 +286,21 @@ def test_a_gpu_that_cannot_be_read_keeps_its_last_values_and_loses_its_health() 
 
     assert value_of(observer, "gpu_health_status", gpu_id="0") == 0
     assert value_of(observer, "gpu_memory_used_bytes", gpu_id="0") == 6 << 30
+
+
+def test_what_a_card_does_not_offer_has_no_series() -> None:
+    observer = PrometheusObserver([MODEL], clock=StillClock())
+    bare = GpuReading(gpu_id="0", used_bytes=1, total_bytes=2)
+    observer.observe(
+        ResourcesRead(cpu_percent=1, memory_used_bytes=1, memory_total_bytes=2, gpus=(bare,))
+    )
+
+    assert {s.name for s in samples_of(observer) if "gpu_id" in s.labels} == {
+        "gpu_health_status",
+        "gpu_memory_used_bytes",
+        "gpu_memory_available_bytes",
+        "gpu_memory_total_bytes",
+    }
 
 
 def test_an_alert_is_counted_when_it_begins_or_grows_worse() -> None:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from mm_orch.core.events import ResourcesRead
-from mm_orch.monitoring.gpus import open_nvml
+from mm_orch.core.events import ErrorOccurred, ResourcesRead
+from mm_orch.monitoring.gpus import GpuReader, open_nvml
 from mm_orch.monitoring.memory import Memory
-from mm_orch.monitoring.resources import ResourceReader, ResourceSampler
+from mm_orch.monitoring.resources import GpuWatch, HostReader, ResourceSampler
 from tests.unit.monitoring.fake_nvml import FakeNvml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import SimpleNamespace
 
     from mm_orch.core.events import Event
 
@@ -44,7 +45,7 @@ def memory() -> Memory:
 def test_processors_are_as_busy_as_since_the_last_reading(
     before: dict[str, float], after: dict[str, float], percent: float
 ) -> None:
-    reader = ResourceReader(memory=memory, cpu_times=times_of(before, after, after))
+    reader = HostReader(memory=memory, cpu_times=times_of(before, after, after))
 
     assert reader.read().cpu_percent == pytest.approx(percent)
     assert reader.read().cpu_percent == 0
@@ -54,30 +55,20 @@ def test_processors_without_rest_are_no_more_than_wholly_busy() -> None:
     # 100 times the time spent, divided by it, is more than 100 here.
     before = {"user": 9655.44, "nice": 76.91, "system": 2938.7, "irq": 2093.2, "idle": 4693.47}
     after = {"user": 9657.4, "nice": 78.01, "system": 2940.57, "irq": 2094.24, "idle": 4693.47}
-    reader = ResourceReader(memory=memory, cpu_times=times_of(before, after))
+    reader = HostReader(memory=memory, cpu_times=times_of(before, after))
 
     assert reader.read().cpu_percent == 100
 
 
-def test_a_reading_holds_memory_and_gpus() -> None:
-    nvml = FakeNvml(num_gpus=1)
-    reader = ResourceReader(open_nvml(nvml), memory=memory)
-    read = reader.read()
-    reader.close()
-
-    assert (read.memory_used_bytes, read.memory_total_bytes) == (3, 8)
-    assert [gpu.gpu_id for gpu in read.gpus] == ["0"]
-    assert nvml.num_starts == 0
+def no_gpus() -> None:
+    return None
 
 
 def test_this_machine_can_be_read() -> None:
-    reader = ResourceReader()
-    read = reader.read()
-    reader.close()
+    read = HostReader().read()
 
     assert 0 <= read.cpu_percent <= 100
     assert 0 < read.memory_used_bytes <= read.memory_total_bytes
-    assert read.gpus == ()
 
 
 class _Recorder:
@@ -96,6 +87,16 @@ class _Recorder:
             self.is_full.set()
 
 
+def watch(nvml: FakeNvml, deadline_s: float = 30) -> GpuWatch:
+    return GpuWatch(lambda: open_nvml(nvml), deadline_s=deadline_s)
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
 async def test_readings_are_made_beside_the_loop_and_observed_on_it() -> None:
     readers: set[int] = set()
 
@@ -104,39 +105,97 @@ async def test_readings_are_made_beside_the_loop_and_observed_on_it() -> None:
         return memory()
 
     recorder = _Recorder(num_awaited=3)
-    sampler = ResourceSampler(ResourceReader(memory=read_there), recorder, interval_s=0)
+    sampler = ResourceSampler(
+        HostReader(memory=read_there), GpuWatch(no_gpus), recorder, interval_s=0
+    )
     task = asyncio.create_task(sampler.run())
     await asyncio.wait_for(recorder.is_full.wait(), 30)
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await end(task)
 
     assert all(isinstance(event, ResourcesRead) for event in recorder.events)
     assert recorder.threads == {threading.get_ident()}
     assert threading.get_ident() not in readers
 
 
-@pytest.mark.parametrize("is_hanging", [False, True])
-async def test_the_end_closes_the_reader_unless_it_hangs_in_a_reading(*, is_hanging: bool) -> None:
-    nvml = FakeNvml()
-    loop = asyncio.get_running_loop()
-    begun, go_on, recorder = asyncio.Event(), threading.Event(), _Recorder()
+async def test_a_reading_holds_host_and_gpus_and_the_end_closes_the_library() -> None:
+    nvml, recorder = FakeNvml(num_gpus=1), _Recorder()
+    sampler = ResourceSampler(HostReader(memory=memory), watch(nvml), recorder, interval_s=3600)
+    task = asyncio.create_task(sampler.run())
+    await asyncio.wait_for(recorder.is_full.wait(), 30)
+    await end(task)
 
-    def read_slowly() -> Memory:
-        loop.call_soon_threadsafe(begun.set)
-        go_on.wait(30)
-        return memory()
+    [read] = recorder.events
+    assert isinstance(read, ResourcesRead)
+    assert (read.memory_used_bytes, read.memory_total_bytes) == (3, 8)
+    assert [gpu.gpu_id for gpu in read.gpus] == ["0"]
+    assert nvml.num_starts == 0
 
-    reader = ResourceReader(open_nvml(nvml), memory=read_slowly if is_hanging else memory)
-    task = asyncio.create_task(ResourceSampler(reader, recorder, interval_s=3600).run())
-    await asyncio.wait_for((begun if is_hanging else recorder.is_full).wait(), 30)
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    num_starts = nvml.num_starts
-    go_on.set()
 
-    assert num_starts == int(is_hanging)
+class HangingNvml(FakeNvml):
+    """Two GPUs whose memory cannot be told while the gate is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.num_asked = 0
+
+    def nvmlDeviceGetMemoryInfo(self, device: SimpleNamespace) -> object:  # noqa: N802
+        self.num_asked += 1
+        assert self.gate.wait(30)
+        return super().nvmlDeviceGetMemoryInfo(device)
+
+
+async def test_while_the_gpus_hang_the_host_is_read_and_they_are_unhealthy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nvml, recorder = HangingNvml(), _Recorder()
+    gpus = watch(nvml, deadline_s=0.01)
+    sampler = ResourceSampler(HostReader(memory=memory), gpus, recorder)
+    while not recorder.events or gpus.is_hanging:
+        await sampler.sample()
+    nvml.gate.clear()
+    recorder.events.clear()
+    nvml.num_asked = 0
+    caplog.clear()
+
+    for _ in range(3):
+        await sampler.sample()
+
+    hanging = [event for event in recorder.events if isinstance(event, ResourcesRead)]
+    assert [[gpu.is_healthy for gpu in read.gpus] for read in hanging] == [[False, False]] * 3
+    assert {read.memory_used_bytes for read in hanging} == {3}
+    assert [event for event in recorder.events if isinstance(event, ErrorOccurred)] == [
+        ErrorOccurred(component="monitoring", error_type="TimeoutError")
+    ] * 3
+    assert [record.message for record in caplog.records] == ["the GPUs cannot be read: NVML hangs"]
+    assert nvml.num_asked == 1
+    # To close a library that hangs would hang as well.
+    await gpus.close()
+    assert nvml.num_starts == 1
+
+    nvml.gate.set()
+    while gpus.is_hanging:
+        await sampler.sample()
+    last = recorder.events[-1]
+    assert isinstance(last, ResourcesRead)
+    assert [gpu.is_healthy for gpu in last.gpus] == [True, True]
+    await gpus.close()
+
+
+async def test_a_driver_that_does_not_wake_costs_no_reading_of_the_host() -> None:
+    gate, recorder = threading.Event(), _Recorder()
+
+    def wake() -> GpuReader | None:
+        assert gate.wait(30)
+        return None
+
+    gpus = GpuWatch(wake, deadline_s=0)
+    await ResourceSampler(HostReader(memory=memory), gpus, recorder).sample()
+    await gpus.close()
+    gate.set()
+
+    assert [type(event) for event in recorder.events] == [ErrorOccurred, ResourcesRead]
 
 
 async def test_what_cannot_be_read_is_told_once_and_tried_again(
@@ -150,11 +209,14 @@ async def test_what_cannot_be_read_is_told_once_and_tried_again(
         return memory()
 
     recorder = _Recorder()
-    sampler = ResourceSampler(ResourceReader(memory=read_at_last), recorder)
+    sampler = ResourceSampler(HostReader(memory=read_at_last), GpuWatch(no_gpus), recorder)
     for _ in range(3):
         await sampler.sample()
-    assert recorder.events == []
+    assert recorder.events == [
+        ErrorOccurred(component="monitoring", error_type=name)
+        for name in ("OSError", "Error", "OSError")
+    ]
     assert len(caplog.records) == 1
 
     await sampler.sample()
-    assert len(recorder.events) == 1
+    assert isinstance(recorder.events[-1], ResourcesRead)

@@ -10,7 +10,7 @@ from tests.unit.monitoring.clock import StillClock
 GPU = GpuReading(
     gpu_id="0", used_bytes=4, total_bytes=8, utilization_percent=50, temperature_celsius=60
 )
-LOST = dataclasses.replace(GPU, used_bytes=0, utilization_percent=0, is_healthy=False)
+LOST = dataclasses.replace(GPU, used_bytes=0, utilization_percent=None, is_healthy=False)
 
 
 def reading(cpu_percent: float, used: int, *gpus: GpuReading) -> ResourcesRead:
@@ -58,6 +58,15 @@ def test_the_zeros_of_a_lost_gpu_are_no_measurements() -> None:
     clock.now_s += 300
     [gpu] = trends.read().gpus
     assert (gpu.is_healthy, gpu.memory_used_bytes) == (False, None)
+
+
+def test_what_a_card_does_not_offer_has_no_trend() -> None:
+    trends = ResourceTrends(clock=StillClock())
+    trends.observe(reading(10, 1, GpuReading(gpu_id="0", used_bytes=4, total_bytes=8)))
+
+    [gpu] = trends.read().gpus
+    assert gpu.memory_used_bytes == always(4)
+    assert (gpu.utilization_percent, gpu.temperature_celsius) == (None, None)
 
 
 def test_a_gpu_that_is_no_longer_told_of_is_forgotten() -> None:

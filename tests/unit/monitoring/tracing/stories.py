@@ -78,6 +78,8 @@ def exchanged(status: int = 200, **more: Any) -> HttpRequestFinished:
         "trace": TRACE,
         "parent_span_id": 0xC3,
         "request_id": "r1",
+        "path": "/v1/chat/completions",
+        "scheme": "https",
     }
     return HttpRequestFinished(**(facts | more))
 

@@ -109,7 +109,6 @@ def test_http_takes_the_protocols_path_and_opentelemetrys_variables(
     [
         ("http://collector:4317", "grpc"),
         ("https://collector:4317", "grpc"),
-        ("grpc://collector:9999", "grpc"),
         ("http://collector:4318", "http"),
         ("https://collector", "http"),
         ("https://collector:4319/own/path", "http"),
@@ -174,13 +173,14 @@ class Gate(SpanExporter):
 
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
+        self.result = SpanExportResult.SUCCESS
         self.has_begun, self.may_go = threading.Event(), threading.Event()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.has_begun.set()
         assert self.may_go.wait(PATIENCE_S)
         self.spans += spans
-        return SpanExportResult.SUCCESS
+        return self.result
 
     def shutdown(self) -> None:
         self.may_go.set()
@@ -190,6 +190,21 @@ def open_gate(reports: Reports) -> tuple[Gate, Tracer]:
     gate = Gate()
     tracer = Tracer(gate, sample_rate=1.0, service_name="s", report=reports, destination="a gate")
     return gate, tracer
+
+
+def test_each_event_of_a_batch_that_is_not_taken_counts_as_lost() -> None:
+    reports = Reports()
+    gate, tracer = open_gate(reports)
+    gate.result = SpanExportResult.FAILURE
+    tracer.observe(exchanged())
+    assert gate.has_begun.wait(PATIENCE_S)
+
+    for _ in range(70):
+        tracer.observe(exchanged())
+    gate.may_go.set()
+
+    assert reports.wait_for(71) == ["SpanExportError"] * 71
+    tracer.close()
 
 
 def test_a_full_queue_loses_what_comes_and_counts_it() -> None:

@@ -79,6 +79,8 @@ def test_the_root_is_a_servers_and_its_parent_the_callers() -> None:
     assert root.attributes == {
         "http.request.method": "POST",
         "http.route": "/v1/chat/completions",
+        "url.path": "/v1/chat/completions",
+        "url.scheme": "https",
         "http.response.status_code": 200,
         "muai.request.id": "r1",
     }
@@ -102,8 +104,17 @@ def test_only_a_fault_of_the_server_makes_the_root_an_error(status: int, is_erro
     assert ("error.type" in root.attributes) is is_error
 
 
+def test_a_stream_that_broke_off_makes_the_root_an_error() -> None:
+    [root] = spans_of(exchanged(error_type="EngineFailedError"))
+
+    assert root.status.status_code is StatusCode.ERROR
+    assert root.attributes is not None
+    assert root.attributes["error.type"] == "EngineFailedError"
+    assert root.attributes["http.response.status_code"] == 200
+
+
 def test_an_odd_method_is_named_as_the_convention_names_it() -> None:
-    [root] = spans_of(exchanged(method="other"))
+    [root] = spans_of(exchanged(method="OTHER"))
 
     assert root.attributes is not None
     assert root.attributes["http.request.method"] == "_OTHER"
@@ -267,7 +278,8 @@ def test_no_text_keeps_a_span_from_being_sent(text: str) -> None:
                 attempts=(lost, SECOND),
                 prompt=text,
                 answers=(text,),
-            )
+            ),
+            exchanged(path=text),
         )
     )
 
