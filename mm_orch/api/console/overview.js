@@ -152,9 +152,14 @@ const GPU_COLUMNS = [
   { name: "GPU", render: (row) => row.gpu_id },
   { name: "State", render: (row) => html`<${Pill} state=${row.is_healthy ? "healthy" : "failed"} label=${row.is_healthy ? "Healthy" : "Cannot be read"} />` },
   { name: "Memory", isNumber: true, render: (row) => `${formatBytes(row.memory_used_bytes?.last)} of ${formatBytes(row.memory_total_bytes)}` },
-  { name: "In use", isNumber: true, render: (row) => `${formatNumber(row.utilization_percent?.last)} %` },
-  { name: "Temperature", isNumber: true, render: (row) => `${formatNumber(row.temperature_celsius?.last)} °C` },
+  { name: "In use", isNumber: true, render: (row) => withUnit(row.utilization_percent?.last, "%") },
+  { name: "Temperature", isNumber: true, render: (row) => withUnit(row.temperature_celsius?.last, "°C") },
 ];
+
+// Not every card tells everything.
+function withUnit(value, unit) {
+  return value == null ? NONE : `${formatNumber(value)} ${unit}`;
+}
 
 function Gpus({ gpus }) {
   if (!gpus?.length) return null;
