@@ -41,8 +41,10 @@ class RequestSlot:
     def count_end(self, event: RequestFinished, *, has_engine: bool) -> None:
         """Count a request that has ended; one without an engine tells no time and no tokens."""
         self.num_by_status[event.status] += 1
-        if has_engine:
+        if event.status is RequestStatus.SUCCESS:
+            # One that was cut short would make the model look as fast as it was cut.
             self.latency.add(event.total_s)
+        if has_engine:
             self.num_prompt_tokens += event.num_prompt_tokens
             self.num_generated_tokens += event.num_generated_tokens
             self.num_cached_tokens += event.num_cached_tokens

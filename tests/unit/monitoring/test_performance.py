@@ -51,7 +51,7 @@ def test_a_story_gives_its_figures() -> None:
     assert monitor.models() == (
         ModelFigures(
             **OF_MODEL,
-            latency=only(1.5, 2),
+            latency=only(1.5),
             time_to_first_token=only(0.3),
             queue_wait=only(0.02),
             inter_token_latency=Distribution(
@@ -134,6 +134,18 @@ def test_what_was_refused_at_the_door_tells_no_latency_and_no_tokens() -> None:
     [figures] = monitor.models()
     assert (figures.engine, figures.num_rejected, figures.latency) == (UNKNOWN, 1, None)
     assert figures.cache_hit_ratio is None
+
+
+@pytest.mark.parametrize("status", [one for one in RequestStatus if one.value != "success"])
+def test_latencies_are_of_what_succeeded(status: RequestStatus) -> None:
+    monitor = PerformanceMonitor([MODEL], clock=StillClock())
+    for _ in range(20):
+        monitor.observe(finished(total_s=10.0))
+    for _ in range(480):
+        monitor.observe(finished(status, total_s=0.01))
+
+    for figures in (*monitor.models(), *monitor.operations(), *monitor.workflows()):
+        assert figures.latency == only(10.0, 20)
 
 
 def test_figures_leave_the_window_and_the_load_of_now_stays() -> None:
