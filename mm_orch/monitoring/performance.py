@@ -22,14 +22,15 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.figures import UNKNOWN, ModelFigures, OperationFigures, WorkflowFigures
-from mm_orch.monitoring.request_window import EngineSlot, MergingWindow, RequestSlot
+from mm_orch.monitoring.request_window import EngineSlot, MergingWindow, RequestSlot, outcome_of
 from mm_orch.monitoring.window import WINDOW_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
+    from mm_orch.monitoring.request_window import Outcome
 
 DIRECT = "direct"
 """The one workflow: a request that goes straight to a model."""
@@ -56,7 +57,6 @@ class PerformanceMonitor:
 
     Args:
         models: the configured names.
-        engine_by_model: the engine that is going to run a model, where that is known already.
         window_s: what the figures cover, once the monitor is as old.
         clock: monotonic seconds.
     """
@@ -65,7 +65,6 @@ class PerformanceMonitor:
         self,
         models: Iterable[str],
         *,
-        engine_by_model: Mapping[str, str] | None = None,
         window_s: float = WINDOW_S,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -84,8 +83,6 @@ class PerformanceMonitor:
         self._by_workflow = {DIRECT: self._new_window()}
         self._load_by_model: dict[str, Load] = {}
         self._kv_use_by_engine: dict[tuple[str, str], float] = {}
-        for model, engine in (engine_by_model or {}).items():
-            self._engine_window(model, engine)
 
     def observe(self, event: Event) -> None:
         """Take one fact."""
@@ -118,12 +115,26 @@ class PerformanceMonitor:
         """
         return tuple(self._describe(key, over_s) for key in sorted(self._by_engine))
 
-    def find_model(
-        self, model: str, engine: str, over_s: float | None = None
-    ) -> ModelFigures | None:
-        """Return the figures of one model on one engine, or None where it has not used it."""
-        key = (model, engine)
-        return self._describe(key, over_s) if key in self._by_engine else None
+    def outcomes(self) -> dict[tuple[str, str], Outcome]:
+        """Return how the window's requests ended, by configured model and by engine."""
+        return {
+            key: outcome_of(window.slots())
+            for key, window in sorted(self._by_engine.items())
+            if key[0] in self._models
+        }
+
+    def throughput_rps(self, model: str, over_s: float) -> float:
+        """Return how many requests of a model, over all its engines, succeeded per second.
+
+        Args:
+            model: a configured name.
+            over_s: of so many last seconds, up to whole slots.
+        """
+        return sum(
+            sum(slot.num_succeeded for slot in window.slots(over_s)) / window.span_s(over_s)
+            for (name, _), window in self._by_engine.items()
+            if name == model
+        )
 
     def operations(self, over_s: float | None = None) -> tuple[OperationFigures, ...]:
         """Return the figures of each operation that has been asked for."""

@@ -31,8 +31,7 @@ def told(clock: StillClock | None = None) -> PerformanceMonitor:
 
 
 def figures_of(monitor: PerformanceMonitor, over_s: float | None = None) -> ModelFigures:
-    found = monitor.find_model(MODEL, ENGINE, over_s)
-    assert found is not None
+    [found] = [one for one in monitor.models(over_s) if (one.model, one.engine) == (MODEL, ENGINE)]
     return found
 
 
@@ -116,7 +115,8 @@ def test_operations_and_the_one_workflow_count_each_request_whole() -> None:
 def test_errors_and_timeouts_are_failures_and_refusals_are_counted_apart(
     statuses: tuple[RequestStatus, ...], error_rate: float
 ) -> None:
-    monitor = PerformanceMonitor([MODEL], engine_by_model={MODEL: ENGINE}, clock=StillClock())
+    monitor = PerformanceMonitor([MODEL], clock=StillClock())
+    monitor.observe(WorkerStateChanged(**OF_MODEL, is_up=True))
     for status in statuses:
         monitor.observe(finished(status))
 
@@ -221,12 +221,12 @@ def test_a_name_from_outside_opens_no_window_of_its_own() -> None:
     assert monitor.load("made-up-1").num_running == 0
 
 
-def test_a_model_whose_engine_is_known_has_its_row_from_the_start() -> None:
-    monitor = PerformanceMonitor([MODEL], engine_by_model={MODEL: ENGINE}, clock=StillClock())
+def test_a_model_has_its_row_from_when_its_engine_is_up() -> None:
+    monitor = PerformanceMonitor([MODEL], clock=StillClock())
+    monitor.observe(WorkerStateChanged(**OF_MODEL, is_up=True))
 
     [figures] = monitor.models()
     assert (figures.model, figures.engine, figures.num_requests) == (MODEL, ENGINE, 0)
-    assert monitor.find_model(MODEL, "other") is None
 
 
 def test_facts_of_others_are_passed_over() -> None:
