@@ -114,7 +114,10 @@ class GpuFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResourceFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The machine over the sliding window; in a container, what the container may use."""
+    """The machine over the sliding window; in a container, what the container may use.
+
+    Where it is read seldom, over the time of two readings.
+    """
 
     cpu_percent: TrendFigures | None = None
     memory_used_bytes: TrendFigures | None = None
