@@ -330,11 +330,11 @@ def test_a_server_that_is_away_is_told_and_found_again(
     browser: Browser, echo: ServerProcess
 ) -> None:
     with watched(browser, echo, allowed="Failed to load resource: net::") as page:
-        expect(page.get_by_text("All is well.")).to_be_visible()
+        expect(page.get_by_text("It serves, but an alert fires.")).to_be_visible()
 
         page.context.set_offline(True)
         expect(page.get_by_role("alert")).to_contain_text("has not answered since", timeout=15_000)
-        expect(page.get_by_text("All is well.")).to_be_visible()
+        expect(page.get_by_text("It serves, but an alert fires.")).to_be_visible()
         keep_picture(page, "away")
         page.context.set_offline(False)
 
@@ -349,7 +349,7 @@ def test_nothing_is_asked_while_the_page_is_hidden(browser: Browser, echo: Serve
     with watched(browser, echo) as page:
         page.clock.install()
         page.reload()
-        expect(page.get_by_text("All is well.")).to_be_visible()
+        expect(page.get_by_text("It serves, but an alert fires.")).to_be_visible()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
 
