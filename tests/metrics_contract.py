@@ -89,7 +89,7 @@ ENGINES = [
     *_rows("histogram", _MODEL, {"model_load_seconds": (0.01, 120)}),
     *_rows("counter", ("component", "error_type"), {"errors_total": (1, 1000)}),
     # Whether there is trouble to warn of is not this table's business.
-    *_rows("counter", ("type", "severity"), {"alerts_total": (0, 1000)}),
+    *_rows("counter", ("type", "severity"), {"alerts_total": (1, 1000)}),
 ]
 HTTP = [
     *_rows("counter", _HTTP, {"http_requests_total": (10, 1e5)}),
@@ -113,7 +113,7 @@ GPUS = _rows(
         "gpu_memory_used_bytes": (1e8, 1e12),
         "gpu_memory_available_bytes": (1e8, 1e12),
         "gpu_memory_total_bytes": (1e9, 1e12),
-        "gpu_utilization_percent": (0, 100),
+        "gpu_utilization_percent": (1, 100),
         "gpu_temperature_celsius": (10, 110),
         "gpu_health_status": (1, 1),
     },

@@ -70,7 +70,7 @@ class Monitor:
         self._history = History(models, clock=clock, wall_clock=now)
         self._trends = ResourceTrends(window_s=_trend_window_s(settings), clock=clock)
         self._figures = FiguresReader(self._performance, self._trends, self._history, clock=clock)
-        self._recent = RecentRequests(clock, now)
+        self._recent = RecentRequests(now)
         self._alert_figures = AlertFigures(
             models,
             performance=self._performance,

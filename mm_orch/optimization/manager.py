@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
 import logging
 import tempfile
@@ -226,7 +227,10 @@ class OptimizationManager:
         loaded = LoadedModel(self._make_supervisor(plan, ladder), self._clock())
         self._residents.add(name, loaded)
         loaded.task = self._tasks.create_task(
-            self._run(name, loaded.supervisor), name=f"supervise {name}"
+            self._run(name, loaded.supervisor),
+            name=f"supervise {name}",
+            # It outlives the request that began it, and is no part of that one's trace.
+            context=contextvars.Context(),
         )
         return loaded.supervisor
 

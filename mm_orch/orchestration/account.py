@@ -20,6 +20,7 @@ from mm_orch.core.events import (
 from mm_orch.core.generation import Usage
 from mm_orch.core.trace import CURRENT
 from mm_orch.orchestration.attempts import Attempts
+from mm_orch.orchestration.content import Content
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.core.fallback import Fallback
-    from mm_orch.core.generation import FinishReason, SequenceStarted
-    from mm_orch.orchestration.content import Content
+    from mm_orch.core.generation import FinishReason, Prompt, SequenceStarted
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class RequestAccount:
     """A context manager around one request; on leaving it states exactly one RequestFinished.
 
     Attributes:
-        content: what was asked and answered, where that is kept.
+        content: what was asked and answered, where that is kept: in recorded traces alone.
         num_waiting_before: requests of the model that waited when it came.
         num_running_before: those that ran.
     """
@@ -113,6 +113,11 @@ class RequestAccount:
             )
         )
         return False
+
+    def keep_content(self, prompt: Prompt) -> None:
+        """Keep what is asked and answered, if there is a trace to put it into."""
+        if self._is_traced:
+            self.content = Content(prompt)
 
     @property
     def usage(self) -> Usage:
@@ -223,10 +228,13 @@ class RequestAccount:
         """Note why the generation stopped short; the first reason counts."""
         self._error = self._error or error
 
+    @property
+    def _is_traced(self) -> bool:
+        return self._trace is not None and self._trace.is_sampled
+
     def _describe(self, cause: BaseException) -> ErrorReport:
-        is_traced = self._trace is not None and self._trace.is_sampled
         # Nobody else reads it, and a full queue may refuse thousands a second.
-        stack = "".join(traceback.format_exception(cause)) if is_traced else ""
+        stack = "".join(traceback.format_exception(cause)) if self._is_traced else ""
         return ErrorReport(error_type=type(cause).__name__, message=str(cause), stack=stack)
 
 

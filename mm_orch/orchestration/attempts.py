@@ -71,12 +71,10 @@ class Attempts:
         self._ended: list[Attempt] = []
         self.open: OpenAttempt | None = None
 
-    def begin(self, engine: str) -> float:
-        """Note that a worker of this engine is given the request; return when."""
+    def begin(self, engine: str) -> None:
+        """Note that a worker of this engine is given the request."""
         self.lose("")
-        now_s = self._clock()
-        self.open = OpenAttempt(engine, now_s)
-        return now_s
+        self.open = OpenAttempt(engine, self._clock())
 
     def lose(self, reason: str) -> None:
         """Note that the worker was lost, or failed the request, for this reason."""

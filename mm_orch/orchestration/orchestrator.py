@@ -17,7 +17,6 @@ from mm_orch.core.errors import (
 from mm_orch.core.events import LoadChanged
 from mm_orch.core.generation import ChatPrompt
 from mm_orch.orchestration.account import RequestAccount
-from mm_orch.orchestration.content import Content
 from mm_orch.orchestration.failover import Replays
 from mm_orch.orchestration.model_text import load_model_text
 from mm_orch.orchestration.preparation import fit_to_engine, prepare
@@ -108,7 +107,7 @@ class Orchestrator:
             clock=self._clock,
         ) as account:
             if self._is_keeping_content:
-                account.content = Content(request.prompt)
+                account.keep_content(request.prompt)
             account.model = self._choose_model(request.model)
             check_task(self._manager.plans, account.model, "generate")
             with self.place(account) as ticket, self._manager.using(account.model) as use:

@@ -18,7 +18,6 @@ from tests.e2e.console_browser import (
     UNSEEN,
     expect,
     keep_picture,
-    launched,
     model_card,
     show,
     start_plugged,
@@ -54,12 +53,6 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.console_browser import CHROMIUM, expect, keep_picture, launched, watched
+from tests.e2e.console_browser import CHROMIUM, expect, keep_picture, watched
 from tests.processes import ServerProcess, start_server
 from tests.streams import CHAT, TEXT, Reading, kill_worker, wait_for_model
 
@@ -30,12 +30,6 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

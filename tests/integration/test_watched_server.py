@@ -75,6 +75,8 @@ def watched(
             "monitoring": {
                 "server": {"preload_models": [MODEL]},
                 "collection_interval_seconds": 1,
+                # Any memory in use is too much: an alert begins.
+                "anomaly": {"memory_threshold_percent": 0.1, "evaluation_interval_seconds": 1},
             },
         },
         environment={

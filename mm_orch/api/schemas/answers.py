@@ -277,19 +277,6 @@ class ModelHealthAnswer(BaseModel):
     num_restarts: int
 
 
-class AlertAnswer(BaseModel):
-    """An alert that fires now; ``since`` is ISO 8601 in UTC, ``value`` in the unit of ``limit``."""
-
-    alert_type: str
-    severity: str
-    model: str
-    engine: str
-    message: str
-    since: str
-    value: float
-    limit: float
-
-
 class StatusAnswer(BaseModel):
     """Everything that --status prints."""
 
@@ -302,7 +289,7 @@ class StatusAnswer(BaseModel):
     num_waiting: int
     is_draining: bool
     requests_per_second: float | None
-    alerts: list[AlertAnswer]
+    alerts: list[dict[str, Any]]
 
 
 class ReleaseAnswer(BaseModel):

@@ -75,6 +75,7 @@ async def test_with_keys_it_takes_an_admins(key: str, status: int) -> None:
         ("127.0.0.1", {"Host": "evil.example"}),
         ("127.0.0.1", {"Origin": "https://evil.example"}),
         ("127.0.0.1", {"Origin": "null"}),
+        ("127.0.0.1", {"Origin": "http://localhost:3000"}),
         ("127.0.0.1", {"Host": "[::1"}),
     ],
 )
@@ -93,11 +94,14 @@ async def test_without_keys_it_takes_this_machine(address: str, headers: dict[st
     [
         {"Host": "127.0.0.1:8000"},
         {"Host": "[::1]:8000"},
+        {"Host": "127.0.0.1:8000", "Origin": "http://127.0.0.1:8000"},
+        {"Host": "localhost", "Origin": "http://localhost"},
         {"Origin": "http://localhost:3000"},
-        {"Origin": "http://127.0.0.1"},
     ],
 )
-async def test_a_page_of_this_machine_may(headers: dict[str, str]) -> None:
-    response = await Face().call("POST", "/api/models/small/load", headers=headers)
+async def test_a_page_of_ours_may_and_one_that_the_operator_names(headers: dict[str, str]) -> None:
+    settings = ApiSettings(cors_origins=("http://localhost:3000", "https://evil.example"))
+
+    response = await Face(settings=settings).call("POST", "/api/models/small/load", headers=headers)
 
     assert response.status_code == 200

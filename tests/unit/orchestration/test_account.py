@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,12 +28,14 @@ from mm_orch.core.generation import (
     Message,
     SequenceStarted,
     TextDelta,
+    TextPrompt,
 )
 from mm_orch.core.trace import CURRENT, TraceContext
 from mm_orch.orchestration.account import RequestAccount
-from mm_orch.orchestration.content import Content
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mm_orch.core.events import Event
 
 
@@ -54,6 +57,15 @@ class Recorder:
     def finished(self) -> RequestFinished:
         [event] = [event for event in self.events if isinstance(event, RequestFinished)]
         return event
+
+
+@contextmanager
+def in_trace(trace: TraceContext) -> Iterator[None]:
+    token = CURRENT.set(trace)
+    try:
+        yield
+    finally:
+        CURRENT.reset(token)
 
 
 def test_a_whole_answer_is_told_with_its_times() -> None:
@@ -139,11 +151,8 @@ def test_a_request_that_two_workers_answered_tells_of_both() -> None:
 def test_a_request_keeps_the_trace_in_which_it_began() -> None:
     recorder = Recorder()
     trace = TraceContext(1, 2, is_sampled=True)
-    token = CURRENT.set(trace)
-    try:
+    with in_trace(trace):
         account = recorder.account()
-    finally:
-        CURRENT.reset(token)
 
     with account:
         account.fail(EngineCrashedError("gone"))
@@ -165,10 +174,20 @@ def test_an_error_outside_a_trace_costs_no_stack() -> None:
     )
 
 
+def test_without_a_recorded_trace_no_text_is_kept() -> None:
+    recorder = Recorder()
+    with in_trace(TraceContext(1, 2, is_sampled=False)), recorder.account() as account:
+        account.keep_content(TextPrompt("Hi"))
+
+    assert account.content is None
+    assert recorder.finished.prompt is None
+
+
 def test_what_was_asked_and_answered_is_told_where_it_is_kept() -> None:
     recorder = Recorder()
-    with recorder.account() as account:
-        account.content = Content(ChatPrompt((Message(role="user", content="Hi"),)))
+    with in_trace(TraceContext(1, 2, is_sampled=True)), recorder.account() as account:
+        account.keep_content(ChatPrompt((Message(role="user", content="Hi"),)))
+        assert account.content is not None
         account.content.take(TextDelta(index=1, text="b", num_tokens=1))
         account.content.take(TextDelta(index=0, text="a", num_tokens=1, reasoning="so "))
         account.content.take(TextDelta(index=1, text="c", num_tokens=1))
