@@ -107,13 +107,9 @@ class PerformanceMonitor:
             case _:
                 pass
 
-    def models(self, over_s: float | None = None) -> tuple[ModelFigures, ...]:
-        """Return the figures of each model on each engine that it is known to have used.
-
-        Args:
-            over_s: only of so many last seconds, up to whole slots; else of the window.
-        """
-        return tuple(self._describe(key, over_s) for key in sorted(self._by_engine))
+    def models(self) -> tuple[ModelFigures, ...]:
+        """Return the figures of each model on each engine that it is known to have used."""
+        return tuple(self._describe(key) for key in sorted(self._by_engine))
 
     def outcomes(self) -> dict[tuple[str, str], Outcome]:
         """Return how the window's requests ended, by configured model and by engine."""
@@ -136,17 +132,17 @@ class PerformanceMonitor:
             if name == model
         )
 
-    def operations(self, over_s: float | None = None) -> tuple[OperationFigures, ...]:
+    def operations(self) -> tuple[OperationFigures, ...]:
         """Return the figures of each operation that has been asked for."""
         return tuple(
-            OperationFigures(operation=name, **_request_figures(window, over_s))
+            OperationFigures(operation=name, **_request_figures(window))
             for name, window in sorted(self._by_operation.items())
         )
 
-    def workflows(self, over_s: float | None = None) -> tuple[WorkflowFigures, ...]:
+    def workflows(self) -> tuple[WorkflowFigures, ...]:
         """Return the figures of each workflow."""
         return tuple(
-            WorkflowFigures(workflow=name, **_request_figures(window, over_s))
+            WorkflowFigures(workflow=name, **_request_figures(window))
             for name, window in sorted(self._by_workflow.items())
         )
 
@@ -206,9 +202,9 @@ class PerformanceMonitor:
     def _known(self, model: str) -> str:
         return model if model in self._models else UNKNOWN
 
-    def _describe(self, key: tuple[str, str], over_s: float | None) -> ModelFigures:
+    def _describe(self, key: tuple[str, str]) -> ModelFigures:
         window = self._by_engine[key]
-        slot, span_s = window.merged(over_s), window.span_s(over_s)
+        slot, span_s = window.merged(), window.span_s()
         figures = msgspec.structs.asdict(slot.describe(span_s))
         figures["throughput_tokens_per_second"] = slot.num_streamed_tokens / span_s
         model, engine = key
@@ -235,5 +231,5 @@ def _count_whole(slot: RequestSlot, event: RequestFinished, *, has_engine: bool)
         slot.ttft.add(event.ttft_s)
 
 
-def _request_figures(window: MergingWindow[RequestSlot], over_s: float | None) -> dict[str, Any]:
-    return msgspec.structs.asdict(window.merged(over_s).describe(window.span_s(over_s)))
+def _request_figures(window: MergingWindow[RequestSlot]) -> dict[str, Any]:
+    return msgspec.structs.asdict(window.merged().describe(window.span_s()))

@@ -145,10 +145,10 @@ class MergingWindow(SlidingWindow[Merged], Generic[Merged]):
     ) -> None:
         super().__init__(make_slot, clock=clock, window_s=window_s, begin_s=begin_s)
 
-    def merged(self, over_s: float | None = None) -> Merged:
-        """Return one slot with all that the last ``over_s`` seconds hold, else the window."""
+    def merged(self) -> Merged:
+        """Return one slot with all that the window holds."""
         whole = self._make_slot()
-        for slot in self.slots(over_s):
+        for slot in self.slots():
             whole.merge(slot)
         return whole
 

@@ -30,8 +30,8 @@ def told(clock: StillClock | None = None) -> PerformanceMonitor:
     return monitor
 
 
-def figures_of(monitor: PerformanceMonitor, over_s: float | None = None) -> ModelFigures:
-    [found] = [one for one in monitor.models(over_s) if (one.model, one.engine) == (MODEL, ENGINE)]
+def figures_of(monitor: PerformanceMonitor) -> ModelFigures:
+    [found] = [one for one in monitor.models() if (one.model, one.engine) == (MODEL, ENGINE)]
     return found
 
 
@@ -160,17 +160,16 @@ def test_figures_leave_the_window_and_the_load_of_now_stays() -> None:
     assert [one.num_requests for one in monitor.operations()] == [0]
 
 
-def test_a_part_of_the_window_can_be_asked_for() -> None:
+def test_the_throughput_of_a_part_of_the_window_can_be_asked_for() -> None:
     clock = StillClock()
     monitor = told(clock)
     clock.now_s += 100
     monitor.observe(finished())
+    monitor.observe(finished(engine="other"))
+    monitor.observe(finished(RequestStatus.ERROR))
 
-    assert figures_of(monitor).num_requests == 3
-    assert figures_of(monitor, over_s=60).num_requests == 1
-    assert figures_of(monitor, over_s=60).error_rate == 0
-    assert [one.num_requests for one in monitor.operations(60)] == [1]
-    assert [one.num_requests for one in monitor.workflows(60)] == [1]
+    assert monitor.throughput_rps(MODEL, 300) == pytest.approx(3 / 100)
+    assert monitor.throughput_rps(MODEL, 60) == pytest.approx(2 / 50)
 
 
 def test_throughput_counts_from_the_begin_of_the_monitor_not_of_the_model() -> None:
