@@ -9,7 +9,6 @@ from mm_orch.cli import exit_codes, terminal
 
 if TYPE_CHECKING:
     from mm_orch.config import LoadedConfig
-    from mm_orch.monitoring.alerts.destinations import DestinationSettings
 
 _NAME_WIDTH = 12
 _KEY_BY_NAME = {
@@ -21,10 +20,11 @@ _KEY_BY_NAME = {
 def send_test_alert(loaded: LoadedConfig) -> int:
     """Send it; return 0 when every destination took it, else 1."""
     from mm_orch.monitoring.alerts import trial
-    from mm_orch.monitoring.alerts.destinations import make_destinations
+    from mm_orch.monitoring.alerts.assembly import open_destinations
     from mm_orch.monitoring.alerts.watch import utc_now
 
-    destinations = make_destinations(_settings(loaded))
+    monitoring = loaded.config.monitoring
+    destinations = open_destinations(monitoring.anomaly, monitoring.tracing.service_name)
     if not destinations:
         terminal.complain(
             "there is nowhere to send it: give monitoring.anomaly.alert_destinations one or more"
@@ -43,18 +43,6 @@ def send_test_alert(loaded: LoadedConfig) -> int:
             " what is there runs and can be reached from here"
         )
     return exit_codes.FAILED if any(one.problem for one in outcomes) else exit_codes.DONE
-
-
-def _settings(loaded: LoadedConfig) -> DestinationSettings:
-    from mm_orch.monitoring.alerts.destinations import DestinationSettings
-
-    monitoring = loaded.config.monitoring
-    return DestinationSettings(
-        names=monitoring.anomaly.alert_destinations,
-        webhook_url=monitoring.anomaly.webhook_url,
-        alertmanager_url=monitoring.anomaly.alertmanager_url,
-        service=monitoring.tracing.service_name,
-    )
 
 
 def _say_whether_alerts_are_on(loaded: LoadedConfig) -> None:

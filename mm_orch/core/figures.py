@@ -27,7 +27,7 @@ class RequestFigures(msgspec.Struct, frozen=True, kw_only=True):
     """How the requests of a sliding window went.
 
     Attributes:
-        latency: admission to end, of requests that reached an engine.
+        latency: admission to end, of requests that succeeded: others may end at any time.
         time_to_first_token: admission to first token.
         queue_wait: admission to first step.
         num_requests: that ended, in whatever way.
@@ -114,7 +114,10 @@ class GpuFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResourceFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The machine over the sliding window; in a container, what the container may use."""
+    """The machine over the sliding window; in a container, what the container may use.
+
+    Where it is read seldom, over the time of two readings.
+    """
 
     cpu_percent: TrendFigures | None = None
     memory_used_bytes: TrendFigures | None = None

@@ -83,11 +83,31 @@ class RequestsReport(msgspec.Struct, frozen=True, kw_only=True):
     requests: tuple[RequestReport, ...]
 
 
+class DestinationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How one place does that is told of alerts.
+
+    Attributes:
+        num_sent: calls that it took.
+        num_failed: notices that were given up after trying.
+        num_dropped: notices that there was no room for.
+        num_waiting: notices that are still to be sent.
+        problem: why the last try failed; empty when it did not.
+    """
+
+    name: str
+    num_sent: int
+    num_failed: int
+    num_dropped: int
+    num_waiting: int
+    problem: str
+
+
 class AlertsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What fires, and what did; the newest first."""
+    """What fires, and what did, the newest first; and how each place does that is told of it."""
 
     firing: tuple[FiringAlert, ...]
     history: tuple[PastAlert, ...]
+    destinations: tuple[DestinationReport, ...]
 
 
 class Observations(Protocol):
@@ -101,7 +121,11 @@ class Observations(Protocol):
         """
 
     def alerts(self) -> AlertsReport:
-        """What fires, and what did."""
+        """What fires, what did, and how the places do that are told of it.
+
+        Raises:
+            NotServedError: alerts are switched off.
+        """
 
     def requests(self, limit: int) -> RequestsReport:
         """At most so many of the last requests that ended."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mm_orch.core.events import LoadChanged
 from mm_orch.core.figures import UNKNOWN
 from mm_orch.monitoring.alerts.figures import (
+    ANY_ENGINE,
     HOST,
     Figures,
     MemoryFigures,
@@ -15,13 +16,13 @@ from mm_orch.monitoring.alerts.figures import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
-    from mm_orch.core.figures import ModelFigures as Window
     from mm_orch.core.figures import ResourceFigures
     from mm_orch.monitoring.performance import PerformanceMonitor
+    from mm_orch.monitoring.request_window import Outcome
     from mm_orch.monitoring.trends import ResourceTrends
 
 _MIN_SPAN_S = 1.0
@@ -64,9 +65,8 @@ class AlertFigures:
 
     def read(self) -> Figures:
         """Return the figures of now; milliseconds of work."""
-        windows = [one for one in self._performance.models() if one.engine != UNKNOWN]
         return Figures(
-            models=tuple(_read_model(window) for window in windows if window.model in self._models),
+            models=tuple(_read_models(self._performance.outcomes())),
             queues=tuple(self._read_queue(model) for model in sorted(self._waiting_since_s)),
             memory=_read_memory(self._trends.read(), self._reserved_gpu_ratio),
         )
@@ -74,26 +74,35 @@ class AlertFigures:
     def _read_queue(self, model: str) -> QueueFigures:
         waiting_s = self._clock() - self._waiting_since_s[model]
         span_s = min(self._performance.window_s, max(_MIN_SPAN_S, waiting_s))
-        engines = [one for one in self._performance.models(span_s) if one.model == model]
         return QueueFigures(
             model=model,
             num_waiting=self._performance.load(model).num_waiting,
             waiting_s=waiting_s,
-            throughput_rps=sum(one.throughput_requests_per_second for one in engines),
+            throughput_rps=self._performance.throughput_rps(model, span_s),
         )
 
 
-def _read_model(window: Window) -> ModelFigures:
-    latency = window.latency
-    num_others = window.num_failed + window.num_rejected + window.num_cancelled
-    return ModelFigures(
-        model=window.model,
-        engine=window.engine,
-        num_succeeded=window.num_requests - num_others,
-        num_failed=window.num_failed,
-        latency_p50_s=latency.p50 if latency else None,
-        latency_p95_s=latency.p95 if latency else None,
-    )
+def _read_models(outcomes: dict[tuple[str, str], Outcome]) -> Iterator[ModelFigures]:
+    """Yield each model on each engine, and as a whole each that failed without an engine."""
+    for (model, engine), outcome in outcomes.items():
+        if engine != UNKNOWN:
+            latency = outcome.latency
+            yield ModelFigures(
+                model=model,
+                engine=engine,
+                num_succeeded=outcome.num_succeeded,
+                num_failed=outcome.num_failed,
+                latency_p50_s=latency.p50 if latency else None,
+                latency_p95_s=latency.p95 if latency else None,
+            )
+        elif outcome.num_failed:
+            every = [one for (name, _), one in outcomes.items() if name == model]
+            yield ModelFigures(
+                model=model,
+                engine=ANY_ENGINE,
+                num_succeeded=sum(one.num_succeeded for one in every),
+                num_failed=sum(one.num_failed for one in every),
+            )
 
 
 def _read_memory(

@@ -2,36 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.figures import Figures
 
 if TYPE_CHECKING:
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.figures import ModelFigures, OperationFigures, WorkflowFigures
     from mm_orch.monitoring.history import History
     from mm_orch.monitoring.performance import PerformanceMonitor
     from mm_orch.monitoring.trends import ResourceTrends
 
+REUSE_S = 1.0
+"""Below the interval at which a page polls: one page never sees the same windows twice."""
 
-def read_figures(
-    performance: PerformanceMonitor,
-    trends: ResourceTrends,
-    history: History,
-    *,
-    after: float | None = None,
-) -> Figures:
-    """Return the figures of now; milliseconds of work, to be encoded by msgspec.
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    read_at_s: float
+    models: tuple[ModelFigures, ...]
+    operations: tuple[OperationFigures, ...]
+    workflows: tuple[WorkflowFigures, ...]
+
+
+class FiguresReader:
+    """Reads all figures; those of the windows at most once a second, however many ask.
 
     Args:
         performance: of models, operations and workflows.
         trends: of the machine.
         history: the charts' points.
-        after: only the points whose ``at`` is greater; all when not given.
+        clock: monotonic seconds.
     """
-    return Figures(
-        window_seconds=performance.window_s,
-        models=performance.models(),
-        operations=performance.operations(),
-        workflows=performance.workflows(),
-        resources=trends.read(),
-        history=history.read(after),
-    )
+
+    def __init__(
+        self,
+        performance: PerformanceMonitor,
+        trends: ResourceTrends,
+        history: History,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._performance = performance
+        self._trends = trends
+        self._history = history
+        self._clock = clock
+        self._windows: _Windows | None = None
+
+    def read(self, after: float | None = None) -> Figures:
+        """Return the figures of now; milliseconds of work, to be encoded by msgspec.
+
+        Args:
+            after: only the points whose ``at`` is greater; all when not given.
+        """
+        windows = self._read_windows()
+        return Figures(
+            window_seconds=self._performance.window_s,
+            models=windows.models,
+            operations=windows.operations,
+            workflows=windows.workflows,
+            resources=self._trends.read(),
+            history=self._history.read(after),
+        )
+
+    def _read_windows(self) -> _Windows:
+        windows, now_s = self._windows, self._clock()
+        if windows is None or now_s - windows.read_at_s >= REUSE_S:
+            performance = self._performance
+            windows = self._windows = _Windows(
+                now_s, performance.models(), performance.operations(), performance.workflows()
+            )
+        return windows

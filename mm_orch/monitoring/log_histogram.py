@@ -23,7 +23,6 @@ RELATIVE_ERROR = 0.01
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _BUCKETS_PER_LOG = 1 / math.log(_GAMMA)
 _MIDDLE = 2 / (1 + _GAMMA)
-MAX_BUCKETS = math.ceil(math.log(MAX_S / MIN_S) * _BUCKETS_PER_LOG) + 1
 
 
 class LogHistogram:
@@ -68,11 +67,6 @@ class LogHistogram:
         self.sum += other.sum
         self.min = min(self.min, other.min)
         self.max = max(self.max, other.max)
-
-    @property
-    def num_buckets(self) -> int:
-        """Buckets in use."""
-        return len(self._num_by_bucket)
 
     def quantile(self, share: float) -> float | None:
         """Return the value that this share (0 to 1) of all values does not exceed, or None."""

@@ -9,10 +9,10 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from mm_orch.core.errors import NotServedError
 from mm_orch.core.events import ErrorOccurred
-from mm_orch.core.observations import AlertsReport
 from mm_orch.monitoring.alert_figures import AlertFigures
-from mm_orch.monitoring.figures import read_figures
+from mm_orch.monitoring.figures import FiguresReader
 from mm_orch.monitoring.gpus import find_gpu_reader
 from mm_orch.monitoring.history import INTERVAL_S, History
 from mm_orch.monitoring.performance import PerformanceMonitor
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.core.figures import Figures
-    from mm_orch.core.observations import FiringAlert, RequestsReport
+    from mm_orch.core.observations import AlertsReport, FiringAlert, RequestsReport
     from mm_orch.core.trace import TraceContext
     from mm_orch.monitoring.alerts.watch import AlertWatch
     from mm_orch.monitoring.prometheus import PrometheusObserver
@@ -69,7 +69,8 @@ class Monitor:
         window_s = settings.anomaly.window_seconds
         self._performance = PerformanceMonitor(models, window_s=window_s, clock=clock)
         self._history = History(models, clock=clock, wall_clock=now)
-        self._trends = ResourceTrends(window_s=window_s, clock=clock)
+        self._trends = ResourceTrends(window_s=_trend_window_s(settings), clock=clock)
+        self._figures = FiguresReader(self._performance, self._trends, self._history, clock=clock)
         self._recent = RecentRequests(now)
         self._alert_figures = AlertFigures(
             models,
@@ -127,19 +128,22 @@ class Monitor:
 
     def metrics(self, after: float | None = None) -> Figures:
         """See Observations."""
-        return read_figures(self._performance, self._trends, self._history, after=after)
+        return self._figures.read(after)
 
     def alerts(self) -> AlertsReport:
         """See Observations."""
         if self._watch is None:
-            return AlertsReport(firing=(), history=())
+            raise NotServedError(
+                "Nothing watches for trouble: monitoring.anomaly.enabled is false.",
+                remedy="Set it to true and start the server again.",
+            )
         from mm_orch.monitoring.alerts.assembly import describe
 
         return describe(self._watch)
 
     def firing(self) -> tuple[FiringAlert, ...]:
-        """Return the alerts that fire now."""
-        return self.alerts().firing
+        """Return the alerts that fire now: none with alerts off."""
+        return self.alerts().firing if self._watch is not None else ()
 
     def requests(self, limit: int) -> RequestsReport:
         """See Observations."""
@@ -191,6 +195,11 @@ class Monitor:
             observer=self._observer,
             clock=clock,
         )
+
+
+def _trend_window_s(settings: MonitoringSettings) -> float:
+    # A window without a reading would say nothing of memory, and of memory that is full neither.
+    return max(settings.anomaly.window_seconds, 2 * settings.collection_interval_seconds)
 
 
 def _make_prometheus(

@@ -22,14 +22,15 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.figures import UNKNOWN, ModelFigures, OperationFigures, WorkflowFigures
-from mm_orch.monitoring.request_window import EngineSlot, MergingWindow, RequestSlot
+from mm_orch.monitoring.request_window import EngineSlot, MergingWindow, RequestSlot, outcome_of
 from mm_orch.monitoring.window import WINDOW_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
+    from mm_orch.monitoring.request_window import Outcome
 
 DIRECT = "direct"
 """The one workflow: a request that goes straight to a model."""
@@ -56,7 +57,6 @@ class PerformanceMonitor:
 
     Args:
         models: the configured names.
-        engine_by_model: the engine that is going to run a model, where that is known already.
         window_s: what the figures cover, once the monitor is as old.
         clock: monotonic seconds.
     """
@@ -65,7 +65,6 @@ class PerformanceMonitor:
         self,
         models: Iterable[str],
         *,
-        engine_by_model: Mapping[str, str] | None = None,
         window_s: float = WINDOW_S,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -84,8 +83,6 @@ class PerformanceMonitor:
         self._by_workflow = {DIRECT: self._new_window()}
         self._load_by_model: dict[str, Load] = {}
         self._kv_use_by_engine: dict[tuple[str, str], float] = {}
-        for model, engine in (engine_by_model or {}).items():
-            self._engine_window(model, engine)
 
     def observe(self, event: Event) -> None:
         """Take one fact."""
@@ -110,32 +107,42 @@ class PerformanceMonitor:
             case _:
                 pass
 
-    def models(self, over_s: float | None = None) -> tuple[ModelFigures, ...]:
-        """Return the figures of each model on each engine that it is known to have used.
+    def models(self) -> tuple[ModelFigures, ...]:
+        """Return the figures of each model on each engine that it is known to have used."""
+        return tuple(self._describe(key) for key in sorted(self._by_engine))
+
+    def outcomes(self) -> dict[tuple[str, str], Outcome]:
+        """Return how the window's requests ended, by configured model and by engine."""
+        return {
+            key: outcome_of(window.slots())
+            for key, window in sorted(self._by_engine.items())
+            if key[0] in self._models
+        }
+
+    def throughput_rps(self, model: str, over_s: float) -> float:
+        """Return how many requests of a model, over all its engines, succeeded per second.
 
         Args:
-            over_s: only of so many last seconds, up to whole slots; else of the window.
+            model: a configured name.
+            over_s: of so many last seconds, up to whole slots.
         """
-        return tuple(self._describe(key, over_s) for key in sorted(self._by_engine))
+        return sum(
+            sum(slot.num_succeeded for slot in window.slots(over_s)) / window.span_s(over_s)
+            for (name, _), window in self._by_engine.items()
+            if name == model
+        )
 
-    def find_model(
-        self, model: str, engine: str, over_s: float | None = None
-    ) -> ModelFigures | None:
-        """Return the figures of one model on one engine, or None where it has not used it."""
-        key = (model, engine)
-        return self._describe(key, over_s) if key in self._by_engine else None
-
-    def operations(self, over_s: float | None = None) -> tuple[OperationFigures, ...]:
+    def operations(self) -> tuple[OperationFigures, ...]:
         """Return the figures of each operation that has been asked for."""
         return tuple(
-            OperationFigures(operation=name, **_request_figures(window, over_s))
+            OperationFigures(operation=name, **_request_figures(window))
             for name, window in sorted(self._by_operation.items())
         )
 
-    def workflows(self, over_s: float | None = None) -> tuple[WorkflowFigures, ...]:
+    def workflows(self) -> tuple[WorkflowFigures, ...]:
         """Return the figures of each workflow."""
         return tuple(
-            WorkflowFigures(workflow=name, **_request_figures(window, over_s))
+            WorkflowFigures(workflow=name, **_request_figures(window))
             for name, window in sorted(self._by_workflow.items())
         )
 
@@ -195,9 +202,9 @@ class PerformanceMonitor:
     def _known(self, model: str) -> str:
         return model if model in self._models else UNKNOWN
 
-    def _describe(self, key: tuple[str, str], over_s: float | None) -> ModelFigures:
+    def _describe(self, key: tuple[str, str]) -> ModelFigures:
         window = self._by_engine[key]
-        slot, span_s = window.merged(over_s), window.span_s(over_s)
+        slot, span_s = window.merged(), window.span_s()
         figures = msgspec.structs.asdict(slot.describe(span_s))
         figures["throughput_tokens_per_second"] = slot.num_streamed_tokens / span_s
         model, engine = key
@@ -224,5 +231,5 @@ def _count_whole(slot: RequestSlot, event: RequestFinished, *, has_engine: bool)
         slot.ttft.add(event.ttft_s)
 
 
-def _request_figures(window: MergingWindow[RequestSlot], over_s: float | None) -> dict[str, Any]:
-    return msgspec.structs.asdict(window.merged(over_s).describe(window.span_s(over_s)))
+def _request_figures(window: MergingWindow[RequestSlot]) -> dict[str, Any]:
+    return msgspec.structs.asdict(window.merged().describe(window.span_s()))

@@ -31,6 +31,7 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
 from mm_orch.monitoring.resource_series import ResourceSeries
@@ -39,7 +40,7 @@ from mm_orch.monitoring.sliding_rate import SlidingRate
 from mm_orch.monitoring.vllm_names import VllmNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
@@ -51,8 +52,6 @@ UNKNOWN = "unknown"
 _PHASES = ("prefill", "decode", "mixed", "embed")
 _LIFECYCLE = ("loaded", "down", "restarting", "unloaded")
 _CIRCUIT_STATES = ("closed", "half_open", "open")
-_ALERT_TYPES = ("high_latency", "high_error_rate", "high_memory", "low_throughput", "anomaly")
-_SEVERITIES = ("warning", "error", "critical")
 
 
 class PrometheusObserver:
@@ -63,7 +62,6 @@ class PrometheusObserver:
 
     Args:
         models: the configured names; any other name is counted as unknown.
-        engine_by_model: the engine that is going to run a model, where that is known already.
         has_vllm_names: state a few series under vLLM's names as well.
         clock: for the gauges per second.
     """
@@ -72,7 +70,6 @@ class PrometheusObserver:
         self,
         models: Iterable[str],
         *,
-        engine_by_model: Mapping[str, str] | None = None,
         has_vllm_names: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -98,11 +95,9 @@ class PrometheusObserver:
             self._start_requests(name, UNKNOWN)
         for name in self._models:
             self._start_model(name)
-        for alert_type in _ALERT_TYPES:
-            for severity in _SEVERITIES:
-                self._series.alerts.labels(alert_type, severity)
-        for name, engine in (engine_by_model or {}).items():
-            self._start_engine(self._known(name), engine)
+        for alert_type in ALERT_TYPES:
+            for severity in Severity:
+                self._series.alerts.labels(alert_type, severity.value)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the page and its content type: OpenMetrics for those who take it, else text.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from mm_orch.core.events import RequestStatus
@@ -10,10 +11,20 @@ from mm_orch.monitoring.log_histogram import LogHistogram
 from mm_orch.monitoring.window import SlidingWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import RequestFinished
+    from mm_orch.core.figures import Distribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How requests ended; the latency is of those that succeeded."""
+
+    num_succeeded: int
+    num_failed: int
+    latency: Distribution | None
 
 
 class RequestSlot:
@@ -41,11 +52,24 @@ class RequestSlot:
     def count_end(self, event: RequestFinished, *, has_engine: bool) -> None:
         """Count a request that has ended; one without an engine tells no time and no tokens."""
         self.num_by_status[event.status] += 1
-        if has_engine:
+        if event.status is RequestStatus.SUCCESS:
+            # One that was cut short would make the model look as fast as it was cut.
             self.latency.add(event.total_s)
+        if has_engine:
             self.num_prompt_tokens += event.num_prompt_tokens
             self.num_generated_tokens += event.num_generated_tokens
             self.num_cached_tokens += event.num_cached_tokens
+
+    @property
+    def num_succeeded(self) -> int:
+        """Requests that ended well."""
+        return self.num_by_status[RequestStatus.SUCCESS]
+
+    @property
+    def num_failed(self) -> int:
+        """Requests that ended by an error or by a timeout."""
+        num = self.num_by_status
+        return num[RequestStatus.ERROR] + num[RequestStatus.TIMEOUT]
 
     def merge(self, other: Self) -> None:
         """Count all that the other one has counted."""
@@ -61,8 +85,7 @@ class RequestSlot:
     def describe(self, span_s: float) -> RequestFigures:
         """Return the figures of so many seconds."""
         num = self.num_by_status
-        num_succeeded = num[RequestStatus.SUCCESS]
-        num_failed = num[RequestStatus.ERROR] + num[RequestStatus.TIMEOUT]
+        num_succeeded, num_failed = self.num_succeeded, self.num_failed
         return RequestFigures(
             latency=self.latency.describe(),
             time_to_first_token=self.ttft.describe(),
@@ -122,12 +145,23 @@ class MergingWindow(SlidingWindow[Merged], Generic[Merged]):
     ) -> None:
         super().__init__(make_slot, clock=clock, window_s=window_s, begin_s=begin_s)
 
-    def merged(self, over_s: float | None = None) -> Merged:
-        """Return one slot with all that the last ``over_s`` seconds hold, else the window."""
+    def merged(self) -> Merged:
+        """Return one slot with all that the window holds."""
         whole = self._make_slot()
-        for slot in self.slots(over_s):
+        for slot in self.slots():
             whole.merge(slot)
         return whole
+
+
+def outcome_of(slots: Iterable[RequestSlot]) -> Outcome:
+    """Return how the requests of these slots ended, for a small part of the work of all figures."""
+    latency = LogHistogram()
+    num_succeeded = num_failed = 0
+    for slot in slots:
+        latency.merge(slot.latency)
+        num_succeeded += slot.num_succeeded
+        num_failed += slot.num_failed
+    return Outcome(num_succeeded=num_succeeded, num_failed=num_failed, latency=latency.describe())
 
 
 def ratio(part: float, whole: float) -> float | None:

@@ -69,12 +69,17 @@ def alerts() -> dict[str, Any]:
         "engine": "",
         "message": "The machine uses 92 % of its memory; the limit is 90 %.",
     }
+    sent = {"num_dropped": 0, "num_waiting": 0}
     return {
         "firing": [{**firing, "since": "2026-09-21T14:10:00+00:00"}],
         "history": [
             {**change, "status": "firing", "at": "2026-09-21T14:10:00+00:00"},
             {**memory, "status": "resolved", "at": "2026-09-21T13:52:30+00:00"},
             {**memory, "status": "firing", "at": "2026-09-21T13:41:00+00:00"},
+        ],
+        "destinations": [
+            {**sent, "name": "log", "num_sent": 3, "num_failed": 0, "problem": ""},
+            {**sent, "name": "webhook", "num_sent": 1, "num_failed": 2, "problem": "HTTP 503"},
         ],
     }
 

@@ -256,6 +256,14 @@ def test_a_model_and_the_server_are_drained_and_resumed(page: Page, echo: Server
     assert echo.request("GET", "/ready").status == 200
 
 
+def test_a_destination_that_takes_no_alerts_is_shown_with_its_problem(page: Page) -> None:
+    show(page, "alerts")
+
+    webhook = page.get_by_role("row").filter(has_text="webhook")
+    expect(webhook).to_contain_text("Does not take them")
+    expect(webhook).to_contain_text("HTTP 503")
+
+
 def test_what_really_happened_is_shown(browser: Browser, echo: ServerProcess) -> None:
     sent = {"messages": [{"role": "user", "content": "again " * 400}], "max_tokens": 50}
     reply = echo.request("POST", "/v1/chat/completions", sent, {"X-Request-ID": "real"})
@@ -323,11 +331,11 @@ def test_a_server_that_is_away_is_told_and_found_again(
     browser: Browser, echo: ServerProcess
 ) -> None:
     with watched(browser, echo, allowed="Failed to load resource: net::") as page:
-        expect(page.get_by_text("All is well.")).to_be_visible()
+        expect(page.get_by_text("It serves, but an alert fires.")).to_be_visible()
 
         page.context.set_offline(True)
         expect(page.get_by_role("alert")).to_contain_text("has not answered since", timeout=15_000)
-        expect(page.get_by_text("All is well.")).to_be_visible()
+        expect(page.get_by_text("It serves, but an alert fires.")).to_be_visible()
         keep_picture(page, "away")
         page.context.set_offline(False)
 
@@ -342,7 +350,7 @@ def test_nothing_is_asked_while_the_page_is_hidden(browser: Browser, echo: Serve
     with watched(browser, echo) as page:
         page.clock.install()
         page.reload()
-        expect(page.get_by_text("All is well.")).to_be_visible()
+        expect(page.get_by_text("It serves, but an alert fires.")).to_be_visible()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
 
@@ -370,8 +378,10 @@ def test_the_theme_is_switched_and_kept(page: Page) -> None:
 
 
 def test_with_monitoring_off_it_says_so(browser: Browser, echo: ServerProcess) -> None:
+    told = "Nothing is observed here: monitoring.enabled is false."
+
     def refuse(route: Route) -> None:
-        route.fulfill(status=404, json={"error": {"message": "off", "type": "x", "code": None}})
+        route.fulfill(status=404, json={"error": {"message": told, "type": "x", "code": None}})
 
     with watched(browser, echo, allowed=f"{REFUSED} 404") as page:
         for pattern in (re.compile("/api/metrics"), "**/admin/**"):
@@ -382,6 +392,6 @@ def test_with_monitoring_off_it_says_so(browser: Browser, echo: ServerProcess) -
         expect(page.get_by_text("All is well.")).to_be_visible()
         keep_picture(page, "off")
         show(page, "alerts")
-        expect(page.get_by_text("alerts are off")).to_be_visible()
+        expect(page.get_by_text(told)).to_be_visible()
         show(page, "requests")
         expect(page.get_by_text("No requests are kept")).to_be_visible()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.core.events import FirstTokenProduced
+from mm_orch.core.events import FirstTokenProduced, ModelLoaded
 from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from tests.prometheus import run_prometheus
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def observer() -> PrometheusObserver:
-    return PrometheusObserver([MODEL], engine_by_model={MODEL: ENGINE})
+    observer = PrometheusObserver([MODEL])
+    observer.observe(ModelLoaded(model=MODEL, engine=ENGINE, duration_s=4.0))
+    return observer
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-// What is wrong now, and what was.
+// What is wrong now, what was, and who was told.
 
 import { html } from "./vendor/htm-preact.module.js";
 import { Awaited, Empty, Pill, Table } from "./parts.js";
 import { usePoll } from "./server.js";
-import { formatAgo, formatMoment, formatNumber, sentenceCase } from "./words.js";
+import { formatAgo, formatCount, formatMoment, formatNumber, NONE, sentenceCase } from "./words.js";
 
 const about = (alert) => [alert.model, alert.engine && `on ${alert.engine}`].filter(Boolean).join(" ") || "the server";
 const keyOf = (alert) => [alert.alert_type, alert.model, alert.engine].join(" ");
@@ -32,12 +32,30 @@ const COLUMNS = [
   { name: "Message", isLong: true, render: (row) => row.message },
 ];
 
+const DESTINATION_COLUMNS = [
+  { name: "Destination", isTight: true, render: (row) => html`<strong>${row.name}</strong>` },
+  { name: "State", isTight: true, render: (row) => html`<${Pill} state=${row.problem ? "failed" : "healthy"} label=${row.problem ? "Does not take them" : "No problem"} />` },
+  { name: "Sent", isNumber: true, render: (row) => formatCount(row.num_sent) },
+  { name: "Waiting", isNumber: true, render: (row) => formatCount(row.num_waiting) },
+  { name: "Given up", isNumber: true, render: (row) => formatCount(row.num_failed) },
+  { name: "Dropped", isNumber: true, render: (row) => formatCount(row.num_dropped) },
+  { name: "Problem", isLong: true, render: (row) => row.problem || NONE },
+];
+
+function Destinations({ destinations }) {
+  return html`<section aria-labelledby="destinations-title">
+    <h2 id="destinations-title">Who is told</h2>
+    ${destinations.length === 0
+      ? html`<${Empty}>Nobody: name destinations in monitoring.anomaly.alert_destinations.<//>`
+      : html`<${Table} caption="Destinations of alerts" columns=${DESTINATION_COLUMNS} rows=${destinations} keyOf=${(row) => row.name} />`}
+  </section>`;
+}
+
 export function Alerts() {
   const { data, error } = usePoll("admin/alerts");
   if (error?.status === 404) {
-    return html`<div class="note" data-tone="plain">
-      <p><strong>Nothing watches for trouble: alerts are off.</strong> Set monitoring.enabled: true in the configuration and start the server again.</p>
-    </div>`;
+    // Monitoring or alerts alone may be off: the server knows which.
+    return html`<div class="note" data-tone="plain"><p>${error.message}</p></div>`;
   }
   if (!data) return html`<${Awaited} error=${error} what="alerts" />`;
   return html`
@@ -53,5 +71,6 @@ export function Alerts() {
         ? html`<${Empty}>No alert has fired since the server started.<//>`
         : html`<${Table} caption="Alerts so far" columns=${COLUMNS} rows=${data.history} keyOf=${(row) => `${keyOf(row)} ${row.status} ${row.at}`} />`}
     </section>
+    <${Destinations} destinations=${data.destinations} />
   `;
 }

@@ -13,7 +13,12 @@ const HEALTH_WORDS = {
   unhealthy: "It cannot serve",
 };
 
-function Health({ status }) {
+function healthWords(health, numFiring) {
+  if (health.status === "healthy" && numFiring > 0) return `It serves, but ${numFiring === 1 ? "an alert fires" : `${numFiring} alerts fire`}`;
+  return HEALTH_WORDS[health.status] ?? health.status;
+}
+
+function Health({ status, numFiring }) {
   const { health } = status;
   const loaded = `${health.models_loaded.length} of ${plural(status.models.length, "model")} loaded`;
   const isReady = status.is_draining
@@ -24,7 +29,7 @@ function Health({ status }) {
   return html`<section class="card health" data-tone=${health.status} aria-label="Health">
     <div class="health-line">
       <${Pill} state=${health.status} />
-      <p><strong>${HEALTH_WORDS[health.status] ?? health.status}.</strong> ${loaded}, ${isReady}.</p>
+      <p><strong>${healthWords(health, numFiring)}.</strong> ${loaded}, ${isReady}.</p>
       <p class="hint">Up ${formatDuration(health.uptime_seconds)} · version ${health.version}</p>
     </div>
     ${health.degradation_reasons.length > 0 &&
@@ -34,10 +39,9 @@ function Health({ status }) {
   </section>`;
 }
 
-function FiringAlerts() {
-  const { data } = usePoll("admin/alerts");
-  if (!data?.firing.length) return null;
-  const [first, ...others] = data.firing;
+function FiringAlerts({ firing }) {
+  if (firing.length === 0) return null;
+  const [first, ...others] = firing;
   const rest = others.length > 0 ? ` And ${plural(others.length, "other")}.` : "";
   return html`<div class="note" data-tone=${first.severity}>
     <p><strong>${sentenceCase(first.alert_type)}:</strong> ${first.message}${rest} <a href="#/alerts">See the alerts</a></p>
@@ -179,10 +183,11 @@ function Unmeasured({ error }) {
 export function Overview() {
   const { data: status, error } = usePoll("api/status");
   const { data: metrics, error: metricsError } = useMetrics();
+  const firing = usePoll("admin/alerts").data?.firing ?? [];
   if (!status) return html`<${Awaited} error=${error} what="the state" />`;
   return html`
-    <${Health} status=${status} />
-    <${FiringAlerts} />
+    <${Health} status=${status} numFiring=${firing.length} />
+    <${FiringAlerts} firing=${firing} />
     <${Tiles} status=${status} metrics=${metrics} />
     ${metrics
       ? html`<${Charts} metrics=${metrics} />

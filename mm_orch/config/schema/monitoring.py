@@ -57,7 +57,9 @@ class TracingSettings(Section):
     sample_rate: Ratio = option(
         "Share of requests traced when the caller does not say.", default=1.0, off_value=0.0
     )
-    service_name: Text = option("Name of this service in the traces.", default="muai-orchestration")
+    service_name: Text = option(
+        "Name of this server in traces and alerts; unique.", default="muai-orchestration"
+    )
     export_timeout_ms: AtLeastOne = option(
         "Longest export in milliseconds; requests never wait for it.", default=30000
     )

@@ -15,6 +15,7 @@ HIGH_ERROR_RATE = "high_error_rate"
 HIGH_MEMORY = "high_memory"
 LOW_THROUGHPUT = "low_throughput"
 ANOMALY = "anomaly"
+ALERT_TYPES = (HIGH_LATENCY, HIGH_ERROR_RATE, HIGH_MEMORY, LOW_THROUGHPUT, ANOMALY)
 
 
 @functools.total_ordering

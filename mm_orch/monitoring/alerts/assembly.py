@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.monitoring.alerts.alert import Notice
+    from mm_orch.monitoring.alerts.destinations import Destination
     from mm_orch.monitoring.alerts.figures import Figures
 
 
@@ -47,15 +48,7 @@ def make_watch(
         min_samples=settings.min_samples,
         window_s=settings.window_seconds,
     )
-    destinations = make_destinations(
-        DestinationSettings(
-            names=settings.alert_destinations,
-            webhook_url=settings.webhook_url,
-            alertmanager_url=settings.alertmanager_url,
-            service=service,
-            interval_s=settings.evaluation_interval_seconds,
-        )
-    )
+    destinations = open_destinations(settings, service)
     baselines = Baselines(BaselineSettings(min_samples=settings.min_samples))
     return AlertWatch(
         read_figures,
@@ -69,12 +62,31 @@ def make_watch(
     )
 
 
+def open_destinations(settings: AnomalySettings, service: str) -> list[Destination]:
+    """Return the configured destinations; each is to be closed.
+
+    Args:
+        settings: the section ``monitoring.anomaly``.
+        service: how this server is called where alerts go.
+    """
+    return make_destinations(
+        DestinationSettings(
+            names=settings.alert_destinations,
+            webhook_url=settings.webhook_url,
+            alertmanager_url=settings.alertmanager_url,
+            service=service,
+            interval_s=settings.evaluation_interval_seconds,
+        )
+    )
+
+
 def describe(watch: AlertWatch) -> AlertsReport:
-    """Return what fires and what did."""
+    """Return what fires, what did, and how the destinations do."""
     report = watch.report()
     return AlertsReport(
         firing=tuple(_describe_firing(notice) for notice in report.firing),
         history=tuple(_describe_past(notice) for notice in report.history),
+        destinations=report.destinations,
     )
 
 

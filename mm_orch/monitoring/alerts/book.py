@@ -1,11 +1,13 @@
 """Which alerts fire now, and what is to be told of them: a state machine without I/O.
 
-                breach                    worse than was told: told at once
+                breach                    worse than noted: told at once
     nothing ------------> firing ---------------------------------------+
        ^                    |  ^                                        |
        |                    |  +----------------------------------------+
        +--------------------+     as grave or milder: told again, at most once per rate limit
-        no breach in the last num_clear evaluations: told, if its beginning was
+        no breach in the last num_clear evaluations: told, if the firing was
+
+One that begins again within the rate limit, no graver than was told last, is held back.
 
 An alert is as grave as the worst of its last ``num_clear`` evaluations. One rule so keeps both an
 alert whose figure wavers about the limit, and a severity that does, from beginning again and again.
@@ -59,7 +61,8 @@ class _Entry:
         recent: the severity that each of the last evaluations found, None for no breach.
         starts_at: when it began to fire; None while it does not.
         told_at_s: when it was last told of as firing, on the monotonic clock.
-        told_severity: how grave it was then.
+        told_severity: how grave it was then; a firing that begins no graver is held back.
+        noted_severity: how grave this firing was when last noted; beyond it, it has grown worse.
         is_told: whether this firing of it was told of.
     """
 
@@ -68,6 +71,7 @@ class _Entry:
     starts_at: datetime | None = None
     told_at_s: float | None = None
     told_severity: Severity | None = None
+    noted_severity: Severity | None = None
     is_told: bool = False
     severity: Severity = field(init=False)
 
@@ -81,7 +85,7 @@ class AlertBook:
     Args:
         rate_limit_s: between two notices of one identity that tells nothing worse.
         num_clear: evaluations without a breach that end an alert.
-        max_identities: kept at once; more are not taken, and counted.
+        max_identities: kept at once; more are not taken.
     """
 
     def __init__(
@@ -92,7 +96,6 @@ class AlertBook:
         max_identities: int = _MAX_IDENTITIES,
         max_history: int = _MAX_HISTORY,
     ) -> None:
-        self.num_refused = 0
         self._rate_limit_s = rate_limit_s
         self._num_clear = num_clear
         self._max_identities = max_identities
@@ -132,7 +135,6 @@ class AlertBook:
 
     def _enter(self, identity: Identity, breach: Breach) -> None:
         if len(self._entries) >= self._max_identities:
-            self.num_refused += 1
             return
         recent: deque[Severity | None] = deque(maxlen=self._num_clear)
         self._entries[identity] = _Entry(recent, breach)
@@ -153,13 +155,15 @@ class AlertBook:
         is_begin = entry.starts_at is None
         if is_begin:
             entry.starts_at = at
-        told = entry.told_severity
-        is_worse = told is None or entry.severity > told
+        # What an earlier firing was told at may hold a beginning back, never an escalation.
+        known = entry.told_severity if is_begin else entry.noted_severity
+        is_worse = known is None or entry.severity > known
         may_tell = is_worse or self._is_limit_over(entry, now_s)
         if may_tell:
             entry.is_told, entry.told_at_s, entry.told_severity = True, now_s, entry.severity
         elif not is_begin:
             return None
+        entry.noted_severity = entry.severity
         if is_begin:
             kind = ChangeKind.BEGUN
         else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.events import ErrorOccurred
+from mm_orch.core.observations import DestinationReport
 from mm_orch.monitoring.alerts.destinations import RESEND_S
 from mm_orch.monitoring.alerts.http_post import DeliveryError
 from mm_orch.monitoring.alerts.outbox import ChangeOutbox, StateOutbox
@@ -49,26 +50,6 @@ class DeliveryLimits:
     max_tries: int = 8
     max_age_s: float = 600.0
     last_s: float = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationReport:
-    """How one destination does.
-
-    Attributes:
-        num_sent: calls that it took.
-        num_failed: notices that were given up after trying.
-        num_dropped: notices that there was no room for.
-        num_waiting: notices that are still to be sent.
-        problem: why the last try failed; empty when it did not.
-    """
-
-    name: str
-    num_sent: int
-    num_failed: int
-    num_dropped: int
-    num_waiting: int
-    problem: str
 
 
 class Courier:

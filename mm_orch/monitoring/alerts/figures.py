@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 HOST = "host"
+ANY_ENGINE = ""
+"""Engine of a model as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFigures:
-    """Requests of one model that one engine has ended in the window.
+    """Requests of one model on one engine that ended in the window.
 
-    Rejected and cancelled requests are in none of the counts: neither is the engine's doing.
+    Rejected and cancelled requests are in none of the counts: neither is the engine's doing. A
+    model of which requests failed before they had an engine (it does not load, none is up) is
+    there as a whole as well: on any engine, with the ends of all, without latencies.
 
     Attributes:
         num_succeeded: those that ended well.

@@ -15,7 +15,7 @@ from mm_orch.monitoring.alerts.alert import (
     Identity,
     Severity,
 )
-from mm_orch.monitoring.alerts.figures import HOST
+from mm_orch.monitoring.alerts.figures import ANY_ENGINE, HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +75,7 @@ def _judge_latency(model: ModelFigures, thresholds: Thresholds) -> Breach | None
     return severity and Breach(
         identity=Identity(HIGH_LATENCY, model.model, model.engine),
         severity=severity,
-        message=f"95th percentile latency of {model.model} on {model.engine} is {p95_s:.3g} s,"
+        message=f"95th percentile latency of {_name(model)} is {p95_s:.3g} s,"
         f" over {limit_ms / 1000:.3g} s",
         value=p95_s * 1000,
         limit=limit_ms,
@@ -92,11 +92,15 @@ def _judge_errors(model: ModelFigures, thresholds: Thresholds) -> Breach | None:
     return severity and Breach(
         identity=Identity(HIGH_ERROR_RATE, model.model, model.engine),
         severity=severity,
-        message=f"{model.num_failed} of {num_judged} requests to {model.model} on {model.engine}"
-        f" failed ({share:.1%}), over {limit:.1%}",
+        message=f"{model.num_failed} of {num_judged} requests to {_name(model)} failed"
+        f" ({share:.1%}), over {limit:.1%}",
         value=share,
         limit=limit,
     )
+
+
+def _name(model: ModelFigures) -> str:
+    return model.model if model.engine == ANY_ENGINE else f"{model.model} on {model.engine}"
 
 
 def _judge_queue(queue: QueueFigures, thresholds: Thresholds) -> Breach | None:

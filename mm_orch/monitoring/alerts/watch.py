@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
+    from mm_orch.core.observations import DestinationReport
     from mm_orch.monitoring.alerts.alert import Notice
     from mm_orch.monitoring.alerts.baseline import Baselines
     from mm_orch.monitoring.alerts.book import AlertBook, Change
-    from mm_orch.monitoring.alerts.delivery import Delivery, DestinationReport
+    from mm_orch.monitoring.alerts.delivery import Delivery
     from mm_orch.monitoring.alerts.figures import Figures
     from mm_orch.monitoring.alerts.thresholds import Thresholds
 
@@ -41,15 +42,11 @@ class AlertReport:
         firing: what fires now.
         history: what has begun, grown worse and ended, the newest first; bounded.
         destinations: how each does.
-        num_evaluations: that were made.
-        num_failed_evaluations: that could not be.
     """
 
     firing: tuple[Notice, ...]
     history: tuple[Notice, ...]
     destinations: tuple[DestinationReport, ...]
-    num_evaluations: int
-    num_failed_evaluations: int
 
 
 class AlertWatch:
@@ -88,8 +85,6 @@ class AlertWatch:
         self._clock = clock
         self._now = now
         self._pause = pause
-        self._num_evaluations = 0
-        self._num_failed_evaluations = 0
 
     async def run(self) -> None:
         """Evaluate and deliver until cancelled; then take a bounded time for what is left."""
@@ -101,11 +96,9 @@ class AlertWatch:
 
     def evaluate(self) -> None:
         """Look at the figures once; never raises: the next look may go well."""
-        self._num_evaluations += 1
         try:
             self._evaluate()
         except Exception as error:  # boundary: a fault here is no reason to stop watching
-            self._num_failed_evaluations += 1
             name = type(error).__name__
             self._observer.observe(ErrorOccurred(component=COMPONENT, error_type=name))
             logger.exception("alerts: an evaluation failed")
@@ -116,8 +109,6 @@ class AlertWatch:
             firing=self._book.firing(self._now()),
             history=self._book.history(),
             destinations=self._delivery.reports(),
-            num_evaluations=self._num_evaluations,
-            num_failed_evaluations=self._num_failed_evaluations,
         )
 
     def _evaluate(self) -> None:

@@ -83,7 +83,7 @@ class ScriptedObservations:
         )
 
     def alerts(self) -> AlertsReport:
-        return AlertsReport(firing=(FIRING,), history=())
+        return AlertsReport(firing=(FIRING,), history=(), destinations=())
 
     def requests(self, limit: int) -> RequestsReport:
         return self.kept.newest(limit)

@@ -42,13 +42,14 @@ def finished(
     engine: str = ENGINE,
     error_type: str | None = None,
     num_generated_tokens: int = 20,
+    total_s: float = 1.5,
 ) -> RequestFinished:
     return RequestFinished(
         request_id=request_id,
         model=model,
         engine=engine,
         status=status,
-        total_s=1.5,
+        total_s=total_s,
         num_prompt_tokens=7,
         num_generated_tokens=num_generated_tokens,
         num_cached_tokens=3,

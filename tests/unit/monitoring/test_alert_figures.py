@@ -4,8 +4,9 @@ import pytest
 
 from mm_orch.core.events import GpuReading, LoadChanged, RequestStatus, ResourcesRead
 from mm_orch.monitoring.alert_figures import AlertFigures
+from mm_orch.monitoring.alerts.alert import HIGH_ERROR_RATE, Identity, Severity
 from mm_orch.monitoring.alerts.baseline import Baselines
-from mm_orch.monitoring.alerts.figures import MemoryFigures
+from mm_orch.monitoring.alerts.figures import MemoryFigures, ModelFigures
 from mm_orch.monitoring.alerts.thresholds import Thresholds, find_breaches
 from mm_orch.monitoring.performance import PerformanceMonitor
 from mm_orch.monitoring.trends import ResourceTrends
@@ -54,6 +55,34 @@ def test_only_ends_that_are_the_engines_doing_are_judged() -> None:
     assert (model.model, model.engine) == (MODEL, ENGINE)
     assert (model.num_succeeded, model.num_failed) == (30, 5)
     assert model.latency_p95_s == pytest.approx(1.5, rel=0.02)
+
+
+@pytest.mark.parametrize("status", [RequestStatus.ERROR, RequestStatus.TIMEOUT])
+def test_a_model_that_fails_every_request_before_it_has_an_engine_is_an_alert(
+    status: RequestStatus,
+) -> None:
+    watched = Watched()
+    watched.observe(*[finished(status, engine="unknown", error_type="X") for _ in range(20)])
+
+    [breach] = find_breaches(watched.figures.read(), EVERY_LIMIT)
+
+    assert breach.identity == Identity(HIGH_ERROR_RATE, MODEL)
+    assert breach.severity is Severity.CRITICAL
+    assert breach.message == f"20 of 20 requests to {MODEL} failed (100.0%), over 5.0%"
+
+
+def test_failures_without_an_engine_are_judged_with_all_ends_of_their_model() -> None:
+    watched = Watched()
+    watched.observe(*[finished() for _ in range(90)])
+    watched.observe(*[finished(RequestStatus.ERROR) for _ in range(4)])
+    watched.observe(finished(RequestStatus.REJECTED, engine="unknown"))
+    [alone] = watched.figures.read().models
+    watched.observe(*[finished(RequestStatus.TIMEOUT, engine="unknown") for _ in range(6)])
+    watched.observe(finished(RequestStatus.TIMEOUT, model="made up", engine="unknown"))
+
+    of_engine, whole = watched.figures.read().models
+    assert of_engine == alone
+    assert whole == ModelFigures(model=MODEL, engine="", num_succeeded=90, num_failed=10)
 
 
 def test_a_queue_is_told_since_when_it_has_not_been_empty() -> None:

@@ -4,7 +4,7 @@ import msgspec
 
 from mm_orch.core.events import GpuReading, ResourcesRead
 from mm_orch.core.figures import Figures
-from mm_orch.monitoring.figures import read_figures
+from mm_orch.monitoring.figures import REUSE_S, FiguresReader
 from mm_orch.monitoring.history import History
 from mm_orch.monitoring.performance import PerformanceMonitor
 from mm_orch.monitoring.trends import ResourceTrends
@@ -43,8 +43,7 @@ OF_MODEL = {
 TREND = {"last", "mean", "min", "max"}
 
 
-def told() -> Figures:
-    clock = StillClock()
+def told(clock: StillClock) -> FiguresReader:
     performance = PerformanceMonitor([MODEL], clock=clock)
     trends = ResourceTrends(clock=clock)
     history = History([MODEL], clock=clock, wall_clock=clock)
@@ -53,11 +52,11 @@ def told() -> Figures:
         for observer in (performance, trends, history):
             observer.observe(event)
     clock.now_s += 5
-    return read_figures(performance, trends, history)
+    return FiguresReader(performance, trends, history, clock=clock)
 
 
 def test_the_json_has_the_keys_that_its_readers_know() -> None:
-    answer = msgspec.json.decode(msgspec.json.encode(told()))
+    answer = msgspec.json.decode(msgspec.json.encode(told(StillClock()).read()))
 
     assert answer["window_seconds"] == 300
     [model] = answer["models"]
@@ -77,6 +76,17 @@ def test_the_json_has_the_keys_that_its_readers_know() -> None:
 
 
 def test_the_figures_come_back_from_json_as_they_were() -> None:
-    figures = told()
+    figures = told(StillClock()).read()
 
     assert msgspec.json.decode(msgspec.json.encode(figures), type=Figures) == figures
+
+
+def test_windows_are_read_once_a_second_however_many_ask() -> None:
+    clock = StillClock()
+    reader = told(clock)
+    first = reader.read()
+
+    clock.now_s += REUSE_S / 2
+    assert reader.read().models is first.models
+    clock.now_s += REUSE_S / 2
+    assert reader.read().models is not first.models

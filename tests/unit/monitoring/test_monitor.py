@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from mm_orch.config import load_config
+from mm_orch.core.errors import NotServedError
 from mm_orch.core.events import AlertChanged, ErrorOccurred, ObserverFanOut, ResourcesRead
 from mm_orch.monitoring.monitor import Monitor
+from tests.unit.monitoring.clock import StillClock
 from tests.unit.monitoring.scripted_events import MODEL, story
 
 if TYPE_CHECKING:
@@ -79,6 +81,30 @@ async def test_memory_over_its_limit_is_an_alert_that_the_answers_show() -> None
         assert (alert.alert_type, alert.severity, alert.is_new) == ("high_memory", "critical", True)
         assert [one.alert_type for one in monitor.firing()] == ["high_memory"]
         assert [one.status for one in monitor.alerts().history] == ["firing"]
+        assert [one.name for one in monitor.alerts().destinations] == ["log"]
+
+
+def test_with_alerts_off_their_report_says_so_and_none_fires() -> None:
+    monitor, _, _ = watch(anomaly__enabled=False)
+
+    with pytest.raises(NotServedError, match=r"monitoring\.anomaly\.enabled is false") as refusal:
+        monitor.alerts()
+    assert refusal.value.remedy
+    assert monitor.firing() == ()
+
+
+def test_memory_that_is_read_seldom_is_judged_until_it_is_read_again() -> None:
+    clock = StillClock()
+    keys = {"anomaly__window_seconds": 30, "collection_interval_seconds": 60}
+    monitor = Monitor(settings(**keys), (MODEL,), observer=Heard(), clock=clock)
+    for observer in monitor.observers:
+        observer.observe(ResourcesRead(cpu_percent=1.0, memory_used_bytes=9, memory_total_bytes=10))
+
+    clock.now_s += 60
+
+    used = monitor.metrics().resources.memory_used_bytes
+    assert used is not None
+    assert used.last == 9
 
 
 async def test_a_part_that_breaks_is_told_and_the_rest_goes_on(

@@ -30,9 +30,8 @@ def told(clock: StillClock | None = None) -> PerformanceMonitor:
     return monitor
 
 
-def figures_of(monitor: PerformanceMonitor, over_s: float | None = None) -> ModelFigures:
-    found = monitor.find_model(MODEL, ENGINE, over_s)
-    assert found is not None
+def figures_of(monitor: PerformanceMonitor) -> ModelFigures:
+    [found] = [one for one in monitor.models() if (one.model, one.engine) == (MODEL, ENGINE)]
     return found
 
 
@@ -51,7 +50,7 @@ def test_a_story_gives_its_figures() -> None:
     assert monitor.models() == (
         ModelFigures(
             **OF_MODEL,
-            latency=only(1.5, 2),
+            latency=only(1.5),
             time_to_first_token=only(0.3),
             queue_wait=only(0.02),
             inter_token_latency=Distribution(
@@ -116,7 +115,8 @@ def test_operations_and_the_one_workflow_count_each_request_whole() -> None:
 def test_errors_and_timeouts_are_failures_and_refusals_are_counted_apart(
     statuses: tuple[RequestStatus, ...], error_rate: float
 ) -> None:
-    monitor = PerformanceMonitor([MODEL], engine_by_model={MODEL: ENGINE}, clock=StillClock())
+    monitor = PerformanceMonitor([MODEL], clock=StillClock())
+    monitor.observe(WorkerStateChanged(**OF_MODEL, is_up=True))
     for status in statuses:
         monitor.observe(finished(status))
 
@@ -136,6 +136,18 @@ def test_what_was_refused_at_the_door_tells_no_latency_and_no_tokens() -> None:
     assert figures.cache_hit_ratio is None
 
 
+@pytest.mark.parametrize("status", [one for one in RequestStatus if one.value != "success"])
+def test_latencies_are_of_what_succeeded(status: RequestStatus) -> None:
+    monitor = PerformanceMonitor([MODEL], clock=StillClock())
+    for _ in range(20):
+        monitor.observe(finished(total_s=10.0))
+    for _ in range(480):
+        monitor.observe(finished(status, total_s=0.01))
+
+    for figures in (*monitor.models(), *monitor.operations(), *monitor.workflows()):
+        assert figures.latency == only(10.0, 20)
+
+
 def test_figures_leave_the_window_and_the_load_of_now_stays() -> None:
     clock = StillClock()
     monitor = told(clock)
@@ -148,17 +160,16 @@ def test_figures_leave_the_window_and_the_load_of_now_stays() -> None:
     assert [one.num_requests for one in monitor.operations()] == [0]
 
 
-def test_a_part_of_the_window_can_be_asked_for() -> None:
+def test_the_throughput_of_a_part_of_the_window_can_be_asked_for() -> None:
     clock = StillClock()
     monitor = told(clock)
     clock.now_s += 100
     monitor.observe(finished())
+    monitor.observe(finished(engine="other"))
+    monitor.observe(finished(RequestStatus.ERROR))
 
-    assert figures_of(monitor).num_requests == 3
-    assert figures_of(monitor, over_s=60).num_requests == 1
-    assert figures_of(monitor, over_s=60).error_rate == 0
-    assert [one.num_requests for one in monitor.operations(60)] == [1]
-    assert [one.num_requests for one in monitor.workflows(60)] == [1]
+    assert monitor.throughput_rps(MODEL, 300) == pytest.approx(3 / 100)
+    assert monitor.throughput_rps(MODEL, 60) == pytest.approx(2 / 50)
 
 
 def test_throughput_counts_from_the_begin_of_the_monitor_not_of_the_model() -> None:
@@ -209,12 +220,12 @@ def test_a_name_from_outside_opens_no_window_of_its_own() -> None:
     assert monitor.load("made-up-1").num_running == 0
 
 
-def test_a_model_whose_engine_is_known_has_its_row_from_the_start() -> None:
-    monitor = PerformanceMonitor([MODEL], engine_by_model={MODEL: ENGINE}, clock=StillClock())
+def test_a_model_has_its_row_from_when_its_engine_is_up() -> None:
+    monitor = PerformanceMonitor([MODEL], clock=StillClock())
+    monitor.observe(WorkerStateChanged(**OF_MODEL, is_up=True))
 
     [figures] = monitor.models()
     assert (figures.model, figures.engine, figures.num_requests) == (MODEL, ENGINE, 0)
-    assert monitor.find_model(MODEL, "other") is None
 
 
 def test_facts_of_others_are_passed_over() -> None:
@@ -237,4 +248,4 @@ def test_memory_does_not_grow_with_what_is_observed() -> None:
 
     [window] = monitor._by_engine.values()
     assert len(window._slots) == 30
-    assert window.merged().inter_token.num_buckets == 7
+    assert len(window.merged().inter_token._num_by_bucket) == 7

@@ -136,6 +136,15 @@ def test_one_that_comes_back_worse_is_told_at_once(days: Days) -> None:
     assert days.kinds(CRITICAL) == [BEGUN]
 
 
+def test_one_that_grows_worse_after_it_came_back_milder_is_told_with_its_end(days: Days) -> None:
+    days.take(CRITICAL)
+    days.take(None, times=NUM_CLEAR)
+
+    assert days.kinds(WARNING) == []
+    assert days.kinds(ERROR) == [WORSENED]
+    assert days.kinds(None, times=NUM_CLEAR) == [RESOLVED]
+
+
 def test_one_that_comes_back_after_the_rate_limit_begins_anew(days: Days) -> None:
     days.take(CRITICAL)
     days.take(None, times=40)
@@ -174,12 +183,12 @@ def test_history_has_the_newest_first_and_is_bounded() -> None:
     ]
 
 
-def test_more_identities_than_there_is_room_for_are_counted() -> None:
+def test_more_identities_than_there_is_room_for_are_not_taken() -> None:
     book = AlertBook(rate_limit_s=0, max_identities=2)
     many = [breach(WARNING, Identity("anomaly", f"m{number}")) for number in range(5)]
 
     assert len(book.take(many, 0, at(0))) == 2
-    assert book.num_refused == 3
+    assert len(book.firing(at(0))) == 2
 
 
 def test_what_has_ended_makes_room() -> None:
@@ -195,23 +204,30 @@ def test_what_has_ended_makes_room() -> None:
 @given(grades=st.lists(st.sampled_from([None, *Severity]), max_size=120))
 def test_what_is_told_is_bounded_and_whole(grades: Sequence[Severity | None]) -> None:
     days = Days()
-    told = [(days.num_evaluations, change) for grade in grades for change in days.take(grade)]
-    open_severity: Severity | None = None
-    for _, change in told:
-        if change.is_held:
-            continue
-        if change.kind is RESOLVED:
-            assert open_severity is not None
-            open_severity = None
-        else:
-            if change.kind is WORSENED:
-                assert open_severity is None or change.notice.severity > open_severity
-            open_severity = change.notice.severity
-    # Within one rate limit, an identity tells of firing once for each severity at most.
-    firing = [number for number, one in told if not one.is_held and one.kind is not RESOLVED]
-    for number in firing:
-        within = [one for one in firing if number <= one < number + LIMIT_S / INTERVAL_S]
-        assert len(within) <= len(Severity) + 1
+    last_told: tuple[int, Severity] | None = None
+    worst: Severity | None = None
+    is_told = False
+    for number, grade in enumerate(grades):
+        changes = days.take(grade)
+        for change in changes:
+            severity = change.notice.severity
+            if change.kind is RESOLVED:
+                assert change.is_held != is_told
+                worst, is_told = None, False
+                continue
+            is_worse = worst is not None and severity > worst
+            if is_worse:
+                assert (change.kind, change.is_held) == (WORSENED, False)
+            if change.is_held:
+                assert change.kind is BEGUN
+            elif last_told is not None and number - last_told[0] < LIMIT_S / INTERVAL_S:
+                # Within the rate limit, only what is worse passes.
+                assert change.kind is WORSENED or severity > last_told[1]
+            if not change.is_held:
+                last_told, is_told = (number, severity), True
+        if grade is not None:
+            assert worst is None or grade <= worst or changes
+            worst = grade if worst is None else max(worst, grade)
     is_firing = bool(days.book.firing(at(0)))
     assert is_firing == any(grade is not None for grade in grades[-NUM_CLEAR:])
     assert all(notice.identity == IDENTITY for notice in days.book.history())

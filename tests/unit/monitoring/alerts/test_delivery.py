@@ -5,8 +5,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from mm_orch.core.events import ErrorOccurred
+from mm_orch.core.observations import DestinationReport
 from mm_orch.monitoring.alerts.alert import Severity
-from mm_orch.monitoring.alerts.delivery import Delivery, DeliveryLimits, DestinationReport
+from mm_orch.monitoring.alerts.delivery import Delivery, DeliveryLimits
 from mm_orch.monitoring.alerts.destinations import (
     AlertmanagerDestination,
     LogDestination,
