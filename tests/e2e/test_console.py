@@ -154,7 +154,9 @@ def test_the_playground_streams_and_says_who_answered(
 ) -> None:
     with watched(browser, slow) as page:
         show(page, "playground")
-        page.get_by_label("System prompt").fill("<b>Speak</b> slowly, and then say it again.")
+        page.get_by_label("System prompt").fill(
+            "<b>Speak</b> slowly, and then say it again." + " And once more, if you please." * 8
+        )
         page.get_by_label("Message").fill("Hello")
         page.keyboard.press("Enter")
 

@@ -123,6 +123,10 @@ class AlertBook:
         self._forget(now_s)
         return changes
 
+    def firing_identities(self) -> set[Identity]:
+        """Return which alerts fire now."""
+        return {one for one, entry in self._entries.items() if entry.starts_at is not None}
+
     def firing(self, at: datetime) -> tuple[Notice, ...]:
         """Return the alerts that fire now, each with its present severity, held ones too."""
         return tuple(

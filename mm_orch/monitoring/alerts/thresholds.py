@@ -18,7 +18,7 @@ from mm_orch.monitoring.alerts.alert import (
 from mm_orch.monitoring.alerts.figures import ANY_ENGINE, HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from mm_orch.monitoring.alerts.figures import (
         Figures,
@@ -51,11 +51,23 @@ class Thresholds:
     window_s: float = 300.0
 
 
-def find_breaches(figures: Figures, thresholds: Thresholds) -> list[Breach]:
-    """Return what is beyond the thresholds, at most one breach an identity."""
+def find_breaches(
+    figures: Figures, thresholds: Thresholds, firing: Container[Identity] = ()
+) -> list[Breach]:
+    """Return what is beyond the thresholds, at most one breach an identity.
+
+    Args:
+        figures: of one window.
+        thresholds: the limits.
+        firing: alerts that go on for as long as whatever ends is still beyond the limit: a model
+            that dies of each request ends few of them, and is not well for that.
+    """
     found: list[Breach | None] = []
     for model in figures.models:
-        found += [_judge_latency(model, thresholds), _judge_errors(model, thresholds)]
+        found += [
+            _judge_latency(model, thresholds, firing),
+            _judge_errors(model, thresholds, firing),
+        ]
     found += [_judge_queue(queue, thresholds) for queue in figures.queues]
     found += [_judge_memory(figures.memory, thresholds)]
     return [breach for breach in found if breach is not None]
@@ -67,13 +79,17 @@ def severity_of(ratio: float, steps: Sequence[float] = _STEPS) -> Severity | Non
     return list(Severity)[num_passed - 1] if num_passed else None
 
 
-def _judge_latency(model: ModelFigures, thresholds: Thresholds) -> Breach | None:
+def _judge_latency(
+    model: ModelFigures, thresholds: Thresholds, firing: Container[Identity]
+) -> Breach | None:
+    identity = Identity(HIGH_LATENCY, model.model, model.engine)
+    num_needed = 1 if identity in firing else thresholds.min_samples
     limit_ms, p95_s = thresholds.latency_threshold_ms, model.latency_p95_s
-    if limit_ms is None or p95_s is None or model.num_succeeded < thresholds.min_samples:
+    if limit_ms is None or p95_s is None or model.num_succeeded < num_needed:
         return None
     severity = severity_of(_ratio(p95_s * 1000, limit_ms))
     return severity and Breach(
-        identity=Identity(HIGH_LATENCY, model.model, model.engine),
+        identity=identity,
         severity=severity,
         message=f"95th percentile latency of {_name(model)} is {p95_s:.3g} s,"
         f" over {limit_ms / 1000:.3g} s",
@@ -82,15 +98,19 @@ def _judge_latency(model: ModelFigures, thresholds: Thresholds) -> Breach | None
     )
 
 
-def _judge_errors(model: ModelFigures, thresholds: Thresholds) -> Breach | None:
+def _judge_errors(
+    model: ModelFigures, thresholds: Thresholds, firing: Container[Identity]
+) -> Breach | None:
+    identity = Identity(HIGH_ERROR_RATE, model.model, model.engine)
+    num_needed = 1 if identity in firing else max(1, thresholds.min_samples)
     limit = thresholds.error_rate_threshold
     num_judged = model.num_succeeded + model.num_failed
-    if limit is None or num_judged < max(1, thresholds.min_samples):
+    if limit is None or num_judged < num_needed:
         return None
     share = model.num_failed / num_judged
     severity = severity_of(_ratio(share, limit))
     return severity and Breach(
-        identity=Identity(HIGH_ERROR_RATE, model.model, model.engine),
+        identity=identity,
         severity=severity,
         message=f"{model.num_failed} of {num_judged} requests to {_name(model)} failed"
         f" ({share:.1%}), over {limit:.1%}",

@@ -114,7 +114,7 @@ class AlertWatch:
     def _evaluate(self) -> None:
         figures = self._read_figures()
         now_s, at = self._clock(), self._now()
-        breaches = find_breaches(figures, self._thresholds)
+        breaches = find_breaches(figures, self._thresholds, self._book.firing_identities())
         if self._baselines is not None:
             breaches += self._baselines.find_departures(figures, now_s)
         changes = self._book.take(breaches, now_s, at)

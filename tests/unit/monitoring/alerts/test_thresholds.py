@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_orch.monitoring.alerts.alert import Severity
+from mm_orch.monitoring.alerts.alert import Identity, Severity
 from mm_orch.monitoring.alerts.figures import Figures, MemoryFigures, ModelFigures, QueueFigures
 from mm_orch.monitoring.alerts.thresholds import Thresholds, find_breaches, severity_of
 
@@ -203,3 +203,18 @@ def test_memory_that_an_engine_reserves_by_design_is_no_trouble(
     found = find_breaches(Figures(memory=(gpu,)), Thresholds(memory_threshold_percent=90.0))
 
     assert [breach.severity for breach in found] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("num_failed", "num_succeeded", "goes_on"), [(3, 0, True), (0, 3, False), (0, 0, False)]
+)
+def test_an_alert_goes_on_while_the_few_that_end_still_fail(
+    num_failed: int, num_succeeded: int, *, goes_on: bool
+) -> None:
+    model = ModelFigures(model="m", engine="e", num_succeeded=num_succeeded, num_failed=num_failed)
+    figures, limits = Figures(models=(model,)), Thresholds(error_rate_threshold=0.05)
+    identity = Identity("high_error_rate", "m", "e")
+
+    assert find_breaches(figures, limits) == []
+    found = find_breaches(figures, limits, {identity})
+    assert [breach.identity for breach in found] == ([identity] if goes_on else [])
