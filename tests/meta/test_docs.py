@@ -66,6 +66,7 @@ MEASURED = [
     "decode_ceiling",
     "headline",
     "health_latency",
+    "monitoring_cost",
     "overhead",
     "peers",
     "quick_commands",
