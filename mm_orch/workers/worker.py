@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -353,9 +352,11 @@ class Worker:
             self._is_group_gone = True
 
     async def _wait_for_exit(self, timeout_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._process.wait()
+        # Not asyncio.timeout: in a task that is being cancelled it is no bound before 3.11.4.
+        ended = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait({ended}, timeout=timeout_s)
+        ended.cancel()
+        await asyncio.gather(ended, return_exceptions=True)
 
     def _remove_socket_file(self) -> None:
         """Unlink the socket once both ends hold it, so that no kill can leave it behind."""

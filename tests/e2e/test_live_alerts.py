@@ -1,4 +1,7 @@
-"""A real server in real trouble tells a real webhook and a real Alertmanager, and its operators."""
+"""A real server in real trouble tells a real webhook and a real Alertmanager, and its operators.
+
+The long form makes every kind of trouble.
+"""
 
 from __future__ import annotations
 
@@ -206,7 +209,13 @@ def make_folder(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "kind", ["high_latency", "high_error_rate", "low_throughput", "high_memory"]
+    "kind",
+    [
+        "high_error_rate",
+        "high_memory",
+        pytest.param("high_latency", marks=pytest.mark.long),
+        pytest.param("low_throughput", marks=pytest.mark.long),
+    ],
 )
 def test_real_trouble_is_told_once_then_that_it_grows_worse_then_that_it_is_over(
     kind: str, live: Live
@@ -306,7 +315,11 @@ def check_log(alert: Alert) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "error_type"), [("dead", "ClientConnectorError"), ("hanging", "TimeoutError")]
+    ("state", "error_type"),
+    [
+        ("dead", "ClientConnectorError"),
+        pytest.param("hanging", "TimeoutError", marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.usefixtures("builtin_model")
 def test_a_webhook_that_takes_nothing_holds_up_nobody(

@@ -203,7 +203,7 @@ async def test_the_end_of_the_server_ends_what_is_being_embedded(runtime: Runtim
     runtime.orchestrator.begin_drain()
     runtime.orchestrator.break_off_all()
 
-    with pytest.raises(DrainingError, match="being drained"):
+    with pytest.raises(DrainingError, match="shutting down"):
         await embedding
     with pytest.raises(DrainingError, match="takes no new requests"):
         await runtime.embedder.embed(request("hello"))

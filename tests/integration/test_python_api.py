@@ -224,7 +224,7 @@ async def test_who_waits_for_a_model_is_told_of_the_end_and_the_end_waits_for_no
             runtime.orchestrator.begin_drain()
             runtime.orchestrator.break_off_all()
 
-            with pytest.raises(DrainingError, match="being drained"):
+            with pytest.raises(DrainingError, match="shutting down"):
                 await waiting
             await runtime.orchestrator.wait_until_idle()
     finally:

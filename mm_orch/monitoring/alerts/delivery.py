@@ -8,7 +8,6 @@ put (never waits) -+-> outbox -> courier -> webhook       try, back off, try aga
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -106,9 +105,11 @@ class Courier:
                 await self._deliver()
                 await self._has_news.wait()
         finally:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.last_s):
-                    await self._deliver_last()
+            # Not asyncio.timeout: in a task that is being cancelled it is no bound before 3.11.4.
+            last = asyncio.create_task(self._deliver_last(), name="deliver the last alerts")
+            await asyncio.wait({last}, timeout=self._limits.last_s)
+            last.cancel()
+            await asyncio.gather(last, return_exceptions=True)
             self._abandon()
             await self._destination.aclose()
 
