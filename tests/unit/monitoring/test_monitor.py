@@ -148,7 +148,7 @@ async def test_what_a_thread_tells_after_the_loop_has_closed_is_dropped() -> Non
 def test_what_is_switched_off_is_not_imported(keys: dict[str, bool], absent: list[str]) -> None:
     script = """
 import asyncio, json, sys
-from mm_orch import server  # noqa
+from mm_orch import server
 from mm_orch.app import open_runtime
 from mm_orch.config import load_config
 
