@@ -211,10 +211,13 @@ async def test_without_fallback_the_caller_gets_the_engines_error() -> None:
     ],
 )
 async def test_what_the_next_engine_cannot_take_over_ends_with_the_reason(
-    options: dict[str, object], says: str
+    odd_engines: Switch, options: dict[str, object], says: str
 ) -> None:
-    async with run("odd", "forgetful") as runtime:
+    async with run("refusing", "forgetful") as runtime:
         request = ask(*WORDS, max_tokens=5000, **options)
+        await runtime.manager.acquire(MODEL)
+        # It could continue its own answer, were it back before the next one is asked.
+        odd_engines.turn_on()
         with pytest.raises(FailoverError, match=rf"forgetful cannot continue it.*{says}"):
             await answer_with_a_kill(runtime, request)
 
