@@ -249,7 +249,7 @@ def _status_of(cause: BaseException | None, *, is_complete: bool, has_run: bool)
         case DeadlineError():
             return RequestStatus.TIMEOUT
         case OverloadError() if has_run:
-            # The shutdown broke it off; it had been taken in.
+            # The shutdown or an unload broke it off; it had been taken in.
             return RequestStatus.CANCELLED
         case RequestError() | OverloadError():
             return RequestStatus.REJECTED

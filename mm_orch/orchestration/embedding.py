@@ -43,8 +43,8 @@ class Lobby(Protocol):
     def begin(self, ticket: Ticket) -> None:
         """Move it from waiting to running."""
 
-    def bounded(self, deadline: Deadline) -> AbstractAsyncContextManager[None]:
-        """Bound what is awaited inside by the deadline, and by the end of the server."""
+    def waiting(self, model: str, deadline: Deadline) -> AbstractAsyncContextManager[None]:
+        """Bound what is awaited for a model by the deadline, by its unloading, and by our end."""
 
     def make_replays(self, account: RequestAccount) -> Replays:
         """Return what decides whether a request may go on when its worker is lost."""
@@ -104,7 +104,7 @@ class EmbeddingOrchestrator:
                 self._manager.using(account.model),
                 contextlib.closing(replays),
             ):
-                async with self._lobby.bounded(deadline):
+                async with self._lobby.waiting(account.model, deadline):
                     found = await self._run(request, account, replays, ticket)
             account.complete()
             return found

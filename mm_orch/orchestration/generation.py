@@ -114,6 +114,10 @@ class ModelLoader(Protocol):
     async def unload_model(self, model: str, *, is_forced: bool = False) -> None:
         """Free a model's memory; the next request for it loads it again.
 
+        Args:
+            model: its configured name.
+            is_forced: break off the requests that it has.
+
         Raises:
             ModelBusyError: it answers requests, and this was not forced.
         """

@@ -24,9 +24,11 @@ from mm_orch.orchestration.progress import make_choices
 from mm_orch.orchestration.remote import RemoteGeneration
 from mm_orch.orchestration.running import Deadline, RunningGeneration
 from mm_orch.orchestration.tasks import check_task
+from mm_orch.orchestration.under_way import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
@@ -78,10 +80,7 @@ class Orchestrator:
         # One suspect of a model runs at a time, so that it is known which of them kills workers.
         self._quarantines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._texts: dict[str, asyncio.Task[ModelText]] = {}
-        self._running: set[RunningGeneration | RemoteGeneration] = set()
-        # The deadlines of requests that wait for their model.
-        self._starting: set[asyncio.Timeout] = set()
-        self._is_broken_off = False
+        self._under_way = UnderWay()
         self._is_stopping = False
         self._has_emptied = asyncio.Event()
         # Request ids may come from clients and repeat; these do not.
@@ -112,11 +111,10 @@ class Orchestrator:
             check_task(self._manager.plans, account.model, "generate")
             with self.place(account) as ticket, self._manager.using(account.model) as use:
                 generation = await self._start(request, account, ticket, deadline, use)
-                self._running.add(generation)
                 try:
-                    yield generation
+                    with self._under_way.answering(generation):
+                        yield generation
                 finally:
-                    self._running.discard(generation)
                     await generation.aclose()
 
     def release_conversation(self, conversation_id: str) -> None:
@@ -126,7 +124,7 @@ class Orchestrator:
     async def load_model(self, model: str) -> None:
         """Load a model and wait until it is ready; see ModelLoader."""
         remote = self._manager.find_remote(model)
-        async with self.bounded(Deadline(self._request_timeout_s)):
+        async with self.waiting(model, Deadline(self._request_timeout_s)):
             if remote is not None:
                 await remote.wait_until_ready()
                 return
@@ -141,6 +139,7 @@ class Orchestrator:
                 f"Model {model} has {num_requests} requests now.",
                 remedy="Try again when they have ended, or break them off with ?force=true.",
             )
+        self._under_way.break_off(lambda: _unloaded(model), model=model)
         await self._manager.unload(model)
 
     def drain_model(self, model: str) -> None:
@@ -180,11 +179,7 @@ class Orchestrator:
 
     def break_off_all(self) -> None:
         """End every request, running or waiting, with an error that its reader is told."""
-        self._is_broken_off = True
-        for generation in tuple(self._running):
-            generation.break_off(_broken_off())
-        for waiting in self._starting:
-            waiting.reschedule(asyncio.get_running_loop().time())
+        self._under_way.break_off(_broken_off)
 
     async def ensure_text(self, model: str) -> ModelText:
         """Return the model's tokeniser and template, loading them once.
@@ -220,7 +215,7 @@ class Orchestrator:
     ) -> RunningGeneration | RemoteGeneration:
         remote = self._manager.find_remote(account.model)
         if remote is not None:
-            async with self.bounded(deadline):
+            async with self.waiting(account.model, deadline):
                 await remote.wait_until_ready()
             account.route()
             return RemoteGeneration(
@@ -231,7 +226,7 @@ class Orchestrator:
                 max_retries=self._max_failovers,
                 on_start=lambda: self.begin(ticket),
             )
-        async with self.bounded(deadline):
+        async with self.waiting(account.model, deadline):
             # The worker loads while the prompt is prepared.
             self._manager.ensure_started(account.model)
             text = await self.ensure_text(account.model)
@@ -255,18 +250,9 @@ class Orchestrator:
             await generation.submit()
             return generation
 
-    @asynccontextmanager
-    async def bounded(self, deadline: Deadline) -> AsyncIterator[None]:
-        """Bound the wait by the deadline, and by the end of the server."""
-        try:
-            async with asyncio.timeout_at(deadline.at_s) as waiting:
-                self._starting.add(waiting)
-                try:
-                    yield
-                finally:
-                    self._starting.discard(waiting)
-        except TimeoutError:
-            raise (_broken_off() if self._is_broken_off else deadline.error()) from None
+    def waiting(self, model: str, deadline: Deadline) -> AbstractAsyncContextManager[None]:
+        """Bound what is awaited for a model by the deadline, by its unloading, and by our end."""
+        return self._under_way.waiting(model, deadline)
 
     def make_replays(self, account: RequestAccount) -> Replays:
         """Return what decides whether a request may go on when its worker is lost."""
@@ -310,6 +296,14 @@ class Orchestrator:
 
 def _operation_of(request: GenerationRequest) -> str:
     return "chat" if isinstance(request.prompt, ChatPrompt) else "text_completion"
+
+
+def _unloaded(model: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"Model {model} was unloaded, which ended this request early.",
+        retry_after_s=1.0,
+        remedy="Send the request again: it loads the model.",
+    )
 
 
 def _broken_off() -> DrainingError:

@@ -11,7 +11,7 @@ import pytest
 
 from mm_orch.app import open_runtime
 from mm_orch.config import load_config
-from mm_orch.core.errors import DeadlineError, ModelBusyError
+from mm_orch.core.errors import DeadlineError, ModelBusyError, ModelUnavailableError
 from mm_orch.core.generation import GenerationOptions, GenerationRequest, TokensPrompt
 from mm_orch.workers.phase import ModelPhase
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from mm_orch.app import Runtime
     from mm_orch.models.stored import StoredModel
+    from mm_orch.orchestration.remote import RemoteGeneration
+    from mm_orch.orchestration.running import RunningGeneration
+    from tests.odd_engines import Switch
 
 pytestmark = pytest.mark.model
 
@@ -52,6 +55,11 @@ def ask(model: str, max_tokens: int = 4, timeout_s: float | None = None) -> Gene
 async def answer(runtime: Runtime, request: GenerationRequest) -> str:
     async with runtime.orchestrator.open(request) as generation:
         return "".join([delta.text async for delta in generation])
+
+
+async def drain(generation: RunningGeneration | RemoteGeneration) -> None:
+    async for _ in generation:
+        pass
 
 
 def phases(runtime: Runtime) -> dict[str, ModelPhase]:
@@ -148,4 +156,46 @@ async def test_models_are_loaded_and_unloaded_when_told(model_entries: dict[str,
         await runtime.orchestrator.unload_model("a")
 
         assert phases(runtime)["a"] is ModelPhase.UNLOADED
+        assert await answer(runtime, ask("a"))
+
+
+async def test_a_forced_unload_breaks_off_what_the_model_does_and_nothing_else(
+    model_entries: dict[str, object],
+) -> None:
+    async with run(model_entries) as runtime:
+        async with (
+            runtime.orchestrator.open(ask("a", 5000)) as read,
+            runtime.orchestrator.open(ask("a", 5000)) as unread,
+            runtime.orchestrator.open(ask("b", 5000)) as other,
+        ):
+            await anext(aiter(read))
+            reading = asyncio.create_task(drain(read))
+
+            await runtime.orchestrator.unload_model("a", is_forced=True)
+
+            for broken_off in (reading, drain(unread)):
+                with pytest.raises(ModelUnavailableError, match="Model a was unloaded"):
+                    await broken_off
+            await drain(other)
+            assert other.usage.num_generated_tokens == 5000
+
+        assert phases(runtime)["a"] is ModelPhase.UNLOADED
+        assert await answer(runtime, ask("a"))
+
+
+async def test_a_forced_unload_ends_the_wait_for_a_model_that_loads(
+    model_entries: dict[str, object], odd_engines: Switch
+) -> None:
+    odd_engines.turn_on()
+    async with run(model_entries, **{"models.a.engines": ["hesitant"]}) as runtime:
+        waiting = asyncio.create_task(answer(runtime, ask("a")))
+        while runtime.status.status().num_waiting == 0:  # noqa: ASYNC110 - it asks
+            await asyncio.sleep(0)
+
+        await runtime.orchestrator.unload_model("a", is_forced=True)
+
+        with pytest.raises(ModelUnavailableError, match="Model a was unloaded"):
+            await waiting
+        assert phases(runtime)["a"] is ModelPhase.UNLOADED
+        odd_engines.turn_off()
         assert await answer(runtime, ask("a"))
