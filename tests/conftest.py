@@ -39,6 +39,16 @@ def pytest_configure(config: pytest.Config) -> None:
             config.addinivalue_line("filterwarnings", allowed)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where two processes run the suite, give one of them all tests that start whole servers.
+
+    Each lane has about half of the work, and no two servers compute at once.
+    """
+    for item in items:
+        lane = "servers" if item.path.parent.name in {"e2e", "engines"} else "others"
+        item.add_marker(pytest.mark.xdist_group(lane))
+
+
 @pytest.fixture(scope="session")
 def signal_stack() -> SignalStack:
     """The one that pytest has given this thread."""

@@ -176,6 +176,8 @@ def test_over_the_queue_requests_are_refused_at_once_with_retry_after(launch: La
     assert server.request("POST", "/v1/chat/completions", SHORT).status == 200
 
 
+# Its small form runs in one process, with less patience: tests/integration/test_http_clients.py.
+@pytest.mark.long
 def test_a_reader_that_stalls_is_dropped_and_its_generation_ends(launch: Launch) -> None:
     server = launch(config=ECHO)
     stalled = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))

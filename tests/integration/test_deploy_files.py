@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from tests.available import require_program
 from tests.deploy_files import DEPLOY, RULE_TESTS, RULES
@@ -52,7 +53,10 @@ def test_the_rules_fail_their_own_tests_when_a_limit_is_another(tmp_path: Path) 
     (tmp_path / RULES.name).write_text(
         rules.replace("requests_waiting > 32", "requests_waiting > 64")
     )
-    shutil.copy(RULE_TESTS, tmp_path)
+    # Those of other rules would take their time and show nothing more.
+    tests = yaml.safe_load(RULE_TESTS.read_text())
+    tests["tests"] = [test for test in tests["tests"] if "QueueLong" in str(test)]
+    (tmp_path / RULE_TESTS.name).write_text(yaml.safe_dump(tests))
     result = run("promtool", "test", "rules", RULE_TESTS.name, directory=tmp_path)
     assert result.returncode != 0
     assert "QueueLong" in result.stdout + result.stderr

