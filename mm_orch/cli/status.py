@@ -141,7 +141,10 @@ def name_readiness(report: StatusReport) -> str:
     """Return whether requests are taken, in a few words."""
     if report.is_draining:
         return "draining, takes no new requests"
-    return "ready for requests" if report.is_ready else "not ready for requests"
+    if report.is_ready:
+        return "ready for requests"
+    reason = f": {report.not_ready_because}" if report.not_ready_because else ""
+    return f"not ready for requests{reason}"
 
 
 def _model_line(model: ModelReport, *, is_default: bool) -> str:

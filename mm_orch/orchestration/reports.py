@@ -119,10 +119,16 @@ class ReadyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that --status prints and /api/status answers."""
+    """Everything that --status prints and /api/status answers.
+
+    Attributes:
+        is_ready: a request sent now would be served.
+        not_ready_because: why not; empty when it would.
+    """
 
     health: HealthReport
     is_ready: bool
+    not_ready_because: str = ""
     engines: tuple[Availability, ...]
     models: tuple[ModelReport, ...]
     default_model: str

@@ -119,10 +119,11 @@ class SystemStatus:
 
     def status(self) -> StatusReport:
         """Everything known about engines, models and load."""
-        caches = self._find_caches()
+        caches, ready = self._find_caches(), self.ready()
         return StatusReport(
             health=self.health(),
-            is_ready=self.ready().is_ready,
+            is_ready=ready.is_ready,
+            not_ready_because=ready.reason,
             engines=self._engines,
             models=tuple(
                 _with_cache(self._report(plan), caches) for plan in self._manager.plans.values()

@@ -70,6 +70,23 @@ def test_a_servers_status_is_told_in_lines(
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("", "Up for 12 s; not ready for requests"),
+        ("the queue is full", "Up for 12 s; not ready for requests: the queue is full"),
+    ],
+)
+def test_a_server_that_is_not_ready_says_why(
+    reason: str, said: str, peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer.report = msgspec.structs.replace(status_report(), is_ready=False, not_ready_because=reason)
+
+    print_status(loaded_for(peer.port), as_json=False)
+
+    assert said in capsys.readouterr().out.splitlines()
+
+
 def test_a_busy_model_has_its_load_cache_and_memory_and_an_alert_its_reason(
     peer: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
