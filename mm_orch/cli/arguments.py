@@ -217,7 +217,7 @@ def _add_actions(group: Any) -> None:
         "--status", action="store_true", help="what a running server says, else what could run here"
     )
     group.add_argument(
-        "--watch", action="store_true", help="with --status: show it until Ctrl-C, always anew"
+        "--watch", action="store_true", help="with --status: keep showing it, until Ctrl-C"
     )
     group.add_argument(
         "--interval",
@@ -266,7 +266,7 @@ def _add_call_options(group: Any) -> None:
     group.add_argument(
         "--json",
         action="store_true",
-        help="print one JSON object; also with --status and --model-info, and a line each --watch",
+        help="print one JSON object, with --watch one a line; also with --status and --model-info",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mm_orch.cli.model_rows import lay_out_models
@@ -14,7 +15,6 @@ from mm_orch.orchestration.reports import HealthStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from mm_orch.cli.styled import Line
     from mm_orch.core.figures import Figures, GpuFigures
@@ -82,7 +82,7 @@ def lay_out(look: Look, width: int) -> list[Line]:
 
 
 def _missing(look: Missing, width: int) -> Iterator[Line]:
-    words = f"waiting for the server at {look.place} since {look.since:%H:%M:%S}"
+    words = f"waiting for the server at {look.place} since {_name_moment(look.since, look.at)}"
     yield (Piece("muai", Tone.STRONG), Piece("  "), Piece(words, Tone.WARNING))
     yield from _wrapped(look.problem, width, Tone.PLAIN)
 
@@ -93,7 +93,7 @@ def _present(look: Present, width: int) -> Iterator[Line]:
     yield ()
     yield from _requests(status, figures, width)
     yield from _machine(figures, width)
-    yield from _alerts(status.alerts, width)
+    yield from _alerts(status.alerts, look.at, width)
     yield ()
     yield from lay_out_models(status.models, figures, width)
     if figures is not None and status.models:
@@ -105,14 +105,16 @@ def _head(look: Present, width: int) -> Iterator[Line]:
     status, health = look.status, look.status.health
     tone = _TONE_BY_HEALTH[health.status]
     is_serving = status.is_ready and not status.is_draining
-    facts = (
+    readiness = name_readiness(status)
+    facts = [
         (Piece(f"muai {health.version}", Tone.STRONG),),
         (Piece(look.place),),
         (Piece(health.status.value, tone),),
-        (Piece(name_readiness(status), Tone.PLAIN if is_serving else Tone.WARNING),),
-        (Piece(f"up {name_duration(health.uptime_seconds)}", Tone.FAINT),),
-    )
-    yield from flow(facts, width)
+        (Piece(f"up {name_duration(health.uptime_seconds)}"),),
+    ]
+    yield from flow([*facts, (Piece(readiness),)] if is_serving else facts, width)
+    if not is_serving:
+        yield from _wrapped(readiness, width, Tone.WARNING)
     for reason in health.degradation_reasons:
         yield from _wrapped(reason, width, tone)
 
@@ -171,16 +173,23 @@ def _describe_gpu(gpu: GpuFigures) -> str:
     return f"GPU {gpu.gpu_id} {', '.join(fact for fact in facts if fact)}"
 
 
-def _alerts(alerts: tuple[FiringAlert, ...], width: int) -> Iterator[Line]:
+def _alerts(alerts: tuple[FiringAlert, ...], at: datetime, width: int) -> Iterator[Line]:
     label = Piece("Alerts".ljust(_INDENT), Tone.STRONG)
     if not alerts:
         yield (label, Piece("none"))
     for alert in alerts:
         tone = Tone.BAD if alert.severity == "critical" else Tone.WARNING
-        text = f"{alert.severity} {alert.alert_type} since {alert.since}: {alert.message}"
-        for line in textwrap.wrap(text, max(width - _INDENT, _MIN_WRAP)):
+        since = _name_moment(datetime.fromisoformat(alert.since), at)
+        text = f"{alert.severity} {alert.alert_type} since {since}: {alert.message}"
+        for line in _wrap(text, width - _INDENT, subsequent_indent="  "):
             yield (label, Piece(line, tone))
             label = Piece(" " * _INDENT)
+
+
+def _name_moment(moment: datetime, now: datetime) -> str:
+    """Return a moment in the time zone of now: its time, with its day where that is another."""
+    local = moment.astimezone(now.tzinfo)
+    return f"{local:%H:%M:%S}" if local.date() == now.date() else f"{local:%Y-%m-%d %H:%M:%S}"
 
 
 def _explain_spans(figures: Figures) -> str:
@@ -192,5 +201,9 @@ def _explain_spans(figures: Figures) -> str:
 
 
 def _wrapped(text: str, width: int, tone: Tone) -> Iterator[Line]:
-    for line in textwrap.wrap(text, max(width - 2, _MIN_WRAP)):
+    for line in _wrap(text, width - 2):
         yield (Piece(f"  {line}", tone),)
+
+
+def _wrap(text: str, width: int, *, subsequent_indent: str = "") -> list[str]:
+    return textwrap.wrap(text, max(width, _MIN_WRAP), subsequent_indent=subsequent_indent)

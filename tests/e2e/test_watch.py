@@ -77,7 +77,7 @@ def test_a_terminal_shows_the_server_live_and_is_left_clean(
         seen.type(CTRL_C)
         code = seen.wait()
 
-    assert f"{echo_server.url}  healthy  ready for requests  up " in first
+    assert f"{echo_server.url}  healthy  up " in first
     row = row_of(picture)
     assert (row["engine"], row["state"]) == ("echo", "ready")
     assert row["p50"].endswith("s")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +17,7 @@ from tests.unit.cli.scripted_server import HIGH_LATENCY, figures_of, model_repor
 if TYPE_CHECKING:
     from mm_orch.core.figures import Figures
 
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+AT = datetime(2026, 1, 3, 3, 4, 5, tzinfo=UTC)
 BUSY = msgspec.structs.replace(
     model_report(), num_running=3, num_waiting=4, kv_use_ratio=0.12, memory_bytes=512_000_000
 )
@@ -44,7 +44,7 @@ def tones_of(look: Look, words: str) -> set[Tone]:
 
 def test_a_wide_terminal_shows_the_models_as_a_table() -> None:
     assert texts_of(present(BUSY, AWAY, figures=figures_of())) == [
-        "muai 0.1.0  http://h:1  healthy  ready for requests  up 12 s",
+        "muai 0.1.0  http://h:1  healthy  up 12 s  ready for requests",
         "",
         "Requests  3 running  4 of 100 waiting  1.2 req/s  210 tok/s  2 of 130 failed",
         "Machine   CPU 45%  memory 3.1 GB of 16.0 GB  GPU 0 45%, 10.0 GB of 24.0 GB",
@@ -100,14 +100,15 @@ def test_why_it_is_not_as_it_should_be_stands_below_what_it_is_about() -> None:
 
     lines = texts_of(seen(status, figures_of()))
 
-    assert lines[:2] == [
-        "muai 0.1.0  http://h:1  degraded  draining, takes no new requests  up 12 s",
+    assert lines[:3] == [
+        "muai 0.1.0  http://h:1  degraded  up 12 s",
+        "  draining, takes no new requests",
         "  m is restarting",
     ]
-    assert lines[5] == (
-        "Alerts    warning high_latency since 2026-01-02T03:04:05+00:00: smollm2-135m takes 3.1 s"
+    assert lines[6] == (
+        "Alerts    warning high_latency since 2026-01-02 03:04:05: smollm2-135m takes 3.1 s"
     )
-    assert lines[9:12] == [
+    assert lines[10:13] == [
         "    killed by SIGKILL",
         "    in place of vllm: it ended",
         "    vllm failed; its circuit is open",
@@ -165,6 +166,14 @@ def test_a_full_queue_is_an_alarm() -> None:
     status = msgspec.structs.replace(status_report(), num_waiting=100)
 
     assert tones_of(seen(status), "100 of 100 waiting") == {Tone.BAD}
+
+
+def test_moments_are_told_in_the_time_zone_of_the_reader() -> None:
+    at = datetime(2026, 1, 2, 23, 0, tzinfo=timezone(timedelta(hours=5)))
+    status = msgspec.structs.replace(status_report(), alerts=(HIGH_LATENCY,))
+    look = Present(place="http://h:1", at=at, status=status, figures=None)
+
+    assert "high_latency since 08:04:05: " in "\n".join(texts_of(look))
 
 
 def test_a_missing_server_is_waited_for_since_a_time() -> None:
