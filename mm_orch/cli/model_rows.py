@@ -45,9 +45,8 @@ def lay_out_models(
     """Yield a line a model below a line of titles where they fit, else a block a model."""
     rows = [_cells(model, figures) for model in models]
     sizes = [
-        max(len(cell.title), *(len(cell.text) for cell in column))
+        max(len(column[0].title), *(len(cell.text) for cell in column))
         for column in zip(*rows, strict=True)
-        if (cell := column[0])
     ]
     is_table = sum(sizes) + len(_GAP) * (len(sizes) - 1) <= width
     if is_table and rows:
