@@ -180,6 +180,7 @@ def _make_status(
         default_model=config.default_model_name,
         engines=probe_engines(config.python_by_engine),
         find_alerts=monitor.firing if monitor else tuple,
+        find_caches=monitor.caches if monitor else dict,
         clock=clock,
         version=__version__,
     )

@@ -20,11 +20,14 @@ Number = TypeVar("Number", int, float)
 
 STANDARD_INPUT = "-"
 # Options of the contract that other versions have.
-_NOT_BUILT = ("--watch", "--plan", "--cluster")
+_NOT_BUILT = ("--plan", "--cluster")
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MAX_PORT = 65535
 _MAX_TEMPERATURE = 2.0
+_WATCH_INTERVAL_S = 2.0
+_MIN_INTERVAL_S = 0.1
+_MAX_INTERVAL_S = 3600.0
 
 
 class Action(enum.Enum):
@@ -50,6 +53,8 @@ _ACTIONS_BY_OPTION: dict[str, tuple[Action, ...]] = {
     "--max-tokens": (Action.QUERY, Action.CHAT),
     "--temperature": (Action.QUERY, Action.CHAT),
     "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO),
+    "--watch": (Action.STATUS,),
+    "--interval": (Action.STATUS,),
     "--benchmark-output": (Action.BENCHMARK,),
     "--benchmark-format": (Action.BENCHMARK,),
     "--quick": (Action.BENCHMARK,),
@@ -63,6 +68,7 @@ class Arguments:
 
     Attributes:
         action: None when nothing but settings was given.
+        interval_s: seconds between two looks of --watch.
         query: the words to answer; None where standard input holds them.
         subject: the model's name or source of --model-info, --pull and --remove.
     """
@@ -75,6 +81,8 @@ class Arguments:
     max_tokens: int | None
     temperature: float | None
     json: bool
+    watch: bool
+    interval_s: float
     config: Path | None
     host: str | None
     port: int | None
@@ -113,6 +121,8 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
         max_tokens=values.max_tokens,
         temperature=values.temperature,
         json=values.json,
+        watch=values.watch,
+        interval_s=_WATCH_INTERVAL_S if values.interval is None else values.interval,
         config=values.config,
         host=values.host,
         port=values.port,
@@ -166,6 +176,8 @@ def _refuse_what_has_no_meaning(
 ) -> None:
     if values.workflow is not None:
         parser.error("--workflow: workflows are not built in this version yet; leave it out")
+    if values.interval is not None and action is Action.STATUS and not values.watch:
+        parser.error("--interval goes with --status --watch")
     for option, actions in _ACTIONS_BY_OPTION.items():
         value = getattr(values, option[2:].replace("-", "_"))
         is_given = value is not None and value is not False
@@ -203,6 +215,15 @@ def _add_actions(group: Any) -> None:
     group.add_argument("--server", "--serve", action="store_true", help="run the server")
     group.add_argument(
         "--status", action="store_true", help="what a running server says, else what could run here"
+    )
+    group.add_argument(
+        "--watch", action="store_true", help="with --status: keep showing it, until Ctrl-C"
+    )
+    group.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=_interval,
+        help="with --watch: between two looks, 0.1 to 3600; 2 by default",
     )
     group.add_argument(
         "--model-info", nargs="?", const="", metavar="NAME", help="the models known, or one of them"
@@ -245,7 +266,7 @@ def _add_call_options(group: Any) -> None:
     group.add_argument(
         "--json",
         action="store_true",
-        help="print one JSON object; also with --status and --model-info",
+        help="print one JSON object, with --watch one a line; also with --status and --model-info",
     )
 
 
@@ -280,6 +301,11 @@ def _text(text: str) -> str:
 
 def _max_tokens(text: str) -> int:
     return _number(text, int, 1, math.inf, "a whole number, 1 or more")
+
+
+def _interval(text: str) -> float:
+    allowed = "a number of seconds from 0.1 to 3600"
+    return _number(text, float, _MIN_INTERVAL_S, _MAX_INTERVAL_S, allowed)
 
 
 def _port(text: str) -> int:

@@ -45,6 +45,16 @@ def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **variables}
 
 
+def is_colour_wanted() -> bool:
+    """Whether the user leaves programs their colours (https://no-color.org)."""
+    return not os.environ.get("NO_COLOR")
+
+
+def is_cursor_movable() -> bool:
+    """Whether the terminal, where there is one, can do more than print lines."""
+    return os.environ.get("TERM") != "dumb"
+
+
 def check_config(arguments: Arguments) -> int:
     """Say whether the configuration is valid, and what is worth a warning.
 

@@ -10,6 +10,7 @@ import msgspec
 
 from mm_orch.cli import exit_codes, terminal
 from mm_orch.cli.progress import make_progress
+from mm_orch.cli.words import name_size
 from mm_orch.core.errors import ModelNotFoundError, ModelStoreError
 from mm_orch.core.generation import Task
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from mm_orch.config import Config, LoadedConfig
     from mm_orch.models.store import ModelStore
     from mm_orch.models.stored import StoredModel
-
-_BYTES_PER_MB = 1_000_000
 
 
 class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +93,7 @@ def pull(loaded: LoadedConfig, wanted: str) -> int:
         source,
         with_code=name is not None and config.models[name].trust_remote_code,
     )
-    size = _size(stored.size_bytes)
+    size = name_size(stored.size_bytes)
     terminal.say(f"{stored.name} is complete: {size} in {stored.directory}")
     if not is_configured:
         terminal.say("To use it, put this into the configuration:")
@@ -120,7 +119,7 @@ def remove(loaded: LoadedConfig, wanted: str) -> int:
     name = known[wanted]
     num_bytes = store.remove(name)
     if num_bytes:
-        terminal.say(f"{name}: {_size(num_bytes)} freed")
+        terminal.say(f"{name}: {name_size(num_bytes)} freed")
     else:
         terminal.say(f"{name}: there was nothing to delete")
     return exit_codes.DONE
@@ -202,7 +201,7 @@ def _lines(entry: ModelEntry) -> Iterator[str]:
     if entry.problem:
         yield f"  files       {entry.problem}"
     elif entry.is_downloaded and entry.size_bytes is not None:
-        yield f"  files       {_size(entry.size_bytes)} in {entry.directory}"
+        yield f"  files       {name_size(entry.size_bytes)} in {entry.directory}"
     else:
         yield f"  files       not downloaded; fetched when first needed, or by --pull {entry.name}"
     if entry.architecture:
@@ -236,7 +235,3 @@ def _not_found(config: Config, name: str, hint: str = "") -> ModelNotFoundError:
     return ModelNotFoundError(
         f"No model is named {name!r}. Known: {known}.", param="model", remedy=hint or None
     )
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / _BYTES_PER_MB:.0f} MB"

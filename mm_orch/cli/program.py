@@ -88,15 +88,23 @@ def _perform_with(loaded: LoadedConfig, arguments: Arguments, action: Action) ->
 
             return serve(loaded)
         case Action.STATUS:
-            from mm_orch.cli.status import print_status
-
-            return print_status(loaded, as_json=arguments.json)
+            return _tell_status(loaded, arguments)
         case Action.MODEL_INFO | Action.PULL | Action.REMOVE:
             return _perform_on_models(loaded, arguments, action)
         case Action.BENCHMARK | Action.TEST_ALERT:
             return _try_out(loaded, arguments, action)
         case Action.CHECK_CONFIG | Action.PRINT_CONFIG:
             raise AssertionError(action)  # handled before anything was started
+
+
+def _tell_status(loaded: LoadedConfig, arguments: Arguments) -> int:
+    if arguments.watch:
+        from mm_orch.cli.watch import watch_status
+
+        watch_status(loaded, interval_s=arguments.interval_s, as_json=arguments.json)
+    from mm_orch.cli.status import print_status
+
+    return print_status(loaded, as_json=arguments.json)
 
 
 def _perform_on_models(loaded: LoadedConfig, arguments: Arguments, action: Action) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import http
 import http.client
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from mm_orch.cli.events import read_events
 from mm_orch.core.errors import AuthenticationError, MuAIError, NoServerError
+from mm_orch.core.figures import Figures
 from mm_orch.core.generation import Usage
 from mm_orch.orchestration.reports import HealthReport, StatusReport
 
@@ -30,19 +32,30 @@ _EXTRA_TIMEOUT_S = 15.0
 _REACHABLE_BY_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _END = "[DONE]"
 
+_Report = TypeVar("_Report", StatusReport, Figures)
+
 
 def find_server(config: Config) -> RunningServer | None:
     """Return the server at the configured address; None when nothing there is ours."""
+    server = locate_server(config)
+    return server if server is not None and server.is_ours() else None
+
+
+def locate_server(config: Config) -> RunningServer | None:
+    """Return the configured address, whatever is there; None when it is not known."""
     server = config.monitoring.server
     if server.port == 0:
         # It took a free port, which nobody wrote down.
         return None
     host = _REACHABLE_BY_ANY.get(server.host, server.host)
     keys = [key.key.get_secret_value() for key in config.api.api_keys]
-    found = RunningServer(
-        host, server.port, keys[0] if keys else None, timeout_s=config.api.request_timeout_s
+    return RunningServer(
+        host,
+        server.port,
+        keys[0] if keys else None,
+        timeout_s=config.api.request_timeout_s,
+        health_path=server.health_check_path,
     )
-    return found if found.is_ours(server.health_check_path) else None
 
 
 class RunningServer:
@@ -50,13 +63,23 @@ class RunningServer:
 
     Args:
         timeout_s: longest silence in an answer.
+        health_path: where it gives its health report.
     """
 
-    def __init__(self, host: str, port: int, key: str | None, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: str | None,
+        *,
+        timeout_s: float,
+        health_path: str = "/health",
+    ) -> None:
         self._host = host
         self._port = port
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout_s = timeout_s
+        self._health_path = health_path
 
     @property
     def place(self) -> str:
@@ -64,11 +87,13 @@ class RunningServer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
-    def is_ours(self, health_path: str) -> bool:
+    def is_ours(self) -> bool:
         """Whether something listens and gives a health report of this product."""
         try:
             # Whatever listens there: it is not shown the key before it has said what it is.
-            with self._ask("GET", health_path, timeout_s=_FIND_TIMEOUT_S, key=False) as response:
+            with self._ask(
+                "GET", self._health_path, timeout_s=_FIND_TIMEOUT_S, key=False
+            ) as response:
                 msgspec.json.decode(response.read(), type=HealthReport)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError):
             return False
@@ -81,20 +106,22 @@ class RunningServer:
             AuthenticationError: the server wants another key.
             NoServerError: it went away, or is of another version.
         """
-        try:
-            with self._ask("GET", "/api/status", timeout_s=_STATUS_TIMEOUT_S) as response:
-                body = response.read()
-                if response.status in (401, 403):
-                    raise AuthenticationError(
-                        f"The server at {self.place} refuses the key.",
-                        remedy="Set api.api_keys, or MUAI_API_KEY, to a key of that server.",
-                    )
-                return msgspec.json.decode(body, type=StatusReport)
-        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
-            raise NoServerError(
-                f"The server at {self.place} gives no status: {error}.",
-                remedy="Start it again with this version.",
-            ) from error
+        report = self._read("/api/status", StatusReport)
+        if report is None:
+            raise self._gives_no_status("it does not know /api/status")
+        return report
+
+    def figures(self, after: float | None = None) -> Figures | None:
+        """Ask for the measured windows; None where nothing is observed.
+
+        Args:
+            after: only points of the history after this moment, in seconds since 1970.
+
+        Raises:
+            AuthenticationError, NoServerError: as for the status.
+        """
+        path = "/api/metrics" if after is None else f"/api/metrics?after={after}"
+        return self._read(path, Figures)
 
     def reply(self, turns: Sequence[Mapping[str, str]], wishes: Wishes) -> RemoteReply:
         """Begin an answer; nothing is sent before it is iterated."""
@@ -107,6 +134,28 @@ class RunningServer:
             "temperature": wishes.temperature,
         }
         return RemoteReply(self, {k: v for k, v in body.items() if v is not None})
+
+    def _read(self, path: str, shape: type[_Report]) -> _Report | None:
+        """Return a report; None where the server does not give it."""
+        try:
+            with self._ask("GET", path, timeout_s=_STATUS_TIMEOUT_S) as response:
+                body = response.read()
+                if response.status in (401, 403):
+                    raise AuthenticationError(
+                        f"The server at {self.place} refuses the key.",
+                        remedy="Set api.api_keys, or MUAI_API_KEY, to a key of that server.",
+                    )
+                if response.status == http.HTTPStatus.NOT_FOUND:
+                    return None
+                return msgspec.json.decode(body, type=shape)
+        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
+            raise self._gives_no_status(error) from error
+
+    def _gives_no_status(self, reason: object) -> NoServerError:
+        return NoServerError(
+            f"The server at {self.place} gives no status: {reason}.",
+            remedy="Start it again with this version.",
+        )
 
     @contextlib.contextmanager
     def open_stream(self, body: object) -> Iterator[http.client.HTTPResponse]:

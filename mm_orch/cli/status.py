@@ -8,13 +8,13 @@ import msgspec
 
 from mm_orch.cli import exit_codes, terminal
 from mm_orch.cli.remote import find_server
+from mm_orch.cli.words import name_duration, name_size
 from mm_orch.orchestration.reports import HealthStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mm_orch.config import Config, LoadedConfig
-    from mm_orch.kv_cache.cache import CacheStats
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.orchestration.reports import ModelReport, StatusReport
 
@@ -118,15 +118,14 @@ def _report_lines(place: str, report: StatusReport) -> Iterator[str]:
     yield f"The server at {place} is {health.status.value} (version {health.version})."
     for reason in health.degradation_reasons:
         yield f"  {reason}"
-    yield f"Up for {health.uptime_seconds:.0f} s; {_readiness(report)}"
+    yield f"Up for {name_duration(health.uptime_seconds)}; {name_readiness(report)}"
     rate = report.requests_per_second
     yield (
         f"Requests: {report.num_running} running, {report.num_waiting} waiting"
         f" (at most {health.queue_capacity})"
         + (f", {rate:.2f} per second" if rate is not None else "")
     )
-    if report.alerts:
-        yield "Alerts"
+    yield "Alerts" if report.alerts else "No alert fires"
     for alert in report.alerts:
         yield f"  {alert.severity} {alert.alert_type} since {alert.since}: {alert.message}"
     yield "Engines"
@@ -134,13 +133,18 @@ def _report_lines(place: str, report: StatusReport) -> Iterator[str]:
     yield "Models"
     for model in report.models:
         yield _model_line(model, is_default=model.name == report.default_model)
-        yield from _more_of_model(model)
+        yield from (f"    {line}" for line in model.detail.splitlines()[1:])
+        yield from (f"    {line}" for line in list_exceptions(model))
 
 
-def _readiness(report: StatusReport) -> str:
+def name_readiness(report: StatusReport) -> str:
+    """Return whether requests are taken, in a few words."""
     if report.is_draining:
         return "draining, takes no new requests"
-    return "ready for requests" if report.is_ready else "not ready yet"
+    if report.is_ready:
+        return "ready for requests"
+    reason = f": {report.not_ready_because}" if report.not_ready_because else ""
+    return f"not ready for requests{reason}"
 
 
 def _model_line(model: ModelReport, *, is_default: bool) -> str:
@@ -150,32 +154,39 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
         model.device and f"on {model.device}",
         model.context_length and f"context {model.context_length}",
         model.dimensions and f"{model.dimensions} dimensions",
-        model.cache and _describe_cache(model.cache),
+        (model.num_running or model.num_waiting)
+        and f"{model.num_running} running, {model.num_waiting} waiting",
+        model.max_batch_size and f"at most {model.max_batch_size} in a batch",
+        model.kv_use_ratio is not None and f"{model.kv_use_ratio:.0%} of KV memory in use",
+        model.cache_hit_ratio is not None
+        and f"{model.cache_hit_ratio:.0%} of prompt tokens reused",
+        model.memory_bytes and f"{name_size(model.memory_bytes)} of memory",
         model.num_restarts and f"{model.num_restarts} restart{'s' * (model.num_restarts > 1)}",
         model.is_draining and "draining, takes no new requests",
-        model.detail,
+        model.short_detail,
     ]
     listed = ", ".join(str(fact) for fact in facts if fact)
     default = " (default)" if is_default else ""
     return f"  {model.name}{default}: {model.phase.value}{f', {listed}' if listed else ''}"
 
 
-def _more_of_model(model: ModelReport) -> Iterator[str]:
+def list_exceptions(model: ModelReport) -> Iterator[str]:
     """Yield what is out of the ordinary: a fallback, engines that are not trusted, a stand-in."""
     if model.wanted_engine:
-        yield f"    in place of {model.wanted_engine}: {model.fallback_reason}"
+        yield f"in place of {model.wanted_engine}: {model.fallback_reason}"
     for engine, state in model.circuits.items():
         if state != "closed":
-            yield f"    {engine} failed; its circuit is {state}"
+            yield f"{engine} failed; its circuit is {state}"
     if (stand_in := model.stand_in) is not None:
-        facts = [stand_in.engine and f"with {stand_in.engine}", stand_in.dtype, stand_in.detail]
+        facts = [
+            stand_in.engine and f"with {stand_in.engine}",
+            stand_in.dtype,
+            stand_in.memory_bytes and f"{name_size(stand_in.memory_bytes)} of memory",
+            stand_in.detail.partition("\n")[0],
+        ]
         listed = ", ".join(str(fact) for fact in facts if fact)
         does = f"requests that {model.engine} cannot do"
-        yield f"    stand-in for {does}: {stand_in.phase.value}{f', {listed}' if listed else ''}"
-
-
-def _describe_cache(cache: CacheStats) -> str:
-    return f"KV memory {cache.use_ratio:.0%} in use, {cache.hit_ratio:.0%} of prompt tokens reused"
+        yield f"stand-in for {does}: {stand_in.phase.value}{f', {listed}' if listed else ''}"
 
 
 def _print_lines(lines: Iterable[str]) -> None:

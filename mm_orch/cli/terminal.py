@@ -57,6 +57,11 @@ def is_interactive() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
+def is_shown() -> bool:
+    """Whether the output goes to a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def drop_output() -> None:
     """Send the rest of standard output nowhere: its reader has gone, or it cannot be written."""
     # What is still buffered would fail again when the interpreter flushes it on leaving.

@@ -78,6 +78,13 @@ class ModelFigures(RequestFigures, frozen=True, kw_only=True):
     kv_use_ratio: float | None
 
 
+class CacheFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's KV memory on one engine is good for; see :class:`ModelFigures`."""
+
+    kv_use_ratio: float | None
+    cache_hit_ratio: float | None
+
+
 class OperationFigures(RequestFigures, frozen=True, kw_only=True):
     """The requests of one operation, over all models. Tokens are counted when they end."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mm_orch.core.figures import Figures
+from mm_orch.core.figures import CacheFigures, Figures
 
 if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
@@ -65,6 +65,15 @@ class FiguresReader:
             resources=self._trends.read(),
             history=self._history.read(after),
         )
+
+    def caches(self) -> dict[tuple[str, str], CacheFigures]:
+        """Return what is known of KV memory, by model and engine."""
+        return {
+            (figures.model, figures.engine): CacheFigures(
+                kv_use_ratio=figures.kv_use_ratio, cache_hit_ratio=figures.cache_hit_ratio
+            )
+            for figures in self._read_windows().models
+        }
 
     def _read_windows(self) -> _Windows:
         windows, now_s = self._windows, self._clock()

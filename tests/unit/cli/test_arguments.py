@@ -55,6 +55,16 @@ def test_everything_about_a_benchmark_is_read() -> None:
     assert (arguments.quick, arguments.url) == (True, "http://h:1/v1")
 
 
+@pytest.mark.parametrize(
+    ("words", "is_watched", "interval_s"),
+    [("", False, 2.0), ("--watch", True, 2.0), ("--watch --json --interval 0.5", True, 0.5)],
+)
+def test_a_status_may_be_watched(words: str, is_watched: bool, interval_s: float) -> None:  # noqa: FBT001 - from the table
+    arguments = parse_arguments(["--status", *words.split()])
+
+    assert (arguments.watch, arguments.interval_s) == (is_watched, interval_s)
+
+
 def test_a_dash_leaves_the_query_to_standard_input() -> None:
     assert parse_arguments(["-"]).query is None
 
@@ -88,6 +98,12 @@ def test_a_query_may_begin_with_a_dash_after_two() -> None:
         ("--server --status", "--server and --status do not go together"),
         ("--test-alert --server", "--server and --test-alert do not go together"),
         ("--status q", "a query and --status do not go together"),
+        ("--watch", "--watch goes with --status"),
+        ("--server --watch", "--watch goes with --status"),
+        ("--status --interval 1", "--interval goes with --status --watch"),
+        ("--server --interval 1", "--interval goes with --status"),
+        ("--status --watch --interval 0", "'0' is not allowed; give a number of seconds from 0.1"),
+        ("--status --watch --interval nan", "give a number of seconds from 0.1 to 3600"),
         ("--status --model m", "--model goes with a query or --mode chat"),
         ("--server --temperature 0", "--temperature goes with a query or --mode chat"),
         ("--mode chat --json", "--json goes with a query or --status or --model-info"),

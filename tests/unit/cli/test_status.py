@@ -12,7 +12,7 @@ from mm_orch.config import load_config
 from mm_orch.core.errors import AuthenticationError
 from mm_orch.orchestration.reports import HealthStatus, StandInReport
 from mm_orch.workers.phase import ModelPhase
-from tests.unit.cli.scripted_server import model_report, status_report
+from tests.unit.cli.scripted_server import HIGH_LATENCY, model_report, status_report
 
 if TYPE_CHECKING:
     from mm_orch.config import LoadedConfig
@@ -60,12 +60,63 @@ def test_a_servers_status_is_told_in_lines(
         "  r1",
         "Up for 12 s; ready for requests",
         "Requests: 3 running, 4 waiting (at most 100), 1.25 per second",
+        "No alert fires",
         "Engines",
         "  pytorch    can run",
         "  vllm       cannot run: not installed; pip install vllm",
         "Models",
         "  smollm2-135m (default): ready, with pytorch, bf16, on cpu, context 8192, 2 restarts",
         "  big: unloaded, bf16, on cpu, context 8192, 2 restarts",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("", "Up for 12 s; not ready for requests"),
+        ("the queue is full", "Up for 12 s; not ready for requests: the queue is full"),
+    ],
+)
+def test_a_server_that_is_not_ready_says_why(
+    reason: str, said: str, peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer.report = msgspec.structs.replace(status_report(), is_ready=False, not_ready_because=reason)
+
+    print_status(loaded_for(peer.port), as_json=False)
+
+    assert said in capsys.readouterr().out.splitlines()
+
+
+def test_a_busy_model_has_its_load_cache_and_memory_and_an_alert_its_reason(
+    peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = msgspec.structs.replace(
+        model_report(),
+        num_running=3,
+        num_waiting=4,
+        max_batch_size=32,
+        kv_use_ratio=0.125,
+        cache_hit_ratio=0.5,
+        memory_bytes=1_200_000_000,
+        is_draining=True,
+        detail="killed by SIGKILL\nlast line of its log",
+    )
+    report = status_report(model, is_draining=True)
+    peer.report = msgspec.structs.replace(report, alerts=(HIGH_LATENCY,))
+
+    print_status(loaded_for(peer.port), as_json=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "Up for 12 s; draining, takes no new requests" in lines
+    assert lines[lines.index("Alerts") + 1] == (
+        "  warning high_latency since 2026-01-02T03:04:05+00:00: smollm2-135m takes 3.1 s"
+    )
+    assert lines[-2:] == [
+        "  smollm2-135m (default): ready, with pytorch, bf16, on cpu, context 8192,"
+        " 3 running, 4 waiting, at most 32 in a batch, 12% of KV memory in use,"
+        " 50% of prompt tokens reused, 1.2 GB of memory, 2 restarts,"
+        " draining, takes no new requests, killed by SIGKILL",
+        "    last line of its log",
     ]
 
 

@@ -90,3 +90,16 @@ def test_windows_are_read_once_a_second_however_many_ask() -> None:
     assert reader.read().models is first.models
     clock.now_s += REUSE_S / 2
     assert reader.read().models is not first.models
+
+
+def test_what_is_known_of_kv_memory_is_that_of_the_windows() -> None:
+    reader = told(StillClock())
+
+    [(key, cache)] = reader.caches().items()
+
+    [model] = reader.read().models
+    assert key == (model.model, model.engine)
+    assert cache.kv_use_ratio == model.kv_use_ratio
+    assert cache.cache_hit_ratio == model.cache_hit_ratio
+    assert cache.kv_use_ratio is not None
+    assert cache.cache_hit_ratio is not None

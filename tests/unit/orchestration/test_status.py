@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from mm_orch.core.figures import CacheFigures
+from mm_orch.kv_cache.cache import CacheStats
+from mm_orch.orchestration.reports import ModelReport
+from mm_orch.orchestration.status import _with_cache
+from mm_orch.workers.phase import ModelPhase
+
+REPORT = ModelReport(name="m", aliases=(), source="s", phase=ModelPhase.READY, engine="e")
+OWN = CacheStats(
+    num_blocks=8,
+    num_free=4,
+    num_cached=2,
+    num_prompt_tokens=10,
+    num_reused_tokens=5,
+    num_evictions=0,
+)
+SEEN = CacheFigures(kv_use_ratio=0.75, cache_hit_ratio=0.1)
+
+
+@pytest.mark.parametrize(
+    ("cache", "seen", "ratios"),
+    [
+        (OWN, {("m", "e"): SEEN}, (0.25, 0.5)),
+        (None, {("m", "e"): SEEN}, (0.75, 0.1)),
+        (None, {("m", "other"): SEEN}, (None, None)),
+        (None, {}, (None, None)),
+    ],
+)
+def test_kv_memory_is_told_by_our_own_cache_or_as_it_has_been_seen(
+    cache: CacheStats | None,
+    seen: dict[tuple[str, str], CacheFigures],
+    ratios: tuple[float | None, float | None],
+) -> None:
+    told = _with_cache(msgspec.structs.replace(REPORT, cache=cache), seen)
+
+    assert (told.kv_use_ratio, told.cache_hit_ratio) == ratios
