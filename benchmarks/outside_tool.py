@@ -8,10 +8,12 @@ PYTHON is the interpreter of an environment that has guidellm, made with
     python -m venv DIRECTORY && DIRECTORY/bin/pip install guidellm
 
 One server with the built-in model runs all the while, its prefix cache off, so that both may ask
-the very same prompts. In each round both let so many clients work the same short chats off, one
-tool after the other, in an order that is reversed each round. Ours is the load generator and the
-summary of the command; guidellm's figures are those of its own report. A figure agrees when the
-whole interval of the rounds' ratios, ours over guidellm's, is within its tolerance.
+the very same prompts. It computes on half of the cores and the tools run on the other half, or the
+more costly of them would be seen in the server's times. In each round both let so many clients work
+the same short chats off, one tool after the other, in an order that is reversed each round. Ours is
+the load generator and the summary of the command; guidellm's figures are those of its own report. A
+figure agrees when the whole interval of the rounds' ratios, ours over guidellm's, is within its
+tolerance.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +41,21 @@ from mm_orch.benchmarking.workloads import WorkloadKind
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from benchmarks.contenders import Running
+    from benchmarks.contenders import Contender, Running
     from benchmarks.statistics import Verdict
     from mm_orch.benchmarking.summary import RunSummary
     from mm_orch.benchmarking.workloads import Workload
 
 TOLERANCES = {"requests_per_s": 0.05, "ttft_ms": 0.1, "itl_ms": 0.05, "e2e_ms": 0.05}
-"""How far apart the two may be. The first text is a short time, which the tools' own work shows in:
-on two cores they share them with the server."""
+"""How far apart the two may be. The first text is a short time, which the tools' own work shows
+in."""
 
 _MS_PER_S = 1000
 _TOOL_TIMEOUT_S = 600.0
+_PINNED = (
+    "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1].split(',')));"
+    " os.execv(sys.argv[2], sys.argv[2:])"
+)
 
 Figures = dict[str, float]
 
@@ -59,10 +66,11 @@ def main() -> int:
     model = find_model()
     rounds: dict[int, list[tuple[Figures, Figures]]] = {level: [] for level in options.levels}
     faults: list[str] = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        run_all([ours(model, "ours", is_cached=False, engine=options.engine)]) as running,
-    ):
+    server_cores, tool_cores = split_cores(sorted(os.sched_getaffinity(0)))
+    server = pinned(ours(model, "ours", is_cached=False, engine=options.engine), server_cores)
+    # Of this process, and so of guidellm, which it starts.
+    os.sched_setaffinity(0, tool_cores)
+    with tempfile.TemporaryDirectory() as folder, run_all([server]) as running:
         tool = _Guidellm(options.python, running[0], model.directory, Path(folder))
         warm_up(running, WorkloadKind.SHORT_CHAT, counter_of(model), options.levels)
         for number in range(options.rounds):
@@ -76,11 +84,29 @@ def main() -> int:
     figures: dict[str, object] = {
         "tool": f"guidellm {tool.version}",
         "engine": options.engine,
+        "server_cores": len(server_cores),
+        "tool_cores": len(tool_cores),
         "num_rounds": options.rounds,
         "tolerances": TOLERANCES,
     }
     verdicts = _compare(rounds, figures)
     return report("outside_tool", figures, faults, verdicts)
+
+
+def split_cores(cores: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the server's cores and the tools': half each; a single one is both's."""
+    half = len(cores) // 2
+    return (cores[:half], cores[half:]) if half else (cores, cores)
+
+
+def pinned(contender: Contender, cores: Sequence[int]) -> Contender:
+    """Return the same server, which computes on these cores alone."""
+
+    def command(port: int, folder: Path) -> Sequence[str]:
+        start = [sys.executable, "-c", _PINNED, ",".join(map(str, cores))]
+        return [*start, *contender.command(port, folder)]
+
+    return replace(contender, command=command)
 
 
 def figures_of(summary: RunSummary) -> Figures:
@@ -145,7 +171,7 @@ class _Guidellm:
         backend = (
             f"kind=openai_http,target={target.url},model={target.model},"
             "request_format=/v1/chat/completions,"
-            "extras.body.stream_options.continuous_usage_stats=false"
+            "extras.body.stream_options.continuous_usage_stats=false,extras.body.temperature=0"
         )
         self._run(
             *("-m", "guidellm", "run", "--disable-console"),

@@ -1,15 +1,29 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.outside_tool import TOLERANCES, data_of, figures_of, read_figures
+from benchmarks.contenders import Contender
+from benchmarks.outside_tool import (
+    TOLERANCES,
+    data_of,
+    figures_of,
+    pinned,
+    read_figures,
+    split_cores,
+)
 from benchmarks.statistics import Ratio, Verdict, judge_within
 from mm_orch.benchmarking.summary import summarise
 from mm_orch.benchmarking.workloads import Session, Turn, Workload
 from tests.unit.benchmarks.test_judging import a_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def told(num_answered: int = 4) -> dict[str, Any]:
@@ -46,6 +60,31 @@ def test_prompts_are_handed_over_with_their_lengths() -> None:
         {"prompt": 'say "a"', "output_tokens_count": 8},
         {"prompt": "b", "output_tokens_count": 9},
     ]
+
+
+@pytest.mark.parametrize(
+    ("cores", "server", "tools"),
+    [([3], [3], [3]), ([0, 1], [0], [1]), ([0, 2, 4], [0], [2, 4]), ([0, 1, 2, 3], [0, 1], [2, 3])],
+)
+def test_the_tools_keep_off_the_servers_cores(
+    cores: list[int], server: list[int], tools: list[int]
+) -> None:
+    assert split_cores(cores) == (server, tools)
+
+
+def test_a_pinned_server_is_the_same_command_on_these_cores(tmp_path: Path) -> None:
+    code = "import os, sys; print(sorted(os.sched_getaffinity(0)), *sys.argv[1:])"
+    plain = Contender(
+        name="n",
+        precision="p",
+        command=lambda port, _: [sys.executable, "-c", code, str(port)],
+        model="m",
+    )
+    first = min(os.sched_getaffinity(0))
+    command = pinned(plain, [first]).command(81, tmp_path)
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert said == f"[{first}] 81\n"
 
 
 @pytest.mark.parametrize(
