@@ -21,12 +21,12 @@ _HEAD = (
     "workload",
     "load",
     "requests",
-    "failed",
-    "turned away",
+    "failed (turned away)",
     "offered/s",
     "answered/s",
     "tokens/s",
     "TTFT p50, p95 (s)",
+    "a token p50, p95 (ms)",
     "gap p50, p99 (ms)",
     "end to end p50, p95 (s)",
     "cached",
@@ -68,7 +68,8 @@ _LENGTHS_SAY = "One request at a time."
 _TURNS_SAY = "Each turn sends the whole conversation so far, with the server's own answers."
 _GOOD_SAYS = (
     "Good are requests that met the objective: {}. Turned away are those that the server refused"
-    " as too many (429, 503); they are among the failed ones."
+    " as too many (429, 503); they are among the failed ones. A token is a request's mean time"
+    " between its tokens, a gap the time between two pieces of text as they arrived."
 )
 
 
@@ -177,12 +178,12 @@ def _cells(one: RunSummary) -> tuple[str, ...]:
         one.workload.replace("_", " "),
         one.load,
         str(one.num_requests),
-        str(one.num_failed),
-        str(one.num_turned_away),
+        f"{one.num_failed} ({one.num_turned_away})",
         "" if one.offered_per_s is None else f"{one.offered_per_s:.3g}",
         f"{one.requests_per_s:.3g}",
         f"{one.output_tokens_per_s:.1f}",
         f"{one.ttft.p50_s:.3f}, {one.ttft.p95_s:.3f}",
+        f"{one.time_per_token.p50_s * 1000:.1f}, {one.time_per_token.p95_s * 1000:.1f}",
         f"{one.gap.p50_s * 1000:.1f}, {one.gap.p99_s * 1000:.1f}",
         f"{one.total.p50_s:.2f}, {one.total.p95_s:.2f}",
         f"{one.cached_share:.0%}" if one.is_cache_told else "not told",

@@ -30,7 +30,7 @@ svg { width: 100%; height: auto; fill: var(--ink); border: 1px solid var(--line)
 .paper { fill: var(--paper) } .grid { stroke: var(--line) } .axis { stroke: var(--ink) }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid var(--line);
+th, td { padding: .3rem .4rem; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap }
 th { color: var(--quiet); font-weight: 500; white-space: normal; vertical-align: bottom }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left }

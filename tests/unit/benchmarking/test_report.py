@@ -144,10 +144,10 @@ def test_a_cache_that_nothing_is_told_of_has_no_plot_and_no_rate() -> None:
 
 
 def test_goodput_is_that_of_the_load_that_gave_most() -> None:
-    best = summary(8, num_good=4)
-    one = report(levels={1: summary(1), 8: best})
+    best, less = summary(8, num_good=4), summary(num_good=2)
 
-    assert one.best_goodput == best
+    assert report(levels={1: less, 8: best}, arrivals={}).best_goodput == best
+    assert report(levels={8: best}, arrivals={0.5: less}).best_goodput == less
     assert report(levels={}, arrivals={}).best_goodput is None
 
 
