@@ -20,7 +20,7 @@ _GIB = 1 << 30
 def describe_machine() -> str:
     """Return processor, cores, memory, system and the Python version of this machine."""
     parts = (
-        _cpu_name(),
+        cpu_name(),
         f"{os.cpu_count()} cores",
         f"{psutil.virtual_memory().total / _GIB:.0f} GiB",
         f"{platform.system()} {platform.release()}",
@@ -40,7 +40,8 @@ def installed_versions(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the processor's name, as far as the system tells it."""
     if _CPU_INFO.exists():
         for line in _CPU_INFO.read_text().splitlines():
             if line.startswith("model name"):
