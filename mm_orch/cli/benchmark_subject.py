@@ -96,12 +96,17 @@ def open_subject(loaded: LoadedConfig, arguments: Arguments) -> Iterator[Subject
             )
 
 
+def find_key(config: Config, host: str) -> str | None:
+    """Return the key to show a server that runs already, or None.
+
+    One in the environment is meant for it; one in a file is our own servers' and told to no other.
+    """
+    is_own = host in {*_OWN_HOSTS, config.monitoring.server.host}
+    return configuration.find_key_in_environment() or (_configured_key(config) if is_own else None)
+
+
 def _running_subject(config: Config, url: str, wanted: str | None) -> Subject:
-    target = Target.parse(url, model=wanted or "", key=None)
-    is_own = target.host in {*_OWN_HOSTS, config.monitoring.server.host}
-    # A key in a file is our own servers': it is told to nobody else.
-    configured = _configured_key(config) if is_own else None
-    key = configuration.find_key_in_environment() or configured
+    key = find_key(config, Target.parse(url, model="").host)
     served = _served_models(Target.parse(url, model="", key=key))
     model = wanted or next(iter(served), "")
     if not model or (served and model not in served):

@@ -10,6 +10,7 @@ import pytest
 
 from mm_orch.cli import benchmark, benchmark_subject
 from mm_orch.cli.program import run
+from mm_orch.config import load_config
 
 if TYPE_CHECKING:
     from tests.unit.cli.scripted_server import Script
@@ -21,6 +22,8 @@ def _own_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(benchmark_subject, "_counter", lambda *_: lambda text: len(text.split()))
     monkeypatch.setattr(benchmark.signal, "signal", lambda *_: None)
     monkeypatch.chdir(tmp_path)
+    for name in ("MUAI_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_a_running_server_is_measured_and_the_report_is_named(
@@ -86,6 +89,29 @@ def test_the_key_comes_from_the_environment(
     monkeypatch.setenv(name, "sesame")
 
     assert run(["--benchmark", "--quick", "--url", peer.url]) == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "variables", "key"),
+    [
+        ("127.0.0.1", {}, "of-a-file"),
+        ("::1", {}, "of-a-file"),
+        ("example.org", {}, None),
+        ("example.org", {"OPENAI_API_KEY": "openais"}, "openais"),
+        ("example.org", {"OPENAI_API_KEY": "openais", "MUAI_API_KEY": "muais"}, "muais"),
+        ("127.0.0.1", {"MUAI_API_KEY": "muais"}, "muais"),
+        ("127.0.0.1", {"MUAI_API_KEY": "  "}, "of-a-file"),
+    ],
+)
+def test_a_key_of_a_file_is_told_to_no_other_machine(
+    host: str, variables: dict[str, str], key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    Path("muai.yaml").write_text("api: {api_keys: [of-a-file]}")
+    config = load_config(path=Path("muai.yaml"), environ={}, overrides={}).config
+
+    assert benchmark_subject.find_key(config, host) == key
 
 
 def test_a_server_that_wants_a_key_is_said_to(
