@@ -54,10 +54,14 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def time_per_token_s(self) -> float | None:
-        """(end - first text) / (tokens - 1); None where there are not two tokens."""
-        if not self.pieces_s or self.num_output_tokens < _MIN_TOKENS:
+        """(end - first text) / (tokens - 1); None where there are not two tokens.
+
+        Of a server that does not state its tokens, pieces of text count in their place.
+        """
+        num_tokens = self.num_output_tokens or len(self.pieces_s)
+        if not self.pieces_s or num_tokens < _MIN_TOKENS:
             return None
-        return (self.end_s - self.pieces_s[0]) / (self.num_output_tokens - 1)
+        return (self.end_s - self.pieces_s[0]) / (num_tokens - 1)
 
     @property
     def gaps_s(self) -> tuple[float, ...]:

@@ -31,6 +31,13 @@ def test_a_single_token_has_no_time_between() -> None:
     assert not Objective.parse("ttft=99").is_met_by(alone)
 
 
+def test_a_server_that_states_no_tokens_is_held_to_its_pieces() -> None:
+    unstated = record(num_output_tokens=0)
+
+    assert Objective.parse("itl=1000").is_met_by(unstated)
+    assert not Objective.parse("itl=999").is_met_by(unstated)
+
+
 def test_an_answer_without_text_is_as_late_as_its_end() -> None:
     silent = record(pieces_s=(), num_output_tokens=3)
 
