@@ -72,11 +72,11 @@ def _told(report: Report) -> Iterator[str]:
             f" end to end {summary.total.p50_s:.2f} s (medians)"
         )
     best = report.best_goodput
-    if best is not None:
-        yield (
-            f"goodput: {best.goodput_per_s or 0:.3g} requests/s at {best.load}"
-            f" ({report.objective.words})"
-        )
+    if best is not None and best.num_good:
+        rate = f"{best.goodput_per_s or 0:.3g} requests/s at {best.load}"
+        yield f"goodput: {rate} ({report.objective.words})"
+    else:
+        yield f"goodput: none, no request met the objective ({report.objective.words})"
 
 
 def _leave(number: int, frame: object) -> None:  # noqa: ARG001 - signal's own order

@@ -72,6 +72,16 @@ def test_what_was_asked_for_is_measured_and_stated(peer: Script) -> None:
     assert content["versions"] == {"muai": "0.1.0"}
 
 
+def test_an_objective_that_nobody_meets_is_said(
+    peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--benchmark", "--quick", "--url", peer.url, "--objective", "ttft=0.0001"]
+
+    assert run(words) == 0
+    told = capsys.readouterr().out
+    assert "goodput: none, no request met the objective (first text within 0.0001 ms)" in told
+
+
 def test_a_server_that_refuses_ignore_eos_is_asked_without_it(peer: Script) -> None:
     peer.refused_field = "ignore_eos"
 
