@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.statistics import Verdict
 from mm_orch.benchmarking.charts import draw_bars
+from mm_orch.benchmarking.machine import cpu_name
 from mm_orch.benchmarking.tables import to_markdown
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def write_results(name: str, figures: dict[str, object]) -> Path:
     content = {
         "commit": _git("rev-parse", "--short", "HEAD") + ("-dirty" if others else ""),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{_cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         **figures,
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
@@ -67,12 +68,3 @@ def _git(*arguments: str) -> str:
     command = ["git", *arguments]
     result = subprocess.run(command, cwd=_FOLDER, capture_output=True, text=True, check=False)
     return result.stdout.strip()
-
-
-def _cpu_name() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -112,3 +112,15 @@ def judge_at_least(ratio: Ratio, bar: float) -> Verdict:
     if ratio.low >= bar:
         return Verdict.MET
     return Verdict.MISSED if ratio.high < bar else Verdict.NOT_SHOWN
+
+
+def judge_within(ratio: Ratio, tolerance: float) -> Verdict:
+    """Say whether the whole interval is as near to 1 as the tolerance, farther away, or neither.
+
+    A tolerance of 0.05 lets either be up to 5% more than the other.
+    """
+    low, high = 1 / (1 + tolerance), 1 + tolerance
+    if low <= ratio.low and ratio.high <= high:
+        return Verdict.MET
+    is_outside = ratio.high < low or ratio.low > high
+    return Verdict.MISSED if is_outside else Verdict.NOT_SHOWN

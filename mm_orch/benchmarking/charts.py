@@ -1,4 +1,8 @@
-"""Draws lines and bars as SVG, with axes, units and a legend; no library needed."""
+"""Draws lines and bars as SVG, with axes, units and a legend; no library needed.
+
+A chart stands by itself on white. A page may paint it otherwise through its classes: ``paper``,
+``grid``, ``axis``, and for each series ``s0``, ``s1`` and so on, whose marks take its ``color``.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +54,17 @@ def draw_lines(chart: Chart) -> str:
     """Return an SVG element with a line for each series."""
     top = _axis_top(chart)
     marks = []
-    for series, colour in _coloured(chart):
+    for number, series in enumerate(chart.series):
         points = [(_x(chart, i), _y(value, top)) for i, value in enumerate(series.values)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        marks.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        marks.append(_open_group(number))
+        marks.append(
+            f'<polyline points="{path}" fill="none" stroke="currentColor" stroke-width="2"/>'
+        )
         for (x, y), place, value in zip(points, chart.places, series.values, strict=True):
             tip = f"<title>{escape(series.name)}, {escape(place)}: {value:.4g}</title>"
-            marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}">{tip}</circle>')
+            marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4">{tip}</circle>')
+        marks.append("</g>")
     return _frame(chart, top, marks)
 
 
@@ -66,15 +74,15 @@ def draw_bars(chart: Chart) -> str:
     group = _slot(chart) * _BAR_SHARE
     width = group / max(len(chart.series), 1)
     marks = []
-    for number, (series, colour) in enumerate(_coloured(chart)):
+    for number, series in enumerate(chart.series):
         for i, (place, value) in enumerate(zip(chart.places, series.values, strict=True)):
             x = _x(chart, i) - group / 2 + number * width
             y = _y(value, top)
             height = _y(0, top) - y
             tip = f"<title>{escape(series.name)}, {escape(place)}: {value:.4g}</title>"
             marks.append(
-                f'<rect x="{x:.1f}" y="{y:.1f}" width="{width * 0.92:.1f}" height="{height:.1f}"'
-                f' fill="{colour}">{tip}</rect>'
+                f'{_open_group(number)}<rect x="{x:.1f}" y="{y:.1f}" width="{width * 0.92:.1f}"'
+                f' height="{height:.1f}">{tip}</rect></g>'
             )
             marks.append(_text(x + width * 0.46, y - 4, f"{value:.3g}", size=10))
     return _frame(chart, top, marks)
@@ -85,7 +93,7 @@ def _frame(chart: Chart, top: float, marks: Sequence[str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
         f' width="{_WIDTH}" height="{_HEIGHT}" aria-label="{escape(chart.title)}"'
         ' font-family="system-ui, sans-serif" fill="#222">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
+        f'<rect class="paper" width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
         _text(_LEFT, 22, chart.title, size=15, anchor="start", weight="600"),
         *_legend(chart),
         *_y_axis(chart, top),
@@ -99,11 +107,11 @@ def _frame(chart: Chart, top: float, marks: Sequence[str]) -> str:
 def _legend(chart: Chart) -> list[str]:
     parts = []
     x, y = float(_LEFT), 36
-    for series, colour in _coloured(chart):
+    for number, series in enumerate(chart.series):
         width = _LEGEND_MARK_PX + len(series.name) * _LEGEND_CHAR_PX
         if x > _LEFT and x + width > _WIDTH:
             x, y = float(_LEFT), y + _LEGEND_ROW_PX
-        parts.append(f'<rect x="{x:.1f}" y="{y}" width="12" height="12" fill="{colour}"/>')
+        parts.append(f'{_open_group(number)}<rect x="{x:.1f}" y="{y}" width="12" height="12"/></g>')
         parts.append(_text(x + 17, y + 10, series.name, size=12, anchor="start"))
         x += width
     return parts
@@ -115,7 +123,8 @@ def _y_axis(chart: Chart, top: float) -> list[str]:
         value = top * number / _NUM_TICKS
         y = _y(value, top)
         parts.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"'
+            ' stroke="#ddd"/>'
         )
         parts.append(_text(_LEFT - 8, y + 4, f"{value:.4g}", size=11, anchor="end"))
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2
@@ -126,7 +135,8 @@ def _y_axis(chart: Chart, top: float) -> list[str]:
 
 def _x_axis(chart: Chart) -> list[str]:
     base = _HEIGHT - _BOTTOM
-    parts = [f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}" stroke="#222"/>']
+    ends = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"'
+    parts = [f'<line class="axis" {ends} stroke="#222"/>']
     for number, place in enumerate(chart.places):
         parts.append(_text(_x(chart, number), base + 18, place, size=11))
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
@@ -150,8 +160,9 @@ def _text(
     )
 
 
-def _coloured(chart: Chart) -> list[tuple[Series, str]]:
-    return [(s, _COLOURS[i % len(_COLOURS)]) for i, s in enumerate(chart.series)]
+def _open_group(number: int) -> str:
+    place = number % len(_COLOURS)
+    return f'<g class="s{place}" color="{_COLOURS[place]}" fill="currentColor">'
 
 
 def _axis_top(chart: Chart) -> float:

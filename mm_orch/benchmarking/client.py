@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _OK = 200
+_NOT_ALLOWED = (401, 403)
+_TOO_MUCH = (429, 503)
 _MAX_SHOWN_BYTES = 300
 _CONNECT_TIMEOUT_S = 10.0
-_DEFAULT_PORT = 80
+_PORT_BY_SCHEME = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,8 @@ class Target:
 
     Attributes:
         prefix: path before /v1, for a server behind another path.
+        is_secure: over TLS, with a certificate that this system trusts.
+        takes_ignore_eos: requests may ask to go on past the end of text; not all servers know it.
     """
 
     host: str
@@ -36,31 +41,46 @@ class Target:
     model: str
     prefix: str = ""
     key: str | None = None
+    is_secure: bool = False
+    takes_ignore_eos: bool = True
 
     @classmethod
     def parse(cls, url: str, *, model: str, key: str | None = None) -> Target:
         """Read a URL such as http://127.0.0.1:8000, with or without /v1.
 
         Raises:
-            InvalidValueError: it is no http:// URL.
+            InvalidValueError: it is no http:// or https:// URL.
         """
         try:
             parts = urlsplit(url)
-            port = parts.port or _DEFAULT_PORT
+            port = parts.port or _PORT_BY_SCHEME.get(parts.scheme, 0)
         except ValueError:
             parts, port = urlsplit(""), 0
-        if parts.scheme != "http" or not parts.hostname:
+        if parts.scheme not in _PORT_BY_SCHEME or not parts.hostname:
             raise InvalidValueError(
                 f"{url!r} is no address of a server; give one like http://127.0.0.1:8000."
             )
         prefix = parts.path.rstrip("/").removesuffix("/v1")
-        return cls(host=parts.hostname, port=port, model=model, prefix=prefix, key=key)
+        return cls(
+            host=parts.hostname,
+            port=port,
+            model=model,
+            prefix=prefix,
+            key=key,
+            is_secure=parts.scheme == "https",
+        )
 
     @property
     def url(self) -> str:
         """The address, without /v1."""
+        scheme = "https" if self.is_secure else "http"
+        return f"{scheme}://{self.authority}{self.prefix}"
+
+    @property
+    def authority(self) -> str:
+        """Host and port as a URL and a request's head name them."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{self.prefix}"
+        return f"{host}:{self.port}"
 
 
 class Client:
@@ -74,8 +94,9 @@ class Client:
         self._target = target
         self._timeout_s = timeout_s
         self._idle: list[_Connection] = []
-        key = f"Authorization: Bearer {target.key}\r\n" if target.key else ""
-        self._head = f"Host: {target.host}:{target.port}\r\nContent-Type: application/json\r\n{key}"
+        self._head = f"{_head_of(target)}Content-Type: application/json\r\n"
+        # Read from the disk once, not for each connection.
+        self._tls = _tls_of(target)
 
     async def post(self, path: str, body: Mapping[str, object]) -> StreamReader:
         """Ask, and read the whole answer; what goes wrong stands in its ``error``."""
@@ -93,7 +114,7 @@ class Client:
                 if not kept.is_stale:
                     return reader
         try:
-            fresh = await self._connect()
+            fresh = await _connect(self._target, self._tls)
         except (OSError, TimeoutError) as fault:
             reader = StreamReader()
             reader.error = f"no connection: {str(fault) or type(fault).__name__}"
@@ -114,14 +135,6 @@ class Client:
             connection.close()
         return reader
 
-    async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            _, connection = await loop.create_connection(
-                _Connection, self._target.host, self._target.port
-            )
-        return connection
-
 
 async def read_json(target: Target, path: str) -> object:
     """Return what a path answers to GET.
@@ -129,16 +142,10 @@ async def read_json(target: Target, path: str) -> object:
     Raises:
         NoServerError: nothing answers there, or with something else than 200 and JSON.
     """
-    key = f"Authorization: Bearer {target.key}\r\n" if target.key else ""
-    head = (
-        f"GET {target.prefix}{path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n{key}"
-        "Connection: close\r\n\r\n"
-    )
-    loop = asyncio.get_running_loop()
+    head = f"GET {target.prefix}{path} HTTP/1.1\r\n{_head_of(target)}Connection: close\r\n\r\n"
     try:
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            _, connection = await loop.create_connection(_Connection, target.host, target.port)
-            reader = await connection.exchange(head.encode(), _CONNECT_TIMEOUT_S)
+        connection = await _connect(target, _tls_of(target))
+        reader = await connection.exchange(head.encode(), _CONNECT_TIMEOUT_S)
     except OSError as fault:
         raise NoServerError(
             f"No server answers at {target.url}: {str(fault) or type(fault).__name__}.",
@@ -147,10 +154,34 @@ async def read_json(target: Target, path: str) -> object:
     connection.close()
     try:
         if reader.error is not None:
-            raise NoServerError(f"{target.url}{path}: {reader.error}.")
+            raise NoServerError(
+                f"{target.url}{path}: {reader.error}.", remedy=remedy_of(reader.error)
+            )
         return msgspec.json.decode(connection.body)
     except msgspec.MsgspecError as fault:
         raise NoServerError(f"{target.url}{path} gives no JSON: {fault}.") from fault
+
+
+def remedy_of(error: str) -> str:
+    """Return what to do about a refusal, or nothing."""
+    is_locked = any(error.startswith(f"HTTP {status}:") for status in _NOT_ALLOWED)
+    return "Give its key in MUAI_API_KEY or OPENAI_API_KEY." if is_locked else ""
+
+
+def _head_of(target: Target) -> str:
+    key = f"Authorization: Bearer {target.key}\r\n" if target.key else ""
+    return f"Host: {target.authority}\r\n{key}"
+
+
+def _tls_of(target: Target) -> ssl.SSLContext | None:
+    return ssl.create_default_context() if target.is_secure else None
+
+
+async def _connect(target: Target, tls: ssl.SSLContext | None) -> _Connection:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+        _, connection = await loop.create_connection(_Connection, target.host, target.port, ssl=tls)
+    return connection
 
 
 class _Connection(asyncio.Protocol):
@@ -249,6 +280,7 @@ class _Connection(asyncio.Protocol):
         self.is_reusable = self._parser.should_keep_alive()
         if status != _OK:
             shown = self.body[:_MAX_SHOWN_BYTES].decode(errors="replace")
+            self._reader.is_turned_away = status in _TOO_MUCH
             self._fail(f"HTTP {status}: {shown}")
         elif self._is_stream and not self._reader.is_complete:
             self._fail("the stream ended early")

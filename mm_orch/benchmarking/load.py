@@ -8,6 +8,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mm_orch.benchmarking.client import Client
 from mm_orch.benchmarking.records import RequestRecord, RunRecord
 from mm_orch.benchmarking.workloads import body_of
@@ -87,7 +89,8 @@ async def run_open(
                 clients.create_task(run.hold(number, session, due_s=due_s))
 
     words = f"{rate_per_s:.3g} requests/s"
-    return await _measure(target, workload, words, arrive, timeout_s, on_done)
+    run = await _measure(target, workload, words, arrive, timeout_s, on_done)
+    return msgspec.structs.replace(run, offered_per_s=len(times_s) / times_s[-1])
 
 
 def arrival_times(num_sessions: int, *, rate_per_s: float, seed: int) -> list[float]:
@@ -117,12 +120,11 @@ async def _measure(
     finally:
         client.close()
     records = sorted(run.records, key=lambda record: (record.session, record.turn))
-    begin_s = min((record.begin_s for record in records), default=0.0)
     return RunRecord(
         workload=workload.name,
         load=words,
         requests=tuple(records),
-        wall_s=max((record.end_s for record in records), default=0.0) - begin_s,
+        wall_s=max((record.end_s for record in records), default=0.0),
         generator_cpu_s=time.process_time() - cpu_s,
     )
 
@@ -150,16 +152,27 @@ class _Run:
         A turn that fails ends the session: what follows would not be the same work.
         """
         answers: list[str] = []
+        target = self._target
         for turn in range(len(session.turns)):
-            begin_s = self.now_s() if due_s is None or turn else due_s
-            body = body_of(self._workload, session, turn, answers=answers, model=self._target.model)
+            sent_s = self.now_s()
+            begin_s = sent_s if due_s is None or turn else due_s
+            body = body_of(
+                self._workload,
+                session,
+                turn,
+                answers=answers,
+                model=target.model,
+                has_ignore_eos=target.takes_ignore_eos,
+            )
             reader = await self._client.post(self._workload.path, body)
-            record = self._note(reader, number, turn, begin_s)
+            record = self._note(reader, number, turn, begin_s, late_s=sent_s - begin_s)
             answers.append(record.text)
             if record.error is not None:
                 return
 
-    def _note(self, reader: StreamReader, session: int, turn: int, begin_s: float) -> RequestRecord:
+    def _note(
+        self, reader: StreamReader, session: int, turn: int, begin_s: float, *, late_s: float
+    ) -> RequestRecord:
         record = RequestRecord(
             session=session,
             turn=turn,
@@ -169,8 +182,11 @@ class _Run:
             num_prompt_tokens=reader.num_prompt_tokens,
             num_output_tokens=reader.num_output_tokens,
             num_cached_tokens=reader.num_cached_tokens,
+            is_cache_told=reader.is_cache_told,
             text=reader.text,
+            late_s=late_s,
             error=reader.error,
+            is_turned_away=reader.is_turned_away,
         )
         self.records.append(record)
         if self._on_done is not None:

@@ -1,30 +1,21 @@
-"""What ``--benchmark`` runs, in which order, and what it makes of it."""
+"""How much ``--benchmark`` measures, and of what."""
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from mm_orch.benchmarking.load import failures_of, run_closed
-from mm_orch.benchmarking.report import Report, describe_machine
-from mm_orch.benchmarking.summary import summarise
-from mm_orch.benchmarking.workloads import WorkloadKind, make_workload
-from mm_orch.core.version import __version__
+from mm_orch.benchmarking.objective import DEFAULT_OBJECTIVE, Objective
+from mm_orch.benchmarking.workloads import NUM_TURNS, WorkloadKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from mm_orch.benchmarking.client import Target
-    from mm_orch.benchmarking.records import RunRecord
     from mm_orch.benchmarking.vocabulary import CountTokens
-    from mm_orch.benchmarking.workloads import Workload
 
-_MAX_SHOWN_FAULTS = 10
-_MIN_SESSIONS = 4
-_NUM_CONVERSATIONS = 4
-_MIXED_CLIENTS = 8
+# Fewer arrivals say nothing about a rate, more only take longer.
+_NUM_ARRIVALS = (8, 400)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,24 +25,72 @@ class Plan:
     Attributes:
         levels: numbers of clients, each a run of short chats.
         requests_per_client: of such a run; a single client sends at least four.
-        num_output_tokens: of each answer.
+        num_output_tokens: of each answer, but where lengths are measured or mixed.
+        prompt_lengths: in tokens, each asked for with every output length by a single client.
+        output_lengths: in tokens.
+        requests_per_length: for each pair of the two.
+        arrival_shares: rates of Poisson arrivals, as shares of the most requests a second that
+            any level was answered with.
+        arrivals_s: how long arrivals go on at each rate.
+        num_conversations: all at once.
+        num_turns: of each conversation.
         others: further workloads, each at one load.
-        seed: of every prompt.
+        seed: of every prompt and every arrival.
+        objective: what a request must keep to count for goodput.
     """
 
     levels: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     requests_per_client: int = 2
     num_output_tokens: int = 64
-    others: tuple[WorkloadKind, ...] = (
-        WorkloadKind.LONG_PROMPT,
-        WorkloadKind.MIXED_LENGTHS,
-        WorkloadKind.SHARED_PREFIX,
-        WorkloadKind.CONVERSATIONS,
-    )
+    prompt_lengths: tuple[int, ...] = (64, 256, 1024)
+    output_lengths: tuple[int, ...] = (16, 64, 256)
+    requests_per_length: int = 3
+    arrival_shares: tuple[float, ...] = (0.5, 0.8, 0.95, 1.2)
+    arrivals_s: float = 20.0
+    num_conversations: int = 4
+    num_turns: int = NUM_TURNS
+    others: tuple[WorkloadKind, ...] = (WorkloadKind.MIXED_LENGTHS, WorkloadKind.SHARED_PREFIX)
     seed: int = 0
+    objective: Objective = DEFAULT_OBJECTIVE
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All of it for people, by what it is."""
+        fewest, most = _NUM_ARRIVALS
+        return {
+            "objective of goodput": self.objective.words,
+            "clients at once": _listed(self.levels),
+            "requests of a client": str(self.requests_per_client),
+            "output tokens": str(self.num_output_tokens),
+            "prompt lengths (tokens)": _listed(self.prompt_lengths),
+            "output lengths (tokens)": _listed(self.output_lengths),
+            "requests of each length": str(self.requests_per_length),
+            "arrivals, of the most requests/s": _listed(self.arrival_shares),
+            "arrivals go on for": f"{self.arrivals_s:g} s, {fewest} to {most} requests",
+            "conversations at once": f"{self.num_conversations} of {self.num_turns} turns",
+            "seed": str(self.seed),
+            "sampling": "greedy (temperature 0)",
+        }
+
+    def num_arrivals(self, rate_per_s: float) -> int:
+        """Return how many requests arrive at a rate."""
+        fewest, most = _NUM_ARRIVALS
+        return min(max(round(rate_per_s * self.arrivals_s), fewest), most)
 
 
-QUICK_PLAN = Plan(levels=(1, 4, 8), requests_per_client=1, num_output_tokens=32, others=())
+QUICK_PLAN = Plan(
+    levels=(1, 4, 8),
+    requests_per_client=1,
+    num_output_tokens=32,
+    prompt_lengths=(64, 512),
+    output_lengths=(8, 32),
+    requests_per_length=1,
+    arrival_shares=(0.5, 0.9),
+    arrivals_s=3.0,
+    num_conversations=2,
+    num_turns=4,
+    others=(),
+)
 
 
 class Progress(Protocol):
@@ -73,7 +112,12 @@ class Subject:
 
     Attributes:
         engine: its name, or empty.
-        find_peak_memory: asked after the last run.
+        precision: of its weights and where it computes, or empty.
+        find_peak_memory: asked after the last run; None where nobody can know.
+        ready_s: from its start until it took requests; None where it ran already.
+        ready_memory_bytes: largest memory until then.
+        versions: of what answers, by name.
+        settings: of the server, where they are known.
         notes: for the report.
     """
 
@@ -81,118 +125,13 @@ class Subject:
     count_tokens: CountTokens
     engine: str
     find_peak_memory: Callable[[], int | None]
+    precision: str = ""
+    ready_s: float | None = None
+    ready_memory_bytes: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    workload: Workload
-    run: RunRecord
-
-    @property
-    def num_short(self) -> int:
-        """Answers of fewer tokens than were asked for."""
-        sessions = self.workload.sessions
-        return sum(
-            record.error is None
-            and record.num_output_tokens
-            < sessions[record.session].turns[record.turn].num_output_tokens
-            for record in self.run.requests
-        )
-
-
-def measure(subject: Subject, plan: Plan, progress: Progress) -> Report:
-    """Run the plan; a request that fails is a fault of the report."""
-    # What a first request sets up is no part of any figure.
-    _run(subject, _warm_up(plan, subject.count_tokens), 1, progress, "warming up")
-    runs = {
-        num_clients: _run(
-            subject,
-            _short_chats(plan, num_clients, subject.count_tokens),
-            num_clients,
-            progress,
-            f"{num_clients} client{'s' if num_clients != 1 else ''}",
-        )
-        for num_clients in plan.levels
-    }
-    others = [_run_other(subject, plan, kind, progress) for kind in plan.others]
-    faults = failures_of([done.run for done in (*runs.values(), *others)])
-    return Report(
-        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        version=__version__,
-        model=subject.target.model,
-        url=subject.target.url,
-        engine=subject.engine,
-        machine=describe_machine(),
-        peak_memory_bytes=subject.find_peak_memory(),
-        levels={num_clients: summarise(done.run) for num_clients, done in runs.items()},
-        workloads=tuple(summarise(done.run) for done in others),
-        notes=(*subject.notes, *_note_short_answers([*runs.values(), *others])),
-        faults=tuple(_shortened(faults)),
-    )
-
-
-def _run_other(subject: Subject, plan: Plan, kind: WorkloadKind, progress: Progress) -> _Done:
-    is_long = kind is WorkloadKind.LONG_PROMPT
-    num_sessions = {
-        WorkloadKind.LONG_PROMPT: _MIN_SESSIONS,
-        WorkloadKind.CONVERSATIONS: _NUM_CONVERSATIONS,
-    }.get(kind, 2 * _MIXED_CLIENTS)
-    workload = make_workload(
-        kind,
-        num_sessions,
-        seed=plan.seed,
-        count_tokens=subject.count_tokens,
-        num_output_tokens=plan.num_output_tokens,
-    )
-    label = kind.value.replace("_", " ")
-    return _run(subject, workload, 1 if is_long else _MIXED_CLIENTS, progress, label)
-
-
-def _run(
-    subject: Subject, workload: Workload, num_clients: int, progress: Progress, label: str
-) -> _Done:
-    progress.start(label, workload.num_requests)
-    try:
-        run = asyncio.run(
-            run_closed(subject.target, workload, num_clients, on_done=lambda _: progress.advance(1))
-        )
-    finally:
-        progress.finish()
-    return _Done(workload, run)
-
-
-def _note_short_answers(runs: Sequence[_Done]) -> list[str]:
-    num_short = sum(done.num_short for done in runs)
-    if not num_short:
-        return []
-    return [
-        f"{num_short} answers were shorter than asked for: the server does not honour ignore_eos,"
-        " or does not state its tokens. Its figures are not comparable with another server's."
-    ]
-
-
-def _warm_up(plan: Plan, count_tokens: CountTokens) -> Workload:
-    return make_workload(
-        WorkloadKind.SHORT_CHAT,
-        1,
-        seed=-plan.seed - 1,
-        count_tokens=count_tokens,
-        num_output_tokens=plan.num_output_tokens,
-    )
-
-
-def _short_chats(plan: Plan, num_clients: int, count_tokens: CountTokens) -> Workload:
-    return make_workload(
-        WorkloadKind.SHORT_CHAT,
-        max(num_clients * plan.requests_per_client, _MIN_SESSIONS),
-        # Each level has prompts of its own, or a cache would know them.
-        seed=plan.seed + num_clients,
-        count_tokens=count_tokens,
-        num_output_tokens=plan.num_output_tokens,
-    )
-
-
-def _shortened(faults: Sequence[str]) -> list[str]:
-    num_more = len(faults) - _MAX_SHOWN_FAULTS
-    return [*faults[:_MAX_SHOWN_FAULTS], *([f"and {num_more} more"] if num_more > 0 else [])]
+def _listed(values: tuple[int, ...] | tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

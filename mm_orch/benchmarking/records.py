@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import msgspec
 
+_MIN_TOKENS = 2
+
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One request, as its client saw it.
@@ -19,8 +21,11 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
         num_prompt_tokens: as the server counts them, and so the next two.
         num_output_tokens: generated.
         num_cached_tokens: of the prompt, taken from the cache.
+        is_cache_told: the server states how many were.
         text: the answer.
+        late_s: how much later than due it was sent; 0 in a closed loop.
         error: why there is no whole answer; None where there is one.
+        is_turned_away: the server refused it because it has too much to do (429 or 503).
     """
 
     session: int
@@ -31,8 +36,11 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
     num_cached_tokens: int = 0
+    is_cache_told: bool = False
     text: str = ""
+    late_s: float = 0.0
     error: str | None = None
+    is_turned_away: bool = False
 
     @property
     def ttft_s(self) -> float | None:
@@ -43,6 +51,17 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     def total_s(self) -> float:
         """Time to the end of the answer."""
         return self.end_s - self.begin_s
+
+    @property
+    def time_per_token_s(self) -> float | None:
+        """(end - first text) / (tokens - 1); None where there are not two tokens.
+
+        Of a server that does not state its tokens, pieces of text count in their place.
+        """
+        num_tokens = self.num_output_tokens or len(self.pieces_s)
+        if not self.pieces_s or num_tokens < _MIN_TOKENS:
+            return None
+        return (self.end_s - self.pieces_s[0]) / (num_tokens - 1)
 
     @property
     def gaps_s(self) -> tuple[float, ...]:
@@ -56,8 +75,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         workload: its name.
         load: in words, such as ``32 clients`` or ``0.25 requests/s``.
-        wall_s: from the first request to the last answer's end.
+        wall_s: from the run's begin to the last answer's end.
         generator_cpu_s: processor time that the load generator itself took.
+        offered_per_s: sessions that were due, a second; None in a closed loop.
     """
 
     workload: str
@@ -65,3 +85,4 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     requests: tuple[RequestRecord, ...]
     wall_s: float
     generator_cpu_s: float
+    offered_per_s: float | None = None

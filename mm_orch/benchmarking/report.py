@@ -1,26 +1,19 @@
-"""The report of ``--benchmark``: what was measured on what, as JSON, CSV and a page with plots."""
+"""What ``--benchmark`` found, and its files: figures as JSON or CSV, and a page with plots."""
 
 from __future__ import annotations
 
 import enum
 import json
-import os
-import platform
-from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from mm_orch.benchmarking.charts import Chart, Series, draw_lines
-from mm_orch.benchmarking.summary import RunSummary
-from mm_orch.benchmarking.tables import row_of, to_csv
+from mm_orch.benchmarking.objective import Objective
+from mm_orch.benchmarking.summary import RunSummary, TurnSummary
+from mm_orch.benchmarking.tables import row_of, row_of_turn, to_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-_MIB = 1 << 20
-_CPU_INFO = Path("/proc/cpuinfo")
+    from pathlib import Path
 
 
 class ReportFormat(enum.Enum):
@@ -30,15 +23,41 @@ class ReportFormat(enum.Enum):
     CSV = "csv"
 
 
+class LengthSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Chats of one length of question and of answer, one after another.
+
+    Attributes:
+        prompt_tokens: of the question alone; the server counts its chat template too.
+        output_tokens: asked for.
+    """
+
+    prompt_tokens: int
+    output_tokens: int
+    run: RunSummary
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What one ``--benchmark`` found.
 
     Attributes:
         date: day and time, UTC.
+        version: of the program that measured.
         engine: that answered, or empty where the server does not say.
-        peak_memory_bytes: of the server's processes; None for a server that was not started here.
+        precision: of its weights and where it computes, or empty.
+        machine: where the load came from, and the server too where it was started here.
+        versions: of what answered, as far as they are known.
+        settings: of the measurement.
+        server_settings: what the server's configuration sets, where it is known.
+        ready_s: from the server's start until it took requests; None for one that ran already,
+            and so are the two of memory.
+        first_answer_s: how long the first request took.
+        ready_memory_bytes: largest memory of the server's processes until it was ready.
+        peak_memory_bytes: until the end.
         levels: one summary a number of clients, by that number.
-        workloads: other workloads at one load each.
+        lengths: by prompt and output length.
+        arrivals: Poisson arrivals, by their rate as a share of the most that clients got.
+        turns: of the conversations.
+        workloads: other workloads at one load each, the conversations first.
         notes: what a reader should know.
         faults: requests that failed.
     """
@@ -48,9 +67,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     url: str
     engine: str
+    precision: str
     machine: str
+    versions: dict[str, str]
+    settings: dict[str, str]
+    server_settings: dict[str, str]
+    objective: Objective
+    ready_s: float | None
+    first_answer_s: float
+    ready_memory_bytes: int | None
     peak_memory_bytes: int | None
     levels: dict[int, RunSummary]
+    lengths: tuple[LengthSummary, ...]
+    arrivals: dict[float, RunSummary]
+    turns: tuple[TurnSummary, ...]
     workloads: tuple[RunSummary, ...]
     notes: tuple[str, ...]
     faults: tuple[str, ...]
@@ -58,22 +88,35 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def summaries(self) -> tuple[RunSummary, ...]:
         """Every run's summary."""
-        return (*self.levels.values(), *self.workloads)
+        lengths = (length.run for length in self.lengths)
+        return (*self.levels.values(), *lengths, *self.arrivals.values(), *self.workloads)
+
+    @property
+    def is_cache_told(self) -> bool:
+        """Whether the server states which prompt tokens came from its cache."""
+        return any(one.is_cache_told for one in self.summaries)
+
+    @property
+    def best_goodput(self) -> RunSummary | None:
+        """The rate of arrivals at which most requests a second met the objective.
+
+        Clients that wait for their answers never ask for more than they get, so their number
+        counts only where nothing else was measured.
+        """
+        loads = (self.arrivals or self.levels).values()
+        return max(loads, key=lambda one: one.goodput_per_s or 0.0, default=None)
 
 
-def describe_machine() -> str:
-    """Return the processor, its cores and the Python version."""
-    name = platform.processor() or platform.machine()
-    if _CPU_INFO.exists():
-        for line in _CPU_INFO.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}"
-
-
-def write_report(report: Report, directory: Path, wanted: ReportFormat) -> tuple[Path, Path]:
+def write_report(
+    report: Report, page: str, directory: Path, wanted: ReportFormat
+) -> tuple[Path, Path]:
     """Write the figures and the page; return where they are.
+
+    Args:
+        report: what was measured.
+        page: made of it.
+        directory: made where it is not there.
+        wanted: the figures' format.
 
     Raises:
         OSError: the directory cannot be made or written.
@@ -82,131 +125,32 @@ def write_report(report: Report, directory: Path, wanted: ReportFormat) -> tuple
     figures = directory / f"benchmark.{wanted.value}"
     content = to_json(report) if wanted is ReportFormat.JSON else to_csv(report.summaries)
     figures.write_text(content, encoding="utf-8")
-    page = directory / "benchmark.html"
-    page.write_text(to_page(report), encoding="utf-8")
-    return figures, page
+    path = directory / "benchmark.html"
+    path.write_text(page, encoding="utf-8")
+    return figures, path
 
 
 def to_json(report: Report) -> str:
     """Return the report as JSON: the facts, and one object a run."""
     facts = {
-        name: getattr(report, name)
+        name: msgspec.to_builtins(getattr(report, name))
         for name in report.__struct_fields__
-        if name not in {"levels", "workloads"}
+        if name not in {"levels", "lengths", "arrivals", "turns", "workloads"}
     }
-    runs = [{"num_clients": n, **row_of(summary)} for n, summary in report.levels.items()]
-    others = [row_of(summary) for summary in report.workloads]
-    return json.dumps({**facts, "runs": runs, "other_workloads": others}, indent=2) + "\n"
-
-
-def to_page(report: Report) -> str:
-    """Return one HTML page that needs nothing else."""
-    memory = (
-        f"{report.peak_memory_bytes / _MIB:.0f} MiB" if report.peak_memory_bytes else "not known"
-    )
-    facts = {
-        "Model": report.model,
-        "Engine": report.engine or "not told",
-        "Server": report.url,
-        "Machine": report.machine,
-        "Date": report.date,
-        "Version": report.version,
-        "Peak memory of the server's processes": memory,
+    runs = {
+        "runs": [{"num_clients": n, **row_of(one)} for n, one in report.levels.items()],
+        "lengths": [
+            {
+                "prompt_length": length.prompt_tokens,
+                "output_length": length.output_tokens,
+                **row_of(length.run),
+            }
+            for length in report.lengths
+        ],
+        "arrivals": [
+            {"share_of_most": share, **row_of(one)} for share, one in report.arrivals.items()
+        ],
+        "turns": [row_of_turn(turn) for turn in report.turns],
+        "other_workloads": [row_of(one) for one in report.workloads],
     }
-    notes = "".join(f"<li>{escape(note)}</li>" for note in (*report.notes, *report.faults))
-    charts = "\n".join(draw_lines(chart) for chart in _charts(report)) if report.levels else ""
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Benchmark of {escape(report.model)}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto; max-width: 1320px;
-  padding: 0 1rem }}
-dl {{ display: grid; grid-template-columns: max-content auto; gap: 0 1.5rem }}
-dt {{ color: #666 }} dd {{ margin: 0 }}
-figure {{ display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd }}
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) {{ text-align: left }}
-</style>
-<h1>Benchmark of {escape(report.model)}</h1>
-<dl>{"".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())}</dl>
-<figure>{charts}</figure>
-{_table(report.summaries)}
-<ul>{notes}</ul>
-</html>
-"""
-
-
-def _charts(report: Report) -> list[Chart]:
-    places = tuple(str(num_clients) for num_clients in report.levels)
-
-    def series(name: str, figure: Callable[[RunSummary], float]) -> Series:
-        return Series(name, tuple(figure(summary) for summary in report.levels.values()))
-
-    def chart(title: str, y_label: str, *lines: Series) -> Chart:
-        return Chart(
-            title=title, places=places, x_label="clients at once", y_label=y_label, series=lines
-        )
-
-    return [
-        chart(
-            "Throughput",
-            "output tokens per second",
-            series("output tokens", lambda s: s.output_tokens_per_s),
-        ),
-        chart(
-            "Time to the first text",
-            "seconds",
-            series("median", lambda s: s.ttft.p50_s),
-            series("p95", lambda s: s.ttft.p95_s),
-        ),
-        chart(
-            "Gap between pieces of text",
-            "milliseconds",
-            series("median", lambda s: s.gap.p50_s * 1000),
-            series("p95", lambda s: s.gap.p95_s * 1000),
-            series("p99", lambda s: s.gap.p99_s * 1000),
-        ),
-        chart(
-            "End to end",
-            "seconds",
-            series("median", lambda s: s.total.p50_s),
-            series("p95", lambda s: s.total.p95_s),
-        ),
-    ]
-
-
-def _table(summaries: Sequence[RunSummary]) -> str:
-    head = (
-        "workload",
-        "load",
-        "requests",
-        "failed",
-        "requests/s",
-        "tokens/s",
-        "TTFT p50, p95 (s)",
-        "gap p50, p99 (ms)",
-        "end to end p50, p95 (s)",
-        "cached",
-    )
-    rows = [
-        (
-            summary.workload,
-            summary.load,
-            str(summary.num_requests),
-            str(summary.num_failed),
-            f"{summary.requests_per_s:.3g}",
-            f"{summary.output_tokens_per_s:.1f}",
-            f"{summary.ttft.p50_s:.3f}, {summary.ttft.p95_s:.3f}",
-            f"{summary.gap.p50_s * 1000:.1f}, {summary.gap.p99_s * 1000:.1f}",
-            f"{summary.total.p50_s:.2f}, {summary.total.p95_s:.2f}",
-            f"{summary.cached_share:.0%}",
-        )
-        for summary in summaries
-    ]
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows
-    )
-    return f"<table><tr>{''.join(f'<th>{escape(h)}</th>' for h in head)}</tr>\n{body}</table>"
+    return json.dumps({**facts, **runs}, indent=2) + "\n"

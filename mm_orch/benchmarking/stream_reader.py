@@ -47,7 +47,9 @@ class StreamReader:
 
     Attributes:
         pieces_s: the clock at each piece of text.
+        is_cache_told: the server states how many tokens came from its cache.
         error: what the server said went wrong, or what is wrong with what it sent.
+        is_turned_away: the server has too much to do.
         is_complete: the end was announced.
     """
 
@@ -56,7 +58,9 @@ class StreamReader:
         self.num_prompt_tokens = 0
         self.num_output_tokens = 0
         self.num_cached_tokens = 0
+        self.is_cache_told = False
         self.error: str | None = None
+        self.is_turned_away = False
         self.is_complete = False
         self._texts: list[str] = []
         self._rest = b""
@@ -97,4 +101,6 @@ class StreamReader:
         self.num_prompt_tokens = usage.prompt_tokens
         self.num_output_tokens = usage.completion_tokens
         details = usage.prompt_tokens_details
-        self.num_cached_tokens = (details.cached_tokens or 0) if details else 0
+        told = details.cached_tokens if details else None
+        self.is_cache_told = told is not None
+        self.num_cached_tokens = told or 0

@@ -10,6 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mm_orch.benchmarking.objective import Objective
     from mm_orch.benchmarking.records import RequestRecord, RunRecord
 
 _MAX_SHOWN_FAULTS = 5
@@ -46,6 +47,11 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
         time_per_token: of each request, (end - first text) / (tokens - 1).
         cached_share: of all prompt tokens.
         generator_ms_per_token: processor time of the load generator for each output token.
+        num_turned_away: of the failed ones, those that the server refused as too much.
+        num_good: requests that met the objective; None where there is none.
+        is_cache_told: the server states which tokens came from its cache.
+        offered_per_s: sessions that were due, a second; None in a closed loop.
+        late: how much later than due requests were sent, by the load generator's own fault.
     """
 
     workload: str
@@ -61,6 +67,21 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     time_per_token: Spread
     total: Spread
     generator_ms_per_token: float
+    num_turned_away: int = 0
+    num_good: int | None = None
+    is_cache_told: bool = True
+    offered_per_s: float | None = None
+    late: Spread = Spread()
+
+    @property
+    def good_share(self) -> float | None:
+        """Share of all requests, failed ones too, that met the objective."""
+        return None if self.num_good is None else _ratio(self.num_good, self.num_requests)
+
+    @property
+    def goodput_per_s(self) -> float | None:
+        """Requests that met the objective, a second."""
+        return None if self.num_good is None else _ratio(self.num_good, self.wall_s)
 
     @property
     def requests_per_s(self) -> float:
@@ -78,7 +99,44 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
         return _ratio(self.num_cached_tokens, self.num_prompt_tokens)
 
 
-def summarise(run: RunRecord) -> RunSummary:
+class TurnSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The same turn of every conversation of a run.
+
+    Attributes:
+        turn: from 1.
+        num_prompt_tokens: of all these requests, the history among them; and so the next.
+        num_cached_tokens: of those, taken from the server's cache.
+    """
+
+    turn: int
+    ttft: Spread
+    num_prompt_tokens: int
+    num_cached_tokens: int
+
+    @property
+    def cached_share(self) -> float:
+        """Share of the prompt tokens that came out of the server's cache."""
+        return _ratio(self.num_cached_tokens, self.num_prompt_tokens)
+
+
+def summarise_turns(run: RunRecord) -> tuple[TurnSummary, ...]:
+    """Return a summary of each turn, of the requests that were answered."""
+    by_turn: dict[int, list[RequestRecord]] = {}
+    for record in run.requests:
+        if record.error is None:
+            by_turn.setdefault(record.turn, []).append(record)
+    return tuple(
+        TurnSummary(
+            turn=turn + 1,
+            ttft=Spread.of([r.ttft_s for r in records if r.ttft_s is not None]),
+            num_prompt_tokens=sum(record.num_prompt_tokens for record in records),
+            num_cached_tokens=sum(record.num_cached_tokens for record in records),
+        )
+        for turn, records in sorted(by_turn.items())
+    )
+
+
+def summarise(run: RunRecord, objective: Objective | None = None) -> RunSummary:
     """Return a run's figures; times are those of the requests that were answered."""
     answered = [record for record in run.requests if record.error is None]
     num_output_tokens = sum(record.num_output_tokens for record in answered)
@@ -93,9 +151,16 @@ def summarise(run: RunRecord) -> RunSummary:
         wall_s=run.wall_s,
         ttft=Spread.of([r.ttft_s for r in answered if r.ttft_s is not None]),
         gap=Spread.of([gap_s for record in answered for gap_s in record.gaps_s]),
-        time_per_token=Spread.of(_times_per_token(answered)),
+        time_per_token=Spread.of(
+            [r.time_per_token_s for r in answered if r.time_per_token_s is not None]
+        ),
         total=Spread.of([record.total_s for record in answered]),
         generator_ms_per_token=_ratio(run.generator_cpu_s * 1000, num_output_tokens),
+        num_turned_away=sum(record.is_turned_away for record in run.requests),
+        num_good=sum(map(objective.is_met_by, run.requests)) if objective else None,
+        is_cache_told=any(record.is_cache_told for record in answered),
+        offered_per_s=run.offered_per_s,
+        late=Spread.of([record.late_s for record in run.requests if record.turn == 0]),
     )
 
 
@@ -129,14 +194,6 @@ def find_unequal_work(run_by_name: Mapping[str, RunRecord]) -> list[str]:
     num_more = len(faults) - _MAX_SHOWN_FAULTS
     more = [f"and {num_more} more"] if num_more > 0 else []
     return faults[:_MAX_SHOWN_FAULTS] + more
-
-
-def _times_per_token(records: Sequence[RequestRecord]) -> list[float]:
-    return [
-        (record.total_s - record.ttft_s) / (record.num_output_tokens - 1)
-        for record in records
-        if record.ttft_s is not None and record.num_output_tokens > 1
-    ]
 
 
 def _nearest(ordered: Sequence[float], percent: int) -> float:

@@ -93,6 +93,7 @@ def make_workload(
     seed: int,
     count_tokens: CountTokens,
     num_output_tokens: int = DEFAULT_OUTPUT_TOKENS,
+    num_turns: int = NUM_TURNS,
 ) -> Workload:
     """Make a workload; the same arguments give the same texts.
 
@@ -102,6 +103,7 @@ def make_workload(
         seed: of every draw; another seed shares no prompt with this one.
         count_tokens: by the tokeniser of the model that is asked.
         num_output_tokens: of each answer; mixed lengths draw their own.
+        num_turns: of each conversation.
     """
     dice = random.Random(f"{kind.value} {seed}")  # noqa: S311 - reproducible on purpose
 
@@ -134,13 +136,31 @@ def make_workload(
                 Session(
                     system=system,
                     turns=tuple(
-                        Turn(text(_TURN_TOKENS), num_output_tokens) for _ in range(NUM_TURNS)
+                        Turn(text(_TURN_TOKENS), num_output_tokens) for _ in range(num_turns)
                     ),
                 )
                 for _ in numbers
             ]
     is_chat = kind not in {WorkloadKind.PLAIN, WorkloadKind.LONG_PROMPT}
     return Workload(name=kind.value, is_chat=is_chat, sessions=tuple(sessions))
+
+
+def make_length_workload(
+    num_prompt_tokens: int,
+    num_output_tokens: int,
+    num_sessions: int,
+    *,
+    seed: int,
+    count_tokens: CountTokens,
+) -> Workload:
+    """Make chats of one length of question and one length of answer; see make_workload."""
+    name = f"prompt_{num_prompt_tokens}_output_{num_output_tokens}"
+    dice = random.Random(f"{name} {seed}")  # noqa: S311 - reproducible on purpose
+    sessions = tuple(
+        Session(turns=(Turn(write_text(dice, num_prompt_tokens, count_tokens), num_output_tokens),))
+        for _ in range(num_sessions)
+    )
+    return Workload(name=name, is_chat=True, sessions=sessions)
 
 
 def messages_of(session: Session, turn: int, answers: Sequence[str]) -> list[dict[str, str]]:
@@ -154,9 +174,24 @@ def messages_of(session: Session, turn: int, answers: Sequence[str]) -> list[dic
 
 
 def body_of(
-    workload: Workload, session: Session, turn: int, *, answers: Sequence[str], model: str
+    workload: Workload,
+    session: Session,
+    turn: int,
+    *,
+    answers: Sequence[str],
+    model: str,
+    has_ignore_eos: bool = True,
 ) -> dict[str, Any]:
-    """Return the body of one request."""
+    """Return the body of one request.
+
+    Args:
+        workload: what is asked.
+        session: of the workload.
+        turn: of the session.
+        answers: to the turns before.
+        model: as the server names it.
+        has_ignore_eos: ask for the full number of tokens, whatever the model makes of it.
+    """
     asked: dict[str, Any] = (
         {"messages": messages_of(session, turn, answers)}
         if workload.is_chat
@@ -167,7 +202,7 @@ def body_of(
         **asked,
         "max_tokens": session.turns[turn].num_output_tokens,
         "temperature": 0,
-        "ignore_eos": True,
+        **({"ignore_eos": True} if has_ignore_eos else {}),
         "stream": True,
         "stream_options": {"include_usage": True},
     }

@@ -16,6 +16,8 @@ from mm_orch.cli.terminal import PROGRAM
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mm_orch.benchmarking.objective import Objective
+
 Number = TypeVar("Number", int, float)
 
 STANDARD_INPUT = "-"
@@ -59,6 +61,7 @@ _ACTIONS_BY_OPTION: dict[str, tuple[Action, ...]] = {
     "--benchmark-format": (Action.BENCHMARK,),
     "--quick": (Action.BENCHMARK,),
     "--url": (Action.BENCHMARK,),
+    "--objective": (Action.BENCHMARK,),
 }
 
 
@@ -71,6 +74,7 @@ class Arguments:
         interval_s: seconds between two looks of --watch.
         query: the words to answer; None where standard input holds them.
         subject: the model's name or source of --model-info, --pull and --remove.
+        objective: what goodput counts; None is the benchmark's own.
     """
 
     action: Action | None
@@ -92,6 +96,7 @@ class Arguments:
     benchmark_format: str | None
     quick: bool
     url: str | None
+    objective: Objective | None
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Arguments:
@@ -132,6 +137,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
         benchmark_format=values.benchmark_format,
         quick=values.quick,
         url=values.url,
+        objective=values.objective,
     )
 
 
@@ -277,6 +283,12 @@ def _add_benchmark_options(group: Any) -> None:
     )
     group.add_argument("--quick", action="store_true", help="fewer requests, for a first look")
     group.add_argument("--url", type=_url, help="measure the server there instead of starting one")
+    group.add_argument(
+        "--objective",
+        metavar="BOUNDS",
+        type=_objective,
+        help="what goodput counts, in ms; ttft=500,itl=100 by default, e2e=MS too",
+    )
 
 
 def _add_settings(group: Any) -> None:
@@ -319,13 +331,25 @@ def _temperature(text: str) -> float:
 def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
-        is_address = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+        is_web = parts.scheme in {"http", "https"}
+        is_address = is_web and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port or an IPv6 address that is none
         is_address = False
     if not is_address:
         allowed = "a server's address like http://127.0.0.1:8000"
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {allowed}")
     return text
+
+
+def _objective(text: str) -> Objective:
+    # Not at the top: --help must not wait for what only a benchmark needs.
+    from mm_orch.benchmarking.objective import Objective
+    from mm_orch.core.errors import InvalidValueError
+
+    try:
+        return Objective.parse(text)
+    except InvalidValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _number(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mm_orch.cli.arguments import Arguments
     from mm_orch.config import LoadedConfig
 
+# In this order: a key of our own servers, and the one that OpenAI's clients read.
+_KEY_VARIABLES = ("MUAI_API_KEY", "OPENAI_API_KEY")
 # Outside the server, what a worker dies of reaches the caller as an error, which is one line.
 _TOLD_BY_THE_ERROR = "mm_orch.workers"
 
@@ -53,6 +55,12 @@ def is_colour_wanted() -> bool:
 def is_cursor_movable() -> bool:
     """Whether the terminal, where there is one, can do more than print lines."""
     return os.environ.get("TERM") != "dumb"
+
+
+def find_key_in_environment() -> str | None:
+    """Return the key for a server that is none of the configuration's, or None."""
+    keys = (os.environ.get(name, "").strip() for name in _KEY_VARIABLES)
+    return next((key for key in keys if key), None)
 
 
 def check_config(arguments: Arguments) -> int:

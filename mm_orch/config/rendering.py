@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from mm_orch.config.interpolation import escape
 from mm_orch.config.keys import MODELS, dotted, find_key
 from mm_orch.config.schema.section import Section
-from mm_orch.config.setting import MASK, masked_url, masked_user
+from mm_orch.config.setting import DEFAULT, MASK, masked_url, masked_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,28 @@ _NOT_TEXT = {"true", "false", "yes", "no", "on", "off", "null", "none", "y", "n"
 def render_effective(loaded: LoadedConfig) -> str:
     """Return the configuration as YAML that loads again, but for the masked secrets."""
     return "\n".join(_section_lines(loaded, (), loaded.config)) + "\n"
+
+
+def render_changed(loaded: LoadedConfig) -> dict[str, str]:
+    """Return what is set other than by default: values on one line by dotted key."""
+    return {
+        dotted(path): _rendered(path, value)
+        for path, value in _values((), loaded.config)
+        if loaded.origins[dotted(path)] != DEFAULT
+    }
+
+
+def _values(path: Path, section: Section) -> Iterator[tuple[Path, Any]]:
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        own_path = (*path, name)
+        if isinstance(value, Section):
+            yield from _values(own_path, value)
+        elif own_path == (MODELS,):
+            for model_name, model in value.items():
+                yield from _values((MODELS, model_name), model)
+        else:
+            yield own_path, value
 
 
 def _section_lines(loaded: LoadedConfig, path: Path, section: Section) -> Iterator[str]:

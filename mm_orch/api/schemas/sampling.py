@@ -53,6 +53,9 @@ class StreamOptions(BaseModel):
         default=False, description="One more chunk, before the end, with usage."
     )
     include_obfuscation: Off | None = Field(None, description="Not built: chunks are never padded.")
+    continuous_usage_stats: Off | None = Field(
+        None, description="Not built: usage comes once, at the end."
+    )
 
 
 class CallFields(BaseModel):

@@ -95,8 +95,9 @@ async def test_a_streamed_chat_opens_with_the_role_and_ends_with_the_reason_and_
     assert all("usage" not in chunk for chunk in chunks)
 
 
-async def test_usage_comes_in_a_chunk_of_its_own_when_asked_for() -> None:
-    response = await Face().chat(stream=True, stream_options={"include_usage": True})
+@pytest.mark.parametrize("more", [{}, {"continuous_usage_stats": False}])
+async def test_usage_comes_in_a_chunk_of_its_own_when_asked_for(more: dict[str, Any]) -> None:
+    response = await Face().chat(stream=True, stream_options={"include_usage": True, **more})
 
     chunks = chunks_of(events_of(response))
     assert chunks[-1]["choices"] == []

@@ -69,6 +69,11 @@ def user(content: object) -> dict[str, object]:
         ({"stream": "yes"}, "stream", ["yes"]),
         ({"stream_options": {"include_usage": True}}, "stream_options", ["stream: true"]),
         ({"stream": True, "stream_options": {"usage": True}}, "stream_options.usage", []),
+        (
+            {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+            "stream_options.continuous_usage_stats",
+            [],
+        ),
         ({"model": 5}, "model", ["5", "string"]),
         ({"model": "m" * 201}, "model", ["200", "..."]),
         ({"messages": []}, "messages", ["1"]),

@@ -36,7 +36,8 @@ async def test_a_request_is_recorded_as_its_client_saw_it(*, is_chat: bool) -> N
     [record] = run.requests
     assert record.error is None
     assert (record.num_prompt_tokens, record.num_output_tokens) == (10, 3)
-    assert record.num_cached_tokens == 4
+    assert (record.num_cached_tokens, record.is_cache_told) == (4, True)
+    assert (record.late_s, run.offered_per_s) == (0.0, None)
     assert len(record.pieces_s) == 3
     assert len(record.gaps_s) == 2
     assert record.ttft_s is not None
@@ -84,6 +85,9 @@ async def test_an_open_loop_counts_from_when_a_request_was_due() -> None:
         run = await run_open(peer.target, workload(3), rate_per_s=1000, seed=7)
 
     assert [record.begin_s for record in run.requests] == due_s
+    assert all(record.late_s >= 0 for record in run.requests)
+    assert run.offered_per_s == 3 / due_s[-1]
+    assert run.wall_s >= due_s[-1]
 
 
 def test_arrivals_are_the_same_for_a_seed_and_as_frequent_as_wanted() -> None:
@@ -98,6 +102,38 @@ def test_arrivals_are_the_same_for_a_seed_and_as_frequent_as_wanted() -> None:
     mean = sum(gaps) / len(gaps)
     spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
     assert spread == pytest.approx(mean, rel=0.1)
+
+
+async def test_a_server_that_answers_late_does_not_hold_arrivals_back() -> None:
+    # Nobody is answered until all three are there: a loop that waited would never end.
+    async with serving(Peer(barrier=asyncio.Barrier(3))) as peer:
+        run = await run_open(peer.target, workload(3), rate_per_s=100, seed=7)
+
+    assert failures_of([run]) == []
+    assert peer.most_open == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "is_turned_away"), [("429 Slow", True), ("503 Busy", True), ("500 Oh", False)]
+)
+async def test_a_refusal_for_load_is_noted_as_such(status: str, *, is_turned_away: bool) -> None:
+    given = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()
+    async with serving(Peer(answer=lambda _: given)) as peer:
+        run = await run_open(peer.target, workload(2), rate_per_s=1000, seed=1)
+
+    assert [record.is_turned_away for record in run.requests] == [is_turned_away] * 2
+
+
+async def test_a_server_that_does_not_tell_of_its_cache_is_noted() -> None:
+    # Equally long, so that the chunks' sizes stay right.
+    def untold(body: dict[str, Any]) -> bytes:
+        return answer(body).replace(b"cached_tokens", b"cachedXtokens")
+
+    async with serving(Peer(answer=untold)) as peer:
+        run = await run_closed(peer.target, workload(1), 1)
+
+    assert failures_of([run]) == []
+    assert (run.requests[0].num_cached_tokens, run.requests[0].is_cache_told) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -193,13 +229,14 @@ async def test_the_key_is_sent_and_json_is_read() -> None:
         ("http://h:81", "http://h:81"),
         ("http://h/v1/", "http://h:80"),
         ("http://[::1]:9/a/v1", "http://[::1]:9/a"),
+        ("https://h/v1", "https://h:443"),
     ],
 )
 def test_a_url_is_taken_with_or_without_its_version(url: str, shown: str) -> None:
     assert Target.parse(url, model="m").url == shown
 
 
-@pytest.mark.parametrize("url", ["h:81", "https://h", "http://", "http://h:x"])
+@pytest.mark.parametrize("url", ["h:81", "ftp://h", "http://", "http://h:x"])
 def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(InvalidValueError, match="is no address of a server"):
         Target.parse(url, model="m")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mm_orch.benchmarking.records import RequestRecord, RunRecord
-from mm_orch.benchmarking.summary import Spread, find_unequal_work, summarise
+from mm_orch.benchmarking.summary import Spread, find_unequal_work, summarise, summarise_turns
 
 
 def record(session: int = 0, **given: object) -> RequestRecord:
@@ -52,6 +52,41 @@ def test_a_run_without_answers_has_zeros_and_no_fault() -> None:
 
     assert summary.output_tokens_per_s == summary.cached_share == 0.0
     assert summary.ttft == Spread()
+
+
+def test_a_server_that_turns_requests_away_is_told_from_one_that_fails() -> None:
+    away = record(1, error="HTTP 503: full", pieces_s=(), is_turned_away=True)
+    summary = summarise(run(record(0), away, record(2, error="oh", pieces_s=())))
+
+    assert (summary.num_failed, summary.num_turned_away) == (2, 1)
+
+
+def test_the_generators_lateness_is_that_of_first_turns() -> None:
+    summary = summarise(run(record(0, late_s=0.25), record(0, turn=1, late_s=0.0)))
+
+    assert summary.late == Spread(p50_s=0.25, p95_s=0.25, p99_s=0.25, max_s=0.25)
+
+
+def test_one_answer_that_tells_of_the_cache_is_enough() -> None:
+    told = record(is_cache_told=True)
+
+    assert summarise(run(record(0), told)).is_cache_told
+    assert not summarise(run(record(0))).is_cache_told
+
+
+def test_turns_are_summed_over_conversations_without_the_failed() -> None:
+    first, second = summarise_turns(
+        run(
+            record(0),
+            record(1, num_cached_tokens=75),
+            record(0, turn=1, num_cached_tokens=90),
+            record(1, turn=1, error="oh", pieces_s=()),
+        )
+    )
+
+    assert (first.turn, first.num_prompt_tokens, first.cached_share) == (1, 200, 0.5)
+    assert (second.turn, second.num_prompt_tokens, second.cached_share) == (2, 100, 0.9)
+    assert first.ttft.p50_s == 0.5
 
 
 def test_percentiles_are_values_that_were_measured() -> None:

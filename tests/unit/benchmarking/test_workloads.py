@@ -11,6 +11,7 @@ from mm_orch.benchmarking.workloads import (
     Workload,
     WorkloadKind,
     body_of,
+    make_length_workload,
     make_workload,
     messages_of,
 )
@@ -67,6 +68,25 @@ def test_conversations_have_ten_turns_and_one_system_prompt_for_all() -> None:
     assert sessions[0].system
 
 
+def test_conversations_may_be_shorter() -> None:
+    whole = make(WorkloadKind.CONVERSATIONS, 1)
+    short = make_workload(
+        WorkloadKind.CONVERSATIONS, 1, seed=1, count_tokens=count_words, num_turns=2
+    )
+
+    assert short.sessions[0].turns == whole.sessions[0].turns[:2]
+
+
+def test_chats_of_one_length_share_no_prompt() -> None:
+    workload = make_length_workload(70, 9, 3, seed=1, count_tokens=count_words)
+    turns = [session.turns[0] for session in workload.sessions]
+
+    assert workload.is_chat
+    assert [count_words(turn.text) for turn in turns] == [70, 70, 70]
+    assert {turn.num_output_tokens for turn in turns} == {9}
+    assert len({turn.text for turn in turns}) == 3
+
+
 def test_the_shared_prefix_is_the_same_for_all() -> None:
     sessions = make(WorkloadKind.SHARED_PREFIX).sessions
 
@@ -112,3 +132,10 @@ def test_every_request_is_greedy_and_of_fixed_length() -> None:
         "stream_options": {"include_usage": True},
     }
     assert plain.path == "/v1/completions"
+
+
+def test_a_server_that_does_not_know_ignore_eos_is_not_asked_for_it() -> None:
+    workload = make(WorkloadKind.SHORT_CHAT, 1)
+    body = body_of(workload, workload.sessions[0], 0, answers=[], model="m", has_ignore_eos=False)
+
+    assert "ignore_eos" not in body

@@ -188,7 +188,8 @@ class Script:
     """What the peer answers, and what it was asked.
 
     ``hold_open`` keeps a stream from ending, as long as the client stays. Without ``figures``,
-    nothing is observed. ``paths`` are what it was asked for with GET.
+    nothing is observed. ``paths`` are what it was asked for with GET. ``refusal`` comes after so
+    many requests were answered. A body that has ``refused_field`` is answered with 400.
     """
 
     report: StatusReport = field(default_factory=status_report)
@@ -197,6 +198,8 @@ class Script:
     status: bytes | None = None
     stream: bytes = sse(text_chunk("Hel"), text_chunk("lo", "stop"), USAGE_CHUNK)
     refusal: tuple[int, bytes] | None = None
+    num_answered: int = 0
+    refused_field: str | None = None
     key: str | None = None
     hold_open: bool = False
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -216,10 +219,21 @@ class Script:
             "/v1/models": b'{"data": [{"id": "smollm2-135m"}]}',
         }
 
+    def find_refusal(self) -> tuple[int, bytes] | None:
+        """Return what the last request is refused with, if it is."""
+        if self.refused_field and self.refused_field in self.requests[-1]:
+            return 400, b"unknown field"
+        return self.refusal if len(self.requests) > self.num_answered else None
+
+
+class Server(http.server.ThreadingHTTPServer):
+    # Arrivals come in bursts, each on a connection of its own.
+    request_queue_size = 512
+
 
 @contextmanager
 def serve(script: Script) -> Iterator[Script]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _peer(script)) as server:
+    with Server(("127.0.0.1", 0), _peer(script)) as server:
         script.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -246,8 +260,9 @@ def _peer(script: Script) -> type[http.server.BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             script.requests.append(json.loads(body))
-            if script.refusal:
-                self.answer(*script.refusal)
+            refusal = script.find_refusal()
+            if refusal:
+                self.answer(*refusal)
                 return
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mm_orch.benchmarking.objective import Objective
 from mm_orch.cli.arguments import Action, parse_arguments
 
 
@@ -46,13 +47,14 @@ def test_everything_about_a_call_is_read() -> None:
 
 
 def test_everything_about_a_benchmark_is_read() -> None:
-    words = "--model m --benchmark-output d --benchmark-format csv --quick --url http://h:1/v1"
+    words = "--model m --benchmark-output d --benchmark-format csv --quick --url https://h:1/v1"
 
-    arguments = parse_arguments(["--benchmark", *words.split()])
+    arguments = parse_arguments(["--benchmark", *words.split(), "--objective", "ttft=5,itl=2.5"])
 
     assert arguments.model == "m"
     assert (arguments.benchmark_output, arguments.benchmark_format) == (Path("d"), "csv")
-    assert (arguments.quick, arguments.url) == (True, "http://h:1/v1")
+    assert (arguments.quick, arguments.url) == (True, "https://h:1/v1")
+    assert arguments.objective == Objective(ttft_ms=5, itl_ms=2.5)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,10 @@ def test_a_query_may_begin_with_a_dash_after_two() -> None:
         ("--benchmark-format csv", "--benchmark-format goes with --benchmark"),
         ("--benchmark --benchmark-format xml", "'json', 'csv'"),
         ("--benchmark --url h:1", "give a server's address like http://127.0.0.1:8000"),
-        ("--benchmark --url https://h:1", "'https://h:1' is not allowed"),
+        ("--benchmark --url ftp://h:1", "'ftp://h:1' is not allowed"),
+        ("--benchmark --objective fast", "'fast' is no bound; give one or more of ttft=MS"),
+        ("--benchmark --objective ttft=0", "ttft='0' is no time"),
+        ("--server --objective ttft=5", "--objective goes with --benchmark"),
         ("--benchmark --max-tokens 4", "--max-tokens goes with a query or --mode chat"),
     ],
 )

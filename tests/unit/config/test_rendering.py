@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from mm_orch.config import render_effective
+from mm_orch.config import render_changed, render_effective
 from mm_orch.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,6 +63,17 @@ def test_other_yaml_readers_understand_the_output(load: Load) -> None:
     assert tree["monitoring"]["tracing"]["service_name"] == "no"
     assert tree["optimization"]["engine_preference"] == ["vllm", "pytorch"]
     assert tree["models"]["org/name:7b"]["aliases"] == ["x", "1"]
+
+
+def test_what_is_set_otherwise_stands_by_its_key_without_secrets(load: Load) -> None:
+    changed = render_changed(load(TEXT, ENVIRON, {"monitoring.server.port": 81}))
+
+    assert changed["optimization.engine_preference"] == "[vllm, pytorch]"
+    [source] = [value for key, value in changed.items() if key.endswith("source")]
+    assert source.startswith('"path:/a $${b}')
+    assert (changed["system.log_level"], changed["monitoring.server.port"]) == ("DEBUG", "81")
+    assert "monitoring.server.host" not in changed
+    assert "secret" not in str(changed)
 
 
 def test_the_output_holds_no_secret(load: Load) -> None:
