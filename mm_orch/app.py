@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mm_orch.batching.batcher import BatcherSpec
-from mm_orch.core.events import ObserverFanOut
+from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.models.guide_check import GuideChecker
 from mm_orch.models.source import RemoteSource, parse_source

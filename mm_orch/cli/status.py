@@ -150,7 +150,9 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
         model.device and f"on {model.device}",
         model.context_length and f"context {model.context_length}",
         model.dimensions and f"{model.dimensions} dimensions",
+        model.max_batch_size and f"at most {model.max_batch_size} at once",
         model.cache and _describe_cache(model.cache),
+        _describe_excess(model),
         model.num_restarts and f"{model.num_restarts} restart{'s' * (model.num_restarts > 1)}",
         model.is_draining and "draining, takes no new requests",
         model.detail,
@@ -176,6 +178,13 @@ def _more_of_model(model: ModelReport) -> Iterator[str]:
 
 def _describe_cache(cache: CacheStats) -> str:
     return f"KV memory {cache.use_ratio:.0%} in use, {cache.hit_ratio:.0%} of prompt tokens reused"
+
+
+def _describe_excess(model: ModelReport) -> str:
+    target, actual = model.kv_target_bytes or 0, model.kv_actual_bytes or 0
+    if actual <= target:
+        return ""
+    return f"bounded to {target >> 20} MiB, {actual >> 20} MiB not given back yet"
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.orchestration.admission import Admission
+    from mm_orch.workers.worker import Worker
 
 
 # Of the time after which the watchdog replaces it.
@@ -206,8 +207,8 @@ class SystemStatus:
             worker_pid=worker.pid if worker else None,
             cache=worker.cache if worker else None,
             memory_bytes=self._manager.find_memory_bytes(plan.name),
-            max_batch_size=plan.batcher.max_batch_size,
             stand_in=self._report_stand_in(plan.name),
+            **_tell_sharing(plan, worker),
         )
 
     def _report_stand_in(self, model: str) -> StandInReport | None:
@@ -223,3 +224,19 @@ class SystemStatus:
             worker_pid=worker.pid if worker else None,
             memory_bytes=self._manager.find_memory_bytes(name_stand_in(model)),
         )
+
+
+def _tell_sharing(plan: ModelPlan, worker: Worker | None) -> dict[str, Any]:
+    """Return what a report tells of how sequences share steps and memory."""
+    if worker is None:
+        return {"max_batch_size": plan.batcher.max_batch_size}
+    facts, cache, in_force = worker.facts, worker.cache, worker.orders.in_force
+    # Before its first step a worker tells of no cache.
+    num_target = cache.num_target_blocks if cache else facts.num_kv_blocks
+    num_actual = cache.num_allocated_blocks if cache else facts.num_kv_blocks
+    return {
+        "max_batch_size": in_force.batcher.max_batch_size,
+        "in_force": in_force,
+        "kv_target_bytes": num_target * facts.kv_block_bytes or None,
+        "kv_actual_bytes": num_actual * facts.kv_block_bytes or None,
+    }

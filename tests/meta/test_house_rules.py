@@ -22,7 +22,7 @@ BROAD_CATCHES = {
     "mm_orch/api/boundary.py",
     "mm_orch/batching/batcher.py",
     "mm_orch/batching/embedding.py",
-    "mm_orch/core/events.py",
+    "mm_orch/core/observers.py",
     "mm_orch/monitoring/alerts/delivery.py",
     "mm_orch/monitoring/alerts/watch.py",
     "mm_orch/monitoring/gpus.py",
