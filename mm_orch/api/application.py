@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from mm_orch.api.admin import add_admin_routes, add_observation_routes
 from mm_orch.api.boundary import Boundary
+from mm_orch.api.configuration import add_configuration_routes
 from mm_orch.api.console_pages import add_console_routes
 from mm_orch.api.conversations import add_conversation_routes
 from mm_orch.api.documentation import add_description
@@ -32,6 +33,7 @@ from mm_orch.api.operations import add_model_routes, add_operation_routes
 from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
+from mm_orch.api.schemas.configuration import ConfigurationPatch
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
     from mm_orch.core.observations import Observations
+    from mm_orch.live.configuration import LiveConfiguration
     from mm_orch.orchestration.generation import (
         Embedder,
         Generator,
@@ -61,6 +64,7 @@ _DESCRIBED = (
     CompletionRequest,
     EmbeddingsRequest,
     ResponsesRequest,
+    ConfigurationPatch,
     ChatChunk,
     CompletionChunk,
     ResponseEvent,
@@ -85,6 +89,7 @@ def create_application(
     settings: ApiSettings,
     observer: Observer,
     render_metrics: RenderMetrics | None,
+    live: LiveConfiguration | None = None,
     observations: Observations | None = None,
     start_trace: StartTrace | None = None,
 ) -> ASGIApp:
@@ -99,6 +104,7 @@ def create_application(
         settings: what HTTP needs of the configuration.
         observer: told of every exchange.
         render_metrics: gives the metrics page; None for no such page.
+        live: the options that can be changed; None for none.
         observations: what monitoring keeps; None where it is switched off.
         start_trace: gives the place of a new span below its caller's; None with tracing off.
     """
@@ -126,6 +132,8 @@ def create_application(
     add_native_model_routes(app, reports, router, loader, settings)
     add_admin_routes(app, loader, settings)
     add_observation_routes(app, observations, settings)
+    if live is not None:
+        add_configuration_routes(app, live, settings)
     add_console_routes(app)
     add_description(app, _DESCRIBED, needs_key=settings.enable_auth)
     return app
@@ -155,7 +163,7 @@ def _surroundings(
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(settings.cors_origins),
-                allow_methods=["GET", "POST", "DELETE"],
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=_EXPOSED_HEADERS,
             )
