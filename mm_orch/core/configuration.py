@@ -43,10 +43,29 @@ class LiveOption(msgspec.Struct, frozen=True, kw_only=True):
     allowed: str
 
 
+class WorkerInForce(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running worker goes by, as it has said last.
+
+    Attributes:
+        kv_target_bytes: the bound on its keys and values; None where it does not say.
+        kv_actual_bytes: what these take or may take until a lower bound has had its effect.
+    """
+
+    model: str
+    engine: str
+    max_batch_size: int
+    min_batch_size: int
+    batch_timeout_ms: int
+    max_batch_tokens: int
+    kv_target_bytes: int | None
+    kv_actual_bytes: int | None
+
+
 class LiveReport(msgspec.Struct, frozen=True, kw_only=True):
     """All options that may be changed while the server runs, and the last changes, newest first."""
 
     options: tuple[LiveOption, ...]
+    workers: tuple[WorkerInForce, ...]
     history: tuple[Change, ...]
 
 

@@ -15,11 +15,13 @@ from mm_orch.core.configuration import (
     ConfigurationChanged,
     LiveOption,
     LiveReport,
+    WorkerInForce,
 )
 from mm_orch.core.errors import Fault, LiveChangeError, ModelUnavailableError
 from mm_orch.live.decision import CACHE_MEMORY, decide, live_keys, read_live
 from mm_orch.live.refusals import find_refusals
 from mm_orch.live.sharing import find_sharing
+from mm_orch.workers.kv_bytes import find_kv_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.orchestration.admission import Admission
     from mm_orch.workers.messages import Sharing
+    from mm_orch.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +96,17 @@ class LiveConfiguration:
                 )
                 for name, key in live_keys().items()
             ),
+            workers=tuple(_tell_in_force(worker) for worker in self._manager.workers),
             history=tuple(self._history),
         )
 
     async def change(
-        self, values: Mapping[str, object], *, source: ChangeSource, reason: str = ""
+        self,
+        values: Mapping[str, object],
+        *,
+        source: ChangeSource,
+        reason: str = "",
+        origins: Mapping[str, str] | None = None,
     ) -> tuple[Change, ...]:
         """Give options other values, all of them or none; return those that were not in force yet.
 
@@ -107,6 +116,7 @@ class LiveConfiguration:
             values: by dotted key.
             source: who changes them.
             reason: for people.
+            origins: who set each value, where that is not the source itself.
 
         Raises:
             LiveChangeError: with every fault; nothing has changed.
@@ -115,7 +125,9 @@ class LiveConfiguration:
         task = asyncio.create_task(self._change_in_turn(values, source, reason))
         self._changing.add(task)
         task.add_done_callback(self._changing.discard)
-        return await asyncio.shield(task)
+        changes = await asyncio.shield(task)
+        self._origins |= {one.path: (origins or {}).get(one.path, source) for one in changes}
+        return changes
 
     async def _change_in_turn(
         self, values: Mapping[str, object], source: ChangeSource, reason: str
@@ -188,7 +200,6 @@ class LiveConfiguration:
 
     def _note(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            self._origins[change.path] = change.source
             self._history.appendleft(change)
             logger.info(
                 "configuration changed: %s from %s to %s by %s%s",
@@ -198,6 +209,20 @@ class LiveConfiguration:
                 f" ({change.reason})" if change.reason else "",
             )
             self._observer.observe(ConfigurationChanged(path=change.path, source=change.source))
+
+
+def _tell_in_force(worker: Worker) -> WorkerInForce:
+    batcher, kv_bytes = worker.orders.in_force.batcher, find_kv_bytes(worker)
+    return WorkerInForce(
+        model=worker.model,
+        engine=worker.engine,
+        max_batch_size=batcher.max_batch_size,
+        min_batch_size=batcher.min_batch_size,
+        batch_timeout_ms=round(batcher.batch_timeout_s * 1000),
+        max_batch_tokens=batcher.max_batch_tokens,
+        kv_target_bytes=kv_bytes.target,
+        kv_actual_bytes=kv_bytes.actual,
+    )
 
 
 def _fault(name: str, values: Mapping[str, Any], problem: str, source: ChangeSource) -> Fault:

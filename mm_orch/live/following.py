@@ -98,7 +98,9 @@ class FileFollower:
                     shadow.by,
                 )
         try:
-            await self._live.change(wanted, source=source, reason=str(loaded.path or ""))
+            await self._live.change(
+                wanted, source=source, reason=str(loaded.path or ""), origins=loaded.origins
+            )
         except MuAIError as error:
             logger.error("%s: %s", _WHEN[source], error)  # noqa: TRY400 - no traceback
             return

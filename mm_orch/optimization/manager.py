@@ -236,7 +236,8 @@ class OptimizationManager:
     def find_front_bound(self, model: str) -> int | None:
         """Return how many sequences may be given to a model's worker at once; None for any number.
 
-        Only engines with a batcher of their own are bounded here; others bound their own steps.
+        Only engines with a batcher of their own are bounded here, to fewer than they were started
+        for; others bound their own steps.
         """
         supervisor = self.find_supervisor(model)
         worker = supervisor.worker if supervisor else None

@@ -16,6 +16,7 @@ from mm_orch.orchestration.reports import (
     StatusReport,
 )
 from mm_orch.remote.wire import ENGINE
+from mm_orch.workers.kv_bytes import find_kv_bytes
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
@@ -230,13 +231,10 @@ def _tell_sharing(plan: ModelPlan, worker: Worker | None) -> dict[str, Any]:
     """Return what a report tells of how sequences share steps and memory."""
     if worker is None:
         return {"max_batch_size": plan.batcher.max_batch_size}
-    facts, cache, in_force = worker.facts, worker.cache, worker.orders.in_force
-    # Before its first step a worker tells of no cache.
-    num_target = cache.num_target_blocks if cache else facts.num_kv_blocks
-    num_actual = cache.num_allocated_blocks if cache else facts.num_kv_blocks
+    in_force, kv_bytes = worker.orders.in_force, find_kv_bytes(worker)
     return {
         "max_batch_size": in_force.batcher.max_batch_size,
         "in_force": in_force,
-        "kv_target_bytes": num_target * facts.kv_block_bytes or None,
-        "kv_actual_bytes": num_actual * facts.kv_block_bytes or None,
+        "kv_target_bytes": kv_bytes.target,
+        "kv_actual_bytes": kv_bytes.actual,
     }

@@ -323,7 +323,9 @@ class Worker:
                 self.cache = cache
                 self._cache_news.take(cache)
             case messages.Configured():
-                self.cache = message.cache or self.cache
+                if message.cache is not None:
+                    self.cache = message.cache
+                    self._cache_news.take(message.cache)
                 self.orders.take(message)
                 self._bound_in_front()
             case messages.Ready() | messages.StartFailed():
@@ -332,7 +334,10 @@ class Worker:
 
     def _bound_in_front(self) -> None:
         if self.ready.batches_itself:
-            self._streams.max_open = self.orders.in_force.batcher.max_batch_size
+            wanted = self.orders.in_force.batcher.max_batch_size
+            # Its own bound wastes no moment between two sequences.
+            is_bounding_itself = wanted >= self.spec.engine_spec.max_batch_size
+            self._streams.max_open = None if is_bounding_itself else wanted
 
     def _deliver(self, step: messages.StepDone) -> None:
         self.num_running, self.num_waiting = step.num_running, step.num_waiting

@@ -120,6 +120,13 @@ async def check_in_force(runtime: Runtime, expected: dict[str, object]) -> None:
     assert worker.orders.in_force == wanted
     report = report_of(runtime)
     assert report.in_force == wanted
+    [told] = runtime.live.report().workers
+    assert (told.model, told.max_batch_size) == (MODEL, expected[MAX_BATCH])
+    assert (told.batch_timeout_ms, told.max_batch_tokens) == (
+        expected[TIMEOUT],
+        expected[MAX_TOKENS],
+    )
+    assert told.kv_target_bytes == report.kv_target_bytes
     assert report.max_batch_size == expected[MAX_BATCH]
     assert report.kv_target_bytes == (wanted.max_kv_bytes or FULL_LENGTH_BYTES)
     assert runtime.status.health().queue_capacity == expected[CAPACITY]

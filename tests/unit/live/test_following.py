@@ -84,6 +84,8 @@ async def test_a_changed_file_changes_what_is_new_in_it_and_a_signal_lets_it_hol
 
         await follower.reload("signal")
         assert (live.read()[MAX_BATCH], live.read()[CAPACITY]) == (8, 60)
+        origins = {one.path: one.origin for one in live.report().options}
+        assert (origins[CAPACITY], origins[MAX_BATCH]) == (str(file), str(file))
         # An option that the file no longer has is the default's again.
         put(file, "{}")
         await follower.reload("file")
