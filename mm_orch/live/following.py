@@ -98,13 +98,15 @@ class FileFollower:
                     shadow.by,
                 )
         try:
-            await self._live.change(
+            changes = await self._live.change(
                 wanted, source=source, reason=str(loaded.path or ""), origins=loaded.origins
             )
         except MuAIError as error:
             logger.error("%s: %s", _WHEN[source], error)  # noqa: TRY400 - no traceback
             return
         self._loaded = loaded
+        if source == "signal" and not changes:
+            logger.info("SIGHUP: the configuration was read again; nothing in it is new")
 
 
 _WHEN = {"file": "the configuration file has changed", "signal": "SIGHUP"}

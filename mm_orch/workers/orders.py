@@ -47,7 +47,9 @@ class Orders:
     def take(self, answer: messages.Configured) -> None:
         """Note an answer, and hand it to who waits for it."""
         self.in_force = answer.sharing
-        if not (waiting := self._answers.pop(answer.number)).done():
+        waiting = self._answers.pop(answer.number, None)
+        # None where it was given up already: the worker is being stopped.
+        if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
     def close(self) -> None:
