@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -11,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from mm_orch.api.admin import add_admin_routes, add_observation_routes
 from mm_orch.api.boundary import Boundary
@@ -202,4 +203,16 @@ async def _show_http_error(request: Request, error: Exception) -> JSONResponse:
     body = make_envelope(
         messages.get(error.status_code, error.detail), type_="invalid_request_error", code=None
     )
-    return JSONResponse(body, error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_find_methods(request)))
+    return JSONResponse(body, error.status_code, headers)
+
+
+def _find_methods(request: Request) -> set[str]:
+    """Return the methods that a path takes: of all its routes, where the refusal names one's."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return methods

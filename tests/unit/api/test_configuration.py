@@ -101,6 +101,12 @@ async def test_it_is_an_admins_right(live: LiveConfiguration, method: str) -> No
     assert (await from_afar.call(method, PATH, {})).status_code == 403
 
 
+async def test_another_method_is_told_all_that_there_are(live: LiveConfiguration) -> None:
+    answer = await Face(live=live).call("DELETE", PATH)
+
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, PATCH")
+
+
 async def test_the_description_tells_of_it(live: LiveConfiguration) -> None:
     paths = (await Face(live=live).call("GET", "/openapi.json")).json()["paths"]
 
