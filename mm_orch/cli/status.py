@@ -184,7 +184,7 @@ def _describe_excess(model: ModelReport) -> str:
     target, actual = model.kv_target_bytes or 0, model.kv_actual_bytes or 0
     if actual <= target:
         return ""
-    return f"bounded to {target >> 20} MiB, {actual >> 20} MiB not given back yet"
+    return f"KV memory bounded to {target >> 20} MiB, {actual >> 20} MiB still taken"
 
 
 def _print_lines(lines: Iterable[str]) -> None:
