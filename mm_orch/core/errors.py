@@ -190,7 +190,7 @@ class LiveChangeError(RequestError):
             names = ", ".join(live_names)
             lines += f"\nOptions that can be changed while the server runs: {names}."
         super().__init__(
-            f"Nothing is changed; there {'are' if len(faults) != 1 else 'is'} {count}:\n{lines}",
+            f"The change has {count}, so nothing is changed:\n{lines}",
             param=faults[0].key if faults else None,
         )
         self.faults = faults

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import stat
 from typing import TYPE_CHECKING
 
 from mm_orch.config.keys import ANY_MODEL, MODELS, dotted, keys_by_path
-from mm_orch.core.errors import ConfigError, MuAIError
+from mm_orch.core.errors import MuAIError
 from mm_orch.live.decision import live_keys, read_live, value_at
 
 if TYPE_CHECKING:
@@ -51,21 +52,25 @@ class FileFollower:
         """
         async with self._turn:
             try:
-                loaded = await asyncio.to_thread(self._load)
-            except ConfigError as error:
-                logger.error("%s: nothing is changed. %s", _WHEN[source], error)  # noqa: TRY400 - no traceback
-                return
-            fixed = list(find_fixed(self._loaded.config, loaded.config))
-            if fixed:
-                logger.error(
-                    "%s: nothing is changed, because %s cannot be changed while the server runs:"
-                    " restart it. Options that can: %s",
-                    _WHEN[source],
-                    ", ".join(fixed),
-                    ", ".join(live_keys()),
-                )
-                return
-            await self._apply(loaded, source)
+                await self._reload(source)
+            except MuAIError as error:
+                logger.error("%s, but nothing changes. %s", _WHEN[source], error)  # noqa: TRY400 - no traceback
+            except Exception:  # boundary: a file never ends the server
+                logger.exception("%s: it could not be brought into force", _WHEN[source])
+
+    async def _reload(self, source: Literal["file", "signal"]) -> None:
+        loaded = await asyncio.to_thread(self._load)
+        fixed = list(find_fixed(self._loaded.config, loaded.config))
+        if fixed:
+            logger.error(
+                "%s, but nothing changes, because %s cannot be changed while the server runs:"
+                " restart it. Options that can: %s",
+                _WHEN[source],
+                ", ".join(fixed),
+                ", ".join(live_keys()),
+            )
+            return
+        await self._apply(loaded, source)
 
     async def watch(self, interval_s: float = _INTERVAL_S) -> None:
         """Reload whenever the file in use is another, until cancelled.
@@ -97,13 +102,9 @@ class FileFollower:
                     f"{name} = {shadow.value}",
                     shadow.by,
                 )
-        try:
-            changes = await self._live.change(
-                wanted, source=source, reason=str(loaded.path or ""), origins=loaded.origins
-            )
-        except MuAIError as error:
-            logger.error("%s: %s", _WHEN[source], error)  # noqa: TRY400 - no traceback
-            return
+        changes = await self._live.change(
+            wanted, source=source, reason=str(loaded.path or ""), origins=loaded.origins
+        )
         self._loaded = loaded
         if source == "signal" and not changes:
             logger.info("SIGHUP: the configuration was read again; nothing in it is new")
@@ -129,5 +130,8 @@ def _sign(path: Path) -> Signature | None:
     try:
         found = path.stat()
     except OSError:
+        return None
+    # A pipe gives what it holds once.
+    if not stat.S_ISREG(found.st_mode):
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

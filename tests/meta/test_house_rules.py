@@ -23,6 +23,7 @@ BROAD_CATCHES = {
     "mm_orch/batching/batcher.py",
     "mm_orch/batching/embedding.py",
     "mm_orch/core/observers.py",
+    "mm_orch/live/following.py",
     "mm_orch/monitoring/alerts/delivery.py",
     "mm_orch/monitoring/alerts/watch.py",
     "mm_orch/monitoring/gpus.py",

@@ -164,6 +164,19 @@ async def test_values_that_contradict_a_change_of_another_origin_change_nothing(
         assert (live.read()[MIN_BATCH], live.read()[MAX_BATCH]) == (4, 8)
 
 
+async def test_a_fault_of_ours_never_ends_who_follows(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> LoadedConfig:
+        raise RuntimeError("nobody thought of this")
+
+    loaded = load_config(path=file, environ={}, overrides={})
+    async with open_runtime(loaded.config) as runtime:
+        await FileFollower(runtime.live, loaded, fail).reload("signal")
+
+    assert "SIGHUP: it could not be brought into force" in told(caplog)
+
+
 async def test_a_file_that_is_away_or_replaced_is_waited_for(file: Path) -> None:
     async with follow(file) as (follower, live), asyncio.timeout(60):
         watching = asyncio.create_task(follower.watch(_INTERVAL_S))
