@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mm_orch.batching.batcher import BatcherSpec
-from mm_orch.core.events import ObserverFanOut
+from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
+from mm_orch.live.configuration import LiveConfiguration
+from mm_orch.live.sharing import find_sharing
 from mm_orch.models.guide_check import GuideChecker
 from mm_orch.models.source import RemoteSource, parse_source
 from mm_orch.models.store import ModelStore
@@ -23,7 +24,6 @@ from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.routing.router import Router
-from mm_orch.workers.messages import CacheSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -41,6 +41,7 @@ class Runtime:
     """The running parts, put together.
 
     Attributes:
+        config: with which they were started; what is in force now is told by ``live``.
         monitor: watches all of them; None where it is switched off, or nobody would look.
     """
 
@@ -50,6 +51,7 @@ class Runtime:
     orchestrator: Orchestrator
     embedder: EmbeddingOrchestrator
     status: SystemStatus
+    live: LiveConfiguration
     observer: Observer
     monitor: Monitor | None
 
@@ -66,6 +68,7 @@ async def open_runtime(
     engine: str | None = None,
     progress: Progress | None = None,
     is_server: bool = False,
+    origins: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Runtime]:
     """Build everything; on leaving, stop every worker.
 
@@ -74,28 +77,18 @@ async def open_runtime(
         engine: run every model with this engine, whatever the configuration prefers.
         progress: told about downloads.
         is_server: watch what happens, and log a line for each request.
+        origins: who set each option, by dotted key; None where that is not known.
     """
     clock = time.monotonic
     observer = ObserverFanOut()
     monitor = _make_monitor(config, observer, clock) if is_server else None
-    store = ModelStore(config.system.data_directory, progress=progress)
-    plans = {
-        name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
-        for name in config.models
-    }
+    plans = _make_plans(config, engine, progress, is_server=is_server)
     router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with (
         monitor.running() if monitor else nullcontext(),
         GuideChecker() as checker,
-        OptimizationManager(
-            plans,
-            remotes=_make_remotes(config, observer, clock),
-            budget_bytes=find_budget_bytes(config.system.model_memory_mb),
-            max_models=config.system.max_cached_models,
-            observer=observer,
-            clock=clock,
-        ) as manager,
+        _make_manager(config, plans, observer, clock) as manager,
     ):
         orchestrator, embedder = _make_orchestrators(
             config,
@@ -109,6 +102,9 @@ async def open_runtime(
         status = _make_status(
             config, manager=manager, admission=admission, monitor=monitor, clock=clock
         )
+        live = LiveConfiguration(
+            config, origins or {}, manager=manager, admission=admission, observer=observer
+        )
         yield Runtime(
             config=config,
             router=router,
@@ -116,9 +112,33 @@ async def open_runtime(
             orchestrator=orchestrator,
             embedder=embedder,
             status=status,
+            live=live,
             observer=observer,
             monitor=monitor,
         )
+
+
+def _make_plans(
+    config: Config, engine: str | None, progress: Progress | None, *, is_server: bool
+) -> dict[str, ModelPlan]:
+    store = ModelStore(config.system.data_directory, progress=progress)
+    return {
+        name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
+        for name in config.models
+    }
+
+
+def _make_manager(
+    config: Config, plans: Mapping[str, ModelPlan], observer: Observer, clock: Clock
+) -> OptimizationManager:
+    return OptimizationManager(
+        plans,
+        remotes=_make_remotes(config, observer, clock),
+        budget_bytes=find_budget_bytes(config.system.model_memory_mb),
+        max_models=config.system.max_cached_models,
+        observer=observer,
+        clock=clock,
+    )
 
 
 def _make_router(config: Config, plans: Mapping[str, ModelPlan]) -> Router:
@@ -225,8 +245,7 @@ def _plan(
     config: Config, name: str, store: ModelStore, engine: str | None, order: EngineOrder
 ) -> ModelPlan:
     model, optimization = config.models[name], config.optimization
-    batcher, cache = optimization.batcher, optimization.cache
-    is_batched = optimization.enabled and batcher.enabled
+    sharing = find_sharing(config)
     return ModelPlan(
         name=name,
         task=model.task,
@@ -246,18 +265,9 @@ def _plan(
         context_length=model.context_length,
         device=config.system.device,
         trust_remote_code=model.trust_remote_code,
-        batcher=BatcherSpec(
-            max_batch_size=batcher.max_batch_size if is_batched else 1,
-            max_batch_tokens=batcher.max_batch_tokens,
-            min_batch_size=batcher.min_batch_size if is_batched else 1,
-            batch_timeout_s=batcher.batch_timeout_ms / 1000,
-            is_adaptive=batcher.adaptive_batching,
-        ),
-        cache=CacheSpec(
-            is_reusing=optimization.enabled and cache.enabled and cache.max_memory_mb > 0,
-            policy=cache.eviction_policy,
-        ),
-        max_kv_bytes=cache.max_memory_mb << 20,
+        batcher=sharing.batcher,
+        cache=sharing.cache,
+        max_kv_bytes=sharing.max_kv_bytes,
         cache_directory=config.system.data_directory / "compiled",
         is_falling_back=optimization.fallback_on_error,
         watchdog_timeout_s=config.orchestration.watchdog_timeout_s,

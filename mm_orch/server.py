@@ -18,12 +18,13 @@ from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.app import open_runtime
 from mm_orch.core.errors import ServerStartError
 from mm_orch.core.heap import settle
+from mm_orch.live.following import FileFollower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mm_orch.app import Runtime
-    from mm_orch.config import Config
+    from mm_orch.config import LoadedConfig
     from mm_orch.models.progress import Progress
     from mm_orch.optimization.engines.contract import Availability
 
@@ -49,36 +50,47 @@ class Listening:
 
 
 def run_server(
-    config: Config,
+    loaded: LoadedConfig,
     *,
+    reload: Callable[[], LoadedConfig],
     on_listening: Callable[[Listening], None] | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Serve until a signal; return the exit code.
 
-    SIGTERM and SIGINT drain: running answers have ``server.graceful_shutdown_timeout`` seconds to
-    finish. A second signal ends the process at once.
+    SIGHUP, and a changed configuration file, have the configuration read again. SIGTERM and SIGINT
+    drain: running answers have ``server.graceful_shutdown_timeout`` seconds to finish. A second
+    signal ends the process at once.
+
+    Args:
+        loaded: the configuration.
+        reload: reads file, environment and command line again.
+        on_listening: told where the server can be reached.
+        progress: told about downloads.
 
     Raises:
         ServerStartError: the address cannot be bound.
     """
-    server = config.monitoring.server
+    server = loaded.config.monitoring.server
     listener = _bind(server.host, server.port)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, listener, on_listening, progress))
+        return runner.run(_serve(loaded, reload, listener, on_listening, progress))
 
 
 async def _serve(
-    config: Config,
+    loaded: LoadedConfig,
+    reload: Callable[[], LoadedConfig],
     listener: socket.socket,
     on_listening: Callable[[Listening], None] | None,
     progress: Progress | None,
 ) -> int:
+    config = loaded.config
     async with (
-        open_runtime(config, progress=progress, is_server=True) as runtime,
+        open_runtime(config, progress=progress, is_server=True, origins=loaded.origins) as runtime,
         asyncio.TaskGroup() as tasks,
     ):
         stop = _watch_signals()
+        following = _follow_file(FileFollower(runtime.live, loaded, reload), tasks)
         server = _Server(_make_application(runtime))
         settle()
         serving = tasks.create_task(server.serve([listener]), name="serve")
@@ -95,7 +107,9 @@ async def _serve(
         for model in runtime.preloaded_models:
             runtime.manager.preload(model)
         number = await stop
-        await _drain(runtime, config.monitoring.server.graceful_shutdown_timeout)
+        await _drain(runtime, runtime.live.config.monitoring.server.graceful_shutdown_timeout)
+        for task in following:
+            task.cancel()
         for running in (server, metrics.server if metrics else None):
             if running is not None:
                 running.should_exit = True
@@ -113,6 +127,25 @@ async def _drain(runtime: Runtime, timeout_s: float) -> None:
     except TimeoutError:
         logger.warning("the drain took longer than %g s: ending what still runs", timeout_s)
         orchestrator.break_off_all()
+
+
+def _follow_file(
+    follower: FileFollower, tasks: asyncio.TaskGroup
+) -> tuple[asyncio.Task[None], asyncio.Task[None]]:
+    """Watch the file, and read it again on SIGHUP, until the tasks are cancelled."""
+    hung_up = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+
+    async def reload_on_signal() -> None:
+        while True:
+            await hung_up.wait()
+            hung_up.clear()
+            await follower.reload("signal")
+
+    return (
+        tasks.create_task(follower.watch(), name="watch the configuration file"),
+        tasks.create_task(reload_on_signal(), name="reload on SIGHUP"),
+    )
 
 
 def _watch_signals() -> asyncio.Future[int]:
@@ -190,7 +223,7 @@ def _make_application(runtime: Runtime) -> Any:
         ),
         cors_origins=tuple(api.cors_origins),
         max_request_bytes=api.max_request_bytes,
-        max_prompts=server.queue_capacity,
+        find_max_prompts=lambda: runtime.live.config.monitoring.server.queue_capacity,
         health_path=server.health_check_path,
         ready_path=server.readiness_check_path,
     )
@@ -201,6 +234,7 @@ def _make_application(runtime: Runtime) -> Any:
         reports=runtime.status,
         router=runtime.router,
         settings=settings,
+        live=runtime.live,
         observer=runtime.observer,
         render_metrics=runtime.monitor.render_metrics if runtime.monitor else None,
         observations=runtime.monitor,

@@ -15,20 +15,28 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from mm_orch.batching.batcher import BatcherSpec, DynamicBatcher
 from mm_orch.core.errors import EngineOutOfMemoryError, EngineStartError
 from mm_orch.core.generation import TokenChunk
-from mm_orch.optimization.engines.contract import Availability
+from mm_orch.kv_cache.cache import KVCache
+from mm_orch.optimization.engines.contract import Availability, StreamReport
 from mm_orch.optimization.engines.echo import EchoBackend
 from mm_orch.optimization.engines.echo_embedding import EchoEmbedder
 from mm_orch.workers import messages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Sequence as Batch
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from mm_orch.optimization.engines.contract import EngineFacts, EngineSpec, ScheduledSequence
+    from mm_orch.optimization.engines.contract import (
+        EngineFacts,
+        EngineSpec,
+        ScheduledSequence,
+        Sequence,
+    )
 
 DIE, HANG, RUN_OUT, BREAK, TALK_GARBAGE, INVENT = range(101, 107)
 """First tokens of prompts: die, hang, run out of memory, raise, send no message, give tokens that
@@ -57,6 +65,8 @@ ENGINES = {
     "absent": "AbsentBackend",
     "forgetful": "ForgetfulBackend",
     "slow": "SlowBackend",
+    "full": "FullBackend",
+    "streaming": "StreamingEcho",
 }
 EMBEDDERS = {
     "odd": "OddEmbedder",
@@ -91,6 +101,11 @@ class Switch:
 
     def turn_off(self) -> None:
         self._refuse.unlink()
+
+    @property
+    def is_hesitating(self) -> bool:
+        """Whether ``hesitant`` has begun to start and found the switch."""
+        return self._refuse.with_suffix(".hesitates").exists()
 
     def order(self, fault: str) -> None:
         """Let ``odd`` do this in its next step that continues something, once."""
@@ -218,6 +233,7 @@ class HesitantBackend(EchoBackend):
 
     def start(self, spec: EngineSpec) -> EngineFacts:
         while Path(os.environ[_SWITCH]).exists():
+            Path(os.environ[_SWITCH]).with_suffix(".hesitates").touch()
             time.sleep(0.01)
         return super().start(spec)
 
@@ -252,6 +268,73 @@ class SlowBackend(EchoBackend):
     def step(self, batch: Batch[ScheduledSequence]) -> list[TokenChunk]:
         time.sleep(0.05)
         return super().step(batch)
+
+
+class FullBackend(EchoBackend):
+    """Has no memory for more keys and values than it started with."""
+
+    name: ClassVar[str] = "full"
+
+    def resize_kv(self, num_blocks: int, *, num_kept: int) -> None:
+        raise EngineOutOfMemoryError(f"no memory for {num_blocks} blocks, {num_kept} of them kept")
+
+
+class StreamingEcho:
+    """Echo with a batcher of its own, as large engines have one."""
+
+    name: ClassVar[str] = "streaming"
+
+    def __init__(self) -> None:
+        self._backend = EchoBackend()
+        self._batcher: DynamicBatcher | None = None
+
+    @classmethod
+    def probe(cls) -> Availability:
+        return Availability(engine=cls.name, is_available=True)
+
+    def start(self, spec: EngineSpec) -> EngineFacts:
+        facts = self._backend.start(spec)
+        limits = BatcherSpec(
+            max_batch_size=spec.max_batch_size, max_batch_tokens=spec.max_batch_tokens
+        )
+        cache = KVCache(facts.num_kv_blocks, facts.kv_block_tokens)
+        self._batcher = DynamicBatcher(self._backend, cache, limits, time.monotonic)
+        return msgspec.structs.replace(facts, engine=self.name)
+
+    @property
+    def has_work(self) -> bool:
+        return self._own.has_work
+
+    @property
+    def wake_fd(self) -> int | None:
+        return None
+
+    def submit(self, sequence: Sequence) -> None:
+        self._own.add(sequence)
+
+    def abort(self, sequence_ids: Iterable[str]) -> None:
+        self._own.abort(sequence_ids)
+
+    def advance(self) -> StreamReport:
+        _linger()
+        report = self._own.step()
+        return StreamReport(
+            chunks=report.chunks,
+            started=report.started,
+            failed=report.failed,
+            batch_size=report.batch_size,
+            duration_s=report.duration_s,
+            num_running=self._own.num_running,
+            num_waiting=self._own.num_waiting,
+        )
+
+    def stop(self) -> None:
+        self._backend.stop()
+
+    @property
+    def _own(self) -> DynamicBatcher:
+        assert self._batcher is not None, "it was not started"
+        return self._batcher
 
 
 class OddEmbedder(EchoEmbedder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -11,10 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from mm_orch.api.admin import add_admin_routes, add_observation_routes
 from mm_orch.api.boundary import Boundary
+from mm_orch.api.configuration import add_configuration_routes
 from mm_orch.api.console_pages import add_console_routes
 from mm_orch.api.conversations import add_conversation_routes
 from mm_orch.api.documentation import add_description
@@ -32,6 +34,7 @@ from mm_orch.api.operations import add_model_routes, add_operation_routes
 from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
+from mm_orch.api.schemas.configuration import ConfigurationPatch
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
     from mm_orch.core.observations import Observations
+    from mm_orch.live.configuration import LiveConfiguration
     from mm_orch.orchestration.generation import (
         Embedder,
         Generator,
@@ -61,6 +65,7 @@ _DESCRIBED = (
     CompletionRequest,
     EmbeddingsRequest,
     ResponsesRequest,
+    ConfigurationPatch,
     ChatChunk,
     CompletionChunk,
     ResponseEvent,
@@ -85,6 +90,7 @@ def create_application(
     settings: ApiSettings,
     observer: Observer,
     render_metrics: RenderMetrics | None,
+    live: LiveConfiguration | None = None,
     observations: Observations | None = None,
     start_trace: StartTrace | None = None,
 ) -> ASGIApp:
@@ -99,6 +105,7 @@ def create_application(
         settings: what HTTP needs of the configuration.
         observer: told of every exchange.
         render_metrics: gives the metrics page; None for no such page.
+        live: the options that can be changed; None for none.
         observations: what monitoring keeps; None where it is switched off.
         start_trace: gives the place of a new span below its caller's; None with tracing off.
     """
@@ -126,6 +133,8 @@ def create_application(
     add_native_model_routes(app, reports, router, loader, settings)
     add_admin_routes(app, loader, settings)
     add_observation_routes(app, observations, settings)
+    if live is not None:
+        add_configuration_routes(app, live, settings)
     add_console_routes(app)
     add_description(app, _DESCRIBED, needs_key=settings.enable_auth)
     return app
@@ -155,7 +164,7 @@ def _surroundings(
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(settings.cors_origins),
-                allow_methods=["GET", "POST", "DELETE"],
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=_EXPOSED_HEADERS,
             )
@@ -194,4 +203,16 @@ async def _show_http_error(request: Request, error: Exception) -> JSONResponse:
     body = make_envelope(
         messages.get(error.status_code, error.detail), type_="invalid_request_error", code=None
     )
-    return JSONResponse(body, error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_find_methods(request)))
+    return JSONResponse(body, error.status_code, headers)
+
+
+def _find_methods(request: Request) -> set[str]:
+    """Return the methods that a path takes: of all its routes, where the refusal names one's."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return methods

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import JSONResponse
 
 from mm_orch.api.errors import ErrorEnvelope
+from mm_orch.core.configuration import ChangeReport, LiveReport
 from mm_orch.core.figures import Figures
 from mm_orch.core.observations import AlertsReport, RequestsReport
 from mm_orch.core.version import __version__
@@ -37,7 +38,7 @@ _DESCRIPTIONS = {
     504: "The deadline passed.",
 }
 # Answers whose shapes stand in core.
-_SHAPES = (AlertsReport, Figures, RequestsReport)
+_SHAPES = (AlertsReport, ChangeReport, Figures, LiveReport, RequestsReport)
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 
 

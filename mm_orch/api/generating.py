@@ -117,9 +117,10 @@ def _check(body: GeneratingRequest, *, num_prompts: int, settings: ApiSettings) 
         raise InvalidValueError(
             "stream_options is set, which needs stream: true.", param="stream_options"
         )
-    if num_prompts > settings.max_prompts:
+    max_prompts = settings.find_max_prompts()
+    if num_prompts > max_prompts:
         raise InvalidValueError(
-            f"prompt holds {num_prompts} prompts; at most {settings.max_prompts} are taken at once"
+            f"prompt holds {num_prompts} prompts; at most {max_prompts} are taken at once"
             " (monitoring.server.queue_capacity).",
             param="prompt",
         )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +27,7 @@ class ApiSettings:
         api_keys: those that are good.
         cors_origins: pages of these origins may call.
         max_request_bytes: larger bodies are refused.
-        max_prompts: most prompts of one completion; each takes a place in the queue.
+        find_max_prompts: gives the most prompts of one completion; each takes a place in the queue.
         body_timeout_s: a body that has not arrived by then is refused.
         send_timeout_s: a client that takes nothing for so long is dropped.
     """
@@ -34,6 +38,6 @@ class ApiSettings:
     max_request_bytes: int = 10 * 2**20
     health_path: str = "/health"
     ready_path: str = "/ready"
-    max_prompts: int = 100
+    find_max_prompts: Callable[[], int] = lambda: 100
     body_timeout_s: float = 60.0
     send_timeout_s: float = 30.0

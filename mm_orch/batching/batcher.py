@@ -86,13 +86,22 @@ class DynamicBatcher:
         self._spec = spec
         self._clock = clock
         self._pace = StepPace(spec.max_batch_tokens, is_adaptive=spec.is_adaptive)
-        self._max_tokens = cache.num_blocks * cache.block_tokens
         self._numbers = count()
         # In order of rank.
         self._waiting: list[Sequence] = []
         self._running: dict[str, Sequence] = {}
         # Of sequences that no step has touched yet, in order of arrival.
         self._arrival_s: dict[str, float] = {}
+
+    @property
+    def spec(self) -> BatcherSpec:
+        """How sequences share steps now."""
+        return self._spec
+
+    def configure(self, spec: BatcherSpec) -> None:
+        """Share the steps that follow like this; those that run already go on to their end."""
+        self._spec = spec
+        self._pace.max_prompt_tokens = spec.max_batch_tokens
 
     @property
     def num_waiting(self) -> int:
@@ -171,9 +180,13 @@ class DynamicBatcher:
             duration_s=duration_s,
         )
 
+    @property
+    def _max_tokens(self) -> int:
+        return self._cache.num_blocks * self._cache.block_tokens
+
     def _find_limits(self) -> StepLimits:
         num_decoding = sum(sequence.is_decoding for sequence in self._running.values())
-        num_places = self._spec.max_batch_size - num_decoding
+        num_places = max(0, self._spec.max_batch_size - num_decoding)
         num_prompts = min(num_places, self.num_running - num_decoding + self.num_waiting)
         budget = self._pace.find_budget(
             num_prompts=num_prompts, num_decoding=num_decoding, num_keys=self._count_next_keys()

@@ -92,6 +92,10 @@ class EmbeddingBatcher:
         # The next one's turn is first.
         self._jobs: deque[Job] = deque()
 
+    def configure(self, spec: BatcherSpec) -> None:
+        """Share the batches that follow like this."""
+        self._spec = spec
+
     @property
     def num_waiting(self) -> int:
         """Texts that wait."""

@@ -32,7 +32,7 @@ class StepPace:
     """
 
     def __init__(self, max_prompt_tokens: int, *, is_adaptive: bool) -> None:
-        self._max_prompt_tokens = max_prompt_tokens
+        self.max_prompt_tokens = max_prompt_tokens
         self._is_adaptive = is_adaptive
         self._costs_s = _FIRST_GUESS_S
         self._products = np.zeros((len(_SCALES), len(_SCALES)))
@@ -47,17 +47,17 @@ class StepPace:
             num_keys: that the first of the prompts' next tokens will attend to.
         """
         if not (self._is_adaptive and num_decoding):
-            return self._max_prompt_tokens
+            return self.max_prompt_tokens
         decode_s = self._predict(num_decoding)
         per_token_s = self._costs_s[2] / _SCALES[2] + num_keys * self._costs_s[3] / _SCALES[3]
         # Who waits for a first token counts as well as who waits for the next. Squared, because a
         # burst that trickles in leaves the batch small, which costs everybody.
         pressure = (1 + num_prompts / num_decoding) ** 2
         spare_s = decode_s * _SPARE_RATIO * pressure
-        if spare_s >= per_token_s * self._max_prompt_tokens:
-            return self._max_prompt_tokens
+        if spare_s >= per_token_s * self.max_prompt_tokens:
+            return self.max_prompt_tokens
         budget = max(_MIN_PROMPT_TOKENS, int(spare_s / per_token_s))
-        return min(budget, self._max_prompt_tokens)
+        return min(budget, self.max_prompt_tokens)
 
     def observe(
         self, *, num_prompt_tokens: int, num_pairs: int, num_decoding: int, duration_s: float

@@ -41,7 +41,7 @@ class Memory(Protocol):
 
     @property
     def num_available(self) -> int:
-        """Blocks that could be had now."""
+        """Blocks that could be had now; below 0 while so many must be given back first."""
 
     def count_blocks(self, num_tokens: int) -> int:
         """Blocks that so many tokens take."""
@@ -166,7 +166,7 @@ class _Planner:
 
     def _room(self, sequence: Sequence, num_new_tokens: int) -> int:
         """Return how many of these tokens there is memory for."""
-        num_blocks = len(sequence.block_ids) + self.num_available
+        num_blocks = len(sequence.block_ids) + max(0, self.num_available)
         num_free_tokens = num_blocks * self.memory.block_tokens - sequence.num_computed_tokens
         return min(num_new_tokens, num_free_tokens)
 

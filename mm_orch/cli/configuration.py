@@ -24,8 +24,12 @@ _TOLD_BY_THE_ERROR = "mm_orch.workers"
 logger = logging.getLogger(__name__)
 
 
-def load(arguments: Arguments) -> LoadedConfig:
+def load(arguments: Arguments, *, path: Path | None = None) -> LoadedConfig:
     """Load file, environment and command line.
+
+    Args:
+        arguments: the command line.
+        path: the file that was found before; None for the one that the command line names.
 
     Raises:
         ConfigError: with every fault.
@@ -39,7 +43,7 @@ def load(arguments: Arguments) -> LoadedConfig:
         "system.log_level": arguments.log_level,
     }
     given = {key: value for key, value in overrides.items() if value is not None}
-    return load_config(path=arguments.config, environ=os.environ, overrides=given)
+    return load_config(path=path or arguments.config, environ=os.environ, overrides=given)
 
 
 def environment_with(variables: Mapping[str, str]) -> dict[str, str]:

@@ -74,6 +74,8 @@ def _find_action(loaded: LoadedConfig) -> Action | None:
 
 
 def _perform_with(loaded: LoadedConfig, arguments: Arguments, action: Action) -> int:
+    from mm_orch.cli import configuration
+
     match action:
         case Action.QUERY:
             from mm_orch.cli.one_shot import answer_query
@@ -86,7 +88,7 @@ def _perform_with(loaded: LoadedConfig, arguments: Arguments, action: Action) ->
         case Action.SERVER:
             from mm_orch.cli.serve import serve
 
-            return serve(loaded)
+            return serve(loaded, lambda: configuration.load(arguments, path=loaded.path))
         case Action.STATUS:
             return _tell_status(loaded, arguments)
         case Action.MODEL_INFO | Action.PULL | Action.REMOVE:

@@ -9,21 +9,25 @@ from mm_orch.cli import terminal
 from mm_orch.cli.progress import LineProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mm_orch.config import LoadedConfig
     from mm_orch.server import Listening
 
 
-def serve(loaded: LoadedConfig) -> int:
+def serve(loaded: LoadedConfig, reload: Callable[[], LoadedConfig]) -> int:
     """Serve until a signal; return the exit code.
+
+    Args:
+        loaded: the configuration.
+        reload: reads file, environment and command line again.
 
     Raises:
         ServerStartError: the address cannot be bound.
     """
     from mm_orch.server import run_server
 
-    return run_server(loaded.config, on_listening=_announce, progress=LineProgress())
+    return run_server(loaded, reload=reload, on_listening=_announce, progress=LineProgress())
 
 
 def _announce(listening: Listening) -> None:

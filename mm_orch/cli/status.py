@@ -160,6 +160,7 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
         model.kv_use_ratio is not None and f"{model.kv_use_ratio:.0%} of KV memory in use",
         model.cache_hit_ratio is not None
         and f"{model.cache_hit_ratio:.0%} of prompt tokens reused",
+        _describe_excess(model),
         model.memory_bytes and f"{name_size(model.memory_bytes)} of memory",
         model.num_restarts and f"{model.num_restarts} restart{'s' * (model.num_restarts > 1)}",
         model.is_draining and "draining, takes no new requests",
@@ -187,6 +188,13 @@ def list_exceptions(model: ModelReport) -> Iterator[str]:
         listed = ", ".join(str(fact) for fact in facts if fact)
         does = f"requests that {model.engine} cannot do"
         yield f"stand-in for {does}: {stand_in.phase.value}{f', {listed}' if listed else ''}"
+
+
+def _describe_excess(model: ModelReport) -> str:
+    target, actual = model.kv_target_bytes or 0, model.kv_actual_bytes or 0
+    if actual <= target:
+        return ""
+    return f"KV memory bounded to {target >> 20} MiB, {actual >> 20} MiB still taken"
 
 
 def _print_lines(lines: Iterable[str]) -> None:

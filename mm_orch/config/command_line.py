@@ -1,4 +1,4 @@
-"""The settings that come from command line arguments."""
+"""The settings that come by dotted key: from command line arguments, or from a live change."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from mm_orch.config.keys import Path
 
 
-def read_overrides(overrides: Mapping[str, object]) -> Layer:
+def read_overrides(overrides: Mapping[str, object], *, origin: str = COMMAND_LINE) -> Layer:
     """Return the settings of values by dotted key."""
     layer = Layer()
     for key, value in overrides.items():
-        layer.add(_split(key), _listed(value), origin=COMMAND_LINE)
+        layer.add(_split(key), _listed(value), origin=origin)
     return layer
 
 

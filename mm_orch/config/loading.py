@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 DEFAULT_FILE = Path("config/optimization.yaml")
 
 
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A value of the file that does not count, and the variable or command line that goes first."""
+
+    value: str
+    by: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedConfig:
     """A valid configuration and where it came from.
@@ -37,12 +45,14 @@ class LoadedConfig:
         warnings: sentences for people; nothing in them stops the program.
         origins: for every key: a file's path, a variable's name, ``command line`` or ``default``.
         path: the file that was read, or None.
+        shadowed: the keys of the file that something else sets too.
     """
 
     config: Config
     warnings: tuple[str, ...]
     origins: Mapping[str, str]
     path: Path | None
+    shadowed: Mapping[str, Shadow] = field(default_factory=dict)
 
 
 def load_config(
@@ -80,7 +90,16 @@ def load_config(
         warnings=(*warnings, *find_notices(config, settings)),
         origins=MappingProxyType(_origins(config, settings)),
         path=path,
+        shadowed=MappingProxyType(_find_shadowed(file, settings)),
     )
+
+
+def _find_shadowed(file: Layer, settings: Mapping[KeyPath, Setting]) -> dict[str, Shadow]:
+    return {
+        dotted(path): Shadow(shown_setting(path, setting.value), settings[path].place)
+        for path, setting in file.settings.items()
+        if settings[path] is not setting
+    }
 
 
 def _conflict_faults(

@@ -6,16 +6,13 @@ The path calls one :class:`Observer`. It never imports monitoring.
 from __future__ import annotations
 
 import enum
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from mm_orch.core.configuration import ConfigurationChanged
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mm_orch.core.trace import TraceContext
-
-logger = logging.getLogger(__name__)
 
 # Stands for whatever word a client made up as method: series may not multiply with it.
 OTHER_METHOD = "OTHER"
@@ -371,6 +368,7 @@ Event = (
     | RequestRedirected
     | ErrorOccurred
     | HttpRequestFinished
+    | ConfigurationChanged
 )
 
 
@@ -379,22 +377,3 @@ class Observer(Protocol):
 
     def observe(self, event: Event) -> None:
         """Take one fact."""
-
-
-class ObserverFanOut:
-    """Hands each event to every observer; one that fails is logged and never hurts the path."""
-
-    def __init__(self, observers: Sequence[Observer] = ()) -> None:
-        self._observers = tuple(observers)
-
-    def add(self, observers: Sequence[Observer]) -> None:
-        """Hand what comes from now on to these too."""
-        self._observers = (*self._observers, *observers)
-
-    def observe(self, event: Event) -> None:
-        """Give the event to all observers in order."""
-        for observer in self._observers:
-            try:
-                observer.observe(event)
-            except Exception:  # boundary: monitoring never fails a request
-                logger.exception("observer %s failed on %s", observer, type(event).__name__)

@@ -27,12 +27,14 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     """What the cache holds and what it was good for.
 
     Attributes:
-        num_blocks: all blocks of the pool.
-        num_free: blocks that hold nothing.
+        num_blocks: blocks that may be in use; while the bound is being lowered, those that are.
+        num_free: blocks of these that hold nothing.
         num_cached: blocks kept for reuse that no sequence uses now.
         num_prompt_tokens: prompt tokens of all sequences begun so far.
         num_reused_tokens: how many of them needed no computing.
         num_evictions: kept blocks given up for new ones so far.
+        num_target_blocks: the bound; fewer than ``num_blocks`` while sequences hold more.
+        num_allocated_blocks: those that the engine has memory for.
     """
 
     num_blocks: int
@@ -41,6 +43,8 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     num_prompt_tokens: int
     num_reused_tokens: int
     num_evictions: int
+    num_target_blocks: int = 0
+    num_allocated_blocks: int = 0
 
     @property
     def hit_ratio(self) -> float:
@@ -87,6 +91,8 @@ class BlockTable:
 class KVCache:
     """The blocks of one model.
 
+    INVARIANT: no more blocks are in use than ``num_blocks``, but for those that sequences hold.
+
     Args:
         num_blocks: how many the engine has memory for.
         block_tokens: tokens in a block.
@@ -104,7 +110,8 @@ class KVCache:
     ) -> None:
         self.block_tokens = block_tokens
         self.num_blocks = num_blocks
-        self._is_reusing = is_reusing
+        self.num_allocated_blocks = num_blocks
+        self.is_reusing = is_reusing
         # Blocks that were used and are free. Those from ``num_touched`` on never were: they are
         # given last, so that their memory is not touched, and cost nothing however many there are.
         self._free: list[int] = []
@@ -117,20 +124,67 @@ class KVCache:
 
     @property
     def num_available(self) -> int:
-        """Blocks that a sequence could get now: free ones, and kept ones that nobody uses."""
+        """Blocks that a sequence could get now: free ones, and kept ones that nobody uses.
+
+        Below 0 while sequences hold more than the bound, which was lowered: so many must end first.
+        """
         return self._num_free + self._tree.num_unheld
 
     @property
     def stats(self) -> CacheStats:
         """Counts of now, and since the start."""
         return CacheStats(
-            num_blocks=self.num_blocks,
-            num_free=self._num_free,
+            num_blocks=max(self.num_blocks, self._num_used),
+            num_free=max(0, self._num_free),
             num_cached=self._tree.num_unheld,
             num_prompt_tokens=self._num_prompt_tokens,
             num_reused_tokens=self._num_reused_tokens,
             num_evictions=self._num_evictions,
+            num_target_blocks=self.num_blocks,
+            num_allocated_blocks=self.num_allocated_blocks,
         )
+
+    @property
+    def num_touched(self) -> int:
+        """Blocks that were ever used: their ids are below this."""
+        return self._num_touched
+
+    def set_bound(self, num_blocks: int, *, is_reusing: bool) -> None:
+        """Bound the blocks in use from now on.
+
+        Kept ones over the bound leave at once, those that sequences hold when these end.
+
+        Args:
+            num_blocks: at most ``num_allocated_blocks``, and enough for a sequence of full length.
+            is_reusing: False keeps nothing from now on.
+        """
+        self.num_blocks = num_blocks
+        self.is_reusing = is_reusing
+        self._trim()
+
+    def compact(self) -> dict[int, int] | None:
+        """Give every block in use an id below the bound; None while there are too many.
+
+        Returns:
+            The new id of each block that has another now: its keys and values have to follow.
+        """
+        if self._num_free < 0:
+            return None
+        nodes = list(self._tree.walk())
+        own = [block for t in self._tables.values() for block in t.block_ids[len(t.path) :]]
+        used = {*own, *(node.block_id for node in nodes)}
+        high = sorted(block for block in used if block >= self.num_blocks)
+        moves = dict(
+            zip(high, (one for one in range(self.num_blocks) if one not in used), strict=False)
+        )
+        for node in nodes:
+            node.block_id = moves.get(node.block_id, node.block_id)
+        for table in self._tables.values():
+            table.block_ids[:] = [moves.get(block, block) for block in table.block_ids]
+        used = used - moves.keys() | set(moves.values())
+        self._num_touched = max(used, default=-1) + 1
+        self._free = [one for one in reversed(range(self._num_touched)) if one not in used]
+        return moves
 
     def count_blocks(self, num_tokens: int) -> int:
         """Blocks that so many tokens take."""
@@ -196,7 +250,7 @@ class KVCache:
         """
         table = self._tables[sequence_id]
         num_missing = self.count_blocks(num_tokens) - len(table.block_ids)
-        if num_missing > self.num_available:
+        if num_missing > max(0, self.num_available):
             raise EngineFailedError(
                 f"A sequence needs {num_missing} more KV blocks and {self.num_available} of"
                 f" {self.num_blocks} are available."
@@ -206,7 +260,7 @@ class KVCache:
 
     def commit(self, sequence_id: str, token_ids: Sequence[int], num_computed_tokens: int) -> None:
         """Keep the sequence's blocks that are full by now, so that others may use them."""
-        if not self._is_reusing:
+        if not self.is_reusing:
             return
         table, size = self._tables[sequence_id], self.block_tokens
         for index in range(len(table.path), num_computed_tokens // size):
@@ -230,6 +284,7 @@ class KVCache:
         elif table.path:
             self._tree.set_end(table.conversation_id, table.path[-1])
         table.block_ids.clear()
+        self._trim()
 
     def release_conversation(self, conversation_id: str) -> int:
         """Free what only this conversation needs, now or when its running turns end.
@@ -271,7 +326,7 @@ class KVCache:
             )
 
     def _find_path(self, token_ids: Sequence[int]) -> list[Node]:
-        if not self._is_reusing:
+        if not self.is_reusing:
             return []
         # The last token is always computed: its logits are what the next token is drawn from.
         return self._tree.find(token_ids, (len(token_ids) - 1) // self.block_tokens)
@@ -279,18 +334,31 @@ class KVCache:
     def _name_next(self, path: list[Node], token_ids: Sequence[int]) -> Hashable:
         begin = len(path) * self.block_tokens
         key = tuple(token_ids[begin : begin + self.block_tokens])
-        if not self._is_reusing or len(key) < self.block_tokens:
+        if not self.is_reusing or len(key) < self.block_tokens:
             return None
         return (path[-1] if path else None, key)
 
     @property
+    def _num_used(self) -> int:
+        return self._num_touched - len(self._free)
+
+    @property
     def _num_free(self) -> int:
-        return len(self._free) + self.num_blocks - self._num_touched
+        return self.num_blocks - self._num_used
+
+    def _trim(self) -> None:
+        """Evict what is kept over the bound, or all of it where nothing is to be kept."""
+        while self._num_free < 0 or not self.is_reusing:
+            block_id = self._tree.evict()
+            if block_id is None:
+                return
+            self._num_evictions += 1
+            self._free.append(block_id)
 
     def _take(self) -> int:
-        if self._free:
+        if self._num_free > 0 and self._free:
             return self._free.pop()
-        if self._num_touched < self.num_blocks:
+        if self._num_free > 0:
             self._num_touched += 1
             return self._num_touched - 1
         block_id = self._tree.evict()

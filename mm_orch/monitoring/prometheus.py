@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+import typing
 from typing import TYPE_CHECKING
 
 import prometheus_client
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as open_metrics
 
+from mm_orch.config.keys import dotted, keys_by_path
+from mm_orch.core.configuration import ChangeSource, ConfigurationChanged
 from mm_orch.core.events import (
     AlertChanged,
     CacheUsed,
@@ -95,6 +98,10 @@ class PrometheusObserver:
             self._start_requests(name, UNKNOWN)
         for name in self._models:
             self._start_model(name)
+        for path, key in keys_by_path().items():
+            if key.facts.is_live:
+                for source in typing.get_args(ChangeSource):
+                    self._series.config_changes.labels(dotted(path), source)
         for alert_type in ALERT_TYPES:
             for severity in Severity:
                 self._series.alerts.labels(alert_type, severity.value)
@@ -130,7 +137,13 @@ class PrometheusObserver:
                 self._observe_fallback(event)
             case HttpRequestFinished():
                 self._observe_http(event)
-            case CacheUsed() | ResourcesRead() | AlertChanged() | ErrorOccurred():
+            case (
+                CacheUsed()
+                | ResourcesRead()
+                | AlertChanged()
+                | ErrorOccurred()
+                | ConfigurationChanged()
+            ):
                 self._observe_side(event)
         if self._vllm_names is not None:
             self._vllm_names.observe(event)
@@ -219,9 +232,12 @@ class PrometheusObserver:
                 series.failovers.labels(model).inc()
 
     def _observe_side(
-        self, event: CacheUsed | ResourcesRead | AlertChanged | ErrorOccurred
+        self,
+        event: CacheUsed | ResourcesRead | AlertChanged | ErrorOccurred | ConfigurationChanged,
     ) -> None:
         match event:
+            case ConfigurationChanged(path=path, source=source):
+                self._series.config_changes.labels(path, source).inc()
             case ErrorOccurred(component=component, error_type=error_type):
                 self._series.errors.labels(component, error_type).inc()
             case CacheUsed(model=model) if model in self._models:

@@ -125,6 +125,11 @@ class Series:
         self.errors = self._counter(
             "errors_total", "Failures by exception class.", ("component", "error_type")
         )
+        self.config_changes = self._counter(
+            "config_changes_total",
+            "Options that got another value while the server ran, by who changed them.",
+            ("key", "source"),
+        )
         self.alerts = self._counter(
             "alerts_total", "Alerts that began or grew worse.", ("type", "severity")
         )

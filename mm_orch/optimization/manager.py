@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.optimization.residents import Use
     from mm_orch.remote.server import RemoteServer
-    from mm_orch.workers.messages import WorkerSpec
+    from mm_orch.workers.messages import Sharing, WorkerSpec
+    from mm_orch.workers.orders import Answer
     from mm_orch.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -217,6 +218,31 @@ class OptimizationManager:
             if loaded.supervisor.worker is not None:
                 loaded.supervisor.worker.release_conversation(conversation_id)
 
+    @property
+    def workers(self) -> list[Worker]:
+        """Those that take requests now, stand-ins among them."""
+        workers = [loaded.supervisor.worker for loaded in self._residents.loaded]
+        return [worker for worker in workers if worker is not None and not worker.is_dead]
+
+    def share(self, sharing: Sharing) -> list[tuple[Worker, Answer]]:
+        """Have all models share steps and memory like this, those that are loaded later too.
+
+        Returns:
+            the workers that were told, each with its answer to come.
+        """
+        self.plans = {name: plan.share(sharing) for name, plan in self.plans.items()}
+        return [(worker, worker.orders.give(sharing)) for worker in self.workers]
+
+    def find_front_bound(self, model: str) -> int | None:
+        """Return how many sequences may be given to a model's worker at once; None for any number.
+
+        Only engines with a batcher of their own are bounded here, to fewer than they were started
+        for; others bound their own steps.
+        """
+        supervisor = self.find_supervisor(model)
+        worker = supervisor.worker if supervisor else None
+        return worker.max_open if worker else None
+
     def _find_runner(self, model: str, engine: str) -> ModelSupervisor | None:
         """Return the supervisor of the worker that an engine's request was given to."""
         own, stand_in = self.find_supervisor(model), self.find_stand_in(model)
@@ -272,6 +298,8 @@ class OptimizationManager:
         supervisor.ladder.order(rank_by_speed(engines, known))
 
     def _make_spec(self, plan: ModelPlan, engine: str, stored: StoredModel) -> WorkerSpec:
+        # A stand-in's plan, or one from before a change, has the model's engines and no news.
+        plan = plan.share(self.plans[plan.name].sharing)
         return plan.make_worker_spec(engine, stored, lease_directory=self._lease_directory.name)
 
     def _make_supervisor(self, plan: ModelPlan, ladder: EngineLadder) -> ModelSupervisor:
@@ -285,7 +313,13 @@ class OptimizationManager:
             observer=self._observer,
             clock=self._clock,
             watchdog_timeout_s=plan.watchdog_timeout_s,
+            bring_up_to_date=self._bring_up_to_date,
         )
+
+    def _bring_up_to_date(self, worker: Worker) -> None:
+        sharing = self.plans[worker.model].sharing
+        if worker.orders.told != sharing and not worker.is_dead:
+            worker.orders.give(sharing)
 
     def _find_idle_limit(self, name: str) -> float | None:
         limit_s = self.plans[model_of(name)].idle_unload_s

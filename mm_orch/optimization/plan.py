@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mm_orch.optimization.engines.contract import EngineSpec
-from mm_orch.workers.messages import WorkerSpec
+from mm_orch.workers.messages import Sharing, WorkerSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,6 +65,8 @@ class ModelPlan:
         batcher: how sequences share the engine's steps.
         cache: what is kept of their keys and values.
         max_kv_bytes: most memory for keys and values; 0 for that of one sequence of full length.
+        start_batch_size: engines are started for so many sequences at least, however few may
+            run now: not every engine can take more later.
         cache_directory: where engines keep what they compile.
         is_falling_back: go on with the next engine when one fails.
         watchdog_timeout_s: a worker with work that makes no step for so long is killed.
@@ -84,10 +86,26 @@ class ModelPlan:
     cache: CacheSpec
     max_kv_bytes: int
     cache_directory: Path
+    start_batch_size: int = 1
     order: EngineOrder = EngineOrder.AS_LISTED
     is_falling_back: bool = True
     watchdog_timeout_s: float = 120.0
     idle_unload_s: float | None = None
+
+    def share(self, sharing: Sharing) -> ModelPlan:
+        """Return the plan with steps and memory shared like this."""
+        return replace(
+            self,
+            batcher=sharing.batcher,
+            cache=sharing.cache,
+            max_kv_bytes=sharing.max_kv_bytes,
+            start_batch_size=max(self.start_batch_size, self.batcher.max_batch_size),
+        )
+
+    @property
+    def sharing(self) -> Sharing:
+        """How the model's sequences share steps and memory."""
+        return Sharing(batcher=self.batcher, cache=self.cache, max_kv_bytes=self.max_kv_bytes)
 
     def bound_context(self, stored: StoredModel) -> int:
         """Most tokens of prompt and output together: the model's own, or less where configured."""
@@ -122,7 +140,7 @@ class ModelPlan:
                 max_kv_bytes=self.max_kv_bytes,
                 trust_remote_code=self.trust_remote_code,
                 gguf_file=stored.gguf_file,
-                max_batch_size=self.batcher.max_batch_size,
+                max_batch_size=max(self.start_batch_size, self.batcher.max_batch_size),
                 max_batch_tokens=self.batcher.max_batch_tokens,
                 is_reusing=self.cache.is_reusing,
                 settings=dict(engine.settings),

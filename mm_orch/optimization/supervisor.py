@@ -57,6 +57,7 @@ class ModelSupervisor:
         ensure_files: fetches the model's files where they are missing.
         make_spec: gives what a worker of an engine is told.
         watchdog_timeout_s: a worker with work that reports nothing for so long is killed.
+        bring_up_to_date: tells a worker what has changed since it was launched.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class ModelSupervisor:
         observer: Observer,
         clock: Clock,
         watchdog_timeout_s: float,
+        bring_up_to_date: Callable[[Worker], None] = lambda _: None,
     ) -> None:
         self.model = model
         self.ladder = ladder
@@ -90,6 +92,7 @@ class ModelSupervisor:
         self._observer = observer
         self._clock = clock
         self._watchdog_timeout_s = watchdog_timeout_s
+        self._bring_up_to_date = bring_up_to_date
         self._retry_at_s = 0.0
         self._num_failures = 0
         self._was_started = False
@@ -246,6 +249,7 @@ class ModelSupervisor:
         if self.worker is None:
             # Its successor could not start: whatever is held against it, it is what there is.
             self.worker = worker
+            self._bring_up_to_date(worker)
             self._change(self.phase, self.detail)
         candidate = await self._find_successor(worker.engine)
         if candidate is not None:
@@ -328,6 +332,7 @@ class ModelSupervisor:
         if was_tripped:
             self._report_circuit(worker.engine)
         self.worker, self.engine = worker, worker.engine
+        self._bring_up_to_date(worker)
         self._start_failure = ""
         self._is_distrusted.clear()
         self._note_fallback(worker.engine)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mm_orch.core.errors import EngineCrashedError, MuAIError
-from mm_orch.core.events import ObserverFanOut
 from mm_orch.core.generation import SamplingParams
+from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.workers.messages import SequenceOrder
 from mm_orch.workers.watchdog import watch

@@ -10,6 +10,7 @@ from mm_orch.core.generation import Task
 from mm_orch.core.observations import FiringAlert
 from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import Availability
+from mm_orch.workers.messages import Sharing
 from mm_orch.workers.phase import ModelPhase
 
 
@@ -57,6 +58,10 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
         circuits: each engine's circuit: closed, half_open or open.
         is_draining: it takes no new requests until it is resumed.
         max_batch_size: most sequences in one of its steps.
+        in_force: how they share steps and memory, as its worker has said last.
+        kv_target_bytes: the bound on its keys and values.
+        kv_actual_bytes: the memory that they take or may take: more than the bound where that was
+            lowered, until the memory is given back.
         stand_in: what answers requests that the engine cannot do, while it is in memory.
     """
 
@@ -85,6 +90,9 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     circuits: dict[str, str] = {}
     is_draining: bool = False
     max_batch_size: int | None = None
+    in_force: Sharing | None = None
+    kv_target_bytes: int | None = None
+    kv_actual_bytes: int | None = None
     stand_in: StandInReport | None = None
 
     @property

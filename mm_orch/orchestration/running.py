@@ -136,6 +136,7 @@ class RunningGeneration:
         while True:
             worker = await self._find_worker(lost)
             missing = [choice for choice in self._choices if not choice.is_finished]
+            await worker.wait_for_room(len(missing))
             orders = [choice.order_of_rest(self._num_submits) for choice in missing]
             self._num_submits += 1
             self._account.submit(worker.engine)

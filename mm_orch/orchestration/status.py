@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +17,7 @@ from mm_orch.orchestration.reports import (
     StatusReport,
 )
 from mm_orch.remote.wire import ENGINE
+from mm_orch.workers.kv_bytes import find_kv_bytes
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.orchestration.admission import Admission
+    from mm_orch.workers.worker import Worker
 
 
 # Of the time after which the watchdog replaces it.
@@ -215,8 +217,8 @@ class SystemStatus:
             worker_pid=worker.pid if worker else None,
             cache=worker.cache if worker else None,
             memory_bytes=self._manager.find_memory_bytes(plan.name),
-            max_batch_size=plan.batcher.max_batch_size,
             stand_in=self._report_stand_in(plan.name),
+            **_tell_sharing(plan, worker),
         )
 
     def _report_stand_in(self, model: str) -> StandInReport | None:
@@ -243,3 +245,16 @@ def _with_cache(report: ModelReport, seen: Mapping[tuple[str, str], CacheFigures
     return msgspec.structs.replace(
         report, kv_use_ratio=known.kv_use_ratio, cache_hit_ratio=known.cache_hit_ratio
     )
+
+
+def _tell_sharing(plan: ModelPlan, worker: Worker | None) -> dict[str, Any]:
+    """Return what a report tells of how sequences share steps and memory."""
+    if worker is None:
+        return {"max_batch_size": plan.batcher.max_batch_size}
+    in_force, kv_bytes = worker.orders.in_force, find_kv_bytes(worker)
+    return {
+        "max_batch_size": in_force.batcher.max_batch_size,
+        "in_force": in_force,
+        "kv_target_bytes": kv_bytes.target,
+        "kv_actual_bytes": kv_bytes.actual,
+    }

@@ -17,11 +17,13 @@ from mm_orch.optimization.engines.embedding import EmbeddingBackend
 from mm_orch.workers import messages
 from mm_orch.workers.embedding import EmbeddingDriver
 from mm_orch.workers.failures import as_failures
+from mm_orch.workers.kv_pool import KVPool
 from mm_orch.workers.lease import CoreLease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mm_orch.kv_cache.cache import CacheStats
     from mm_orch.optimization.engines.contract import (
         EngineFacts,
         Sequence,
@@ -43,11 +45,25 @@ class Driver(Protocol):
     def wake_fd(self) -> int | None:
         """A descriptor that says when to call :meth:`advance`, or None."""
 
-    def abort(self, sequence_ids: Iterable[str]) -> None:
-        """Drop these sequences; those that have ended are ignored."""
+    @property
+    def sharing(self) -> messages.Sharing:
+        """How steps and memory are shared now."""
+
+    def abort(self, sequence_ids: Iterable[str]) -> messages.CacheChanged | None:
+        """Drop these sequences; those that have ended are ignored.
+
+        Say what the cache holds where that has let memory go.
+        """
 
     def release_conversation(self, conversation_id: str) -> messages.CacheChanged | None:
         """Free what only this conversation needs; say what the cache holds then."""
+
+    def configure(self, sharing: messages.Sharing) -> CacheStats | None:
+        """Share steps and memory like this from the next step on; say what the cache holds then.
+
+        Raises:
+            EngineError: it cannot be done, and nothing has changed.
+        """
 
     def advance(self) -> messages.StepDone | None:
         """Let the engine work; return what there is to report, or None."""
@@ -68,12 +84,14 @@ class StepDriver:
     ) -> None:
         self._backend = backend
         self._lease = lease
+        self._policy = spec.cache.policy
         self._cache = KVCache(
             facts.num_kv_blocks,
             facts.kv_block_tokens,
             policy=spec.cache.policy,
             is_reusing=spec.cache.is_reusing,
         )
+        self._pool = KVPool(backend, facts, spec.engine_spec, self._cache)
         model = spec.engine_spec
         guidance = Guidance(GrammarCompiler(Path(model.directory), model.eos_token_ids))
         self._batcher = DynamicBatcher(backend, self._cache, spec.batcher, time.monotonic, guidance)
@@ -88,18 +106,34 @@ class StepDriver:
         """The batcher says by itself when a step is due."""
         return None
 
+    @property
+    def sharing(self) -> messages.Sharing:
+        """See Driver; asked of those who act by it."""
+        return messages.Sharing(
+            batcher=self._batcher.spec,
+            cache=messages.CacheSpec(is_reusing=self._cache.is_reusing, policy=self._policy),
+            max_kv_bytes=self._pool.max_kv_bytes,
+        )
+
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence."""
         self._batcher.add(sequence)
 
-    def abort(self, sequence_ids: Iterable[str]) -> None:
-        """Drop sequences."""
+    def abort(self, sequence_ids: Iterable[str]) -> messages.CacheChanged | None:
+        """Drop sequences; see Driver."""
         self._batcher.abort(sequence_ids)
+        return messages.CacheChanged(self._cache.stats) if self._pool.give_back() else None
 
     def release_conversation(self, conversation_id: str) -> messages.CacheChanged | None:
         """Free blocks; see Driver."""
         self._batcher.release_conversation(conversation_id)
         return messages.CacheChanged(self._cache.stats)
+
+    def configure(self, sharing: messages.Sharing) -> CacheStats | None:
+        """Fit memory and batcher; see Driver."""
+        self._pool.set_bound(sharing.max_kv_bytes, is_reusing=sharing.cache.is_reusing)
+        self._batcher.configure(sharing.batcher)
+        return self._cache.stats
 
     def advance(self) -> messages.StepDone | None:
         """Compute one step where there is work."""
@@ -107,6 +141,7 @@ class StepDriver:
             return None
         with self._lease.held():
             report = self._batcher.step()
+        self._pool.give_back()
         if not self._batcher.has_work:
             # Nobody waits now. A fault here ends the process, which is started anew.
             self._cache.check()
@@ -130,7 +165,8 @@ class StepDriver:
 class StreamDriver:
     """An engine with a batcher of its own."""
 
-    def __init__(self, engine: StreamEngine, lease: CoreLease) -> None:
+    def __init__(self, engine: StreamEngine, lease: CoreLease, sharing: messages.Sharing) -> None:
+        self.sharing = sharing
         self._engine = engine
         self._lease = lease
         self._unfinished_ids: set[str] = set()
@@ -150,15 +186,21 @@ class StreamDriver:
         self._unfinished_ids.add(sequence.sequence_id)
         self._engine.submit(sequence)
 
-    def abort(self, sequence_ids: Iterable[str]) -> None:
+    def abort(self, sequence_ids: Iterable[str]) -> messages.CacheChanged | None:
         """Drop sequences."""
         dropped = self._unfinished_ids.intersection(sequence_ids)
         self._unfinished_ids -= dropped
         self._engine.abort(dropped)
+        return None
 
     def release_conversation(self, conversation_id: str) -> messages.CacheChanged | None:
         """Such engines keep one cache for all and free the oldest by themselves."""
         logger.debug("conversation %s: the engine frees its cache by itself", conversation_id)
+        return None
+
+    def configure(self, sharing: messages.Sharing) -> CacheStats | None:
+        """The server bounds how many sequences such an engine is given; the rest is its own."""
+        self.sharing = sharing
         return None
 
     def advance(self) -> messages.StepDone | None:
@@ -226,7 +268,7 @@ def make_driver(
         return EmbeddingDriver(engine, spec, lease)
     if isinstance(engine, StepBackend):
         return StepDriver(engine, facts, spec, lease)
-    return StreamDriver(engine, lease)
+    return StreamDriver(engine, lease, spec.sharing)
 
 
 def _phase_of(*, num_started: int, batch_size: int) -> str:

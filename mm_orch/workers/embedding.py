@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from mm_orch.core.errors import MuAIError
+    from mm_orch.kv_cache.cache import CacheStats
     from mm_orch.optimization.engines.embedding import EmbeddingBackend
     from mm_orch.workers.lease import CoreLease
 
@@ -33,6 +34,7 @@ class EmbeddingDriver:
     ) -> None:
         self._backend = backend
         self._lease = lease
+        self.sharing = spec.sharing
         self._batcher = EmbeddingBatcher(backend, spec.batcher, time.monotonic)
 
     @property
@@ -49,13 +51,20 @@ class EmbeddingDriver:
         """Queue the texts of one request."""
         self._batcher.add(Text(order.text_id, order.token_ids) for order in orders)
 
-    def abort(self, text_ids: Iterable[str]) -> None:
+    def abort(self, text_ids: Iterable[str]) -> messages.CacheChanged | None:
         """Drop texts."""
         self._batcher.abort(text_ids)
+        return None
 
     def release_conversation(self, conversation_id: str) -> messages.CacheChanged | None:
         """Embedding keeps nothing of what it has computed."""
         logger.debug("conversation %s: an embedding model has no cache", conversation_id)
+        return None
+
+    def configure(self, sharing: messages.Sharing) -> CacheStats | None:
+        """Fit the batcher: there is no cache; see Driver."""
+        self._batcher.configure(sharing.batcher)
+        self.sharing = sharing
         return None
 
     def advance(self) -> messages.StepDone | None:

@@ -27,6 +27,20 @@ class CacheSpec(msgspec.Struct, frozen=True, kw_only=True):
     policy: Literal["lru", "fifo"] = "lru"
 
 
+class Sharing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model's sequences share its steps and its memory: what changes while it runs.
+
+    Attributes:
+        batcher: how they share steps.
+        cache: what is kept of keys and values.
+        max_kv_bytes: most memory for these; 0 for those of one sequence of full length.
+    """
+
+    batcher: BatcherSpec
+    cache: CacheSpec
+    max_kv_bytes: int
+
+
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How to start one worker; given to the process as a JSON line on its standard input.
 
@@ -49,6 +63,13 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     engine_spec: EngineSpec
     batcher: BatcherSpec
     cache: CacheSpec
+
+    @property
+    def sharing(self) -> Sharing:
+        """What of it may change while the worker runs."""
+        return Sharing(
+            batcher=self.batcher, cache=self.cache, max_kv_bytes=self.engine_spec.max_kv_bytes
+        )
 
 
 class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,17 +119,31 @@ class ReleaseConversation(msgspec.Struct, frozen=True, tag=True):
     conversation_id: str
 
 
+class Configure(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Server: share steps and memory like this from the next step on."""
+
+    number: int
+    sharing: Sharing
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """Server: free everything and exit with 0."""
 
 
-ToWorker = Submit | Embed | Abort | ReleaseConversation | Shutdown
+ToWorker = Submit | Embed | Abort | ReleaseConversation | Configure | Shutdown
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """Worker: the model is loaded."""
+    """Worker: the model is loaded.
+
+    Attributes:
+        batches_itself: its engine has a batcher and a cache of its own.
+        is_resizable: its KV memory can grow and shrink.
+    """
 
     facts: EngineFacts
+    batches_itself: bool = False
+    is_resizable: bool = False
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -169,7 +204,22 @@ class CacheChanged(msgspec.Struct, frozen=True, tag=True):
     cache: CacheStats
 
 
-FromWorker = Ready | StartFailed | StepDone | CacheChanged
+class Configured(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Worker: this is in force since the last step.
+
+    Attributes:
+        number: of the order that it answers.
+        refusal: why that could not be carried out, so that nothing has changed; else empty.
+        cache: what the KV cache holds; None where the engine has its own.
+    """
+
+    number: int
+    sharing: Sharing
+    refusal: str = ""
+    cache: CacheStats | None = None
+
+
+FromWorker = Ready | StartFailed | StepDone | CacheChanged | Configured
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker_decoder = msgspec.msgpack.Decoder(ToWorker)

@@ -4,8 +4,8 @@ One thread does everything in turn: take what the server sent, let the engine wo
 second thread only waits for the server to vanish.
 
     stdin   first line: WorkerSpec as JSON; end of file: the server is gone
-    ZeroMQ  Submit, Embed, Abort, ReleaseConversation, Shutdown
-            ->  |  ->  Ready or StartFailed, then StepDone and CacheChanged ...
+    ZeroMQ  Submit, Embed, Abort, ReleaseConversation, Configure, Shutdown
+            ->  |  ->  Ready or StartFailed, then StepDone, CacheChanged and Configured ...
     stderr  log lines
 """
 
@@ -26,7 +26,7 @@ import zmq
 from mm_orch.core.errors import EngineError
 from mm_orch.core.heap import settle
 from mm_orch.core.parent import die_with_parent
-from mm_orch.optimization.engines.contract import Sequence
+from mm_orch.optimization.engines.contract import ResizableBackend, Sequence, StreamEngine
 from mm_orch.optimization.registry import load_engine
 from mm_orch.workers import messages
 from mm_orch.workers.driving import StepDriver, StreamDriver, make_driver
@@ -76,7 +76,12 @@ def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
             messages.encode(messages.StartFailed(message=error.message, remedy=error.remedy))
         )
         return _EXIT_START_FAILED
-    socket.send(messages.encode(messages.Ready(facts=facts)))
+    ready = messages.Ready(
+        facts=facts,
+        batches_itself=isinstance(engine, StreamEngine),
+        is_resizable=isinstance(engine, ResizableBackend),
+    )
+    socket.send(messages.encode(ready))
     die_with_parent()
     driver = make_driver(engine, facts, spec)
     settle()
@@ -98,8 +103,23 @@ def _serve(socket: zmq.Socket[bytes], driver: Driver) -> None:
             message = messages.decode_to_worker(socket.recv())
             if isinstance(message, messages.Shutdown):
                 return
+            if isinstance(message, messages.Configure):
+                _tell(socket, _configure(driver, message))
+                continue
             _tell(socket, _take(message, driver))
         _tell(socket, driver.advance())
+
+
+def _configure(driver: Driver, order: messages.Configure) -> messages.Configured:
+    """Do what is ordered, and say what is in force then."""
+    cache, refusal = None, ""
+    try:
+        cache = driver.configure(order.sharing)
+    except EngineError as error:
+        refusal = str(error)
+    return messages.Configured(
+        number=order.number, sharing=driver.sharing, refusal=refusal, cache=cache
+    )
 
 
 def _take(
@@ -113,7 +133,7 @@ def _take(
         case messages.Embed(texts), EmbeddingDriver():
             driver.embed(texts)
         case messages.Abort(sequence_ids), _:
-            driver.abort(sequence_ids)
+            return driver.abort(sequence_ids)
         case messages.ReleaseConversation(conversation_id), _:
             return driver.release_conversation(conversation_id)
         case _:

@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,8 +21,10 @@ from mm_orch.core.events import ModelLoaded, StepCompleted
 from mm_orch.workers import messages
 from mm_orch.workers.cache_news import CacheNews
 from mm_orch.workers.embedding import VectorStream
+from mm_orch.workers.launching import describe_exit, start_process
 from mm_orch.workers.log_tail import LogTail
 from mm_orch.workers.open_streams import OpenStreams
+from mm_orch.workers.orders import Orders
 from mm_orch.workers.stream import TokenStream
 
 if TYPE_CHECKING:
@@ -41,12 +42,6 @@ _SHUTDOWN_GRACE_S = 5.0
 _LAST_MESSAGES_MS = 200
 # Far beyond any honest load; a worker that is stuck in one is replaced.
 _LOAD_TIMEOUT_S = 1800.0
-# The worker must find this very package, installed or not, and nothing of the current folder.
-_PACKAGE_ROOT = str(Path(__file__).parents[2])
-_START_CODE = (
-    f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); "
-    "from mm_orch.workers.process import main; sys.exit(main())"
-)
 
 
 class Worker:
@@ -68,7 +63,9 @@ class Worker:
         self.num_running = 0
         self.num_waiting = 0
         self.cache: CacheStats | None = None
-        self._facts: EngineFacts | None = None
+        self.spec = spec
+        self.orders = Orders(spec.sharing, self._send)
+        self._ready: messages.Ready | None = None
         self._address = spec.address
         self._process = process
         self._socket = socket
@@ -103,7 +100,7 @@ class Worker:
         socket.linger = 0
         try:
             socket.bind(spec.address)
-            process = await _start_process(spec)
+            process = await start_process(spec)
         except BaseException:
             socket.close()
             shutil.rmtree(folder)
@@ -120,9 +117,14 @@ class Worker:
     @property
     def facts(self) -> EngineFacts:
         """What the engine turned out to be; known once the worker is ready."""
-        if self._facts is None:
+        return self.ready.facts
+
+    @property
+    def ready(self) -> messages.Ready:
+        """What it said when it was ready."""
+        if self._ready is None:
             raise EngineStartError(f"The worker of {self.model} is not ready yet.")
-        return self._facts
+        return self._ready
 
     @property
     def stalled_s(self) -> float | None:
@@ -174,8 +176,9 @@ class Worker:
             ended.cancel()
             self._remove_socket_file()
         match answer:
-            case messages.Ready(facts=facts):
-                self._facts = facts
+            case messages.Ready():
+                self._ready = answer
+                self._bound_in_front()
             case messages.StartFailed(message=message, remedy=remedy):
                 raise EngineStartError(message, remedy=remedy)
             case _:
@@ -206,6 +209,18 @@ class Worker:
         ids = [order.sequence_id for order in orders]
         self._open(messages.Submit(sequences=tuple(orders)), ids, stream)
         return stream
+
+    @property
+    def max_open(self) -> int | None:
+        """Most sequences that it is given at once, where the bound is kept in front of it."""
+        return self._streams.max_open
+
+    async def wait_for_room(self, num_sequences: int) -> None:
+        """Wait, in order of arrival, until an engine that batches by itself may have so many more.
+
+        A request with more sequences than may run at once has the engine to itself.
+        """
+        await self._streams.wait_for_room(num_sequences)
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have the worker free what only this conversation needs, between two steps."""
@@ -252,7 +267,7 @@ class Worker:
         discarding = asyncio.create_task(self._discard_reports())
         try:
             if self._process.returncode is None:
-                if self._facts is not None:
+                if self._ready is not None:
                     self._send(messages.Shutdown())
                     await self._wait_for_exit(grace_s)
                 for number in (signal.SIGTERM, signal.SIGKILL):
@@ -307,9 +322,22 @@ class Worker:
             case messages.CacheChanged(cache):
                 self.cache = cache
                 self._cache_news.take(cache)
+            case messages.Configured():
+                if message.cache is not None:
+                    self.cache = message.cache
+                    self._cache_news.take(message.cache)
+                self.orders.take(message)
+                self._bound_in_front()
             case messages.Ready() | messages.StartFailed():
                 # Said once, before this is listened to.
                 logger.warning("%s: the worker said twice that it has started", self.model)
+
+    def _bound_in_front(self) -> None:
+        if self.ready.batches_itself:
+            wanted = self.orders.in_force.batcher.max_batch_size
+            # Its own bound wastes no moment between two sequences.
+            is_bounding_itself = wanted >= self.spec.engine_spec.max_batch_size
+            self._streams.max_open = None if is_bounding_itself else wanted
 
     def _deliver(self, step: messages.StepDone) -> None:
         self.num_running, self.num_waiting = step.num_running, step.num_waiting
@@ -332,6 +360,7 @@ class Worker:
         self.is_dead = True
         self.num_running = self.num_waiting = 0
         self._cache_news.forget()
+        self.orders.close()
         error_class = EngineHungError if self._kill_reason else EngineCrashedError
         self._streams.fail_all(
             lambda num_lost: error_class(
@@ -362,36 +391,3 @@ class Worker:
         """Unlink the socket once both ends hold it, so that no kill can leave it behind."""
         folder = Path(self._address.removeprefix("ipc://")).parent
         shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _start_process(spec: messages.WorkerSpec) -> asyncio.subprocess.Process:
-    python = spec.python or sys.executable
-    try:
-        return await asyncio.create_subprocess_exec(
-            python,
-            "-P",
-            "-c",
-            _START_CODE,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            # A group of its own, so that whatever an engine has started ends with it.
-            start_new_session=True,
-        )
-    except OSError as error:
-        # It does not say which file it is about.
-        raise EngineStartError(
-            f"{python}, in which {spec.engine} is to run, cannot be started: {error.strerror}.",
-            remedy=f"Correct optimization.{spec.engine}.python." if spec.python else None,
-        ) from error
-
-
-def describe_exit(exit_code: int) -> str:
-    """Say how a process ended: its code, or the signal that killed it."""
-    if exit_code >= 0:
-        return f"exit code {exit_code}"
-    try:
-        return f"killed by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        # Real-time signals have numbers only.
-        return f"killed by signal {-exit_code}"

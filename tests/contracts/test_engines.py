@@ -10,7 +10,7 @@ import pytest
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.core.generation import SamplingParams
-from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
+from mm_orch.optimization.engines.contract import ResizableBackend, ScheduledSequence, Sequence
 from mm_orch.optimization.registry import load_engine
 from tests.contracts.conftest import STEP_BACKENDS
 from tests.tiny_models import EOS_TOKEN_ID
@@ -90,6 +90,34 @@ def test_a_prompt_taken_in_chunks_gives_the_same_tokens(backend: StepBackend) ->
     [in_chunks] = generate(backend, [make("b", PROMPT)], 8, chunk=7)
 
     assert in_chunks == at_once
+
+
+def test_memory_of_another_size_keeps_what_lies_in_it(
+    backend: StepBackend, engine_spec: EngineSpec
+) -> None:
+    if not isinstance(backend, ResizableBackend):
+        pytest.skip("its memory stays as large as it was at the start")
+    num_blocks = backend.start(engine_spec).num_kv_blocks
+    [expected] = generate(backend, [make("x", PROMPT)], 12)
+    # The last blocks there are, so that a smaller memory has no place for them.
+    sequence = Sequence(
+        sequence_id="moved",
+        token_ids=list(PROMPT),
+        params=GREEDY,
+        block_ids=[num_blocks - 3, num_blocks - 1, num_blocks - 2],
+    )
+    generate(backend, [sequence], 4)
+
+    backend.move_kv(dict(zip(sequence.block_ids, (5, 0, 7), strict=True)))
+    sequence.block_ids = [5, 0, 7]
+    backend.resize_kv(32, num_kept=8)
+    generate(backend, [sequence], 8)
+    backend.resize_kv(num_blocks, num_kept=8)
+
+    assert generate(backend, [sequence], 12) == [expected]
+    assert backend.count_kv_blocks(engine_spec.max_kv_bytes) == num_blocks
+    with pytest.raises(EngineStartError, match="max_memory_mb is 0"):
+        backend.count_kv_blocks(1)
 
 
 def test_neighbours_in_the_batch_change_nothing(backend: StepBackend) -> None:

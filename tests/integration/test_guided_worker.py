@@ -11,9 +11,9 @@ import zmq.asyncio
 
 from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.errors import InvalidValueError
-from mm_orch.core.events import ObserverFanOut
 from mm_orch.core.generation import FinishReason, SamplingParams, SequenceStarted
 from mm_orch.core.guide import Guide, JsonSchemaShape
+from mm_orch.core.observers import ObserverFanOut
 from mm_orch.models.text import TextCodec
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec

@@ -20,8 +20,9 @@ from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.errors import EngineCrashedError, EngineStartError
 from mm_orch.core.generation import FinishReason, SamplingParams, SequenceStarted, TokenChunk
 from mm_orch.optimization.engines.contract import EngineSpec
+from mm_orch.workers.launching import describe_exit
 from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec
-from mm_orch.workers.worker import Worker, describe_exit
+from mm_orch.workers.worker import Worker
 from tests.recorder import Recorder
 
 if TYPE_CHECKING:

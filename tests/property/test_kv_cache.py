@@ -80,6 +80,38 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.cache.num_available == before
         assert self.cache.stats.num_free == num_free + num_freed
 
+    @rule(num_blocks=st.integers(7, 24), is_reusing=st.booleans())
+    def bound(self, num_blocks: int, is_reusing: bool) -> None:  # noqa: FBT001 - drawn by name
+        cache = self.cache
+        cache.num_allocated_blocks = max(num_blocks, cache.num_allocated_blocks)
+        cache.set_bound(num_blocks, is_reusing=is_reusing)
+        if not is_reusing:
+            assert cache.stats.num_cached == 0
+
+    @rule()
+    def compact(self) -> None:
+        moves = self.cache.compact()
+        if moves is None:
+            assert self.cache.num_available < 0
+            return
+        assert not moves.keys() & set(moves.values())
+        for source, target in moves.items():
+            for offset in range(SIZE):
+                slot = self.slots.pop(source * SIZE + offset, None)
+                if slot is not None:
+                    self.slots[target * SIZE + offset] = slot
+        # What lies above may be given back.
+        num_slots = self.cache.num_blocks * SIZE
+        self.slots = {slot: told for slot, told in self.slots.items() if slot < num_slots}
+        self.cache.num_allocated_blocks = self.cache.num_blocks
+
+    @invariant()
+    def no_more_is_kept_than_the_bound_allows(self) -> None:
+        if self.number:
+            stats = self.cache.stats
+            assert stats.num_cached == 0 or stats.num_blocks <= stats.num_target_blocks
+            assert stats.num_target_blocks <= stats.num_allocated_blocks
+
     @invariant()
     def every_sequence_finds_its_own_tokens(self) -> None:
         for name, tokens in self.tokens.items():

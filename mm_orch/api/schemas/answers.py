@@ -324,6 +324,9 @@ class NativeModelAnswer(BaseModel):
     circuits: dict[str, str]
     is_draining: bool
     max_batch_size: int | None
+    in_force: dict[str, Any] | None
+    kv_target_bytes: int | None
+    kv_actual_bytes: int | None
     stand_in: StandInAnswer | None
 
 

@@ -16,7 +16,7 @@ import msgspec
 from mm_orch.core.errors import EngineStartError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from collections.abc import Sequence as Batch
 
     import numpy as np
@@ -85,6 +85,7 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
         kv_block_bytes: memory of a block, all layers together.
         num_kv_blocks: blocks that the engine has; their ids count from 0. A stream engine that
             does not say has 0, and so has an embedding backend.
+        has_fixed_steps: its steps hold no more sequences and prompt tokens than it was started for.
         dimensions: of an embedding backend's vectors.
         resumes_exactly: a sequence that was begun elsewhere goes on here as if it had begun here:
             penalties and draws see where the prompt ended. Every step backend does.
@@ -102,6 +103,7 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     kv_block_tokens: int = 0
     kv_block_bytes: int = 0
     num_kv_blocks: int = 0
+    has_fixed_steps: bool = False
     dimensions: int = 0
     resumes_exactly: bool = True
     unsupported: tuple[str, ...] = ()
@@ -204,6 +206,30 @@ class StepBackend(Protocol):
 
     def stop(self) -> None:
         """Free everything; safe twice, and after a failure."""
+
+
+@runtime_checkable
+class ResizableBackend(StepBackend, Protocol):
+    """A step backend whose KV memory can grow and shrink between two steps."""
+
+    def count_kv_blocks(self, max_kv_bytes: int) -> int:
+        """Return how many blocks it would have if it were started with this bound.
+
+        Raises:
+            EngineStartError: they do not hold one sequence of full length.
+        """
+
+    def move_kv(self, moves: Mapping[int, int]) -> None:
+        """Copy what lies in some blocks into others, given by their old ids; none is both."""
+
+    def resize_kv(self, num_blocks: int, *, num_kept: int) -> None:
+        """Take or give back memory, so that there are this many blocks.
+
+        What lies in the first ``num_kept`` stays; that of the others is lost.
+
+        Raises:
+            EngineOutOfMemoryError: there is no memory for them; there are as many as before.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
 import numpy as np
 
 from mm_orch.core.errors import EngineFailedError
@@ -15,6 +16,7 @@ from mm_orch.core.generation import TokenChunk, TokenLogprob
 from mm_orch.optimization.engines.contract import Availability, EngineFacts, count_kv_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence as Batch
 
     from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
@@ -34,6 +36,7 @@ class EchoBackend:
 
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None
+        self._spec: EngineSpec | None = None
         self._eos_token_ids: tuple[int, ...] = ()
         # One token a slot, where a model keeps a token's keys and values.
         self._token_by_slot: dict[int, int] = {}
@@ -46,8 +49,7 @@ class EchoBackend:
     def start(self, spec: EngineSpec) -> EngineFacts:
         """Take the model's end tokens and context length; nothing is loaded."""
         if self._facts is None:
-            block_bytes = _BLOCK_TOKENS * _TOKEN_BYTES
-            num_blocks = count_kv_blocks(spec, block_tokens=_BLOCK_TOKENS, block_bytes=block_bytes)
+            self._spec = spec
             self._eos_token_ids = spec.eos_token_ids
             self._facts = EngineFacts(
                 engine=self.name,
@@ -55,8 +57,8 @@ class EchoBackend:
                 device="cpu",
                 context_length=spec.context_length,
                 kv_block_tokens=_BLOCK_TOKENS,
-                kv_block_bytes=block_bytes,
-                num_kv_blocks=num_blocks,
+                kv_block_bytes=_BLOCK_TOKENS * _TOKEN_BYTES,
+                num_kv_blocks=self.count_kv_blocks(spec.max_kv_bytes),
             )
         return self._facts
 
@@ -74,6 +76,31 @@ class EchoBackend:
             for scheduled in batch
             if scheduled.completes_prompt
         ]
+
+    def count_kv_blocks(self, max_kv_bytes: int) -> int:
+        """See ResizableBackend."""
+        if self._spec is None:
+            raise EngineFailedError("The echo engine has not been started.")
+        return count_kv_blocks(
+            msgspec.structs.replace(self._spec, max_kv_bytes=max_kv_bytes),
+            block_tokens=_BLOCK_TOKENS,
+            block_bytes=_BLOCK_TOKENS * _TOKEN_BYTES,
+        )
+
+    def move_kv(self, moves: Mapping[int, int]) -> None:
+        """Move the blocks' tokens."""
+        for source, target in moves.items():
+            for offset in range(_BLOCK_TOKENS):
+                token_id = self._token_by_slot.pop(source * _BLOCK_TOKENS + offset, None)
+                if token_id is not None:
+                    self._token_by_slot[target * _BLOCK_TOKENS + offset] = token_id
+
+    def resize_kv(self, num_blocks: int, *, num_kept: int) -> None:
+        """Forget the tokens of blocks that are not kept; there is room for any number."""
+        num_slots = min(num_blocks, num_kept) * _BLOCK_TOKENS
+        self._token_by_slot = {
+            slot: token_id for slot, token_id in self._token_by_slot.items() if slot < num_slots
+        }
 
     def stop(self) -> None:
         """Forget everything."""

@@ -32,6 +32,7 @@ STATUS_BY_ERROR = {
     "PayloadTooLargeError": 413,
     "RateLimitError": 429,
     "NotServedError": 404,
+    "LiveChangeError": 400,
     "OverloadError": 503,
     "QueueFullError": 503,
     "DrainingError": 503,
@@ -55,7 +56,7 @@ def all_kinds(root: type[MuAIError] = MuAIError) -> Iterator[type[MuAIError]]:
 
 
 def make(kind: type[MuAIError]) -> MuAIError:
-    if issubclass(kind, errors.ConfigError):
+    if issubclass(kind, errors.ConfigError | errors.LiveChangeError):
         return kind([])
     if issubclass(kind, errors.OverloadError | errors.RateLimitError):
         return kind("Because.", retry_after_s=1.2)

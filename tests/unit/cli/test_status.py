@@ -120,6 +120,28 @@ def test_a_busy_model_has_its_load_cache_and_memory_and_an_alert_its_reason(
     ]
 
 
+@pytest.mark.parametrize(
+    ("actual_mb", "says"), [(4, ""), (9, ", KV memory bounded to 4 MiB, 9 MiB still taken")]
+)
+def test_what_is_in_force_and_what_is_still_taken_is_told(
+    actual_mb: int, says: str, peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer.report = status_report(
+        msgspec.structs.replace(
+            model_report(),
+            num_restarts=0,
+            max_batch_size=7,
+            kv_target_bytes=4 << 20,
+            kv_actual_bytes=actual_mb << 20,
+        )
+    )
+
+    print_status(loaded_for(peer.port), as_json=False)
+
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.endswith(f"context 8192, at most 7 in a batch{says}")
+
+
 def test_what_is_out_of_the_ordinary_has_lines_below_its_model(
     peer: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from mm_orch.config import load_config
 from mm_orch.core.errors import NotServedError
-from mm_orch.core.events import AlertChanged, ErrorOccurred, ObserverFanOut, ResourcesRead
+from mm_orch.core.events import AlertChanged, ErrorOccurred, ResourcesRead
+from mm_orch.core.observers import ObserverFanOut
 from mm_orch.monitoring.monitor import Monitor
 from tests.unit.monitoring.clock import StillClock
 from tests.unit.monitoring.scripted_events import MODEL, story

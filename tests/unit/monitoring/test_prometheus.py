@@ -67,6 +67,7 @@ CONTRACT = {
     "memory_total_bytes": ("gauge", set()),
     "system_uptime_seconds": ("gauge", set()),
     "alerts_total": ("counter", {"type", "severity"}),
+    "config_changes_total": ("counter", {"key", "source"}),
     "model_lifecycle_events_total": ("counter", {"model", "event_type"}),
     "model_load_seconds": ("histogram", {"model"}),
     "errors_total": ("counter", {"component", "error_type"}),

@@ -139,7 +139,14 @@ def test_a_replayed_step_computes_what_the_decoder_does(
                 (*replayed.keys, *replayed.values), (*plain.keys, *plain.values), strict=True
             ):
                 torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    assert capture.num_recorded == 2
+        assert capture.num_recorded == 2
+        # Its addresses are others then.
+        for memory in (plain, replayed):
+            memory.resize(60, num_kept=40)
+        torch.testing.assert_close(
+            graphed(step_of((9, 1)), replayed), decoder(step_of((9, 1)), plain)
+        )
+        assert capture.num_recorded == 3
 
 
 def test_a_size_that_cannot_be_recorded_is_computed_all_the_same() -> None:
@@ -153,9 +160,10 @@ def test_a_size_that_cannot_be_recorded_is_computed_all_the_same() -> None:
     capture.error = RuntimeError("out of memory")
     graphed = GraphedDecoder(decoder, capture)
     step = step_of((9, 1))
+    memory = KVMemory(KVShape(1, 1, 8, torch.float32), 1, CPU)
 
     for _ in range(2):
-        assert graphed(step, None).shape == (1, 5)  # type: ignore[arg-type]  # not looked at
+        assert graphed(step, memory).shape == (1, 5)
         # Once is enough to know.
         capture.error = AssertionError("tried again")
     assert calls == [step, step]

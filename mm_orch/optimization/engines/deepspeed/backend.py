@@ -144,6 +144,7 @@ class DeepSpeedBackend:
             kv_block_tokens=BLOCK_TOKENS,
             kv_block_bytes=rank.block_bytes,
             num_kv_blocks=rank.num_blocks,
+            has_fixed_steps=True,
         )
 
     def _require_rank(self) -> Rank:

@@ -13,6 +13,7 @@ from mm_orch.core.errors import EngineFailedError, EngineStartError
 from mm_orch.optimization.engines.contract import Availability, EngineFacts, count_kv_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence as Batch
     from pathlib import Path
 
@@ -36,6 +37,8 @@ class OnnxBackend:
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None
         self._runner: DecoderRunner | None = None
+        # What memory is counted by: the spec, where it lies, and the bytes of a block.
+        self._counting: tuple[EngineSpec, str, int] | None = None
 
     @classmethod
     def probe(cls) -> Availability:
@@ -83,20 +86,53 @@ class OnnxBackend:
             EngineOutOfMemoryError: device or host memory ran out.
             EngineFailedError: ONNX Runtime refused the step.
         """
-        if self._runner is None:
-            raise EngineFailedError("The ONNX Runtime engine has not been started.")
+        runner = self._require_runner()
         import torch
 
         from mm_orch.optimization.engines.onnx.faults import translated_faults
         from mm_orch.optimization.engines.sampling import sample
 
         with translated_faults(), torch.inference_mode():
-            logits, sequences = self._runner.compute(batch)
+            logits, sequences = runner.compute(batch)
             return sample(torch.from_numpy(logits), sequences) if sequences else []
+
+    def count_kv_blocks(self, max_kv_bytes: int) -> int:
+        """See ResizableBackend; on a CPU at most half of the machine's memory is taken."""
+        import torch
+
+        from mm_orch.optimization.engines.onnx.shape import BLOCK_TOKENS
+        from mm_orch.optimization.engines.pytorch.device import bound_kv_bytes
+
+        if self._counting is None:
+            raise _not_started()
+        spec, device, block_bytes = self._counting
+        return count_kv_blocks(
+            msgspec.structs.replace(
+                spec, max_kv_bytes=bound_kv_bytes(max_kv_bytes, torch.device(device))
+            ),
+            block_tokens=BLOCK_TOKENS,
+            block_bytes=block_bytes,
+        )
+
+    def move_kv(self, moves: Mapping[int, int]) -> None:
+        """See ResizableBackend."""
+        self._require_runner().move(moves)
+
+    def resize_kv(self, num_blocks: int, *, num_kept: int) -> None:
+        """See ResizableBackend; on a GPU the memory stays as large as it was."""
+        from mm_orch.optimization.engines.onnx.faults import translated_faults
+
+        with translated_faults():
+            self._require_runner().resize(num_blocks, num_kept=num_kept)
 
     def stop(self) -> None:
         """Drop session and KV memory."""
         self._runner = self._facts = None
+
+    def _require_runner(self) -> DecoderRunner:
+        if self._runner is None:
+            raise _not_started()
+        return self._runner
 
     def _load(self, spec: EngineSpec, weight_format: WeightFormat) -> EngineFacts:
         import torch
@@ -109,7 +145,6 @@ class OnnxBackend:
             open_session,
         )
         from mm_orch.optimization.engines.onnx.shape import BLOCK_TOKENS
-        from mm_orch.optimization.engines.pytorch.device import bound_kv_bytes
 
         torch.set_num_threads(spec.num_threads)
         providers = choose_providers(spec)
@@ -129,12 +164,8 @@ class OnnxBackend:
             )
         session = open_session(spec, stored.graph, providers)
         device = name_device(session, spec.device)
-        max_kv_bytes = bound_kv_bytes(spec.max_kv_bytes, torch.device(device))
-        num_blocks = count_kv_blocks(
-            msgspec.structs.replace(spec, max_kv_bytes=max_kv_bytes),
-            block_tokens=BLOCK_TOKENS,
-            block_bytes=shape.block_bytes,
-        )
+        self._counting = spec, device, shape.block_bytes
+        num_blocks = self.count_kv_blocks(spec.max_kv_bytes)
         try:
             self._runner = DecoderRunner(session, shape, num_blocks=num_blocks, device=spec.device)
         except MemoryError as error:
@@ -152,3 +183,7 @@ class OnnxBackend:
             kv_block_bytes=shape.block_bytes,
             num_kv_blocks=num_blocks,
         )
+
+
+def _not_started() -> EngineFailedError:
+    return EngineFailedError("The ONNX Runtime engine has not been started.")

@@ -17,6 +17,7 @@ from mm_orch.optimization.engines.contract import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence as Batch
 
     import torch
@@ -41,6 +42,7 @@ class PyTorchBackend:
         self._model: LoadedModel | None = None
         self._memory: KVMemory | None = None
         self._device: torch.device | None = None
+        self._spec: EngineSpec | None = None
 
     @classmethod
     def probe(cls) -> Availability:
@@ -67,17 +69,12 @@ class PyTorchBackend:
         from mm_orch.optimization.engines.pytorch.packed import BLOCK_TOKENS
 
         begin_s = time.monotonic()
+        self._spec = spec
         torch.set_num_threads(spec.num_threads)
         self._device = devices.choose_device(spec.device)
         self._model = load_model(spec, self._device)
         shape, dtype = self._model.kv_shape, self._model.format_name
-        num_blocks = count_kv_blocks(
-            msgspec.structs.replace(
-                spec, max_kv_bytes=devices.bound_kv_bytes(spec.max_kv_bytes, self._device)
-            ),
-            block_tokens=BLOCK_TOKENS,
-            block_bytes=shape.block_bytes,
-        )
+        num_blocks = self.count_kv_blocks(spec.max_kv_bytes)
         self._memory = reserve_memory(shape, num_blocks, self._device, model=spec.model)
         self._warm_up(spec)
         self._facts = EngineFacts(
@@ -111,6 +108,33 @@ class PyTorchBackend:
 
         return compute_tokens(batch, self._forward)
 
+    def count_kv_blocks(self, max_kv_bytes: int) -> int:
+        """See ResizableBackend; on a CPU at most half of the machine's memory is taken."""
+        from mm_orch.optimization.engines.pytorch.device import bound_kv_bytes
+        from mm_orch.optimization.engines.pytorch.packed import BLOCK_TOKENS
+
+        if self._model is None or self._spec is None or self._device is None:
+            raise _not_started()
+        return count_kv_blocks(
+            msgspec.structs.replace(
+                self._spec, max_kv_bytes=bound_kv_bytes(max_kv_bytes, self._device)
+            ),
+            block_tokens=BLOCK_TOKENS,
+            block_bytes=self._model.kv_shape.block_bytes,
+        )
+
+    def move_kv(self, moves: Mapping[int, int]) -> None:
+        """See ResizableBackend."""
+        if self._memory is None:
+            raise _not_started()
+        self._memory.move(moves)
+
+    def resize_kv(self, num_blocks: int, *, num_kept: int) -> None:
+        """See ResizableBackend."""
+        if self._memory is None:
+            raise _not_started()
+        self._memory.resize(num_blocks, num_kept=num_kept)
+
     def stop(self) -> None:
         """Drop model and KV memory."""
         self._model = self._memory = self._facts = None
@@ -120,7 +144,7 @@ class PyTorchBackend:
         from mm_orch.optimization.engines.pytorch.packed import pack
 
         if self._model is None or self._memory is None or self._device is None:
-            raise EngineFailedError("The PyTorch engine has not been started.")
+            raise _not_started()
         step = pack(batch, self._device, is_rounded=self._model.compiles_shapes)
         return self._model.decoder(step, self._memory)
 
@@ -145,3 +169,7 @@ class PyTorchBackend:
                 " PyTorch engine can batch.",
                 remedy="Choose a model whose layers are all attention layers.",
             )
+
+
+def _not_started() -> EngineFailedError:
+    return EngineFailedError("The PyTorch engine has not been started.")

@@ -84,7 +84,7 @@ class GraphedDecoder:
     """Computes logits of a packed step; replays those in which every row decodes.
 
     A recording keeps the addresses of the memory that it was made with, so all calls must give
-    the same one.
+    the same one; where that has changed its size, steps are recorded anew.
 
     Args:
         decoder: computes steps, recorded or not; what it does must not depend on values.
@@ -98,6 +98,7 @@ class GraphedDecoder:
         self._capture = capture
         # None: a size that could not be recorded.
         self._recordings: dict[tuple[int, int], _Recording | None] = {}
+        self._recorded_keys: tuple[torch.Tensor, ...] | None = None
 
     def __call__(self, step: PackedStep, memory: KVMemory) -> torch.Tensor:
         """Return logits of the wanted rows, [num_wanted, vocab_size]; fills the step's slots.
@@ -107,6 +108,9 @@ class GraphedDecoder:
         size = find_size(step)
         if size is None:
             return self._decoder(step, memory)
+        if self._recorded_keys is not memory.keys:
+            self._recordings.clear()
+            self._recorded_keys = memory.keys
         if size not in self._recordings:
             self._recordings[size] = self._try_to_record(step, size, memory)
         recording = self._recordings[size]
