@@ -11,13 +11,20 @@ import msgspec
 
 from mm_orch.batching.guidance import Guidance
 from mm_orch.batching.pace import StepPace
-from mm_orch.batching.scheduler import StepLimits, rank_of, schedule
+from mm_orch.batching.scheduler import (
+    StepLimits,
+    find_displaced,
+    find_min_priority,
+    rank_of,
+    schedule,
+)
 from mm_orch.core.errors import EngineError, EngineFailedError, RequestError
 from mm_orch.core.generation import FinishReason, SequenceStarted, TokenChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mm_orch.batching.scheduler import Plan
     from mm_orch.core.clock import Clock
     from mm_orch.core.errors import MuAIError
     from mm_orch.kv_cache.cache import KVCache
@@ -93,6 +100,9 @@ class DynamicBatcher:
         self._running: dict[str, Sequence] = {}
         # Of sequences that no step has touched yet, in order of arrival.
         self._arrival_s: dict[str, float] = {}
+        # Whether the last step left out those of lower priority: never twice running, so that a
+        # stream of such prompts halves their pace and no more.
+        self._has_favoured = False
 
     @property
     def num_waiting(self) -> int:
@@ -122,10 +132,16 @@ class DynamicBatcher:
         oldest_s = next(iter(self._arrival_s.values()))
         return max(0.0, oldest_s + self._spec.batch_timeout_s - self._clock())
 
-    def add(self, sequence: Sequence) -> None:
-        """Queue a sequence behind those of its priority that are waiting."""
+    def add(self, sequence: Sequence, *, waited_s: float = 0.0) -> None:
+        """Queue a sequence by its rank.
+
+        Args:
+            sequence: what to continue.
+            waited_s: that it has waited elsewhere, which counts for its rank.
+        """
         sequence.arrival = next(self._numbers)
-        self._arrival_s[sequence.sequence_id] = self._clock()
+        self._arrival_s[sequence.sequence_id] = now_s = self._clock()
+        sequence.since_s = now_s - waited_s
         insort(self._waiting, sequence, key=rank_of)
 
     def abort(self, sequence_ids: Iterable[str]) -> None:
@@ -148,7 +164,7 @@ class DynamicBatcher:
 
     def step(self) -> StepReport:
         """Advance one batch; with no work, the report is of a batch of size 0."""
-        plan = schedule(self._running.values(), self._waiting, self._find_limits(), self._cache)
+        plan, num_displaced = self._plan()
         for sequence in plan.preempted:
             self._preempt(sequence)
         started = self._enter(plan.batch)
@@ -167,22 +183,51 @@ class DynamicBatcher:
             failed=[*refused, *failed, *strayed],
             phase=phase,
             batch_size=len(batch),
-            num_preempted=len(plan.preempted),
+            num_preempted=num_displaced + len(plan.preempted),
             duration_s=duration_s,
         )
 
-    def _find_limits(self) -> StepLimits:
-        num_decoding = sum(sequence.is_decoding for sequence in self._running.values())
-        num_places = self._spec.max_batch_size - num_decoding
-        num_prompts = min(num_places, self.num_running - num_decoding + self.num_waiting)
-        budget = self._pace.find_budget(
-            num_prompts=num_prompts, num_decoding=num_decoding, num_keys=self._count_next_keys()
-        )
-        return StepLimits(max_batch_size=self._spec.max_batch_size, max_prompt_tokens=budget)
+    def _plan(self) -> tuple[Plan, int]:
+        """Choose the next step; return how many gave way to who comes with a higher priority."""
+        first = self._waiting[0] if self._waiting else None
+        least = None if self._has_favoured else find_min_priority(self._running.values(), first)
+        plan, num_displaced = self._schedule(least), 0
+        while (displaced := find_displaced(self._running.values(), plan.kept_out)) is not None:
+            self._preempt(displaced)
+            num_displaced += 1
+            plan = self._schedule(least)
+        if least is not None and not plan.has_prompt:
+            # Nobody would gain by it.
+            least = None
+            plan = self._schedule(None)
+        self._has_favoured = least is not None
+        return plan, num_displaced
 
-    def _count_next_keys(self) -> int:
+    def _schedule(self, least: int | None) -> Plan:
+        limits = self._find_limits(least)
+        return schedule(self._running.values(), self._waiting, limits, self._cache)
+
+    def _find_limits(self, least: int | None) -> StepLimits:
+        taking_part = [
+            one for one in self._running.values() if least is None or one.priority >= least
+        ]
+        num_decoding = sum(sequence.is_decoding for sequence in taking_part)
+        num_places = self._spec.max_batch_size - num_decoding
+        num_prompts = min(num_places, len(taking_part) - num_decoding + self.num_waiting)
+        budget = self._pace.find_budget(
+            num_prompts=num_prompts,
+            num_decoding=num_decoding,
+            num_keys=self._count_next_keys(taking_part),
+        )
+        return StepLimits(
+            max_batch_size=self._spec.max_batch_size,
+            max_prompt_tokens=budget,
+            min_priority=least,
+        )
+
+    def _count_next_keys(self, taking_part: Iterable[Sequence]) -> int:
         """Keys that the next prompt token attends to, of the prompt whose turn it is."""
-        prompts = [one for one in self._running.values() if not one.is_decoding]
+        prompts = [one for one in taking_part if not one.is_decoding]
         if prompts:
             return min(prompts, key=rank_of).num_computed_tokens
         return self._cache.find(self._waiting[0].token_ids).num_tokens if self._waiting else 0

@@ -58,6 +58,8 @@ class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
         token_ids: the prompt, then what another worker has generated of the answer.
         num_prompt_tokens: where the prompt ends; 0 where it is all of them.
         conversation_id: names what it leaves in the cache.
+        priority: higher goes first, where our batcher orders them.
+        waited_s: since it was admitted, which counts for its rank.
     """
 
     sequence_id: str
@@ -65,6 +67,8 @@ class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
     params: SamplingParams
     num_prompt_tokens: int = 0
     conversation_id: str = ""
+    priority: int = 0
+    waited_s: float = 0.0
 
 
 class TextOrder(msgspec.Struct, frozen=True, array_like=True):

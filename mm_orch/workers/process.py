@@ -26,7 +26,7 @@ import zmq
 from mm_orch.core.errors import EngineError
 from mm_orch.core.heap import settle
 from mm_orch.core.parent import die_with_parent
-from mm_orch.optimization.engines.contract import Sequence
+from mm_orch.optimization.engines.contract import Sequence, StepBackend
 from mm_orch.optimization.registry import load_engine
 from mm_orch.workers import messages
 from mm_orch.workers.driving import StepDriver, StreamDriver, make_driver
@@ -76,6 +76,7 @@ def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
             messages.encode(messages.StartFailed(message=error.message, remedy=error.remedy))
         )
         return _EXIT_START_FAILED
+    facts = msgspec.structs.replace(facts, is_batched_by_us=isinstance(engine, StepBackend))
     socket.send(messages.encode(messages.Ready(facts=facts)))
     die_with_parent()
     driver = make_driver(engine, facts, spec)
@@ -109,7 +110,7 @@ def _take(
     match message, driver:
         case messages.Submit(sequences), StepDriver() | StreamDriver():
             for order in sequences:
-                driver.add(_as_sequence(order))
+                _add(order, driver)
         case messages.Embed(texts), EmbeddingDriver():
             driver.embed(texts)
         case messages.Abort(sequence_ids), _:
@@ -126,6 +127,14 @@ def _tell(socket: zmq.Socket[bytes], report: messages.FromWorker | None) -> None
         socket.send(messages.encode(report))
 
 
+def _add(order: messages.SequenceOrder, driver: StepDriver | StreamDriver) -> None:
+    match driver:
+        case StepDriver():
+            driver.add(_as_sequence(order), waited_s=order.waited_s)
+        case StreamDriver():
+            driver.add(_as_sequence(order))
+
+
 def _as_sequence(order: messages.SequenceOrder) -> Sequence:
     return Sequence(
         sequence_id=order.sequence_id,
@@ -133,6 +142,7 @@ def _as_sequence(order: messages.SequenceOrder) -> Sequence:
         params=order.params,
         num_prompt_tokens=order.num_prompt_tokens,
         conversation_id=order.conversation_id,
+        priority=order.priority,
     )
 
 

@@ -93,6 +93,8 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
             those that are plain JSON (models.plain_json), or none.
         max_logprobs: most alternatives beside the chosen token's log probability; None for any
             number.
+        is_batched_by_us: it is a step backend, so that our batcher orders its sequences; the worker
+            says so, not the engine.
     """
 
     engine: str
@@ -107,6 +109,7 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     unsupported: tuple[str, ...] = ()
     guides: Literal["all", "plain", "none"] = "all"
     max_logprobs: int | None = None
+    is_batched_by_us: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,8 +123,9 @@ class Sequence:
 
     Attributes:
         num_prompt_tokens: all of ``token_ids`` unless it was begun elsewhere; the rest is output.
-        priority: higher goes first.
+        priority: higher goes first; see core.priority.
         arrival: number in order of arrival, given by the batcher.
+        since_s: when it began to wait, on the batcher's clock.
         conversation_id: of the conversation that it is a turn of; empty for none.
         is_released: nothing of it is to be kept that only it needs.
         mask: one bit a token, lowest first: those that may come next, and no token beyond them.
@@ -133,6 +137,7 @@ class Sequence:
     params: SamplingParams
     priority: int = 0
     arrival: int = 0
+    since_s: float = 0.0
     conversation_id: str = ""
     is_released: bool = False
     num_prompt_tokens: int = 0
