@@ -22,6 +22,7 @@ from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
+from mm_orch.orchestration.usage import UsageBook
 from mm_orch.routing.router import Router
 from mm_orch.workers.messages import CacheSpec
 
@@ -50,6 +51,7 @@ class Runtime:
     orchestrator: Orchestrator
     embedder: EmbeddingOrchestrator
     status: SystemStatus
+    usage: UsageBook
     observer: Observer
     monitor: Monitor | None
 
@@ -76,7 +78,7 @@ async def open_runtime(
         is_server: watch what happens, and log a line for each request.
     """
     clock = time.monotonic
-    observer = ObserverFanOut()
+    observer = ObserverFanOut([usage := UsageBook()])
     monitor = _make_monitor(config, observer, clock) if is_server else None
     store = ModelStore(config.system.data_directory, progress=progress)
     plans = {
@@ -116,6 +118,7 @@ async def open_runtime(
             orchestrator=orchestrator,
             embedder=embedder,
             status=status,
+            usage=usage,
             observer=observer,
             monitor=monitor,
         )

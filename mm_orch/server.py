@@ -185,11 +185,18 @@ def _make_application(runtime: Runtime) -> Any:
     settings = ApiSettings(
         enable_auth=api.enable_auth,
         api_keys=tuple(
-            ApiKey(name=key.name, key=key.key.get_secret_value(), is_admin=key.admin)
+            ApiKey(
+                name=key.name,
+                key=key.key.get_secret_value(),
+                is_admin=key.admin,
+                rate_limit_per_minute=key.rate_limit_per_minute,
+                priority_max=key.priority_max,
+            )
             for key in api.api_keys
         ),
         cors_origins=tuple(api.cors_origins),
         max_request_bytes=api.max_request_bytes,
+        rate_limit_per_minute=api.rate_limit_per_minute,
         max_prompts=server.queue_capacity,
         health_path=server.health_check_path,
         ready_path=server.readiness_check_path,
@@ -201,6 +208,7 @@ def _make_application(runtime: Runtime) -> Any:
         reports=runtime.status,
         router=runtime.router,
         settings=settings,
+        report_usage=runtime.usage.report,
         observer=runtime.observer,
         render_metrics=runtime.monitor.render_metrics if runtime.monitor else None,
         observations=runtime.monitor,

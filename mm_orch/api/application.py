@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -13,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mm_orch.api.admin import add_admin_routes, add_observation_routes
+from mm_orch.api.admin import add_admin_routes, add_observation_routes, add_usage_route
 from mm_orch.api.boundary import Boundary
 from mm_orch.api.console_pages import add_console_routes
 from mm_orch.api.conversations import add_conversation_routes
@@ -29,6 +30,8 @@ from mm_orch.api.middleware import (
 )
 from mm_orch.api.models import add_native_model_routes
 from mm_orch.api.operations import add_model_routes, add_operation_routes
+from mm_orch.api.rate_limited import RateLimited
+from mm_orch.api.rate_limits import RateLimits
 from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
@@ -39,6 +42,8 @@ from mm_orch.api.tracing import Traced
 from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
@@ -46,7 +51,7 @@ if TYPE_CHECKING:
     from mm_orch.api.settings import ApiSettings
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
-    from mm_orch.core.observations import Observations
+    from mm_orch.core.observations import Observations, UsageReport
     from mm_orch.orchestration.generation import (
         Embedder,
         Generator,
@@ -71,6 +76,9 @@ _EXPOSED_HEADERS = [
     "X-MuAI-Engine",
     "X-MuAI-Fallback",
     "Retry-After",
+    "X-RateLimit-Limit-Requests",
+    "X-RateLimit-Remaining-Requests",
+    "X-RateLimit-Reset-Requests",
     "Traceparent",
 ]
 
@@ -84,6 +92,7 @@ def create_application(
     router: Router,
     settings: ApiSettings,
     observer: Observer,
+    report_usage: Callable[[], UsageReport],
     render_metrics: RenderMetrics | None,
     observations: Observations | None = None,
     start_trace: StartTrace | None = None,
@@ -98,6 +107,7 @@ def create_application(
         router: knows the models' names.
         settings: what HTTP needs of the configuration.
         observer: told of every exchange.
+        report_usage: says what each caller has used.
         render_metrics: gives the metrics page; None for no such page.
         observations: what monitoring keeps; None where it is switched off.
         start_trace: gives the place of a new span below its caller's; None with tracing off.
@@ -125,6 +135,7 @@ def create_application(
     add_model_routes(app, reports, router)
     add_native_model_routes(app, reports, router, loader, settings)
     add_admin_routes(app, loader, settings)
+    add_usage_route(app, report_usage, settings)
     add_observation_routes(app, observations, settings)
     add_console_routes(app)
     add_description(app, _DESCRIBED, needs_key=settings.enable_auth)
@@ -163,6 +174,10 @@ def _surroundings(
     layers.append(Middleware(Boundary))
     if settings.enable_auth:
         layers.append(Middleware(Authenticated, keys=settings.api_keys))
+    own = {key.name: limit for key in settings.api_keys if (limit := key.rate_limit_per_minute)}
+    if settings.rate_limit_per_minute or own:
+        limits = RateLimits(settings.rate_limit_per_minute, own, time.monotonic)
+        layers.append(Middleware(RateLimited, limits=limits, observer=observer))
     layers.append(Middleware(BoundedBody, max_bytes=settings.max_request_bytes))
     return layers
 

@@ -132,16 +132,16 @@ class DynamicBatcher:
         oldest_s = next(iter(self._arrival_s.values()))
         return max(0.0, oldest_s + self._spec.batch_timeout_s - self._clock())
 
-    def add(self, sequence: Sequence, *, waited_s: float = 0.0) -> None:
+    def add(self, sequence: Sequence, *, since_s: float | None = None) -> None:
         """Queue a sequence by its rank.
 
         Args:
             sequence: what to continue.
-            waited_s: that it has waited elsewhere, which counts for its rank.
+            since_s: when it began to wait, elsewhere at first; None for now.
         """
         sequence.arrival = next(self._numbers)
         self._arrival_s[sequence.sequence_id] = now_s = self._clock()
-        sequence.since_s = now_s - waited_s
+        sequence.since_s = now_s if since_s is None else since_s
         insort(self._waiting, sequence, key=rank_of)
 
     def abort(self, sequence_ids: Iterable[str]) -> None:

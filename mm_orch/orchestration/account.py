@@ -144,19 +144,15 @@ class RequestAccount:
             num_reasoning_tokens=self.num_reasoning_tokens,
         )
 
-    @property
-    def age_s(self) -> float:
-        """Seconds since it came."""
-        return self._clock() - self._begin_s
-
     def route(self) -> None:
         """Note that the model is chosen and the prompt is ready for it."""
         self._routed_s = self._clock()
 
-    def submit(self, engine: str) -> None:
-        """Note that the request is given to a worker of this engine."""
+    def submit(self, engine: str) -> float:
+        """Note that the request is given to a worker of this engine; return when first to any."""
         self.engine = engine
         self._attempts.begin(engine)
+        return self._attempts.first_submitted_s
 
     def lose(self, error: EngineError) -> None:
         """Note that the worker that had the request has failed it."""

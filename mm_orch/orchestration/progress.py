@@ -35,12 +35,13 @@ class Choice:
         self.is_finished = delta is not None and delta.finish_reason is not None
         return delta
 
-    def order_of_rest(self, number: int, *, waited_s: float) -> SequenceOrder:
+    def order_of_rest(self, number: int, *, since_s: float) -> SequenceOrder:
         """Return the order for what is missing; a new id, for news of the old may still come.
 
         Args:
             number: how often the request was given to a worker before.
-            waited_s: since it was admitted.
+            since_s: when it was first given to one. Not when it came: those that the gate lets
+                through would be ranked by that alone, and callers would take no turns.
         """
         first = self.order
         return SequenceOrder(
@@ -50,7 +51,7 @@ class Choice:
             num_prompt_tokens=len(first.token_ids),
             conversation_id=first.conversation_id,
             priority=first.priority,
-            waited_s=waited_s,
+            since_s=since_s,
         )
 
 

@@ -139,12 +139,11 @@ class RunningGeneration:
         while True:
             worker = await self._find_worker(lost)
             missing = [choice for choice in self._choices if not choice.is_finished]
-            waited_s = self._account.age_s
+            since_s = self._account.submit(worker.engine)
             orders = [
-                choice.order_of_rest(self._num_submits, waited_s=waited_s) for choice in missing
+                choice.order_of_rest(self._num_submits, since_s=since_s) for choice in missing
             ]
             self._num_submits += 1
-            self._account.submit(worker.engine)
             try:
                 self._stream = worker.submit(orders)
             except EngineError as error:

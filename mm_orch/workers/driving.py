@@ -88,9 +88,9 @@ class StepDriver:
         """The batcher says by itself when a step is due."""
         return None
 
-    def add(self, sequence: Sequence, *, waited_s: float) -> None:
-        """Queue a sequence that has waited so long elsewhere."""
-        self._batcher.add(sequence, waited_s=waited_s)
+    def add(self, sequence: Sequence, *, since_s: float | None) -> None:
+        """Queue a sequence that has waited since then."""
+        self._batcher.add(sequence, since_s=since_s)
 
     def abort(self, sequence_ids: Iterable[str]) -> None:
         """Drop sequences."""

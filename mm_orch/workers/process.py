@@ -130,7 +130,7 @@ def _tell(socket: zmq.Socket[bytes], report: messages.FromWorker | None) -> None
 def _add(order: messages.SequenceOrder, driver: StepDriver | StreamDriver) -> None:
     match driver:
         case StepDriver():
-            driver.add(_as_sequence(order), waited_s=order.waited_s)
+            driver.add(_as_sequence(order), since_s=order.since_s)
         case StreamDriver():
             driver.add(_as_sequence(order))
 

@@ -9,6 +9,7 @@ import httpx2
 
 from mm_orch.api.application import create_application
 from mm_orch.api.settings import ApiSettings
+from mm_orch.orchestration.usage import UsageBook
 from tests.unit.api.scripted_embedder import ScriptedEmbedder
 from tests.unit.api.scripted_generator import (
     ROUTER,
@@ -46,6 +47,7 @@ class Face:
     reports: ScriptedReports = field(default_factory=ScriptedReports)
     settings: ApiSettings = field(default_factory=ApiSettings)
     observer: EventList = field(default_factory=EventList)
+    usage: UsageBook = field(default_factory=UsageBook)
     has_metrics: bool = True
     observations: Observations | None = None
     address: str = "127.0.0.1"
@@ -60,6 +62,7 @@ class Face:
             router=ROUTER,
             settings=self.settings,
             observer=self.observer,
+            report_usage=self.usage.report,
             render_metrics=_render_metrics if self.has_metrics else None,
             observations=self.observations,
             start_trace=self.start_trace,
