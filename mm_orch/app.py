@@ -23,6 +23,7 @@ from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
+from mm_orch.orchestration.usage import UsageBook
 from mm_orch.routing.router import Router
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Runtime:
     embedder: EmbeddingOrchestrator
     status: SystemStatus
     live: LiveConfiguration
+    usage: UsageBook
     observer: Observer
     monitor: Monitor | None
 
@@ -80,7 +82,7 @@ async def open_runtime(
         origins: who set each option, by dotted key; None where that is not known.
     """
     clock = time.monotonic
-    observer = ObserverFanOut()
+    observer = ObserverFanOut([usage := UsageBook()])
     monitor = _make_monitor(config, observer, clock) if is_server else None
     plans = _make_plans(config, engine, progress, is_server=is_server)
     router = _make_router(config, plans)
@@ -103,7 +105,12 @@ async def open_runtime(
             config, manager=manager, admission=admission, monitor=monitor, clock=clock
         )
         live = LiveConfiguration(
-            config, origins or {}, manager=manager, admission=admission, observer=observer
+            config,
+            origins or {},
+            manager=manager,
+            admission=admission,
+            gate=orchestrator.entrance.gate,
+            observer=observer,
         )
         yield Runtime(
             config=config,
@@ -113,6 +120,7 @@ async def open_runtime(
             embedder=embedder,
             status=status,
             live=live,
+            usage=usage,
             observer=observer,
             monitor=monitor,
         )

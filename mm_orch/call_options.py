@@ -16,7 +16,7 @@ from mm_orch.core.generation import (
     Message,
     TextPrompt,
 )
-from mm_orch.orchestration.limits import MAX_EMBEDDING_INPUTS, check_conversation_id
+from mm_orch.orchestration.limits import MAX_EMBEDDING_INPUTS, check_conversation_id, check_priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
 
     model: str
     timeout_s: float
+    priority: int
     conversation_id: str
     max_tokens: int
     min_tokens: int
@@ -52,6 +53,7 @@ class EmbeddingOptions(TypedDict, total=False):
 
     model: str
     timeout_s: float
+    priority: int
     dimensions: int
 
 
@@ -85,7 +87,8 @@ def make_request(prompt: str | Conversation, *, raw: bool, options: Options) -> 
     if isinstance(stop := values.get("stop"), str):
         values["stop"] = (stop,)
     model, timeout_s = values.pop("model", None), values.pop("timeout_s", None)
-    conversation_id = values.pop("conversation_id", None)
+    conversation_id, priority = values.pop("conversation_id", None), values.pop("priority", 0)
+    check_priority(priority)
     if conversation_id is not None:
         check_conversation_id(conversation_id)
     try:
@@ -98,6 +101,7 @@ def make_request(prompt: str | Conversation, *, raw: bool, options: Options) -> 
         model=model,
         timeout_s=timeout_s,
         conversation_id=conversation_id or "",
+        priority=priority,
         options=checked,
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from mm_orch.api.application import create_application, create_metrics_application
+from mm_orch.api.application import Insight, create_application, create_metrics_application
 from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.app import open_runtime
 from mm_orch.core.errors import ServerStartError
@@ -218,11 +218,18 @@ def _make_application(runtime: Runtime) -> Any:
     settings = ApiSettings(
         enable_auth=api.enable_auth,
         api_keys=tuple(
-            ApiKey(name=key.name, key=key.key.get_secret_value(), is_admin=key.admin)
+            ApiKey(
+                name=key.name,
+                key=key.key.get_secret_value(),
+                is_admin=key.admin,
+                rate_limit_per_minute=key.rate_limit_per_minute,
+                priority_max=key.priority_max,
+            )
             for key in api.api_keys
         ),
         cors_origins=tuple(api.cors_origins),
         max_request_bytes=api.max_request_bytes,
+        rate_limit_per_minute=api.rate_limit_per_minute,
         find_max_prompts=lambda: runtime.live.config.monitoring.server.queue_capacity,
         health_path=server.health_check_path,
         ready_path=server.readiness_check_path,
@@ -234,10 +241,11 @@ def _make_application(runtime: Runtime) -> Any:
         reports=runtime.status,
         router=runtime.router,
         settings=settings,
-        live=runtime.live,
+        insight=Insight(
+            report_usage=runtime.usage.report, live=runtime.live, observations=runtime.monitor
+        ),
         observer=runtime.observer,
         render_metrics=runtime.monitor.render_metrics if runtime.monitor else None,
-        observations=runtime.monitor,
         start_trace=runtime.monitor.start_trace if runtime.monitor else None,
     )
 

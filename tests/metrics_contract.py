@@ -42,6 +42,7 @@ def _rows(
 
 REQUESTS = [
     *_rows("counter", (*_MODEL_ENGINE, "status"), {"inference_requests_total": (10, 1e4)}),
+    *_rows("counter", ("model", "reason"), {"requests_refused_total": (1, 1e4)}),
     *_rows(
         "histogram",
         _MODEL_ENGINE,

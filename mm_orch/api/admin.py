@@ -1,4 +1,4 @@
-"""The paths of operators: drain and resume the server, see alerts and the last requests."""
+"""The paths of operators: drain and resume the server, see usage, alerts and last requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mm_orch.api.rights import require_admin
 from mm_orch.api.schemas.answers import DrainAnswer
 from mm_orch.core.errors import NotServedError
 from mm_orch.core.figures import Figures
-from mm_orch.core.observations import AlertsReport, RequestsReport
+from mm_orch.core.observations import AlertsReport, RequestsReport, UsageReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,18 @@ def add_admin_routes(app: FastAPI, loader: ModelLoader, settings: ApiSettings) -
 
     _add(app, "POST", "/admin/drain", drain, {"model": DrainAnswer}, 401, 403)
     _add(app, "POST", "/admin/resume", resume, {"model": DrainAnswer}, 401, 403, 503)
+
+
+def add_usage_route(
+    app: FastAPI, report_usage: Callable[[], UsageReport], settings: ApiSettings
+) -> None:
+    """Add /admin/usage, which is told whether monitoring is on or not."""
+
+    async def show_usage(request: Request) -> Response:
+        require_admin(request, settings)
+        return _as_json(report_usage())
+
+    _add(app, "GET", "/admin/usage", show_usage, shape_of(UsageReport), 401, 403)
 
 
 def add_observation_routes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
-from mm_orch.api.admin import add_admin_routes, add_observation_routes
+from mm_orch.api.admin import add_admin_routes, add_observation_routes, add_usage_route
 from mm_orch.api.boundary import Boundary
 from mm_orch.api.configuration import add_configuration_routes
 from mm_orch.api.console_pages import add_console_routes
@@ -31,6 +33,8 @@ from mm_orch.api.middleware import (
 )
 from mm_orch.api.models import add_native_model_routes
 from mm_orch.api.operations import add_model_routes, add_operation_routes
+from mm_orch.api.rate_limited import RateLimited
+from mm_orch.api.rate_limits import RateLimits
 from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
@@ -42,6 +46,8 @@ from mm_orch.api.tracing import Traced
 from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
@@ -49,7 +55,7 @@ if TYPE_CHECKING:
     from mm_orch.api.settings import ApiSettings
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
-    from mm_orch.core.observations import Observations
+    from mm_orch.core.observations import Observations, UsageReport
     from mm_orch.live.configuration import LiveConfiguration
     from mm_orch.orchestration.generation import (
         Embedder,
@@ -76,8 +82,26 @@ _EXPOSED_HEADERS = [
     "X-MuAI-Engine",
     "X-MuAI-Fallback",
     "Retry-After",
+    "X-RateLimit-Limit-Requests",
+    "X-RateLimit-Remaining-Requests",
+    "X-RateLimit-Reset-Requests",
     "Traceparent",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Insight:
+    """What operators are shown of the inside.
+
+    Attributes:
+        report_usage: says what each caller has used.
+        live: the options that can be changed; None for none.
+        observations: what monitoring keeps; None where it is switched off.
+    """
+
+    report_usage: Callable[[], UsageReport]
+    live: LiveConfiguration | None = None
+    observations: Observations | None = None
 
 
 def create_application(
@@ -89,9 +113,8 @@ def create_application(
     router: Router,
     settings: ApiSettings,
     observer: Observer,
+    insight: Insight,
     render_metrics: RenderMetrics | None,
-    live: LiveConfiguration | None = None,
-    observations: Observations | None = None,
     start_trace: StartTrace | None = None,
 ) -> ASGIApp:
     """Make the main application.
@@ -104,9 +127,8 @@ def create_application(
         router: knows the models' names.
         settings: what HTTP needs of the configuration.
         observer: told of every exchange.
+        insight: what operators are shown.
         render_metrics: gives the metrics page; None for no such page.
-        live: the options that can be changed; None for none.
-        observations: what monitoring keeps; None where it is switched off.
         start_trace: gives the place of a new span below its caller's; None with tracing off.
     """
     app = FastAPI(
@@ -132,12 +154,17 @@ def create_application(
     add_model_routes(app, reports, router)
     add_native_model_routes(app, reports, router, loader, settings)
     add_admin_routes(app, loader, settings)
-    add_observation_routes(app, observations, settings)
-    if live is not None:
-        add_configuration_routes(app, live, settings)
+    _add_insight(app, insight, settings)
     add_console_routes(app)
     add_description(app, _DESCRIBED, needs_key=settings.enable_auth)
     return app
+
+
+def _add_insight(app: FastAPI, insight: Insight, settings: ApiSettings) -> None:
+    add_usage_route(app, insight.report_usage, settings)
+    add_observation_routes(app, insight.observations, settings)
+    if insight.live is not None:
+        add_configuration_routes(app, insight.live, settings)
 
 
 def create_metrics_application(render_metrics: RenderMetrics, path: str) -> ASGIApp:
@@ -172,6 +199,10 @@ def _surroundings(
     layers.append(Middleware(Boundary))
     if settings.enable_auth:
         layers.append(Middleware(Authenticated, keys=settings.api_keys))
+    own = {key.name: limit for key in settings.api_keys if (limit := key.rate_limit_per_minute)}
+    if settings.rate_limit_per_minute or own:
+        limits = RateLimits(settings.rate_limit_per_minute, own, time.monotonic)
+        layers.append(Middleware(RateLimited, limits=limits, observer=observer))
     layers.append(Middleware(BoundedBody, max_bytes=settings.max_request_bytes))
     return layers
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from mm_orch.api.errors import ErrorEnvelope
 from mm_orch.core.configuration import ChangeReport, LiveReport
 from mm_orch.core.figures import Figures
-from mm_orch.core.observations import AlertsReport, RequestsReport
+from mm_orch.core.observations import AlertsReport, RequestsReport, UsageReport
 from mm_orch.core.version import __version__
 
 if TYPE_CHECKING:
@@ -33,12 +33,15 @@ _DESCRIPTIONS = {
     404: "No model has this name, or what the path tells of is switched off.",
     409: "The model answers requests now.",
     413: "The body is over api.max_request_bytes.",
+    429: "The caller has sent its requests of this minute.",
     500: "A fault of the server.",
-    503: "Not now: the queue is full, the server drains, or the engine is down.",
+    503: "Not now: the queue is full or too long for the deadline, the server drains, or the engine"
+    " is down.",
     504: "The deadline passed.",
 }
 # Answers whose shapes stand in core.
-_SHAPES = (AlertsReport, ChangeReport, Figures, LiveReport, RequestsReport)
+_SHAPES = (AlertsReport, ChangeReport, Figures, LiveReport, RequestsReport, UsageReport)
+_WITH_RETRY_AFTER = {429, 503}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 
 
@@ -48,8 +51,8 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"model": ErrorEnvelope, "description": _DESCRIPTIONS[status]}
         for status in statuses
     }
-    if 503 in described:  # noqa: PLR2004 - the status itself
-        described[503]["headers"] = _RETRY_AFTER
+    for status in described.keys() & _WITH_RETRY_AFTER:
+        described[status]["headers"] = _RETRY_AFTER
     return described
 
 

@@ -11,6 +11,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from mm_orch.api.bodies import read_body
+from mm_orch.api.callers import allowed_priority, caller_of
 from mm_orch.api.documentation import body_of, refusals
 from mm_orch.api.exchange import while_client_stays
 from mm_orch.api.fallbacks import headers_of, note_on
@@ -75,7 +76,11 @@ def add_embedding_route(app: FastAPI, embedder: Embedder, settings: ApiSettings)
         body = await read_body(request, EmbeddingsRequest, timeout_s=settings.body_timeout_s)
         return EmbeddingResponse(
             embedder,
-            body.as_request(request.state.request_id),
+            msgspec.structs.replace(
+                body.as_request(request.state.request_id),
+                priority=allowed_priority(request, body.priority),
+                caller=caller_of(request),
+            ),
             is_base64=body.encoding_format == "base64",
             send_timeout_s=settings.send_timeout_s,
         )
@@ -88,7 +93,7 @@ def add_embedding_route(app: FastAPI, embedder: Embedder, settings: ApiSettings)
         response_model=None,
         responses={
             200: {"model": EmbeddingsAnswer, "description": "The vectors."},
-            **refusals(400, 401, 404, 413, 500, 503, 504),
+            **refusals(400, 401, 404, 413, 429, 500, 503, 504),
         },
         openapi_extra=body_of(EmbeddingsRequest),
     )

@@ -10,6 +10,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 
 from mm_orch.api.answer import GenerationResponse
 from mm_orch.api.bodies import read_body
+from mm_orch.api.callers import allowed_priority, caller_of
 from mm_orch.api.conversations import qualify
 from mm_orch.api.documentation import answer_of, body_of, refusals
 from mm_orch.api.formats import ChatFormat, CompletionFormat
@@ -87,7 +88,7 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
             methods=["POST"],
             summary=summary,
             response_model=None,
-            responses={200: answer, **refusals(400, 401, 404, 413, 500, 503, 504)},
+            responses={200: answer, **refusals(400, 401, 404, 413, 429, 500, 503, 504)},
             openapi_extra=body_of(schema),
         )
 
@@ -101,7 +102,11 @@ def _respond(
 ) -> GenerationResponse:
     conversation_id = qualify(request, body.conversation_id)
     asked = body.as_requests(request.state.request_id)
-    requests = [replace(one, conversation_id=conversation_id) for one in asked]
+    priority = allowed_priority(request, body.priority)
+    requests = [
+        replace(one, conversation_id=conversation_id, priority=priority, caller=caller_of(request))
+        for one in asked
+    ]
     _check(body, num_prompts=len(requests), settings=settings)
     return GenerationResponse(
         generator,

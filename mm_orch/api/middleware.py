@@ -161,6 +161,7 @@ class Authenticated:
             return
         scope["state"]["key_name"] = key.name
         scope["state"]["is_admin"] = key.is_admin
+        scope["state"]["priority_max"] = key.priority_max
         await self._app(scope, receive, send)
 
     def _find(self, sent: bytes | None) -> ApiKey | None:

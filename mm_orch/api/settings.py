@@ -11,11 +11,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key that may call; ``name`` may be logged, ``key`` never."""
+    """A key that may call; ``name`` may be logged, ``key`` never.
+
+    Attributes:
+        rate_limit_per_minute: requests; None for what all may send.
+        priority_max: highest priority that its requests may ask for; None for any.
+    """
 
     name: str
     key: str = field(repr=False)
     is_admin: bool = False
+    rate_limit_per_minute: int | None = None
+    priority_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +34,7 @@ class ApiSettings:
         api_keys: those that are good.
         cors_origins: pages of these origins may call.
         max_request_bytes: larger bodies are refused.
+        rate_limit_per_minute: requests of each caller; None for any number.
         find_max_prompts: gives the most prompts of one completion; each takes a place in the queue.
         body_timeout_s: a body that has not arrived by then is refused.
         send_timeout_s: a client that takes nothing for so long is dropped.
@@ -36,6 +44,7 @@ class ApiSettings:
     api_keys: tuple[ApiKey, ...] = ()
     cors_origins: tuple[str, ...] = ()
     max_request_bytes: int = 10 * 2**20
+    rate_limit_per_minute: int | None = None
     health_path: str = "/health"
     ready_path: str = "/ready"
     find_max_prompts: Callable[[], int] = lambda: 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -11,13 +10,21 @@ import msgspec
 
 from mm_orch.batching.guidance import Guidance
 from mm_orch.batching.pace import StepPace
-from mm_orch.batching.scheduler import StepLimits, rank_of, schedule
+from mm_orch.batching.report import StepReport
+from mm_orch.batching.scheduler import (
+    StepLimits,
+    find_displaced,
+    find_min_priority,
+    rank_of,
+    schedule,
+)
 from mm_orch.core.errors import EngineError, EngineFailedError, RequestError
 from mm_orch.core.generation import FinishReason, SequenceStarted, TokenChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mm_orch.batching.scheduler import Plan
     from mm_orch.core.clock import Clock
     from mm_orch.core.errors import MuAIError
     from mm_orch.kv_cache.cache import KVCache
@@ -40,29 +47,6 @@ class BatcherSpec(msgspec.Struct, frozen=True, kw_only=True):
     min_batch_size: int = 1
     batch_timeout_s: float = 0.0
     is_adaptive: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepReport:
-    """What one step did.
-
-    Attributes:
-        chunks: new tokens, with the finish reason on a sequence's last.
-        started: sequences in their first step.
-        failed: sequences that the step lost, with the error; empty when the step succeeded.
-        phase: prefill, decode or mixed.
-        batch_size: sequences in the step.
-        num_preempted: sequences that gave up their memory for others and wait again.
-        duration_s: time that the backend took.
-    """
-
-    chunks: list[TokenChunk]
-    started: list[SequenceStarted]
-    failed: list[tuple[str, MuAIError]]
-    phase: str
-    batch_size: int
-    num_preempted: int
-    duration_s: float
 
 
 class DynamicBatcher:
@@ -92,6 +76,9 @@ class DynamicBatcher:
         self._running: dict[str, Sequence] = {}
         # Of sequences that no step has touched yet, in order of arrival.
         self._arrival_s: dict[str, float] = {}
+        # Whether the last step left out those of lower priority: never twice running, so that a
+        # stream of such prompts halves their pace and no more.
+        self._has_favoured = False
 
     @property
     def spec(self) -> BatcherSpec:
@@ -131,10 +118,16 @@ class DynamicBatcher:
         oldest_s = next(iter(self._arrival_s.values()))
         return max(0.0, oldest_s + self._spec.batch_timeout_s - self._clock())
 
-    def add(self, sequence: Sequence) -> None:
-        """Queue a sequence behind those of its priority that are waiting."""
+    def add(self, sequence: Sequence, *, since_s: float | None = None) -> None:
+        """Queue a sequence by its rank.
+
+        Args:
+            sequence: what to continue.
+            since_s: when it began to wait, elsewhere at first; None for now.
+        """
         sequence.arrival = next(self._numbers)
-        self._arrival_s[sequence.sequence_id] = self._clock()
+        self._arrival_s[sequence.sequence_id] = now_s = self._clock()
+        sequence.since_s = now_s if since_s is None else since_s
         insort(self._waiting, sequence, key=rank_of)
 
     def abort(self, sequence_ids: Iterable[str]) -> None:
@@ -157,7 +150,7 @@ class DynamicBatcher:
 
     def step(self) -> StepReport:
         """Advance one batch; with no work, the report is of a batch of size 0."""
-        plan = schedule(self._running.values(), self._waiting, self._find_limits(), self._cache)
+        plan, num_displaced = self._plan()
         for sequence in plan.preempted:
             self._preempt(sequence)
         started = self._enter(plan.batch)
@@ -176,7 +169,7 @@ class DynamicBatcher:
             failed=[*refused, *failed, *strayed],
             phase=phase,
             batch_size=len(batch),
-            num_preempted=len(plan.preempted),
+            num_preempted=num_displaced + len(plan.preempted),
             duration_s=duration_s,
         )
 
@@ -184,18 +177,47 @@ class DynamicBatcher:
     def _max_tokens(self) -> int:
         return self._cache.num_blocks * self._cache.block_tokens
 
-    def _find_limits(self) -> StepLimits:
-        num_decoding = sum(sequence.is_decoding for sequence in self._running.values())
-        num_places = max(0, self._spec.max_batch_size - num_decoding)
-        num_prompts = min(num_places, self.num_running - num_decoding + self.num_waiting)
-        budget = self._pace.find_budget(
-            num_prompts=num_prompts, num_decoding=num_decoding, num_keys=self._count_next_keys()
-        )
-        return StepLimits(max_batch_size=self._spec.max_batch_size, max_prompt_tokens=budget)
+    def _plan(self) -> tuple[Plan, int]:
+        """Choose the next step; return how many gave way to who comes with a higher priority."""
+        first = self._waiting[0] if self._waiting else None
+        least = None if self._has_favoured else find_min_priority(self._running.values(), first)
+        plan, num_displaced = self._schedule(least), 0
+        while (displaced := find_displaced(self._running.values(), plan.kept_out)) is not None:
+            self._preempt(displaced)
+            num_displaced += 1
+            plan = self._schedule(least)
+        if least is not None and not plan.has_prompt:
+            # Nobody would gain by it.
+            least = None
+            plan = self._schedule(None)
+        self._has_favoured = least is not None
+        return plan, num_displaced
 
-    def _count_next_keys(self) -> int:
+    def _schedule(self, least: int | None) -> Plan:
+        limits = self._find_limits(least)
+        return schedule(self._running.values(), self._waiting, limits, self._cache)
+
+    def _find_limits(self, least: int | None) -> StepLimits:
+        taking_part = [
+            one for one in self._running.values() if least is None or one.priority >= least
+        ]
+        num_decoding = sum(sequence.is_decoding for sequence in taking_part)
+        num_places = max(0, self._spec.max_batch_size - num_decoding)
+        num_prompts = min(num_places, len(taking_part) - num_decoding + self.num_waiting)
+        budget = self._pace.find_budget(
+            num_prompts=num_prompts,
+            num_decoding=num_decoding,
+            num_keys=self._count_next_keys(taking_part),
+        )
+        return StepLimits(
+            max_batch_size=self._spec.max_batch_size,
+            max_prompt_tokens=budget,
+            min_priority=least,
+        )
+
+    def _count_next_keys(self, taking_part: Iterable[Sequence]) -> int:
         """Keys that the next prompt token attends to, of the prompt whose turn it is."""
-        prompts = [one for one in self._running.values() if not one.is_decoding]
+        prompts = [one for one in taking_part if not one.is_decoding]
         if prompts:
             return min(prompts, key=rank_of).num_computed_tokens
         return self._cache.find(self._waiting[0].token_ids).num_tokens if self._waiting else 0

@@ -4,6 +4,9 @@ running   a a a b c c c c     in order of rank: each gets its token or its next 
           | | | | | | | |     where blocks are short, the last in rank is preempted for the first
 waiting   d e                 join in order of rank while slots, budget and blocks allow, and while
                               nobody is just computing what they would compute first
+
+Where a prompt of higher priority is due, those below it may sit the step out; and where it is kept
+out for want of a slot or of blocks, the last in rank gives way to it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from mm_orch.core.priority import rank_s
 from mm_orch.optimization.engines.contract import ScheduledSequence
 
 if TYPE_CHECKING:
@@ -28,10 +32,12 @@ class StepLimits:
     Attributes:
         max_batch_size: most sequences that run; 1 is one at a time.
         max_prompt_tokens: most prompt tokens computed; longer prompts take several steps.
+        min_priority: those below sit the step out, and keep their slots; None for nobody.
     """
 
     max_batch_size: int
     max_prompt_tokens: int
+    min_priority: int | None = None
 
 
 class Memory(Protocol):
@@ -58,15 +64,51 @@ class Memory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the next step does: sequences to advance, and those that give up their memory first."""
+    """What the next step does: sequences to advance, and those that give up their memory first.
+
+    Attributes:
+        kept_out: the first in rank that a slot or blocks were missing for.
+    """
 
     batch: list[ScheduledSequence]
     preempted: list[Sequence]
+    kept_out: Sequence | None = None
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether any of its tokens are a prompt's."""
+        return any(not one.sequence.is_decoding for one in self.batch)
 
 
-def rank_of(sequence: Sequence) -> tuple[int, int]:
-    """Sort key: higher priority first, then order of arrival."""
-    return (-sequence.priority, sequence.arrival)
+def rank_of(sequence: Sequence) -> tuple[float, int]:
+    """Sort key: higher priority and longer waiting first, then order of arrival."""
+    return (rank_s(sequence.priority, sequence.since_s), sequence.arrival)
+
+
+def find_min_priority(running: Iterable[Sequence], first: Sequence | None) -> int | None:
+    """Say below which priority others should sit a step out, for a prompt that is due.
+
+    Args:
+        running: sequences with open tables.
+        first: the first in rank of those that wait.
+    """
+    holders = list(running)
+    due = [one.priority for one in holders if not one.is_decoding]
+    highest = max(due if first is None else [*due, first.priority], default=None)
+    if highest is None or all(one.priority >= highest for one in holders):
+        return None
+    return highest
+
+
+def find_displaced(running: Iterable[Sequence], kept_out: Sequence | None) -> Sequence | None:
+    """Return who gives way to a sequence that was kept out: the last in rank, or nobody.
+
+    It takes a lower priority to lose what one has; rank that comes of waiting takes nothing away.
+    """
+    last = max(running, key=rank_of, default=None)
+    if kept_out is None or last is None or last.priority >= kept_out.priority:
+        return None
+    return last if rank_of(last) > rank_of(kept_out) else None
 
 
 def schedule(
@@ -88,7 +130,7 @@ def schedule(
     planner.advance_running(sorted(running, key=rank_of))
     if not planner.preempted:
         planner.admit(waiting)
-    return Plan(planner.batch, planner.preempted)
+    return Plan(planner.batch, planner.preempted, planner.kept_out)
 
 
 @dataclass(slots=True)
@@ -97,6 +139,7 @@ class _Planner:
     memory: Memory
     batch: list[ScheduledSequence] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
+    kept_out: Sequence | None = None
     num_available: int = field(init=False)
     budget: int = field(init=False)
     # Blocks that admitted prompts will still need: newcomers must leave them alone.
@@ -128,7 +171,10 @@ class _Planner:
 
     def admit(self, waiting: Iterable[Sequence]) -> None:
         for sequence in waiting:
-            if self.num_running >= self.limits.max_batch_size or not self.budget:
+            if not self.budget or self._sits_out(sequence):
+                return
+            if self.num_running >= self.limits.max_batch_size:
+                self.kept_out = sequence
                 return
             match = self.memory.find(sequence.token_ids)
             # The last token is computed by each for itself, and with it its block.
@@ -143,6 +189,7 @@ class _Planner:
             if self.num_running:
                 if num_needed > num_available - self.num_promised:
                     # Later ones may be shorter, but overtaking would starve this one.
+                    self.kept_out = sequence
                     return
             else:
                 num_new_tokens = min(num_new_tokens, num_available * self.memory.block_tokens)
@@ -158,7 +205,13 @@ class _Planner:
         if next_block is not None:
             self.computing.add(next_block)
 
+    def _sits_out(self, sequence: Sequence) -> bool:
+        least = self.limits.min_priority
+        return least is not None and sequence.priority < least
+
     def _wanted(self, sequence: Sequence) -> int:
+        if self._sits_out(sequence):
+            return 0
         return 1 if sequence.is_decoding else min(sequence.num_uncomputed_tokens, self.budget)
 
     def _num_missing(self, sequence: Sequence, num_tokens: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mm_orch.core.generation import ANONYMOUS
+
 EmbeddingInput = str | tuple[int, ...]
 """A text, or its token ids, which are used as they are."""
 
@@ -17,6 +19,8 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
         model: name or alias, or None for the default embedding model.
         dimensions: cut the vectors to so many, or None.
         timeout_s: the deadline, seconds from now, or None for ``api.request_timeout_s``.
+        priority: higher goes first; see core.priority.
+        caller: name of the key that it belongs to.
     """
 
     request_id: str
@@ -24,3 +28,5 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     dimensions: int | None = None
     timeout_s: float | None = None
+    priority: int = 0
+    caller: str = ANONYMOUS

@@ -20,6 +20,7 @@ MuAIError
 ├── OverloadError           the system's momentary state; ``retry_after_s`` says when to return
 │   ├── QueueFullError          waiting requests are at ``server.queue_capacity``
 │   ├── DrainingError           the server or the model is being drained
+│   ├── DeadlineTooSoonError    too many wait for the request to be answered in its time
 │   └── ModelUnavailableError   the model is loading too long, or its engine is restarting
 ├── DeadlineError           the request's time ran out
 └── EngineError             the engine's: these alone move its circuit
@@ -240,6 +241,12 @@ class DrainingError(OverloadError):
     """The server or the model takes no new requests, because it is to stop."""
 
     code = "draining"
+
+
+class DeadlineTooSoonError(OverloadError):
+    """As fast as requests leave now, this one's turn would come after its deadline."""
+
+    code = "deadline_too_soon"
 
 
 class ModelUnavailableError(OverloadError):

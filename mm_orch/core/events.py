@@ -101,14 +101,13 @@ class RequestFinished:
 
     Attributes:
         operation: chat, text_completion or embeddings, as OpenTelemetry names them.
-        status: how it ended.
-        error_type: class name of the error, or None.
-        error: the same with its words.
+        error_type: class name of the error, or None; ``error`` has its words too.
         begin_s: admission, a reading of the monotonic clock.
         routed_s: when the model was chosen and its prompt ready, or None; the same clock.
         attempts: what each worker did of it, in order.
         num_waiting_before: requests of the model that waited when it came.
         num_running_before: those that ran.
+        caller: name of the key that it belongs to; no label of a metric.
         trace: its place in a trace, or None.
         prompt: what was asked, where content is captured; else None.
         answers: the choices' texts, where content is captured.
@@ -137,6 +136,7 @@ class RequestFinished:
     attempts: tuple[Attempt, ...] = ()
     num_waiting_before: int = 0
     num_running_before: int = 0
+    caller: str = ""
     trace: TraceContext | None = None
     prompt: str | None = None
     answers: tuple[str, ...] = ()

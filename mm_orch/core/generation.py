@@ -17,6 +17,9 @@ from mm_orch.core.tools import ToolCall, ToolCallDelta, ToolUse
 Task = Literal["generate", "embed"]
 """What a model is for."""
 
+ANONYMOUS = "anonymous"
+"""The name of all callers that need no key."""
+
 
 class FinishReason(enum.Enum):
     """Why a sequence ended, in OpenAI's words; engines know the first two."""
@@ -186,6 +189,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
         tool_param: the same for a tool's parameters; ``{index}`` stands for which.
         conversation_id: names the KV blocks that it leaves, so that they can be released; empty
             for none.
+        priority: higher goes first; see core.priority.
+        caller: name of the key that it belongs to.
     """
 
     request_id: str
@@ -197,6 +202,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     guide_param: str = "guide"
     tool_param: str = "tools.{index}.parameters"
     conversation_id: str = ""
+    priority: int = 0
+    caller: str = ANONYMOUS
 
 
 class TextLogprob(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,6 +46,31 @@ class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
 
 
+class CallerUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What one caller's requests that have ended took, by the name of its key.
+
+    Attributes:
+        num_requests: all of them.
+        num_refused: those that were refused, whoever was to blame.
+        num_prompt_tokens: of requests that got as far as being read.
+        num_cached_tokens: those among them that needed no computing.
+    """
+
+    name: str
+    num_requests: int
+    num_refused: int
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_generated_tokens: int
+
+
+class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What each caller has used since the server's start; ``since`` is ISO 8601 in UTC."""
+
+    since: str
+    callers: tuple[CallerUsage, ...]
+
+
 class FiringAlert(msgspec.Struct, frozen=True, kw_only=True):
     """An alert that fires now.
 

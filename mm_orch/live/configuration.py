@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Observer
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.orchestration.admission import Admission
+    from mm_orch.orchestration.gate import Gate
     from mm_orch.workers.messages import Sharing
     from mm_orch.workers.worker import Worker
 
@@ -48,6 +49,7 @@ class LiveConfiguration:
         origins: who set each of its options, by dotted key.
         manager: has the workers that batcher and cache are changed in.
         admission: bounds what waits.
+        gate: bounds what engines are given.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class LiveConfiguration:
         *,
         manager: OptimizationManager,
         admission: Admission,
+        gate: Gate,
         observer: Observer,
     ) -> None:
         self._config = config
         self._origins = {name: origins.get(name, DEFAULT) for name in live_keys()}
         self._manager = manager
         self._admission = admission
+        self._gate = gate
         self._observer = observer
         self._history: deque[Change] = deque(maxlen=_MAX_HISTORY)
         # One change at a time.
@@ -141,6 +145,7 @@ class LiveConfiguration:
             if sharing != find_sharing(before):
                 self._check_engines(changed, new_values, sharing, source)
                 await self._share(find_sharing(before), sharing, new_values, source)
+                self._gate.wake_all()
             self._admission.queue_capacity = after.monitoring.server.queue_capacity
             self._config = after
             when = datetime.now(UTC).isoformat(timespec="milliseconds")

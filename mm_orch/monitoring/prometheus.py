@@ -12,6 +12,13 @@ from prometheus_client.openmetrics import exposition as open_metrics
 
 from mm_orch.config.keys import dotted, keys_by_path
 from mm_orch.core.configuration import ChangeSource, ConfigurationChanged
+from mm_orch.core.errors import (
+    DeadlineTooSoonError,
+    DrainingError,
+    ModelUnavailableError,
+    QueueFullError,
+    RateLimitError,
+)
 from mm_orch.core.events import (
     AlertChanged,
     CacheUsed,
@@ -52,6 +59,16 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 """Label of a model that is not configured, and of what was refused before it had an engine."""
 
+_OWN_REFUSALS = {
+    error.__name__: error.code
+    for error in (
+        DeadlineTooSoonError,
+        DrainingError,
+        ModelUnavailableError,
+        QueueFullError,
+        RateLimitError,
+    )
+}
 _PHASES = ("prefill", "decode", "mixed", "embed")
 _LIFECYCLE = ("loaded", "down", "restarting", "unloaded")
 _CIRCUIT_STATES = ("closed", "half_open", "open")
@@ -96,6 +113,7 @@ class PrometheusObserver:
         self._token_rates = {name: SlidingRate(clock) for name in self._models}
         for name in (*self._models, UNKNOWN):
             self._start_requests(name, UNKNOWN)
+            self._start_refusals(name)
         for name in self._models:
             self._start_model(name)
         for path, key in keys_by_path().items():
@@ -173,6 +191,8 @@ class PrometheusObserver:
         model = self._known(event.model)
         labels = (model, event.engine)
         series.requests.labels(*labels, event.status.value).inc()
+        if event.status is RequestStatus.REJECTED and event.error_type in _OWN_REFUSALS:
+            series.refused.labels(model, _OWN_REFUSALS[event.error_type]).inc()
         if event.status is RequestStatus.ERROR and event.error_type is not None:
             series.errors.labels("request", event.error_type).inc()
         if event.engine == UNKNOWN:
@@ -278,6 +298,10 @@ class PrometheusObserver:
             series.lifecycle_events.labels(model, event_type)
         series.requests_per_second.labels(model).set_function(self._request_rates[model].per_second)
         series.tokens_per_second.labels(model).set_function(self._token_rates[model].per_second)
+
+    def _start_refusals(self, model: str) -> None:
+        for reason in _OWN_REFUSALS.values():
+            self._series.refused.labels(model, reason)
 
     def _start_requests(self, model: str, engine: str) -> None:
         for status in RequestStatus:

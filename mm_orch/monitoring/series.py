@@ -39,6 +39,11 @@ class Series:
             "Requests that have ended, by how they ended.",
             (*_MODEL_ENGINE, "status"),
         )
+        self.refused = self._counter(
+            "requests_refused_total",
+            "Requests that the server refused for its own reasons, which are no engine's error.",
+            ("model", "reason"),
+        )
         self.latency = self._histogram(
             "inference_latency_seconds",
             "Admission to end, of requests that reached an engine.",

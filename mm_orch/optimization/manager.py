@@ -233,16 +233,6 @@ class OptimizationManager:
         self.plans = {name: plan.share(sharing) for name, plan in self.plans.items()}
         return [(worker, worker.orders.give(sharing)) for worker in self.workers]
 
-    def find_front_bound(self, model: str) -> int | None:
-        """Return how many sequences may be given to a model's worker at once; None for any number.
-
-        Only engines with a batcher of their own are bounded here, to fewer than they were started
-        for; others bound their own steps.
-        """
-        supervisor = self.find_supervisor(model)
-        worker = supervisor.worker if supervisor else None
-        return worker.max_open if worker else None
-
     def _find_runner(self, model: str, engine: str) -> ModelSupervisor | None:
         """Return the supervisor of the worker that an engine's request was given to."""
         own, stand_in = self.find_supervisor(model), self.find_stand_in(model)

@@ -17,7 +17,7 @@ from mm_orch.core.events import (
     RequestStatus,
     TokenGap,
 )
-from mm_orch.core.generation import Usage
+from mm_orch.core.generation import ANONYMOUS, Usage
 from mm_orch.core.trace import CURRENT
 from mm_orch.orchestration.attempts import Attempts
 from mm_orch.orchestration.content import Content
@@ -39,6 +39,13 @@ UNKNOWN = "unknown"
 class RequestAccount:
     """A context manager around one request; on leaving it states exactly one RequestFinished.
 
+    Args:
+        request_id: as the answer echoes it.
+        operation: chat, text_completion or embeddings.
+        observer: told what becomes of it.
+        clock: of its times.
+        caller: name of the key that it belongs to.
+
     Attributes:
         content: what was asked and answered, where that is kept: in recorded traces alone.
         num_waiting_before: requests of the model that waited when it came.
@@ -46,9 +53,16 @@ class RequestAccount:
     """
 
     def __init__(
-        self, request_id: str, *, operation: str, observer: Observer, clock: Clock
+        self,
+        request_id: str,
+        *,
+        operation: str,
+        observer: Observer,
+        clock: Clock,
+        caller: str = ANONYMOUS,
     ) -> None:
         self.request_id = request_id
+        self.caller = caller
         self.content: Content | None = None
         self.num_waiting_before = 0
         self.num_running_before = 0
@@ -107,6 +121,7 @@ class RequestAccount:
                 attempts=self._attempts.close(),
                 num_waiting_before=self.num_waiting_before,
                 num_running_before=self.num_running_before,
+                caller=self.caller,
                 trace=self._trace,
                 prompt=content.prompt if content else None,
                 answers=content.answers if content else (),
@@ -133,10 +148,11 @@ class RequestAccount:
         """Note that the model is chosen and the prompt is ready for it."""
         self._routed_s = self._clock()
 
-    def submit(self, engine: str) -> None:
-        """Note that the request is given to a worker of this engine."""
+    def submit(self, engine: str) -> float:
+        """Note that the request is given to a worker of this engine; return when first to any."""
         self.engine = engine
         self._attempts.begin(engine)
+        return self._attempts.first_submitted_s
 
     def lose(self, error: EngineError) -> None:
         """Note that the worker that had the request has failed it."""

@@ -1,24 +1,19 @@
-"""Who may come in: counts what waits and runs, refuses at once what is over the bound."""
+"""Who may come in: counts what waits and runs, refuses at once what cannot be served."""
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import DrainingError, QueueFullError
-from mm_orch.orchestration.drain_rate import DrainRate
+from mm_orch.core.errors import DeadlineTooSoonError, DrainingError, QueueFullError
+from mm_orch.orchestration.drain_rate import DrainRate, ModelDrain, Promises, bound_retry_s
+from mm_orch.orchestration.ticket import Ticket
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mm_orch.core.clock import Clock
-
-
-class Ticket:
-    """One admitted request's place: waiting until its first step, then running."""
-
-    def __init__(self, model: str, admitted_at_s: float) -> None:
-        self.model = model
-        self.admitted_at_s = admitted_at_s
-        self.is_running = False
 
 
 class Admission:
@@ -34,10 +29,14 @@ class Admission:
         """Models that take no new requests, for as long as they are in it."""
         self._clock = clock
         self._drain_rate = DrainRate()
+        self._drain_by_model: defaultdict[str, ModelDrain] = defaultdict(ModelDrain)
         # In order of admission, so the first is the oldest.
         self._tickets: dict[Ticket, None] = {}
         self._num_waiting_by_model: Counter[str] = Counter()
         self._num_running_by_model: Counter[str] = Counter()
+        # By priority and caller, of each model.
+        self._num_waiting_by_flow: defaultdict[str, Counter[tuple[int, str]]] = defaultdict(Counter)
+        self._promises = Promises()
 
     @property
     def num_waiting(self) -> int:
@@ -61,56 +60,128 @@ class Admission:
         """Requests that left per second, lately; None when too few did."""
         return self._drain_rate.find_rate(self._clock())
 
-    def enter(self, model: str) -> Ticket:
+    def enter(
+        self, model: str, *, caller: str = "", priority: int = 0, timeout_s: float = math.inf
+    ) -> Ticket:
         """Take a place in the queue.
+
+        Args:
+            model: whose engine is to answer.
+            caller: name of the key that the request belongs to.
+            priority: of the request.
+            timeout_s: it is of no use later than this.
 
         Raises:
             DrainingError: the server or this model is being drained.
             QueueFullError: ``queue_capacity`` requests wait already.
+            DeadlineTooSoonError: at the present pace its turn would come too late.
         """
         now_s = self._clock()
-        what = self._find_draining(model)
-        if what:
-            raise DrainingError(
-                f"{what} is being drained and takes no new requests.",
-                retry_after_s=self._retry_after_s(len(self._tickets), now_s),
-            )
-        if self.num_waiting >= self.queue_capacity:
-            raise QueueFullError(
-                f"{self.num_waiting} requests are waiting and monitoring.server.queue_capacity is"
-                f" {self.queue_capacity}.",
-                retry_after_s=self._retry_after_s(1, now_s),
-            )
-        ticket = Ticket(model, now_s)
+        self._refuse_draining(model, now_s)
+        self._refuse_full(now_s)
+        self._refuse_hopeless(model, (priority, caller), timeout_s, now_s)
+        ticket = Ticket(model, now_s, caller=caller, priority=priority)
         self._tickets[ticket] = None
-        self._num_waiting_by_model[model] += 1
+        self._count_waiting(ticket, 1)
         return ticket
 
     def start(self, ticket: Ticket) -> None:
         """Move a ticket from waiting to running; further calls change nothing."""
         if not ticket.is_running:
             ticket.is_running = True
-            self._num_waiting_by_model[ticket.model] -= 1
+            self._count_waiting(ticket, -1)
             self._num_running_by_model[ticket.model] += 1
 
     def leave(self, ticket: Ticket) -> None:
         """Give the place back; called once for each ticket, however the request ended."""
         del self._tickets[ticket]
         if ticket.is_running:
+            now_s = self._clock()
             self._num_running_by_model[ticket.model] -= 1
-            self._drain_rate.record_end(self._clock())
+            self._drain_rate.record_end(now_s)
+            drain = self._drain_by_model[ticket.model]
+            drain.record_end(now_s, num_waiting=self.count_waiting(ticket.model))
         else:
-            self._num_waiting_by_model[ticket.model] -= 1
+            self._count_waiting(ticket, -1)
 
-    def _find_draining(self, model: str) -> str:
+    def _count_waiting(self, ticket: Ticket, change: int) -> None:
+        model, flow = ticket.model, (ticket.priority, ticket.caller)
+        self._num_waiting_by_model[model] += change
+        flows = self._num_waiting_by_flow[model]
+        flows[flow] += change
+        if not flows[flow]:
+            del flows[flow]
+        if not self._num_waiting_by_model[model]:
+            self._drain_by_model[model].end_backlog()
+
+    def _refuse_draining(self, model: str, now_s: float) -> None:
         if self.is_draining:
-            return "The server"
-        return f"Model {model}" if model in self.draining_models else ""
-
-    def _retry_after_s(self, num_ahead: int, now_s: float) -> float:
-        oldest = next(iter(self._tickets), None)
-        return self._drain_rate.retry_after_s(
-            now_s,
-            num_ahead=num_ahead,
-            oldest_start_s=oldest.admitted_at_s if oldest else None,
+            what, models = "The server", set(self._drain_by_model)
+        elif model in self.draining_models:
+            what, models = f"Model {model}", {model}
+        else:
+            return
+        num_ahead = sum(self.count_waiting(one) + self.count_running(one) for one in models)
+        raise DrainingError(
+            f"{what} is being drained and takes no new requests.",
+            retry_after_s=self._retry_after_s(models, num_ahead, now_s),
         )
+
+    def _refuse_full(self, now_s: float) -> None:
+        if self.num_waiting < self.queue_capacity:
+            return
+        # Whichever of those that wait begins, its place is free: whatever model it is for.
+        num_ahead = 1 + min(self._promises.count(now_s), self.queue_capacity)
+        models = {model for model, count in self._num_waiting_by_model.items() if count}
+        retry_after_s = self._retry_after_s(models, num_ahead, now_s)
+        self._promises.add(now_s + retry_after_s)
+        raise QueueFullError(
+            f"{self.num_waiting} requests are waiting and monitoring.server.queue_capacity is"
+            f" {self.queue_capacity}.",
+            retry_after_s=retry_after_s,
+        )
+
+    def _refuse_hopeless(
+        self, model: str, flow: tuple[int, str], timeout_s: float, now_s: float
+    ) -> None:
+        num_ahead = count_ahead(self._num_waiting_by_flow[model], flow)
+        rate = self._drain_by_model[model].find_founded_rate(now_s)
+        if rate is None or num_ahead <= rate * timeout_s:
+            return
+        raise DeadlineTooSoonError(
+            f"{num_ahead} requests go before this one and {rate:.2g} leave per second, so it would"
+            f" not begin within its {timeout_s:g} s.",
+            retry_after_s=bound_retry_s(num_ahead / rate - timeout_s),
+            remedy="Raise timeout_s, or send it later.",
+        )
+
+    def _retry_after_s(self, models: set[str], num_ahead: int, now_s: float) -> float:
+        """Estimate when so many requests of these models will have moved on."""
+        found = [self._drain_by_model[model].find_rate(now_s) for model in models]
+        rates = [rate for rate in found if rate is not None]
+        if rates:
+            return bound_retry_s(num_ahead / sum(rates))
+        # Before any rate is known, the age of the oldest is a lower bound of what one takes.
+        ages_s = (now_s - one.admitted_at_s for one in self._tickets if one.model in models)
+        return bound_retry_s(next(ages_s, 0.0))
+
+
+def count_ahead(num_waiting_by_flow: Mapping[tuple[int, str], int], flow: tuple[int, str]) -> int:
+    """Return how many of those that wait go before a newcomer.
+
+    All of higher priority do. Of its own, callers take turns: one more of each than its caller has
+    waiting. That is few rather than many: what is long, or has grown old, is not counted.
+
+    Args:
+        num_waiting_by_flow: requests by priority and caller.
+        flow: priority and caller of the newcomer.
+    """
+    priority, caller = flow
+    num_own = num_waiting_by_flow.get(flow, 0)
+    num_ahead = num_own
+    for (other_priority, other_caller), num_waiting in num_waiting_by_flow.items():
+        if other_priority > priority:
+            num_ahead += num_waiting
+        elif other_priority == priority and other_caller != caller:
+            num_ahead += min(num_waiting, num_own + 1)
+    return num_ahead

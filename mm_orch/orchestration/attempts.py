@@ -71,6 +71,12 @@ class Attempts:
         self._ended: list[Attempt] = []
         self.open: OpenAttempt | None = None
 
+    @property
+    def first_submitted_s(self) -> float:
+        """When the first worker was given it, once one was."""
+        first = self._ended[0] if self._ended else self.open
+        return first.submitted_s if first is not None else self._clock()
+
     def begin(self, engine: str) -> None:
         """Note that a worker of this engine is given the request."""
         self.lose("")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from mm_orch.core.errors import EngineError
 from mm_orch.orchestration.account import RequestAccount
 from mm_orch.orchestration.generation import Embeddings
+from mm_orch.orchestration.limits import check_priority
 from mm_orch.orchestration.running import Deadline
 from mm_orch.orchestration.tasks import check_task
 from mm_orch.orchestration.vectors import as_array, check_dimensions, encode_inputs
@@ -21,27 +22,24 @@ from mm_orch.workers.messages import TextOrder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from contextlib import AbstractAsyncContextManager
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.embedding import EmbeddingRequest
     from mm_orch.core.events import Observer
     from mm_orch.core.generation import SequenceStarted
     from mm_orch.optimization.manager import OptimizationManager
-    from mm_orch.orchestration.admission import Ticket
+    from mm_orch.orchestration.entrance import Entrance
     from mm_orch.orchestration.failover import Replays
     from mm_orch.orchestration.model_text import ModelText
+    from mm_orch.orchestration.ticket import Ticket
     from mm_orch.workers.worker import Worker
 
 
 class Lobby(Protocol):
     """What requests of all kinds share: the orchestrator, seen from here."""
 
-    def place(self, account: RequestAccount) -> AbstractContextManager[Ticket]:
-        """Hold a place in the queue."""
-
-    def begin(self, ticket: Ticket) -> None:
-        """Move it from waiting to running."""
+    entrance: Entrance
 
     def waiting(self, model: str, deadline: Deadline) -> AbstractAsyncContextManager[None]:
         """Bound what is awaited for a model by the deadline, by its unloading, and by our end."""
@@ -93,14 +91,16 @@ class EmbeddingOrchestrator:
         with RequestAccount(
             request.request_id,
             operation="embeddings",
+            caller=request.caller,
             observer=self._observer,
             clock=self._clock,
         ) as account:
+            check_priority(request.priority)
             account.model = self._choose_model(request.model)
             check_task(self._manager.plans, account.model, "embed")
             replays = self._lobby.make_replays(account)
             with (
-                self._lobby.place(account) as ticket,
+                self._lobby.entrance.place(account, deadline, priority=request.priority) as ticket,
                 self._manager.using(account.model),
                 contextlib.closing(replays),
             ):
@@ -122,9 +122,13 @@ class EmbeddingOrchestrator:
         encoded = await asyncio.to_thread(encode_inputs, request.inputs, text)
         account.num_prompt_tokens = sum(map(len, encoded))
         account.route()
+        # However many texts it brings: in the worker's batches all requests take turns.
+        await self._lobby.entrance.gate.enter(
+            ticket, num_sequences=1, num_tokens=account.num_prompt_tokens
+        )
 
         def begin(started: SequenceStarted) -> None:
-            self._lobby.begin(ticket)
+            self._lobby.entrance.begin(ticket)
             account.start(started)
 
         lost: EngineError | None = None

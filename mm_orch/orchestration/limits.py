@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import InvalidValueError
+from mm_orch.core.priority import MAX_PRIORITY, MIN_PRIORITY
 
 if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationOptions
@@ -54,6 +55,22 @@ def check_conversation_id(conversation_id: object) -> None:
         f"conversation_id is {repr(conversation_id)[:_MAX_SHOWN_CHARS]}; allowed: 1 to 128 letters,"
         " digits, '.', '_', ':' and '-'.",
         param="conversation_id",
+    )
+
+
+def check_priority(priority: object) -> None:
+    """Refuse what is out of range.
+
+    Raises:
+        InvalidValueError: names the range.
+    """
+    # True is no priority, though Python takes it for a number.
+    if type(priority) is int and MIN_PRIORITY <= priority <= MAX_PRIORITY:
+        return
+    raise InvalidValueError(
+        f"priority is {repr(priority)[:_MAX_SHOWN_CHARS]}; allowed: whole numbers from"
+        f" {MIN_PRIORITY} to {MAX_PRIORITY}.",
+        param="priority",
     )
 
 

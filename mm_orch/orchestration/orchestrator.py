@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import (
@@ -14,10 +14,12 @@ from mm_orch.core.errors import (
     ModelStoreError,
     ModelUnavailableError,
 )
-from mm_orch.core.events import LoadChanged
 from mm_orch.core.generation import ChatPrompt
 from mm_orch.orchestration.account import RequestAccount
+from mm_orch.orchestration.entrance import Entrance
 from mm_orch.orchestration.failover import Replays
+from mm_orch.orchestration.gate import Gate, find_bound
+from mm_orch.orchestration.limits import check_priority
 from mm_orch.orchestration.model_text import load_model_text
 from mm_orch.orchestration.preparation import fit_to_engine, prepare
 from mm_orch.orchestration.progress import make_choices
@@ -27,7 +29,7 @@ from mm_orch.orchestration.tasks import check_task
 from mm_orch.orchestration.under_way import UnderWay
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from mm_orch.core.clock import Clock
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
     from mm_orch.core.guide import Guide
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.residents import Use
-    from mm_orch.orchestration.admission import Admission, Ticket
+    from mm_orch.orchestration.admission import Admission
     from mm_orch.orchestration.model_text import ModelText
+    from mm_orch.orchestration.ticket import Ticket
 
 _FETCH_RETRY_S = 5.0
 # What a process manager takes to start another server.
@@ -82,7 +85,9 @@ class Orchestrator:
         self._texts: dict[str, asyncio.Task[ModelText]] = {}
         self._under_way = UnderWay()
         self._is_stopping = False
-        self._has_emptied = asyncio.Event()
+        self.entrance = Entrance(
+            admission, Gate(lambda model: find_bound(manager, model)), observer
+        )
         # Request ids may come from clients and repeat; these do not.
         self._numbers = itertools.count()
 
@@ -102,14 +107,19 @@ class Orchestrator:
         with RequestAccount(
             request.request_id,
             operation=_operation_of(request),
+            caller=request.caller,
             observer=self._observer,
             clock=self._clock,
         ) as account:
             if self._is_keeping_content:
                 account.keep_content(request.prompt)
+            check_priority(request.priority)
             account.model = self._choose_model(request.model)
             check_task(self._manager.plans, account.model, "generate")
-            with self.place(account) as ticket, self._manager.using(account.model) as use:
+            with (
+                self.entrance.place(account, deadline, priority=request.priority) as ticket,
+                self._manager.using(account.model) as use,
+            ):
                 generation = await self._start(request, account, ticket, deadline, use)
                 try:
                     with self._under_way.answering(generation):
@@ -173,9 +183,7 @@ class Orchestrator:
 
     async def wait_until_idle(self) -> None:
         """Wait until no request is admitted any more."""
-        while self._admission.num_running + self._admission.num_waiting:
-            self._has_emptied.clear()
-            await self._has_emptied.wait()
+        await self.entrance.wait_until_empty()
 
     def break_off_all(self) -> None:
         """End every request, running or waiting, with an error that its reader is told."""
@@ -217,14 +225,15 @@ class Orchestrator:
         if remote is not None:
             async with self.waiting(account.model, deadline):
                 await remote.wait_until_ready()
-            account.route()
+                account.route()
+                await self._enter_gate(request, account, ticket)
             return RemoteGeneration(
                 request,
                 remote,
                 account=account,
                 deadline=deadline,
                 max_retries=self._max_failovers,
-                on_start=lambda: self.begin(ticket),
+                on_start=lambda: self.entrance.begin(ticket),
             )
         async with self.waiting(account.model, deadline):
             # The worker loads while the prompt is prepared.
@@ -233,6 +242,7 @@ class Orchestrator:
             prepared = await asyncio.to_thread(prepare, request, text, self._find_reason)
             account.num_prompt_tokens = len(prepared.token_ids)
             account.route()
+            await self._enter_gate(request, account, ticket)
             number = next(self._numbers)
             generation = RunningGeneration(
                 lambda facts: make_choices(
@@ -245,7 +255,8 @@ class Orchestrator:
                 replays=self.make_replays(account),
                 manager=self._manager,
                 use=use,
-                on_start=lambda: self.begin(ticket),
+                on_start=lambda: self.entrance.begin(ticket),
+                on_computed=lambda: self.entrance.gate.leave(ticket),
             )
             await generation.submit()
             return generation
@@ -264,33 +275,13 @@ class Orchestrator:
             observer=self._observer,
         )
 
-    def begin(self, ticket: Ticket) -> None:
-        """Note that a request's first step has run."""
-        self._admission.start(ticket)
-        self._report_load(ticket.model)
-
-    @contextmanager
-    def place(self, account: RequestAccount) -> Iterator[Ticket]:
-        """Hold a place in the queue; raises OverloadError where there is none."""
-        model = account.model
-        account.num_waiting_before = self._admission.count_waiting(model)
-        account.num_running_before = self._admission.count_running(model)
-        ticket = self._admission.enter(model)
-        self._report_load(model)
-        try:
-            yield ticket
-        finally:
-            self._admission.leave(ticket)
-            self._report_load(model)
-            self._has_emptied.set()
-
-    def _report_load(self, model: str) -> None:
-        self._observer.observe(
-            LoadChanged(
-                model=model,
-                num_running=self._admission.count_running(model),
-                num_waiting=self._admission.count_waiting(model),
-            )
+    async def _enter_gate(
+        self, request: GenerationRequest, account: RequestAccount, ticket: Ticket
+    ) -> None:
+        await self.entrance.gate.enter(
+            ticket,
+            num_sequences=request.options.num_choices,
+            num_tokens=account.num_prompt_tokens,
         )
 
 

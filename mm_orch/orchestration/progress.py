@@ -35,8 +35,14 @@ class Choice:
         self.is_finished = delta is not None and delta.finish_reason is not None
         return delta
 
-    def order_of_rest(self, number: int) -> SequenceOrder:
-        """Return the order for what is missing; a new id, for news of the old may still come."""
+    def order_of_rest(self, number: int, *, since_s: float) -> SequenceOrder:
+        """Return the order for what is missing; a new id, for news of the old may still come.
+
+        Args:
+            number: how often the request was given to a worker before.
+            since_s: when it was first given to one. Not when it came: those that the gate lets
+                through would be ranked by that alone, and callers would take no turns.
+        """
         first = self.order
         return SequenceOrder(
             sequence_id=f"{first.sequence_id}/{number}",
@@ -44,6 +50,8 @@ class Choice:
             params=first.params,
             num_prompt_tokens=len(first.token_ids),
             conversation_id=first.conversation_id,
+            priority=first.priority,
+            since_s=since_s,
         )
 
 
@@ -109,6 +117,7 @@ def make_choices(
                 token_ids=prepared.token_ids,
                 params=params,
                 conversation_id=request.conversation_id,
+                priority=request.priority,
             ),
             ChoiceAssembler(index, prepared.codec, request.options.stop, prepared.reading),
         )

@@ -60,6 +60,7 @@ class RunningGeneration:
         manager: gives running workers.
         use: keeps the model in memory.
         on_start: called when the first step has run.
+        on_computed: called when the worker has done all that it was asked for, read or not.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class RunningGeneration:
         manager: OptimizationManager,
         use: Use,
         on_start: Callable[[], None],
+        on_computed: Callable[[], None],
     ) -> None:
         self.request_id = account.request_id
         self.model = account.model
@@ -90,6 +92,7 @@ class RunningGeneration:
         self._manager = manager
         self._use = use
         self._on_start = on_start
+        self._on_computed = on_computed
         self._num_submits = 0
         self._stream: TokenStream | None = None
         self._broken_off: MuAIError | None = None
@@ -136,10 +139,11 @@ class RunningGeneration:
         while True:
             worker = await self._find_worker(lost)
             missing = [choice for choice in self._choices if not choice.is_finished]
-            await worker.wait_for_room(len(missing))
-            orders = [choice.order_of_rest(self._num_submits) for choice in missing]
+            since_s = self._account.submit(worker.engine)
+            orders = [
+                choice.order_of_rest(self._num_submits, since_s=since_s) for choice in missing
+            ]
             self._num_submits += 1
-            self._account.submit(worker.engine)
             try:
                 self._stream = worker.submit(orders)
             except EngineError as error:
@@ -147,6 +151,7 @@ class RunningGeneration:
                 self._account.lose(error)
                 await self._replays.admit(worker.engine, error)
                 continue
+            self._stream.on_computed = self._on_computed
             self._choice_by_id = {
                 order.sequence_id: choice for order, choice in zip(orders, missing, strict=True)
             }

@@ -115,9 +115,9 @@ class StepDriver:
             max_kv_bytes=self._pool.max_kv_bytes,
         )
 
-    def add(self, sequence: Sequence) -> None:
-        """Queue a sequence."""
-        self._batcher.add(sequence)
+    def add(self, sequence: Sequence, *, since_s: float | None) -> None:
+        """Queue a sequence that has waited since then."""
+        self._batcher.add(sequence, since_s=since_s)
 
     def abort(self, sequence_ids: Iterable[str]) -> messages.CacheChanged | None:
         """Drop sequences; see Driver."""

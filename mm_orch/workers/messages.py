@@ -79,6 +79,9 @@ class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
         token_ids: the prompt, then what another worker has generated of the answer.
         num_prompt_tokens: where the prompt ends; 0 where it is all of them.
         conversation_id: names what it leaves in the cache.
+        priority: higher goes first, where our batcher orders them.
+        since_s: when a worker was first given it, for its rank: a reading of the monotonic clock,
+            which all processes of a machine share; None for now.
     """
 
     sequence_id: str
@@ -86,6 +89,8 @@ class SequenceOrder(msgspec.Struct, frozen=True, kw_only=True):
     params: SamplingParams
     num_prompt_tokens: int = 0
     conversation_id: str = ""
+    priority: int = 0
+    since_s: float | None = None
 
 
 class TextOrder(msgspec.Struct, frozen=True, array_like=True):

@@ -41,38 +41,9 @@ class OpenStreams:
         self._stream_by_id: dict[str, TokenStream | VectorStream] = {}
         self._is_empty = asyncio.Event()
         self._is_empty.set()
-        self._max_open: int | None = None
-        # Held by the one that waits for room and whose turn it is.
-        self._turn = asyncio.Lock()
-        self._has_changed = asyncio.Event()
 
     def __bool__(self) -> bool:
         return bool(self._stream_by_id)
-
-    @property
-    def max_open(self) -> int | None:
-        """Most that :meth:`wait_for_room` lets in at once; None for any number."""
-        return self._max_open
-
-    @max_open.setter
-    def max_open(self, max_open: int | None) -> None:
-        self._max_open = max_open
-        self._tell()
-
-    async def wait_for_room(self, num_more: int) -> None:
-        """Wait, in order of arrival, until there is room for so many more, or nothing is open."""
-        async with self._turn:
-            while not self._has_room(num_more):
-                await self._has_changed.wait()
-
-    def _has_room(self, num_more: int) -> bool:
-        num_open = len(self._stream_by_id)
-        return not num_open or self._max_open is None or num_open + num_more <= self._max_open
-
-    def _tell(self) -> None:
-        # Wakes the one that waits now; it gets a fresh event.
-        self._has_changed.set()
-        self._has_changed = asyncio.Event()
 
     async def wait_until_empty(self) -> None:
         """Wait until each has ended."""
@@ -86,7 +57,6 @@ class OpenStreams:
     def forget(self, one_id: str) -> TokenStream | VectorStream | None:
         """Route no more news of this one; return the stream that it was routed to."""
         stream = self._stream_by_id.pop(one_id, None)
-        self._tell()
         if not self._stream_by_id:
             self._is_empty.set()
         return stream
@@ -119,4 +89,3 @@ class OpenStreams:
             stream.fail(make_error(len(streams)))
         self._stream_by_id.clear()
         self._is_empty.set()
-        self._tell()

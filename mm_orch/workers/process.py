@@ -129,7 +129,7 @@ def _take(
     match message, driver:
         case messages.Submit(sequences), StepDriver() | StreamDriver():
             for order in sequences:
-                driver.add(_as_sequence(order))
+                _add(order, driver)
         case messages.Embed(texts), EmbeddingDriver():
             driver.embed(texts)
         case messages.Abort(sequence_ids), _:
@@ -146,6 +146,14 @@ def _tell(socket: zmq.Socket[bytes], report: messages.FromWorker | None) -> None
         socket.send(messages.encode(report))
 
 
+def _add(order: messages.SequenceOrder, driver: StepDriver | StreamDriver) -> None:
+    match driver:
+        case StepDriver():
+            driver.add(_as_sequence(order), since_s=order.since_s)
+        case StreamDriver():
+            driver.add(_as_sequence(order))
+
+
 def _as_sequence(order: messages.SequenceOrder) -> Sequence:
     return Sequence(
         sequence_id=order.sequence_id,
@@ -153,6 +161,7 @@ def _as_sequence(order: messages.SequenceOrder) -> Sequence:
         params=order.params,
         num_prompt_tokens=order.num_prompt_tokens,
         conversation_id=order.conversation_id,
+        priority=order.priority,
     )
 
 

@@ -25,7 +25,10 @@ class TokenStream:
         self, sequence_ids: Iterable[str], abort: Callable[[tuple[str, ...]], None]
     ) -> None:
         self._open_ids = set(sequence_ids)
+        self._computing_ids = set(self._open_ids)
         self._abort = abort
+        self.on_computed: Callable[[], None] | None = None
+        """Called when the worker has ended the last of them, however slow their reader is."""
         self.batch_size = 0
         """How many sequences shared the last step of these."""
         self._updates: asyncio.Queue[SequenceStarted | TokenChunk | MuAIError] = asyncio.Queue()
@@ -38,6 +41,11 @@ class TokenStream:
     def put(self, update: SequenceStarted | TokenChunk) -> None:
         """Take news of one sequence from the worker."""
         self._updates.put_nowait(update)
+        if isinstance(update, SequenceStarted) or update.finish_reason is None:
+            return
+        self._computing_ids.discard(update.sequence_id)
+        if not self._computing_ids and self.on_computed is not None:
+            self.on_computed()
 
     def fail(self, error: MuAIError) -> None:
         """End the stream: the reader gets everything put before, then the error."""
@@ -64,6 +72,7 @@ class TokenStream:
     def close(self, sequence_id: str | None = None) -> None:
         """Abort what has not ended: one sequence, or all of them; safe at any time."""
         leaving = self._open_ids if sequence_id is None else self._open_ids & {sequence_id}
+        self._computing_ids -= leaving
         if leaving:
             self._abort(tuple(leaving))
             self._open_ids = self._open_ids - leaving

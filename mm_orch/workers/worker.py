@@ -178,7 +178,6 @@ class Worker:
         match answer:
             case messages.Ready():
                 self._ready = answer
-                self._bound_in_front()
             case messages.StartFailed(message=message, remedy=remedy):
                 raise EngineStartError(message, remedy=remedy)
             case _:
@@ -209,18 +208,6 @@ class Worker:
         ids = [order.sequence_id for order in orders]
         self._open(messages.Submit(sequences=tuple(orders)), ids, stream)
         return stream
-
-    @property
-    def max_open(self) -> int | None:
-        """Most sequences that it is given at once, where the bound is kept in front of it."""
-        return self._streams.max_open
-
-    async def wait_for_room(self, num_sequences: int) -> None:
-        """Wait, in order of arrival, until an engine that batches by itself may have so many more.
-
-        A request with more sequences than may run at once has the engine to itself.
-        """
-        await self._streams.wait_for_room(num_sequences)
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have the worker free what only this conversation needs, between two steps."""
@@ -327,17 +314,9 @@ class Worker:
                     self.cache = message.cache
                     self._cache_news.take(message.cache)
                 self.orders.take(message)
-                self._bound_in_front()
             case messages.Ready() | messages.StartFailed():
                 # Said once, before this is listened to.
                 logger.warning("%s: the worker said twice that it has started", self.model)
-
-    def _bound_in_front(self) -> None:
-        if self.ready.batches_itself:
-            wanted = self.orders.in_force.batcher.max_batch_size
-            # Its own bound wastes no moment between two sequences.
-            is_bounding_itself = wanted >= self.spec.engine_spec.max_batch_size
-            self._streams.max_open = None if is_bounding_itself else wanted
 
     def _deliver(self, step: messages.StepDone) -> None:
         self.num_running, self.num_waiting = step.num_running, step.num_waiting

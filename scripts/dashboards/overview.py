@@ -17,7 +17,7 @@ def rows() -> list[Row]:
     return [
         Row("Now", _numbers(), per_line=6, height=4),
         Row("Requests", _requests(), per_line=3),
-        Row("Trouble", _trouble(), per_line=3),
+        Row("Trouble", _trouble(), per_line=4),
         Row("Server", _server(), per_line=3),
     ]
 
@@ -125,6 +125,12 @@ def _trouble() -> list[panels.PanelBuilder]:
             Query(
                 rate("errors_total", "component, error_type", ""), "{{component}} {{error_type}}"
             ),
+        ),
+        lines(
+            "Refused",
+            "Full queue, deadline too soon, rate limit, draining or no model; of all models.",
+            panels.REQUESTS_PER_SECOND,
+            Query(rate("requests_refused_total", "reason", ""), "{{reason}}"),
         ),
         lines(
             "Alerts",

@@ -258,7 +258,7 @@ async def test_an_engine_with_a_batcher_of_its_own_is_bounded_in_front(
         assert all(texts)
         sizes = [step.batch_size for step in recorder.of(StepCompleted)]
         assert max(sizes) == 3
-        assert runtime.manager.find_front_bound(MODEL) == report_of(runtime).max_batch_size == 3
+        assert report_of(runtime).max_batch_size == 3
 
         await runtime.live.change({MAX_BATCH: 7}, source="admin")
         await asyncio.gather(

@@ -109,6 +109,10 @@ def load(server: ServerProcess, switch: odd.Switch, prometheus: Prometheus) -> N
     num_sent += ask_together(server, num_requests=2 * NUM_CLIENTS)
     refused = server.request("POST", "/v1/completions", {"model": "nobody", "prompt": "x"})
     assert refused.status == 404
+    server.request("POST", "/admin/drain")
+    refused = server.request("POST", "/v1/completions", {"prompt": "x"})
+    assert refused.status == 503
+    server.request("POST", "/admin/resume")
     prometheus.wait_for('sum(inference_requests_total{status="success"})', num_sent)
     # A rate wants two scrapes of the last state.
     last_scrape = f'max(timestamp(up{{job="{JOB}"}}))'

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mm_orch.api.schemas.answers import OwnNote
 from mm_orch.api.schemas.completion import TokenIds
-from mm_orch.api.schemas.sampling import MAX_TIMEOUT_S
+from mm_orch.api.schemas.sampling import MAX_TIMEOUT_S, Priority
 from mm_orch.core.embedding import EmbeddingInput, EmbeddingRequest
 from mm_orch.orchestration.limits import MAX_EMBEDDING_INPUTS
 
@@ -41,6 +41,9 @@ class EmbeddingsRequest(BaseModel):
     user: str | None = Field(None, description="Accepted, not used.")
     timeout_s: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] | None = Field(
         None, description="The request's deadline, seconds from now."
+    )
+    priority: Priority | None = Field(
+        None, description="Higher goes first; 0 is the default. A key may have a lower bound."
     )
 
     def as_request(self, request_id: str) -> EmbeddingRequest:

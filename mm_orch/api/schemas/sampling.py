@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mm_orch.core.generation import GenerationOptions
+from mm_orch.core.priority import MAX_PRIORITY, MIN_PRIORITY
 from mm_orch.orchestration.limits import (
     CONVERSATION_ID,
     MAX_BIAS,
@@ -27,6 +28,7 @@ MAX_STOP_CHARS = 1000
 MAX_BIASED_TOKENS = 1024
 MAX_TIMEOUT_S = 86_400
 
+Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 ConversationId = Annotated[str, Field(pattern=CONVERSATION_ID)]
 DIGITS = r"^[0-9]{1,9}$"
@@ -98,7 +100,9 @@ class CallFields(BaseModel):
     user: str | None = Field(None, description="Accepted, not used.")
     metadata: dict[str, Any] | None = Field(None, description="Accepted, not used.")
     service_tier: Literal["auto", "default"] | None = Field(None, description="There is one tier.")
-    priority: None = Field(None, description="Not built in this version yet.")
+    priority: Priority | None = Field(
+        None, description="Higher goes first; 0 is the default. A key may have a lower bound."
+    )
     conversation_id: ConversationId | None = Field(
         None, description="Names what the answer leaves in the KV cache, so it can be released."
     )

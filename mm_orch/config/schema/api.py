@@ -27,10 +27,10 @@ class ApiKey(Section):
     key: SecretKey = option("What the caller sends.", default=..., secret=True)
     admin: bool = option("May load and unload models.", default=False)
     rate_limit_per_minute: AtLeastOne | None = option(
-        "Requests a minute; null: the limit of the section.", default=None, built=False
+        "Requests a minute; null: the limit of the section.", default=None
     )
     priority_max: WholeNumber | None = option(
-        "Highest priority that its requests may ask for.", default=None, built=False
+        "Highest priority that its requests may ask for; null: any.", default=None
     )
 
 
@@ -64,5 +64,6 @@ class ApiSettings(Section):
         "Seconds that a request may take when it does not say itself.", default=300.0
     )
     rate_limit_per_minute: AtLeastOne | None = option(
-        "Requests a minute of one key; null is no limit.", default=None, built=False
+        "Requests a minute of one key, or without keys of one address; null is no limit.",
+        default=None,
     )

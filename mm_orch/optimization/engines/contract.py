@@ -122,8 +122,9 @@ class Sequence:
 
     Attributes:
         num_prompt_tokens: all of ``token_ids`` unless it was begun elsewhere; the rest is output.
-        priority: higher goes first.
+        priority: higher goes first; see core.priority.
         arrival: number in order of arrival, given by the batcher.
+        since_s: when it began to wait, on the batcher's clock.
         conversation_id: of the conversation that it is a turn of; empty for none.
         is_released: nothing of it is to be kept that only it needs.
         mask: one bit a token, lowest first: those that may come next, and no token beyond them.
@@ -135,6 +136,7 @@ class Sequence:
     params: SamplingParams
     priority: int = 0
     arrival: int = 0
+    since_s: float = 0.0
     conversation_id: str = ""
     is_released: bool = False
     num_prompt_tokens: int = 0

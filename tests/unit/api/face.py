@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from mm_orch.api.application import create_application
+from mm_orch.api.application import Insight, create_application
 from mm_orch.api.settings import ApiSettings
+from mm_orch.orchestration.usage import UsageBook
 from tests.unit.api.scripted_embedder import ScriptedEmbedder
 from tests.unit.api.scripted_generator import (
     ROUTER,
@@ -47,6 +48,7 @@ class Face:
     reports: ScriptedReports = field(default_factory=ScriptedReports)
     settings: ApiSettings = field(default_factory=ApiSettings)
     observer: EventList = field(default_factory=EventList)
+    usage: UsageBook = field(default_factory=UsageBook)
     has_metrics: bool = True
     observations: Observations | None = None
     live: LiveConfiguration | None = None
@@ -62,9 +64,10 @@ class Face:
             router=ROUTER,
             settings=self.settings,
             observer=self.observer,
+            insight=Insight(
+                report_usage=self.usage.report, live=self.live, observations=self.observations
+            ),
             render_metrics=_render_metrics if self.has_metrics else None,
-            observations=self.observations,
-            live=self.live,
             start_trace=self.start_trace,
         )
 

@@ -15,7 +15,12 @@ from mm_orch.monitoring.recent import MAX_REQUESTS, RecentRequests
 from tests.unit.api.face import Face
 from tests.unit.api.scripted_generator import ScriptedLoader
 
-ADMIN = ("GET", "/admin/alerts"), ("GET", "/admin/requests"), ("POST", "/admin/drain")
+ADMIN = (
+    ("GET", "/admin/alerts"),
+    ("GET", "/admin/requests"),
+    ("GET", "/admin/usage"),
+    ("POST", "/admin/drain"),
+)
 KEYED = ApiSettings(
     enable_auth=True,
     api_keys=(ApiKey(name="a", key="sk-user"), ApiKey(name="b", key="sk-boss", is_admin=True)),

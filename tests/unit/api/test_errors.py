@@ -36,6 +36,7 @@ STATUS_BY_ERROR = {
     "OverloadError": 503,
     "QueueFullError": 503,
     "DrainingError": 503,
+    "DeadlineTooSoonError": 503,
     "ModelUnavailableError": 503,
     "DeadlineError": 504,
     "EngineError": 503,

@@ -157,7 +157,6 @@ async def test_a_wrong_value_is_named_with_what_is_allowed(
         (CHAT, {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools.0.type"),
         (CHAT, {"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
         (CHAT, {"functions": [{"name": "f"}]}, "functions"),
-        (CHAT, {"priority": 1}, "priority"),
         (CHAT, {"messages": [{"role": "function", "content": "5"}]}, "messages.0.role"),
         (
             CHAT,

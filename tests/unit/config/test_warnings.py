@@ -18,8 +18,6 @@ NO_EFFECT = "valid but not built in this version yet"
         ("optimization: {tuner: {enabled: true}}", "optimization.tuner.* is"),
         ("optimization: {pytorch: {compile: true}}", "optimization.pytorch.compile is"),
         ("models: {m: {source: 'path:/m', replicas: 2}}", "models.m.replicas is"),
-        ("api: {rate_limit_per_minute: 1}", "api.rate_limit_per_minute is"),
-        ("api: {api_keys: [{key: a, priority_max: 1}]}", "api.api_keys[0].priority_max is"),
     ],
 )
 def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start: str) -> None:
@@ -52,7 +50,8 @@ def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start
         "models: {m: {source: 'path:/m', dtype: int8}, n: {source: 'path:/n', quantization: int4}}",
         "system: {log_level: DEBUG, log_file: x, log_format: json, device: cpu, data_dir: d}",
         "api: {enable_auth: true, api_keys: [a, {name: n, key: b}], cors_origins: '*'}",
-        "api: {max_request_bytes: 1, request_timeout_s: 1}",
+        "api: {max_request_bytes: 1, request_timeout_s: 1, rate_limit_per_minute: 1}",
+        "api: {api_keys: [{key: a, priority_max: 1, rate_limit_per_minute: 5}]}",
     ],
 )
 def test_what_is_built_or_switched_off_gives_no_warning(load: Load, text: str) -> None:

@@ -35,6 +35,7 @@ BOTH = {"model", "engine"}
 # Name, type and labels, as users' dashboards and rules know them.
 CONTRACT = {
     "inference_latency_seconds": ("histogram", BOTH),
+    "requests_refused_total": ("counter", {"model", "reason"}),
     "inference_requests_total": ("counter", BOTH | {"status"}),
     "time_to_first_token_seconds": ("histogram", BOTH),
     "inter_token_latency_seconds": ("histogram", BOTH),

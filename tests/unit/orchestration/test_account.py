@@ -89,6 +89,7 @@ def test_a_whole_answer_is_told_with_its_times() -> None:
     assert first == FirstTokenProduced(request_id="r1", model="m", engine="echo", ttft_s=4.0)
     assert gap == TokenGap(model="m", engine="echo", seconds_per_token=0.5, num_tokens=2)
     assert finished == RequestFinished(
+        caller="anonymous",
         request_id="r1",
         model="m",
         engine="echo",

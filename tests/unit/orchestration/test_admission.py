@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_orch.core.errors import DrainingError, QueueFullError
-from mm_orch.orchestration.admission import Admission, Ticket
+from mm_orch.core.errors import DeadlineTooSoonError, DrainingError, QueueFullError
+from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.drain_rate import DrainRate
+
+if TYPE_CHECKING:
+    from mm_orch.orchestration.ticket import Ticket
 
 
 class Clock:
@@ -118,20 +123,6 @@ def test_counts_are_right_after_any_history(
             assert admission.count_waiting(model) == sum(not t.is_running for t in of_model)
 
 
-@given(st.lists(st.floats(0, 100), max_size=100), st.integers(1, 1000), st.floats(0, 200))
-def test_retry_after_is_always_between_one_second_and_two_minutes(
-    gaps_s: list[float], num_ahead: int, later_s: float
-) -> None:
-    rate, now_s = DrainRate(), 0.0
-    for gap_s in gaps_s:
-        now_s += gap_s
-        rate.record_end(now_s)
-
-    estimate_s = rate.retry_after_s(now_s + later_s, num_ahead=num_ahead, oldest_start_s=None)
-
-    assert 1.0 <= estimate_s <= 120.0
-
-
 def test_a_stalled_system_has_a_falling_rate() -> None:
     rate = DrainRate()
     for second in range(10):
@@ -141,3 +132,111 @@ def test_a_stalled_system_has_a_falling_rate() -> None:
 
     assert rates == [pytest.approx(1.0), pytest.approx(9 / 20), pytest.approx(9 / 40)]
     assert rate.find_rate(200.0) is None
+
+
+class Busy:
+    """A model that lets one request go a second while others wait for it."""
+
+    def __init__(self, *, capacity: int = 99) -> None:
+        self.clock = Clock()
+        self.admission = Admission(capacity, self.clock)
+
+    def drain(self, model: str, num_ends: int, *, every_s: float = 1.0) -> None:
+        for _ in range(num_ends):
+            ticket = self.admission.enter(model)
+            self.admission.start(ticket)
+            self.clock.now_s += every_s
+            self.admission.leave(ticket)
+
+
+def test_a_deadline_that_the_queue_cannot_meet_is_refused_with_when_it_could() -> None:
+    busy = Busy()
+    for _ in range(30):
+        busy.admission.enter("m")
+    busy.drain("m", 9)
+
+    with pytest.raises(DeadlineTooSoonError, match=r"30 requests go before") as refusal:
+        busy.admission.enter("m", timeout_s=20.0)
+
+    assert refusal.value.retry_after_s == pytest.approx(10.0, abs=0.1)
+    busy.admission.enter("m", timeout_s=31.0)
+
+
+def test_nobody_is_refused_for_a_deadline_on_slight_grounds() -> None:
+    few = Busy()
+    for _ in range(30):
+        few.admission.enter("m")
+    few.drain("m", 7)
+    few.admission.enter("m", timeout_s=0.1)
+
+    # Many have left, but when nobody waited: the time between them says nothing.
+    idle = Busy()
+    idle.drain("m", 20)
+    for _ in range(30):
+        idle.admission.enter("m")
+    idle.admission.enter("m", timeout_s=0.1)
+
+    # What was measured of an earlier queue does not count for the next one.
+    late = Busy()
+    first = late.admission.enter("m")
+    late.drain("m", 20)
+    late.admission.leave(first)
+    late.admission.enter("m")
+    late.admission.enter("m", timeout_s=0.1)
+
+
+def test_a_higher_priority_and_another_caller_have_fewer_before_them() -> None:
+    busy = Busy()
+    for _ in range(30):
+        busy.admission.enter("m", caller="many")
+    busy.drain("m", 9)
+
+    busy.admission.enter("m", caller="many", priority=1, timeout_s=2.0)
+    busy.admission.enter("m", caller="one", timeout_s=3.0)
+    with pytest.raises(DeadlineTooSoonError):
+        busy.admission.enter("m", caller="many", timeout_s=3.0)
+
+
+def test_one_models_pace_says_nothing_of_anothers() -> None:
+    busy = Busy(capacity=3)
+    busy.drain("quick", 10, every_s=0.1)
+    busy.drain("slow", 5, every_s=8.0)
+    for _ in range(3):
+        busy.admission.enter("slow")
+
+    with pytest.raises(QueueFullError) as refusal:
+        busy.admission.enter("quick")
+
+    # The places are held by the slow one's requests.
+    assert refusal.value.retry_after_s == pytest.approx(8.0)
+
+
+def test_those_that_are_refused_are_told_to_return_one_after_another() -> None:
+    busy = Busy(capacity=4)
+    busy.drain("m", 9, every_s=2.0)
+    for _ in range(4):
+        busy.admission.enter("m")
+
+    def refused_for_s() -> float:
+        with pytest.raises(QueueFullError) as refusal:
+            busy.admission.enter("m")
+        return round(refusal.value.retry_after_s, 6)
+
+    # No more than what it takes until the whole queue is another one.
+    assert [refused_for_s() for _ in range(7)] == [2.0, 4.0, 6.0, 8.0, 10.0, 10.0, 10.0]
+
+
+@given(st.lists(st.floats(0, 100), max_size=100), st.integers(1, 30), st.floats(0, 200))
+def test_retry_after_is_always_between_one_second_and_two_minutes(
+    gaps_s: list[float], num_refused: int, later_s: float
+) -> None:
+    busy = Busy(capacity=1)
+    for gap_s in gaps_s:
+        busy.drain("m", 1, every_s=gap_s)
+    busy.admission.enter("m")
+    busy.clock.now_s += later_s
+
+    for _ in range(num_refused):
+        with pytest.raises(QueueFullError) as refusal:
+            busy.admission.enter("m")
+        assert 1.0 <= refusal.value.retry_after_s <= 120.0

@@ -1,0 +1,78 @@
+"""The way of every request from the door to an engine: admitted, let through, counted."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mm_orch.core.events import LoadChanged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mm_orch.core.events import Observer
+    from mm_orch.orchestration.account import RequestAccount
+    from mm_orch.orchestration.admission import Admission
+    from mm_orch.orchestration.gate import Gate
+    from mm_orch.orchestration.running import Deadline
+    from mm_orch.orchestration.ticket import Ticket
+
+
+class Entrance:
+    """One for all kinds of requests.
+
+    Args:
+        admission: says who may come in, and counts.
+        gate: says who goes next.
+        observer: told how many wait and run.
+    """
+
+    def __init__(self, admission: Admission, gate: Gate, observer: Observer) -> None:
+        self.gate = gate
+        self._admission = admission
+        self._observer = observer
+        self._has_emptied = asyncio.Event()
+
+    @contextmanager
+    def place(
+        self, account: RequestAccount, deadline: Deadline, *, priority: int
+    ) -> Iterator[Ticket]:
+        """Hold a place in the queue; raises OverloadError where there is none."""
+        model = account.model
+        account.num_waiting_before = self._admission.count_waiting(model)
+        account.num_running_before = self._admission.count_running(model)
+        ticket = self._admission.enter(
+            model, caller=account.caller, priority=priority, timeout_s=deadline.timeout_s
+        )
+        self._report_load(model)
+        try:
+            yield ticket
+        finally:
+            self._admission.leave(ticket)
+            self.gate.leave(ticket)
+            self.gate.charge(ticket, account.num_generated_tokens)
+            self._report_load(model)
+            self._has_emptied.set()
+
+    def begin(self, ticket: Ticket) -> None:
+        """Note that a request's first step has run."""
+        self._admission.start(ticket)
+        self._report_load(ticket.model)
+        # What the model's engine can work on may be known only now.
+        self.gate.wake(ticket.model)
+
+    async def wait_until_empty(self) -> None:
+        """Wait until no request is admitted any more."""
+        while self._admission.num_running + self._admission.num_waiting:
+            self._has_emptied.clear()
+            await self._has_emptied.wait()
+
+    def _report_load(self, model: str) -> None:
+        self._observer.observe(
+            LoadChanged(
+                model=model,
+                num_running=self._admission.count_running(model),
+                num_waiting=self._admission.count_waiting(model),
+            )
+        )
