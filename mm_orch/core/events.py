@@ -10,6 +10,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from mm_orch.core.tuning_events import TuningEvent
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -214,7 +216,6 @@ class AlertChanged:
         severity: warning, error or critical.
         is_firing: False once it is over.
         is_new: whether it begins or grows worse, and is not only told of again.
-        message: for people.
     """
 
     alert_type: str
@@ -294,7 +295,6 @@ class RequestFailedOver:
 
     Attributes:
         num_delivered_tokens: what its client had got, over all choices.
-        reason: for people.
     """
 
     request_id: str
@@ -333,7 +333,6 @@ class HttpRequestFinished:
         begin_s: a reading of the monotonic clock.
         trace: its own span in a trace, or None.
         parent_span_id: of the caller's span; 0 for none.
-        request_id: echoed in X-Request-ID.
         path: as the client asked, without the query, cut; for spans alone, as ``scheme``.
         error_type: class name of what a stream broke off of after its status was sent; or empty.
     """
@@ -371,6 +370,7 @@ Event = (
     | RequestRedirected
     | ErrorOccurred
     | HttpRequestFinished
+    | TuningEvent
 )
 
 

@@ -31,12 +31,14 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
 from mm_orch.monitoring.resource_series import ResourceSeries
 from mm_orch.monitoring.series import Series
 from mm_orch.monitoring.sliding_rate import SlidingRate
+from mm_orch.monitoring.tuning_series import TuningSeries
 from mm_orch.monitoring.vllm_names import VllmNames
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
     from mm_orch.core.trace import TraceContext
+    from mm_orch.core.tuning_events import TuningEvent
 
 UNKNOWN = "unknown"
 """Label of a model that is not configured, and of what was refused before it had an engine."""
@@ -87,6 +90,7 @@ class PrometheusObserver:
         self._cache = CacheSeries(registry, self._models, clock)
         self._resources = ResourceSeries(registry, clock)
         self._vllm_names = VllmNames(registry, self._models) if has_vllm_names else None
+        self._tuning: TuningSeries | None = None
         self._started: set[tuple[str, str]] = set()
         self._http_rates: dict[tuple[str, str, str], SlidingRate] = {}
         self._request_rates = {name: SlidingRate(clock) for name in self._models}
@@ -130,7 +134,14 @@ class PrometheusObserver:
                 self._observe_fallback(event)
             case HttpRequestFinished():
                 self._observe_http(event)
-            case CacheUsed() | ResourcesRead() | AlertChanged() | ErrorOccurred():
+            case (
+                CacheUsed()
+                | ResourcesRead()
+                | AlertChanged()
+                | ErrorOccurred()
+                | TuningDecided()
+                | TunedValuesRead()
+            ):
                 self._observe_side(event)
         if self._vllm_names is not None:
             self._vllm_names.observe(event)
@@ -219,9 +230,13 @@ class PrometheusObserver:
                 series.failovers.labels(model).inc()
 
     def _observe_side(
-        self, event: CacheUsed | ResourcesRead | AlertChanged | ErrorOccurred
+        self, event: CacheUsed | ResourcesRead | AlertChanged | ErrorOccurred | TuningEvent
     ) -> None:
         match event:
+            case TuningDecided() | TunedValuesRead():
+                if self._tuning is None:
+                    self._tuning = TuningSeries(self._series.registry)
+                self._tuning.observe(event)
             case ErrorOccurred(component=component, error_type=error_type):
                 self._series.errors.labels(component, error_type).inc()
             case CacheUsed(model=model) if model in self._models:
