@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mm_orch.api.admin import add_admin_routes, add_observation_routes
+from mm_orch.api.admin import add_admin_routes, add_observation_routes, add_tuner_route
 from mm_orch.api.boundary import Boundary
 from mm_orch.api.console_pages import add_console_routes
 from mm_orch.api.conversations import add_conversation_routes
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
     from mm_orch.core.observations import Observations
+    from mm_orch.core.tuning_report import TunerReports
     from mm_orch.orchestration.generation import (
         Embedder,
         Generator,
@@ -86,6 +87,7 @@ def create_application(
     observer: Observer,
     render_metrics: RenderMetrics | None,
     observations: Observations | None = None,
+    tuner: TunerReports | None = None,
     start_trace: StartTrace | None = None,
 ) -> ASGIApp:
     """Make the main application.
@@ -100,6 +102,7 @@ def create_application(
         observer: told of every exchange.
         render_metrics: gives the metrics page; None for no such page.
         observations: what monitoring keeps; None where it is switched off.
+        tuner: tells what it did; None where it is switched off.
         start_trace: gives the place of a new span below its caller's; None with tracing off.
     """
     app = FastAPI(
@@ -126,6 +129,7 @@ def create_application(
     add_native_model_routes(app, reports, router, loader, settings)
     add_admin_routes(app, loader, settings)
     add_observation_routes(app, observations, settings)
+    add_tuner_route(app, tuner, settings)
     add_console_routes(app)
     add_description(app, _DESCRIBED, needs_key=settings.enable_auth)
     return app

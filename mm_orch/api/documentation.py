@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from mm_orch.api.errors import ErrorEnvelope
 from mm_orch.core.figures import Figures
 from mm_orch.core.observations import AlertsReport, RequestsReport
+from mm_orch.core.tuning_report import TunerReport
 from mm_orch.core.version import __version__
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _DESCRIPTIONS = {
     504: "The deadline passed.",
 }
 # Answers whose shapes stand in core.
-_SHAPES = (AlertsReport, Figures, RequestsReport)
+_SHAPES = (AlertsReport, Figures, RequestsReport, TunerReport)
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.observations import Observations
+    from mm_orch.core.tuning_report import TunerReports
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -48,6 +49,7 @@ class Face:
     observer: EventList = field(default_factory=EventList)
     has_metrics: bool = True
     observations: Observations | None = None
+    tuner: TunerReports | None = None
     address: str = "127.0.0.1"
     start_trace: StartTrace | None = None
 
@@ -62,6 +64,7 @@ class Face:
             observer=self.observer,
             render_metrics=_render_metrics if self.has_metrics else None,
             observations=self.observations,
+            tuner=self.tuner,
             start_trace=self.start_trace,
         )
 
