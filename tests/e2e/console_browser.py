@@ -45,6 +45,7 @@ PAGES = {
     "alerts": "Alerts",
     "requests": "Recent requests",
     "requests/req-failover": "Recent requests",
+    "tuner": "Tuner",
     "playground": "Playground",
 }
 # What the browser itself notes of an answer with such a status; the page shows it in words.
@@ -65,6 +66,7 @@ def intercept(page: Page) -> None:
     for pattern, made_up in {
         re.compile("/api/metrics"): answers.metrics,
         "**/admin/alerts": answers.alerts,
+        "**/admin/tuner": answers.tuner,
         "**/admin/requests?*": answers.requests,
     }.items():
         page.route(pattern, _answering(made_up))

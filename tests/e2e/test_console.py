@@ -266,6 +266,25 @@ def test_a_destination_that_takes_no_alerts_is_shown_with_its_problem(page: Page
     expect(webhook).to_contain_text("HTTP 503")
 
 
+def test_a_decision_of_the_tuner_is_shown_with_its_reason_and_what_came_of_it(page: Page) -> None:
+    show(page, "tuner")
+
+    kept = page.get_by_role("row").filter(has_text="it helps: +46%")
+    expect(kept).to_contain_text("max_batch_size 4 → 8")
+    expect(kept).to_contain_text("169 tokens/s, p95 2.5 s")
+    expect(kept).to_contain_text("246 tokens/s, p95 2.9 s")
+    expect(page.get_by_text("The engine cannot change max_memory_mb.")).to_be_visible()
+
+
+def test_without_a_tuner_its_page_says_what_to_switch_on(
+    browser: Browser, echo: ServerProcess
+) -> None:
+    with watched(browser, echo, allowed=REFUSED, is_made_up=False) as page:
+        show(page, "tuner")
+
+        expect(page.get_by_text("optimization.tuner.enabled is false")).to_be_visible()
+
+
 def test_what_really_happened_is_shown(browser: Browser, echo: ServerProcess) -> None:
     sent = {"messages": [{"role": "user", "content": "again " * 400}], "max_tokens": 50}
     reply = echo.request("POST", "/v1/chat/completions", sent, {"X-Request-ID": "real"})
