@@ -103,17 +103,22 @@ class Guard:
             f" {self._target_s:g} s",
         )
 
-    def find_step(self, setting: Setting, keys: frozenset[str]) -> GuardStep | None:
+    def find_step(
+        self, setting: Setting, keys: frozenset[str], min_batch_size: int = 1
+    ) -> GuardStep | None:
         """Return the step that a forecast asks for, or None.
 
         Args:
             setting: what is in force.
             keys: what may be changed.
+            min_batch_size: no batch may be smaller.
         """
         house = self.find_full_house(setting)
         if house is None:
             return None
-        if not self.allows(setting) and (step := self._shrink_batch(setting, keys, house)):
+        if not self.allows(setting) and (
+            step := self._shrink_batch(setting, keys, house, min_batch_size)
+        ):
             return step
         num_allowed = max(_least_queue(setting), house.find_queue(_MARGIN * self._target_s))
         queue = setting.get(QUEUE_CAPACITY, 0)
@@ -150,12 +155,13 @@ class Guard:
         return None
 
     def _shrink_batch(
-        self, setting: Setting, keys: frozenset[str], house: FullHouse
+        self, setting: Setting, keys: frozenset[str], house: FullHouse, min_batch_size: int
     ) -> GuardStep | None:
         batch_size = setting.get(BATCH_SIZE)
         if self._costs is None or batch_size is None or BATCH_SIZE not in keys:
             return None
-        least = math.ceil(min(batch_size, self._readings[-1].num_running) / MAX_FACTOR)
+        num_taken = min(batch_size, self._readings[-1].num_running)
+        least = max(min_batch_size, math.ceil(num_taken / MAX_FACTOR))
         value = batch_size
         while not self.allows({**setting, BATCH_SIZE: value}):
             below = KNOBS[BATCH_SIZE].below(value)

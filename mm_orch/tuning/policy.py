@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from mm_orch.tuning.backoff import Backoff
 from mm_orch.tuning.decisions import Decision, DecisionKind, name_change
 from mm_orch.tuning.guard import Guard
-from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, QUEUE_CAPACITY, describe_change
+from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MAX_FACTOR, QUEUE_CAPACITY, describe_change
 from mm_orch.tuning.load import Load
 from mm_orch.tuning.moves import Move, find_moves
 from mm_orch.tuning.trial import Trial, Verdict, summarise
@@ -94,9 +94,9 @@ class TuningPolicy:
         if self._trial is not None:
             return self._watch(self._trial, reading, setting, keys, min_batch_size)
         self._settle(reading)
-        if recalled := self._recall(reading, setting, keys):
+        if recalled := self._recall(reading, setting, keys, min_batch_size):
             return (recalled,)
-        return self._protect(reading, setting, keys) or self._improve(
+        return self._protect(reading, setting, keys, min_batch_size) or self._improve(
             reading, setting, keys, min_batch_size
         )
 
@@ -171,12 +171,15 @@ class TuningPolicy:
                 return (kept, *self._improve(reading, setting, keys, min_batch_size))
 
     def _protect(
-        self, reading: Reading, setting: Setting, keys: frozenset[str]
+        self, reading: Reading, setting: Setting, keys: frozenset[str], min_batch_size: int
     ) -> tuple[Decision, ...]:
         """Return a step that keeps the target, where one is needed."""
         if self._guard is None:
             return ()
-        step, is_forecast = self._guard.find_step(setting, keys), True
+        if setting.get(BATCH_SIZE, 0) // MAX_FACTOR < min_batch_size:
+            # The least batch is what an idle engine waits for.
+            keys -= {BATCH_SIZE}
+        step, is_forecast = self._guard.find_step(setting, keys, min_batch_size), True
         is_urgent = self._has_met and self._objective.is_over(reading) and not self._num_settling
         if step is None and is_urgent:
             step, is_forecast = self._guard.find_emergency(reading, setting, keys), False
@@ -252,7 +255,9 @@ class TuningPolicy:
             f"{move.reason}: {describe_change(move.key, old[move.key], value)}",
         )
 
-    def _recall(self, reading: Reading, setting: Setting, keys: frozenset[str]) -> Decision | None:
+    def _recall(
+        self, reading: Reading, setting: Setting, keys: frozenset[str], min_batch_size: int
+    ) -> Decision | None:
         if not self._is_new_level or not self._objective.has_something_to_gain(reading):
             return None
         self._is_new_level = False
@@ -260,7 +265,9 @@ class TuningPolicy:
         new = {
             key: value
             for key, value in (known or {}).items()
-            if key in keys and key in setting and value != setting[key]
+            if key in keys
+            and setting.get(key, value) != value
+            and (key != BATCH_SIZE or value >= min_batch_size)
         }
         if not new:
             return None

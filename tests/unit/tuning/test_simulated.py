@@ -179,3 +179,13 @@ def test_a_queue_that_would_take_too_long_is_cut_before_it_fills() -> None:
 
     assert seen[9].setting[QUEUE_CAPACITY] < 100
     assert longest_over([one.reading for one in seen], TARGET_S) <= 2
+
+
+def test_no_batch_becomes_smaller_than_an_idle_engine_waits_for() -> None:
+    simulator = BatchingSimulator(ENGINE, WORKLOAD, FAR_TOO_MUCH, min_batch_size=24, seed=1)
+
+    seen = tune(make_policy(target_s=1.0), simulator, rising, 40)
+
+    sizes = [one.setting[BATCH_SIZE] for one in seen]
+    assert min(sizes) >= 24
+    assert sizes[-1] < FAR_TOO_MUCH[BATCH_SIZE]
