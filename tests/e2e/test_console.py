@@ -11,6 +11,7 @@ from tests import odd_engines as odd
 from tests.e2e import console_answers as answers
 from tests.e2e.console_browser import (
     CHROMIUM,
+    ECHO,
     LOOKS,
     MISSED,
     PAGES,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page, Route
 
-ECHO = {"models": {answers.MODEL: {"engines": ["echo"]}}}
 KEYS = {
     "api": {
         "enable_auth": True,
@@ -53,17 +53,6 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
 ]
-
-
-@pytest.fixture(scope="module")
-def echo(
-    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[ServerProcess]:
-    """A server that answers at once."""
-    server = start_server(tmp_path_factory.mktemp("echo"), config=ECHO)
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -264,25 +253,6 @@ def test_a_destination_that_takes_no_alerts_is_shown_with_its_problem(page: Page
     webhook = page.get_by_role("row").filter(has_text="webhook")
     expect(webhook).to_contain_text("Does not take them")
     expect(webhook).to_contain_text("HTTP 503")
-
-
-def test_a_decision_of_the_tuner_is_shown_with_its_reason_and_what_came_of_it(page: Page) -> None:
-    show(page, "tuner")
-
-    kept = page.get_by_role("row").filter(has_text="it helps: +46%")
-    expect(kept).to_contain_text("max_batch_size 4 → 8")
-    expect(kept).to_contain_text("169 tokens/s, p95 2.5 s")
-    expect(kept).to_contain_text("246 tokens/s, p95 2.9 s")
-    expect(page.get_by_text("The engine cannot change max_memory_mb.")).to_be_visible()
-
-
-def test_without_a_tuner_its_page_says_what_to_switch_on(
-    browser: Browser, echo: ServerProcess
-) -> None:
-    with watched(browser, echo, allowed=REFUSED, is_made_up=False) as page:
-        show(page, "tuner")
-
-        expect(page.get_by_text("optimization.tuner.enabled is false")).to_be_visible()
 
 
 def test_what_really_happened_is_shown(browser: Browser, echo: ServerProcess) -> None:
