@@ -15,6 +15,7 @@ from mm_orch.api.schemas.answers import DrainAnswer
 from mm_orch.core.errors import NotServedError
 from mm_orch.core.figures import Figures
 from mm_orch.core.observations import AlertsReport, RequestsReport, UsageReport
+from mm_orch.core.tuning_report import TunerReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from mm_orch.api.settings import ApiSettings
     from mm_orch.core.observations import Observations
+    from mm_orch.core.tuning_report import TunerReports
     from mm_orch.orchestration.generation import ModelLoader
 
 _MAX_REQUESTS = 500
@@ -93,6 +95,21 @@ def add_observation_routes(
     _add(app, "GET", "/api/metrics", show_metrics, shape_of(Figures), 400, 401, 404)
     _add(app, "GET", "/admin/alerts", show_alerts, shape_of(AlertsReport), 401, 403, 404)
     _add(app, "GET", "/admin/requests", show_requests, shape_of(RequestsReport), 400, 401, 403, 404)
+
+
+def add_tuner_route(app: FastAPI, tuner: TunerReports | None, settings: ApiSettings) -> None:
+    """Add /admin/tuner; ``tuner`` is None where it is switched off."""
+
+    async def show_tuner(request: Request) -> Response:
+        require_admin(request, settings)
+        if tuner is None:
+            raise NotServedError(
+                "Nothing is tuned here: optimization.tuner.enabled is false.",
+                remedy="Set it to true and start the server again.",
+            )
+        return _as_json(tuner.report())
+
+    _add(app, "GET", "/admin/tuner", show_tuner, shape_of(TunerReport), 401, 403, 404)
 
 
 def _as_json(answer: msgspec.Struct) -> Response:

@@ -16,7 +16,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
-from mm_orch.api.admin import add_admin_routes, add_observation_routes, add_usage_route
+from mm_orch.api.admin import (
+    add_admin_routes,
+    add_observation_routes,
+    add_tuner_route,
+    add_usage_route,
+)
 from mm_orch.api.boundary import Boundary
 from mm_orch.api.configuration import add_configuration_routes
 from mm_orch.api.console_pages import add_console_routes
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
     from mm_orch.core.observations import Observations, UsageReport
+    from mm_orch.core.tuning_report import TunerReports
     from mm_orch.live.configuration import LiveConfiguration
     from mm_orch.orchestration.generation import (
         Embedder,
@@ -97,11 +103,13 @@ class Insight:
         report_usage: says what each caller has used.
         live: the options that can be changed; None for none.
         observations: what monitoring keeps; None where it is switched off.
+        tuner: tells what it did; None where it is switched off.
     """
 
     report_usage: Callable[[], UsageReport]
     live: LiveConfiguration | None = None
     observations: Observations | None = None
+    tuner: TunerReports | None = None
 
 
 def create_application(
@@ -163,6 +171,7 @@ def create_application(
 def _add_insight(app: FastAPI, insight: Insight, settings: ApiSettings) -> None:
     add_usage_route(app, insight.report_usage, settings)
     add_observation_routes(app, insight.observations, settings)
+    add_tuner_route(app, insight.tuner, settings)
     if insight.live is not None:
         add_configuration_routes(app, insight.live, settings)
 

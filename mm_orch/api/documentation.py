@@ -14,6 +14,7 @@ from mm_orch.api.errors import ErrorEnvelope
 from mm_orch.core.configuration import ChangeReport, LiveReport
 from mm_orch.core.figures import Figures
 from mm_orch.core.observations import AlertsReport, RequestsReport, UsageReport
+from mm_orch.core.tuning_report import TunerReport
 from mm_orch.core.version import __version__
 
 if TYPE_CHECKING:
@@ -40,7 +41,15 @@ _DESCRIPTIONS = {
     504: "The deadline passed.",
 }
 # Answers whose shapes stand in core.
-_SHAPES = (AlertsReport, ChangeReport, Figures, LiveReport, RequestsReport, UsageReport)
+_SHAPES = (
+    AlertsReport,
+    ChangeReport,
+    Figures,
+    LiveReport,
+    RequestsReport,
+    TunerReport,
+    UsageReport,
+)
 _WITH_RETRY_AFTER = {429, 503}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 

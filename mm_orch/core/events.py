@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.configuration import ConfigurationChanged
+from mm_orch.core.tuning_events import TuningEvent
 
 if TYPE_CHECKING:
     from mm_orch.core.trace import TraceContext
@@ -211,7 +212,6 @@ class AlertChanged:
         severity: warning, error or critical.
         is_firing: False once it is over.
         is_new: whether it begins or grows worse, and is not only told of again.
-        message: for people.
     """
 
     alert_type: str
@@ -291,7 +291,6 @@ class RequestFailedOver:
 
     Attributes:
         num_delivered_tokens: what its client had got, over all choices.
-        reason: for people.
     """
 
     request_id: str
@@ -330,7 +329,6 @@ class HttpRequestFinished:
         begin_s: a reading of the monotonic clock.
         trace: its own span in a trace, or None.
         parent_span_id: of the caller's span; 0 for none.
-        request_id: echoed in X-Request-ID.
         path: as the client asked, without the query, cut; for spans alone, as ``scheme``.
         error_type: class name of what a stream broke off of after its status was sent; or empty.
     """
@@ -369,6 +367,7 @@ Event = (
     | ErrorOccurred
     | HttpRequestFinished
     | ConfigurationChanged
+    | TuningEvent
 )
 
 

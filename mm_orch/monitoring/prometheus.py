@@ -41,12 +41,14 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
 from mm_orch.monitoring.resource_series import ResourceSeries
 from mm_orch.monitoring.series import Series
 from mm_orch.monitoring.sliding_rate import SlidingRate
+from mm_orch.monitoring.tuning_series import TuningSeries
 from mm_orch.monitoring.vllm_names import VllmNames
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
     from mm_orch.core.trace import TraceContext
+    from mm_orch.core.tuning_events import TuningEvent
 
 UNKNOWN = "unknown"
 """Label of a model that is not configured, and of what was refused before it had an engine."""
@@ -107,6 +110,7 @@ class PrometheusObserver:
         self._cache = CacheSeries(registry, self._models, clock)
         self._resources = ResourceSeries(registry, clock)
         self._vllm_names = VllmNames(registry, self._models) if has_vllm_names else None
+        self._tuning: TuningSeries | None = None
         self._started: set[tuple[str, str]] = set()
         self._http_rates: dict[tuple[str, str, str], SlidingRate] = {}
         self._request_rates = {name: SlidingRate(clock) for name in self._models}
@@ -161,6 +165,8 @@ class PrometheusObserver:
                 | AlertChanged()
                 | ErrorOccurred()
                 | ConfigurationChanged()
+                | TuningDecided()
+                | TunedValuesRead()
             ):
                 self._observe_side(event)
         if self._vllm_names is not None:
@@ -253,11 +259,20 @@ class PrometheusObserver:
 
     def _observe_side(
         self,
-        event: CacheUsed | ResourcesRead | AlertChanged | ErrorOccurred | ConfigurationChanged,
+        event: CacheUsed
+        | ResourcesRead
+        | AlertChanged
+        | ErrorOccurred
+        | ConfigurationChanged
+        | TuningEvent,
     ) -> None:
         match event:
             case ConfigurationChanged(path=path, source=source):
                 self._series.config_changes.labels(path, source).inc()
+            case TuningDecided() | TunedValuesRead():
+                if self._tuning is None:
+                    self._tuning = TuningSeries(self._series.registry)
+                self._tuning.observe(event)
             case ErrorOccurred(component=component, error_type=error_type):
                 self._series.errors.labels(component, error_type).inc()
             case CacheUsed(model=model) if model in self._models:

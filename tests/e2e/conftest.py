@@ -1,4 +1,4 @@
-"""The browser that the console's tests share."""
+"""The browser and the server that the console's tests share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
+    from tests.processes import ServerProcess
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -19,3 +21,17 @@ def browser() -> Iterator[Browser]:
 
     with launched() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def echo(
+    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ServerProcess]:
+    """A server that answers at once."""
+    from tests.e2e.console_browser import ECHO
+    from tests.processes import start_server
+
+    server = start_server(tmp_path_factory.mktemp("echo"), config=ECHO)
+    yield server
+    server.stop()

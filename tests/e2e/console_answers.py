@@ -49,6 +49,51 @@ def metrics() -> dict[str, Any]:
     }
 
 
+def tuner() -> dict[str, Any]:
+    """Return what /admin/tuner answers with a change that was kept and one that was not."""
+    key = "optimization.batcher.max_batch_size"
+    figures = {
+        "num_windows": 3,
+        "tokens_per_second": 169.0,
+        "latency_p95_s": 2.5,
+        "time_to_first_token_p95_s": 0.9,
+        "requests_waiting": 3.4,
+        "requests_rejected": 54.0,
+        "step_s": 0.021,
+        "cache_hit_ratio": 0.3,
+    }
+    faster = {**figures, "tokens_per_second": 246.0, "latency_p95_s": 2.9}
+    change = {
+        "parameter": "max_batch_size",
+        "old_values": {key: 4},
+        "new_values": {key: 8},
+        "before": figures,
+    }
+    return {
+        "target_p95_ms": 6000.0,
+        "values": {key: 8, "optimization.batcher.batch_timeout_ms": 50},
+        "left_alone": ["optimization.cache.max_memory_mb"],
+        "decisions": [
+            {
+                **change,
+                "at": "2026-09-21T14:11:00+00:00",
+                "kind": "keep",
+                "direction": "none",
+                "rationale": "it helps: +46% over 2 windows, more than noise explains",
+                "after": faster,
+            },
+            {
+                **change,
+                "at": "2026-09-21T14:10:00+00:00",
+                "kind": "try",
+                "direction": "up",
+                "rationale": "the batch is full while requests wait: max_batch_size 4 -> 8",
+                "after": None,
+            },
+        ],
+    }
+
+
 def alerts() -> dict[str, Any]:
     """Return what /admin/alerts answers with one that fires."""
     firing = {

@@ -34,6 +34,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+ECHO = {"models": {answers.MODEL: {"engines": ["echo"]}}}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}},
@@ -45,6 +46,7 @@ PAGES = {
     "alerts": "Alerts",
     "requests": "Recent requests",
     "requests/req-failover": "Recent requests",
+    "tuner": "Tuner",
     "playground": "Playground",
 }
 # What the browser itself notes of an answer with such a status; the page shows it in words.
@@ -65,6 +67,7 @@ def intercept(page: Page) -> None:
     for pattern, made_up in {
         re.compile("/api/metrics"): answers.metrics,
         "**/admin/alerts": answers.alerts,
+        "**/admin/tuner": answers.tuner,
         "**/admin/requests?*": answers.requests,
     }.items():
         page.route(pattern, _answering(made_up))

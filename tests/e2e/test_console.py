@@ -11,6 +11,7 @@ from tests import odd_engines as odd
 from tests.e2e import console_answers as answers
 from tests.e2e.console_browser import (
     CHROMIUM,
+    ECHO,
     LOOKS,
     MISSED,
     PAGES,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page, Route
 
-ECHO = {"models": {answers.MODEL: {"engines": ["echo"]}}}
 KEYS = {
     "api": {
         "enable_auth": True,
@@ -53,17 +53,6 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
 ]
-
-
-@pytest.fixture(scope="module")
-def echo(
-    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[ServerProcess]:
-    """A server that answers at once."""
-    server = start_server(tmp_path_factory.mktemp("echo"), config=ECHO)
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

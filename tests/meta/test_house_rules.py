@@ -32,6 +32,7 @@ BROAD_CATCHES = {
     # Not a boundary: its library raises nothing more special.
     "mm_orch/models/text.py",
     "mm_orch/optimization/supervisor.py",
+    "mm_orch/tuning/loop.py",
 }
 
 

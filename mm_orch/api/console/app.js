@@ -10,6 +10,7 @@ import { Playground } from "./playground.js";
 import { Requests } from "./requests.js";
 import { useLink, usePoll } from "./server.js";
 import { applyTheme, nextTheme, readTheme } from "./theme.js";
+import { Tuner } from "./tuner.js";
 import { formatClock, sentenceCase } from "./words.js";
 
 const PAGES = {
@@ -17,6 +18,7 @@ const PAGES = {
   models: { name: "Models", title: "Engines and models", show: Models },
   alerts: { name: "Alerts", title: "Alerts", show: Alerts },
   requests: { name: "Requests", title: "Recent requests", show: Requests },
+  tuner: { name: "Tuner", title: "Tuner", show: Tuner },
   playground: { name: "Playground", title: "Playground", show: Playground },
 };
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.observations import Observations
+    from mm_orch.core.tuning_report import TunerReports
     from mm_orch.live.configuration import LiveConfiguration
 
 CHAT = "/v1/chat/completions"
@@ -52,6 +53,7 @@ class Face:
     has_metrics: bool = True
     observations: Observations | None = None
     live: LiveConfiguration | None = None
+    tuner: TunerReports | None = None
     address: str = "127.0.0.1"
     start_trace: StartTrace | None = None
 
@@ -65,7 +67,10 @@ class Face:
             settings=self.settings,
             observer=self.observer,
             insight=Insight(
-                report_usage=self.usage.report, live=self.live, observations=self.observations
+                report_usage=self.usage.report,
+                live=self.live,
+                observations=self.observations,
+                tuner=self.tuner,
             ),
             render_metrics=_render_metrics if self.has_metrics else None,
             start_trace=self.start_trace,

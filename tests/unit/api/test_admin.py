@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from mm_orch.api.settings import ApiKey, ApiSettings
@@ -11,6 +12,7 @@ from mm_orch.core.events import Attempt, ErrorReport, RequestFinished, RequestSt
 from mm_orch.core.figures import Figures, HistoryFigures, ResourceFigures
 from mm_orch.core.observations import AlertsReport, FiringAlert, RequestsReport
 from mm_orch.core.trace import TraceContext
+from mm_orch.core.tuning_report import TunerReport, TuningDecision
 from mm_orch.monitoring.recent import MAX_REQUESTS, RecentRequests
 from tests.unit.api.face import Face
 from tests.unit.api.scripted_generator import ScriptedLoader
@@ -19,6 +21,7 @@ ADMIN = (
     ("GET", "/admin/alerts"),
     ("GET", "/admin/requests"),
     ("GET", "/admin/usage"),
+    ("GET", "/admin/tuner"),
     ("POST", "/admin/drain"),
 )
 KEYED = ApiSettings(
@@ -95,7 +98,8 @@ class ScriptedObservations:
 
 
 def face(**fields: Any) -> Face:
-    return Face(observations=ScriptedObservations(recent(*map(finished, range(3)))), **fields)
+    kept = recent(*map(finished, range(3)))
+    return Face(observations=ScriptedObservations(kept), tuner=ScriptedTuner(), **fields)
 
 
 async def test_the_last_requests_come_newest_first_with_their_timelines() -> None:
@@ -146,6 +150,45 @@ async def test_without_monitoring_the_answer_says_what_to_switch_on(path: str) -
 
     assert answer.status_code == 404
     assert "monitoring.enabled" in answer.json()["error"]["message"]
+
+
+@dataclass
+class ScriptedTuner:
+    def report(self) -> TunerReport:
+        return TUNED
+
+
+TUNED = TunerReport(
+    target_p95_ms=2000.0,
+    values={"optimization.batcher.max_batch_size": 16},
+    left_alone=("optimization.cache.max_memory_mb",),
+    decisions=(
+        TuningDecision(
+            at="2026-01-02T00:00:00+00:00",
+            kind="try",
+            parameter="max_batch_size",
+            direction="up",
+            old_values={"optimization.batcher.max_batch_size": 8},
+            new_values={"optimization.batcher.max_batch_size": 16},
+            rationale="the batch is full while requests wait",
+            before=None,
+            after=None,
+        ),
+    ),
+)
+
+
+async def test_what_the_tuner_decided_is_shown_with_its_reasons() -> None:
+    answer = await face().call("GET", "/admin/tuner")
+
+    assert msgspec.convert(answer.json(), TunerReport) == TUNED
+
+
+async def test_without_a_tuner_the_answer_says_what_to_switch_on() -> None:
+    answer = await Face().call("GET", "/admin/tuner")
+
+    assert answer.status_code == 404
+    assert "optimization.tuner.enabled" in answer.json()["error"]["message"]
 
 
 async def test_draining_and_resuming_reach_the_loader() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mm_orch.core.figures import Figures
 from mm_orch.core.observations import AlertsReport, RequestsReport
+from mm_orch.core.tuning_report import TunerReport
 from tests.e2e import console_answers as answers
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         (answers.metrics, Figures),
         (answers.alerts, AlertsReport),
         (answers.requests, RequestsReport),
+        (answers.tuner, TunerReport),
     ],
 )
 def test_made_up_answers_have_the_servers_shape(

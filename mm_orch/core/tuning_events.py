@@ -1,0 +1,32 @@
+"""The facts that the tuner states; see ``core.events``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningDecided:
+    """The tuner has decided something, and it is in force.
+
+    Attributes:
+        parameter: the option's name; several where a remembered setting came back; or none.
+        direction: up, down, or none where nothing changes.
+        is_rollback: whether it takes back what was tried.
+    """
+
+    parameter: str
+    direction: str
+    is_rollback: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunedValuesRead:
+    """What is in force of the options that have a gauge."""
+
+    batch_size: int
+    batch_timeout_ms: int
+    cache_size_mb: int
+
+
+TuningEvent = TuningDecided | TunedValuesRead

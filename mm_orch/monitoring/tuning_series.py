@@ -1,0 +1,51 @@
+"""The series of the tuner: what it decided, and what is in force."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge
+
+from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from mm_orch.core.tuning_events import TuningEvent
+
+
+class TuningSeries:
+    """Every series; made with the first fact, so that a server without a tuner states none."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._decisions = Counter(
+            "auto_tuning_decisions_total",
+            "Decisions of the tuner, by option and direction.",
+            ("parameter", "direction"),
+            registry=registry,
+        )
+        self._rollbacks = Counter(
+            "auto_tuning_rollbacks_total",
+            "Decisions of the tuner that took back what it had tried.",
+            ("parameter", "direction"),
+            registry=registry,
+        )
+        self._batch_size = _gauge(registry, "batch_size", "max_batch_size in force.")
+        self._timeout = _gauge(registry, "batch_timeout_ms", "batch_timeout_ms in force.")
+        self._cache_size = _gauge(registry, "cache_size_mb", "The cache's max_memory_mb in force.")
+
+    def observe(self, event: TuningEvent) -> None:
+        """Take one fact."""
+        match event:
+            case TuningDecided(parameter=parameter, direction=direction):
+                self._decisions.labels(parameter, direction).inc()
+                if event.is_rollback:
+                    self._rollbacks.labels(parameter, direction).inc()
+            case TunedValuesRead():
+                self._batch_size.set(event.batch_size)
+                self._timeout.set(event.batch_timeout_ms)
+                self._cache_size.set(event.cache_size_mb)
+
+
+def _gauge(registry: CollectorRegistry, name: str, text: str) -> Gauge:
+    return Gauge(f"auto_tuning_{name}", text, registry=registry)

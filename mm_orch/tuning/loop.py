@@ -1,0 +1,223 @@
+"""Combines the tuner: reads a window, asks the policy, puts its decision in force, tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from mm_orch.core.errors import MuAIError
+from mm_orch.core.events import ErrorOccurred
+from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
+from mm_orch.core.tuning_report import TunerReport
+from mm_orch.tuning.decisions import DecisionKind
+from mm_orch.tuning.history import DecisionHistory
+from mm_orch.tuning.knobs import (
+    BATCH_SIZE,
+    BATCH_TIMEOUT,
+    BATCH_TOKENS,
+    CACHE_SIZE,
+    KNOBS,
+    MIN_BATCH_SIZE,
+    QUEUE_CAPACITY,
+    describe_change,
+)
+from mm_orch.tuning.memory import load_memory, save_memory
+from mm_orch.tuning.objective import Objective
+from mm_orch.tuning.policy import MAX_WINDOWS, TuningPolicy
+from mm_orch.tuning.windows import WindowReader
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from mm_orch.core.clock import Clock
+    from mm_orch.core.events import Observer
+    from mm_orch.tuning.decisions import Decision
+
+logger = logging.getLogger(__name__)
+
+COMPONENT = "tuner"
+_TUNER = "optimization.tuner."
+_INTERVAL = f"{_TUNER}tuning_interval_seconds"
+_OBSERVATION = f"{_TUNER}observation_window_seconds"
+_KEYS_BY_SWITCH = {
+    f"{_TUNER}enable_batch_size_tuning": (BATCH_SIZE, BATCH_TOKENS, QUEUE_CAPACITY),
+    f"{_TUNER}enable_timeout_tuning": (BATCH_TIMEOUT,),
+    f"{_TUNER}enable_cache_size_tuning": (CACHE_SIZE,),
+}
+
+
+class LiveConfiguration(Protocol):
+    """The options in force, some of which can be changed while the server runs."""
+
+    def read(self) -> Mapping[str, object]:
+        """Values in force by key, such as ``optimization.batcher.max_batch_size``."""
+
+    async def change(
+        self, values: Mapping[str, object], *, source: str, reason: str = ""
+    ) -> tuple[object, ...]:
+        """Put all of these in force or none.
+
+        Raises:
+            MuAIError: one cannot be changed, for instance by the running engine.
+        """
+
+
+class Tuner:
+    """The loop at the side of the path; implements core.tuning_report.TunerReports.
+
+    Args:
+        live: the options.
+        observer: is told of each decision; :attr:`observer_of_path` must be among those who hear
+            the path's events.
+        memory_path: where what worked is kept.
+        target_p95_ms: for the 95th percentile of latency; None for no target.
+        clock: the monotonic clock of the events.
+        now: the wall clock, in UTC.
+        pause: waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        live: LiveConfiguration,
+        *,
+        observer: Observer,
+        memory_path: Path,
+        target_p95_ms: float | None,
+        clock: Clock = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._live = live
+        self._observer = observer
+        self._memory_path = memory_path
+        self._target_p95_ms = target_p95_ms
+        self._now = now
+        self._pause = pause
+        self._windows = WindowReader(clock)
+        self._history = DecisionHistory()
+        self._memory = load_memory(memory_path)
+        self._saved = self._memory.encode()
+        self._policy = TuningPolicy(
+            Objective(None if target_p95_ms is None else target_p95_ms / 1000),
+            self._memory,
+            max_windows=self._count_windows(),
+        )
+
+    @property
+    def observer_of_path(self) -> Observer:
+        """Whom the path tells of its events."""
+        return self._windows
+
+    async def run(self) -> None:
+        """Decide once an interval until cancelled; a fault is logged, and the next one decides."""
+        while True:
+            await self._pause(_read_int(self._live.read(), _INTERVAL))
+            try:
+                await self.decide()
+            except Exception as error:  # boundary: tuning never fails the server
+                logger.exception("tuner: a decision failed")
+                self._observer.observe(
+                    ErrorOccurred(component=COMPONENT, error_type=type(error).__name__)
+                )
+
+    async def decide(self) -> None:
+        """Read the window that ends now, and put in force what follows from it."""
+        values = self._live.read()
+        decisions = self._policy.take(
+            self._windows.read(),
+            _read_setting(values),
+            tunable=frozenset(
+                key for switch, keys in _KEYS_BY_SWITCH.items() if values[switch] for key in keys
+            ),
+            min_batch_size=_read_int(values, MIN_BATCH_SIZE),
+        )
+        for decision in decisions:
+            await self._apply(decision)
+        self._tell_values()
+        await self._save()
+
+    def report(self) -> TunerReport:
+        """See TunerReports."""
+        return TunerReport(
+            target_p95_ms=self._target_p95_ms,
+            values=_read_setting(self._live.read()),
+            left_alone=tuple(sorted(self._policy.left_alone)),
+            decisions=self._history.newest(),
+        )
+
+    async def _apply(self, decision: Decision) -> None:
+        words = _describe(decision)
+        if decision.changes:
+            try:
+                await self._live.change(
+                    decision.changes, source=COMPONENT, reason=decision.rationale
+                )
+            except MuAIError as error:
+                self._policy.refuse(decision)
+                self._history.add(decision, self._now(), refusal=error.message)
+                logger.warning("tuner: %s was refused: %s", words, error.message)
+                return
+        self._history.add(decision, self._now())
+        logger.info("tuner: %s", words)
+        self._observer.observe(
+            TuningDecided(
+                parameter=decision.parameter,
+                direction=decision.direction,
+                is_rollback=decision.kind is DecisionKind.ROLL_BACK,
+            )
+        )
+
+    def _tell_values(self) -> None:
+        setting = _read_setting(self._live.read())
+        self._observer.observe(
+            TunedValuesRead(
+                batch_size=setting[BATCH_SIZE],
+                batch_timeout_ms=setting[BATCH_TIMEOUT],
+                cache_size_mb=setting[CACHE_SIZE],
+            )
+        )
+
+    async def _save(self) -> None:
+        content = self._memory.encode()
+        if content == self._saved:
+            return
+        try:
+            await asyncio.to_thread(save_memory, self._memory_path, content)
+        except OSError as error:
+            logger.warning("tuner: what worked cannot be kept in %s: %s", self._memory_path, error)
+        # Tried again with the next change.
+        self._saved = content
+
+    def _count_windows(self) -> int:
+        """Return how many windows the observed time is long."""
+        values = self._live.read()
+        num_windows = _read_int(values, _OBSERVATION) // _read_int(values, _INTERVAL)
+        return max(MAX_WINDOWS, num_windows)
+
+
+def _read_setting(values: Mapping[str, object]) -> dict[str, int]:
+    return {key: _read_int(values, key) for key in KNOBS}
+
+
+def _read_int(values: Mapping[str, object], key: str) -> int:
+    value = values[key]
+    if not isinstance(value, int):
+        raise TypeError(f"{key} is {value!r}, which is no whole number")
+    return value
+
+
+def _describe(decision: Decision) -> str:
+    changes = ", ".join(
+        describe_change(key, decision.old[key], value) for key, value in decision.changes.items()
+    )
+    before, after = decision.before, decision.after
+    figures = "".join(
+        f" [{when}: {one.tokens_per_s:.1f} tokens/s, p95 {one.latency_p95_s or 0.0:.2f} s]"
+        for when, one in (("before", before), ("after", after))
+        if one is not None
+    )
+    return f"{decision.kind.value} {changes or decision.parameter}: {decision.rationale}{figures}"

@@ -1,0 +1,108 @@
+"""What worked at each level of load, kept in a file that may be deleted at any time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from mm_orch.tuning.knobs import KNOBS
+from mm_orch.tuning.load import LoadLevel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mm_orch.tuning.knobs import Setting
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1
+
+
+class TuningMemory:
+    """Settings by load level; at most one a level."""
+
+    def __init__(self) -> None:
+        self._settings: dict[LoadLevel, dict[str, int]] = {}
+
+    def remember(self, level: LoadLevel, setting: Setting) -> None:
+        """Keep what works at this level, in place of what was kept for it."""
+        self._settings[level] = dict(setting)
+
+    def forget(self, level: LoadLevel) -> None:
+        """Drop what turned out not to work at this level."""
+        remembered = self._find_level(level)
+        if remembered is not None:
+            del self._settings[remembered]
+
+    def find(self, level: LoadLevel) -> Setting | None:
+        """Return what worked at this level.
+
+        Where nothing is known of it exactly, at one with the same rate, else at one with as many
+        requests at a time: a setting changes one of the two by itself.
+        """
+        remembered = self._find_level(level)
+        return None if remembered is None else self._settings[remembered]
+
+    def _find_level(self, level: LoadLevel) -> LoadLevel | None:
+        if level in self._settings:
+            return level
+        same_rate = [one for one in self._settings if one.rate == level.rate]
+        same = same_rate or [one for one in self._settings if one.concurrency == level.concurrency]
+        return min(
+            same,
+            key=lambda one: abs(one.rate - level.rate) + abs(one.concurrency - level.concurrency),
+            default=None,
+        )
+
+    def encode(self) -> bytes:
+        """Return it as the file holds it."""
+        levels = [
+            {"rate": level.rate, "concurrency": level.concurrency, "setting": setting}
+            for level, setting in sorted(self._settings.items())
+        ]
+        return json.dumps({"version": _VERSION, "levels": levels}, indent=1).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> TuningMemory:
+        """Read what :meth:`encode` wrote.
+
+        Raises:
+            ValueError: it is something else, or of another version.
+        """
+        memory = cls()
+        try:
+            document = json.loads(content)
+            if document["version"] != _VERSION:
+                raise ValueError(f"version {document['version']}; known: {_VERSION}")
+            for level in document["levels"]:
+                setting = {
+                    key: int(value) for key, value in level["setting"].items() if key in KNOBS
+                }
+                memory.remember(LoadLevel(int(level["rate"]), int(level["concurrency"])), setting)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a tuner's memory: {type(error).__name__}: {error}") from error
+        return memory
+
+
+def load_memory(path: Path) -> TuningMemory:
+    """Read the file; one that is missing or unreadable is started anew, and that is logged."""
+    try:
+        return TuningMemory.decode(path.read_bytes())
+    except FileNotFoundError:
+        logger.info("tuner: nothing is remembered yet (no %s)", path)
+    except (OSError, ValueError) as error:
+        logger.warning("tuner: starting anew, as %s cannot be read: %s", path, error)
+    return TuningMemory()
+
+
+def save_memory(path: Path, content: bytes) -> None:
+    """Write the file as a whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    beside.write_bytes(content)
+    beside.replace(path)

@@ -1,0 +1,393 @@
+"""Decides what to change, one window after another: a state machine without I/O or clock.
+
+window -> has the load changed? -> what was tried there cannot be judged: back
+       -> p95 over its target?  -> back, or a step down at once
+       -> a trial under way     -> keep, roll back, or watch on
+       -> a level that returns  -> what worked there
+       -> a full house too slow -> a smaller queue, or smaller batches
+       -> something to gain     -> try the likeliest step that does not rest
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mm_orch.tuning.backoff import Backoff
+from mm_orch.tuning.decisions import Decision, DecisionKind, name_change
+from mm_orch.tuning.guard import Guard
+from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MAX_FACTOR, QUEUE_CAPACITY, describe_change
+from mm_orch.tuning.load import Load
+from mm_orch.tuning.moves import Move, find_moves
+from mm_orch.tuning.trial import Trial, Verdict, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from mm_orch.tuning.guard import GuardStep
+    from mm_orch.tuning.knobs import Setting
+    from mm_orch.tuning.load import LoadLevel
+    from mm_orch.tuning.memory import TuningMemory
+    from mm_orch.tuning.objective import Objective
+    from mm_orch.tuning.readings import Reading
+
+MIN_WINDOWS = 3
+"""Fewer windows before a change say nothing of their own noise."""
+MAX_WINDOWS = 8
+_MAX_SETTLING = 3
+_NO_LOAD = Load(0.0, 0.0)
+
+
+class TuningPolicy:
+    """The decisions; its caller puts them in force before the next window begins.
+
+    Args:
+        objective: what is to be gained.
+        memory: what worked at which load; it is added to.
+        max_windows: most windows before and after a change that are compared.
+    """
+
+    def __init__(
+        self, objective: Objective, memory: TuningMemory, *, max_windows: int = MAX_WINDOWS
+    ) -> None:
+        self._objective = objective
+        self._memory = memory
+        self._max_windows = max(MIN_WINDOWS, max_windows)
+        self._guard = None if objective.target_s is None else Guard(objective.target_s)
+        self._load = _NO_LOAD
+        self._backoffs: dict[LoadLevel, Backoff] = {}
+        self._refused: set[str] = set()
+        self._now = 0
+        self._expected: dict[str, int] | None = None
+        self._trial: Trial | None = None
+        self._evidence: deque[Reading] = deque(maxlen=self._max_windows)
+        self._num_settling = 0
+        self._has_met = False
+        self._is_new_level = False
+        self._is_resting = False
+
+    def take(
+        self, reading: Reading, in_force: Setting, *, tunable: frozenset[str], min_batch_size: int
+    ) -> tuple[Decision, ...]:
+        """Return what to decide after this window; at most one of them changes anything.
+
+        Args:
+            reading: the window.
+            in_force: values by key.
+            tunable: keys that may be changed.
+            min_batch_size: what an idle engine waits for, and the least batch.
+        """
+        self._now += 1
+        if not reading.has_traffic:
+            return ()
+        setting = {key: value for key, value in in_force.items() if key in KNOBS}
+        self._notice_other_hands(setting)
+        if self._guard is not None:
+            self._guard.take(reading)
+        if decision := self._follow_load(Load.of(reading)):
+            return (decision,)
+        if self._objective.is_met(reading):
+            self._has_met = True
+        keys = tunable - self._refused
+        if self._trial is not None:
+            return self._watch(self._trial, reading, setting, keys, min_batch_size)
+        self._settle(reading)
+        if recalled := self._recall(reading, setting, keys, min_batch_size):
+            return (recalled,)
+        return self._protect(reading, setting, keys, min_batch_size) or self._improve(
+            reading, setting, keys, min_batch_size
+        )
+
+    @property
+    def left_alone(self) -> frozenset[str]:
+        """Keys whose change was refused."""
+        return frozenset(self._refused)
+
+    def refuse(self, decision: Decision) -> None:
+        """Take back a decision that could not be put in force; its options are left alone."""
+        if decision.kind is DecisionKind.RECALL:
+            self._memory.forget(self._level)
+        else:
+            self._refused.update(decision.new)
+        self._trial = None
+        self._expected = None
+
+    @property
+    def _level(self) -> LoadLevel:
+        if self._trial is not None:
+            return self._trial.level
+        return self._load.level
+
+    @property
+    def _backoff(self) -> Backoff:
+        return self._backoffs.setdefault(self._level, Backoff())
+
+    def _notice_other_hands(self, setting: dict[str, int]) -> None:
+        if self._expected is not None and setting != self._expected:
+            # Whoever changed it meant it: what was tried is not put back over it.
+            self._trial = None
+            self._begin_settling(1)
+        self._expected = setting
+
+    def _follow_load(self, load: Load) -> Decision | None:
+        if load.is_same(self._load):
+            return None
+        is_lighter = load.rate < self._load.rate
+        self._load = load
+        self._is_resting = False
+        trial = self._trial
+        if trial is not None and (is_lighter or load.is_same(trial.load)):
+            # Less to do hurts nobody; what is tried is judged when its load is back.
+            return None
+        self._is_new_level = True
+        # This window is partly of the load before.
+        self._begin_settling(1)
+        if trial is None:
+            return None
+        return self._roll_back(trial, "the load has grown, so nothing can be told")
+
+    def _watch(
+        self,
+        trial: Trial,
+        reading: Reading,
+        setting: Setting,
+        keys: frozenset[str],
+        min_batch_size: int,
+    ) -> tuple[Decision, ...]:
+        if self._has_met and self._objective.is_over(reading) and not trial.was_over:
+            reason = f"p95 was {reading.latency_p95_s:.1f} s, over the target"
+            return (self._fail(trial, reason),)
+        trial.watch(reading, self._objective)
+        verdict, reason = trial.judge(self._objective, self._max_windows)
+        match verdict:
+            case Verdict.WATCH:
+                return ()
+            case Verdict.ROLL_BACK:
+                return (self._fail(trial, reason),)
+            case Verdict.KEEP:
+                kept = self._keep(trial, setting, reason)
+                return (kept, *self._improve(reading, setting, keys, min_batch_size))
+
+    def _protect(
+        self, reading: Reading, setting: Setting, keys: frozenset[str], min_batch_size: int
+    ) -> tuple[Decision, ...]:
+        """Return a step that keeps the target, where one is needed."""
+        if self._guard is None:
+            return ()
+        if setting.get(BATCH_SIZE, 0) // MAX_FACTOR < min_batch_size:
+            # The least batch is what an idle engine waits for.
+            keys -= {BATCH_SIZE}
+        step, is_forecast = self._guard.find_step(setting, keys, min_batch_size), True
+        is_urgent = self._has_met and self._objective.is_over(reading) and not self._num_settling
+        if step is None and is_urgent:
+            step, is_forecast = self._guard.find_emergency(reading, setting, keys), False
+        if step is None:
+            return ()
+        if not is_forecast:
+            # Forecasts hold for the way back as well; this has to be remembered.
+            self._backoff.fail((step.key, "up"), self._now)
+        return (self._take_step(step, reading, setting),)
+
+    def _improve(
+        self, reading: Reading, setting: Setting, keys: frozenset[str], min_batch_size: int
+    ) -> tuple[Decision, ...]:
+        if not self._objective.has_something_to_gain(reading):
+            return ()
+        if self._num_settling or len(self._evidence) < MIN_WINDOWS:
+            return ()
+        is_over = self._objective.is_over(reading)
+        for move in find_moves(reading, setting, min_batch_size=min_batch_size, is_over=is_over):
+            value = self._find_value(move, setting, keys, min_batch_size)
+            if value is None:
+                continue
+            if move.key == BATCH_SIZE and self._guard is not None and move.direction == "up":
+                room = self._guard.find_room({**setting, move.key: value}, keys)
+                if room is not None:
+                    return (self._take_step(room, reading, setting),)
+            return (self._try(move, value, setting, is_over=is_over),)
+        return self._rest(setting)
+
+    def _find_value(
+        self, move: Move, setting: Setting, keys: frozenset[str], min_batch_size: int
+    ) -> int | None:
+        """Return where the move leads, or None where it may not or should not be made."""
+        if move.key not in keys or move.key not in setting:
+            return None
+        if self._backoff.is_resting(move.identity, self._now):
+            return None
+        value = move.find_value(setting[move.key])
+        if value is None or (move.key == BATCH_SIZE and value < min_batch_size):
+            return None
+        return self._limit(move, value, setting, keys)
+
+    def _limit(self, move: Move, value: int, setting: Setting, keys: frozenset[str]) -> int | None:
+        """Return as much of a step as the target has room for, or None."""
+        if self._guard is None or move.direction == "down":
+            return value
+        if move.key == BATCH_SIZE:
+            # Where a whole step would be too much, half of one may still do.
+            half = KNOBS[move.key].between(setting[move.key], value)
+            steps = [one for one in (value, half) if one is not None]
+            return next(
+                (one for one in steps if self._guard.allows({**setting, move.key: one})), None
+            )
+        is_too_much = move.key == QUEUE_CAPACITY and self._guard.find_step(
+            {**setting, move.key: value}, keys
+        )
+        return None if is_too_much else value
+
+    def _try(self, move: Move, value: int, setting: Setting, *, is_over: bool) -> Decision:
+        old, new = {move.key: setting[move.key]}, {move.key: value}
+        self._is_resting = False
+        return self._start(
+            Trial(
+                move=move,
+                old=old,
+                new=new,
+                baseline=tuple(self._evidence),
+                num_settling=self._count_settling(self._evidence[-1]),
+                was_over=is_over,
+                load=_mean_load(self._evidence),
+                level=self._level,
+            ),
+            f"{move.reason}: {describe_change(move.key, old[move.key], value)}",
+        )
+
+    def _recall(
+        self, reading: Reading, setting: Setting, keys: frozenset[str], min_batch_size: int
+    ) -> Decision | None:
+        if not self._is_new_level or not self._objective.has_something_to_gain(reading):
+            return None
+        self._is_new_level = False
+        known = self._memory.find(self._level)
+        new = {
+            key: value
+            for key, value in (known or {}).items()
+            if key in keys
+            and setting.get(key, value) != value
+            and (key != BATCH_SIZE or value >= min_batch_size)
+        }
+        if not new:
+            return None
+        return self._start(
+            Trial(
+                move=None,
+                old={key: setting[key] for key in new},
+                new=new,
+                baseline=(reading,),
+                num_settling=self._count_settling(reading),
+                was_over=self._objective.is_over(reading),
+                load=Load.of(reading),
+                level=self._level,
+            ),
+            f"this worked before at {self._level}",
+        )
+
+    def _start(self, trial: Trial, rationale: str) -> Decision:
+        self._trial = trial
+        self._expect(trial.new)
+        kind = DecisionKind.RECALL if trial.move is None else DecisionKind.TRY
+        return _decide(kind, trial, trial.old, trial.new, rationale)
+
+    def _keep(self, trial: Trial, setting: Setting, reason: str) -> Decision:
+        if trial.move is not None:
+            self._backoff.succeed(trial.move.identity, trial.move.opposite, self._now)
+        self._memory.remember(self._level, setting)
+        self._trial = None
+        self._evidence.clear()
+        self._evidence.extend(trial.watched)
+        decision = _decide(DecisionKind.KEEP, trial, trial.old, trial.new, reason)
+        return replace(decision, direction="none")
+
+    def _fail(self, trial: Trial, reason: str) -> Decision:
+        if trial.move is None:
+            self._memory.forget(self._level)
+            return self._roll_back(trial, reason)
+        rest = self._backoff.fail(trial.move.identity, self._now)
+        return self._roll_back(trial, f"{reason}; not tried again for {rest} windows")
+
+    def _roll_back(self, trial: Trial, reason: str) -> Decision:
+        self._trial = None
+        self._expect(trial.old)
+        self._begin_settling(self._count_settling(trial.baseline[-1]))
+        if self._load_is_same(trial):
+            # The setting of these windows is in force again.
+            self._evidence.extend(trial.baseline)
+        return _decide(DecisionKind.ROLL_BACK, trial, trial.new, trial.old, reason)
+
+    def _load_is_same(self, trial: Trial) -> bool:
+        return trial.move is not None and not self._is_new_level
+
+    def _take_step(self, step: GuardStep, reading: Reading, setting: Setting) -> Decision:
+        old, new = {step.key: setting[step.key]}, {step.key: step.value}
+        self._expect(new)
+        self._begin_settling(self._count_settling(reading))
+        parameter, direction = name_change(old, new)
+        return Decision(
+            kind=DecisionKind.GUARD,
+            parameter=parameter,
+            direction=direction,
+            rationale=f"{step.reason}: {describe_change(step.key, old[step.key], step.value)}",
+            old=old,
+            new=new,
+            before=summarise([reading]),
+        )
+
+    def _rest(self, setting: Setting) -> tuple[Decision, ...]:
+        """Note once that nothing is left to try here for now."""
+        if self._is_resting:
+            return ()
+        self._is_resting = True
+        self._memory.remember(self._level, setting)
+        return (
+            Decision(
+                kind=DecisionKind.REST,
+                parameter="none",
+                direction="none",
+                rationale=f"nothing more is known to help at {self._level}; resting",
+                before=summarise(list(self._evidence)),
+            ),
+        )
+
+    def _settle(self, reading: Reading) -> None:
+        if self._num_settling:
+            self._num_settling -= 1
+        else:
+            self._evidence.append(reading)
+
+    def _begin_settling(self, num_windows: int) -> None:
+        self._evidence.clear()
+        self._num_settling = num_windows
+
+    def _count_settling(self, reading: Reading) -> int:
+        """Return how many windows will hold requests that came before a change."""
+        return min(_MAX_SETTLING, max(1, math.ceil((reading.latency_p50_s or 0) / reading.span_s)))
+
+    def _expect(self, new: Setting) -> None:
+        self._expected = {**(self._expected or {}), **new}
+
+
+def _decide(
+    kind: DecisionKind, trial: Trial, old: Setting, new: Setting, rationale: str
+) -> Decision:
+    parameter, direction = name_change(old, new)
+    return Decision(
+        kind=kind,
+        parameter=parameter,
+        direction=direction,
+        rationale=rationale,
+        old=old,
+        new=new,
+        before=summarise(trial.baseline),
+        after=summarise(trial.watched),
+    )
+
+
+def _mean_load(readings: Collection[Reading]) -> Load:
+    loads = [Load.of(reading) for reading in readings]
+    return Load(
+        sum(load.rate for load in loads) / len(loads),
+        sum(load.concurrency for load in loads) / len(loads),
+    )

@@ -1,0 +1,131 @@
+"""One change under observation, and what its windows say of it."""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mm_orch.tuning.decisions import Figures
+from mm_orch.tuning.evidence import Comparison, Effect, compare
+from mm_orch.tuning.load import Load, LoadLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mm_orch.tuning.knobs import Setting
+    from mm_orch.tuning.moves import Move
+    from mm_orch.tuning.objective import Objective
+    from mm_orch.tuning.readings import Reading
+
+_MIN_WATCHED = 2
+# A chance dip at the beginning is no reason to give up.
+_MIN_RULED_OUT = 4
+_PROMISING = 0.02
+# Load that comes and goes is waited for.
+_MAX_PASSED_OVER = 24
+
+
+class Verdict(enum.Enum):
+    """What becomes of a trial."""
+
+    KEEP = "keep"
+    ROLL_BACK = "roll back"
+    WATCH = "watch"
+
+
+@dataclass(slots=True, kw_only=True)
+class Trial:
+    """A change that is being watched.
+
+    Attributes:
+        move: what is tried; None where a remembered setting is.
+        old: values of what changed, to go back to; ``new`` are those that are tried.
+        baseline: windows before it.
+        num_settling: windows still to come that hold requests from before.
+        was_over: whether p95 was over its target before.
+        load: for which it is tried.
+        level: where what comes of it is remembered.
+        watched: windows that count.
+        num_passed_over: windows that could not tell.
+    """
+
+    move: Move | None
+    old: Setting
+    new: Setting
+    baseline: tuple[Reading, ...]
+    num_settling: int
+    was_over: bool
+    load: Load
+    level: LoadLevel
+    watched: list[Reading] = field(default_factory=list)
+    num_passed_over: int = 0
+
+    def watch(self, reading: Reading, objective: Objective) -> None:
+        """Take a window in."""
+        if self.num_settling:
+            self.num_settling -= 1
+            return
+        usual = statistics.fmean(one.tokens_per_s for one in self.baseline)
+        # Where all that came was served, there was only less to do.
+        is_idle = not objective.has_something_to_gain(reading) and reading.tokens_per_s < usual
+        if is_idle or not self.load.is_same(Load.of(reading)):
+            self.num_passed_over += 1
+        else:
+            self.watched.append(reading)
+
+    def judge(self, objective: Objective, max_windows: int) -> tuple[Verdict, str]:
+        """Return what becomes of it, and why."""
+        if self.num_passed_over > _MAX_PASSED_OVER:
+            return Verdict.ROLL_BACK, "the load went away before anything could be told"
+        if len(self.watched) < _MIN_WATCHED:
+            return Verdict.WATCH, ""
+        found = compare(
+            [objective.score(one) for one in self.baseline],
+            [objective.score(one) for one in self.watched],
+        )
+        change = f"{found.change_ratio:+.0%} over {len(self.watched)} windows"
+        if harm := objective.find_harm(self.baseline, self.watched):
+            return Verdict.ROLL_BACK, harm
+        match found.effect:
+            case Effect.BETTER:
+                return Verdict.KEEP, f"it helps: {change}, more than noise explains"
+            case Effect.WORSE:
+                return Verdict.ROLL_BACK, f"it does harm: {change}"
+            case Effect.UNCLEAR | Effect.NONE:
+                return self._judge_unclear(found, max_windows, change)
+
+    def _judge_unclear(
+        self, found: Comparison, max_windows: int, change: str
+    ) -> tuple[Verdict, str]:
+        num_needed = _MIN_RULED_OUT if found.effect is Effect.NONE else max_windows
+        if found.change_ratio > _PROMISING:
+            # So small an effect takes more windows to be told from noise.
+            num_needed = 2 * max_windows
+        if len(self.watched) < num_needed:
+            return Verdict.WATCH, ""
+        if self.move is None:
+            return Verdict.KEEP, f"no worse than before: {change}"
+        return Verdict.ROLL_BACK, f"no help to be told from noise: {change}"
+
+
+def summarise(readings: Sequence[Reading]) -> Figures | None:
+    """Return the means of some windows, or None of none."""
+    if not readings:
+        return None
+    return Figures(
+        num_windows=len(readings),
+        tokens_per_s=statistics.fmean(one.tokens_per_s for one in readings),
+        latency_p95_s=_mean_known([one.latency_p95_s for one in readings]),
+        ttft_p95_s=_mean_known([one.ttft_p95_s for one in readings]),
+        num_waiting=statistics.fmean(one.num_waiting for one in readings),
+        num_rejected=statistics.fmean(one.num_rejected for one in readings),
+        step_s=_mean_known([one.step_s for one in readings]),
+        cache_hit_ratio=_mean_known([one.cache_hit_ratio for one in readings]),
+    )
+
+
+def _mean_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

@@ -1,0 +1,41 @@
+"""The tuner's page of the operator console, in a real browser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.console_browser import CHROMIUM, REFUSED, expect, show, watched
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.processes import ServerProcess
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
+]
+
+
+def test_a_decision_of_the_tuner_is_shown_with_its_reason_and_what_came_of_it(
+    browser: Browser, echo: ServerProcess
+) -> None:
+    with watched(browser, echo) as page:
+        show(page, "tuner")
+
+        kept = page.get_by_role("row").filter(has_text="it helps: +46%")
+        expect(kept).to_contain_text("max_batch_size 4 → 8")
+        expect(kept).to_contain_text("169 tokens/s, p95 2.5 s")
+        expect(kept).to_contain_text("246 tokens/s, p95 2.9 s")
+        expect(page.get_by_text("The engine cannot change max_memory_mb.")).to_be_visible()
+
+
+def test_without_a_tuner_its_page_says_what_to_switch_on(
+    browser: Browser, echo: ServerProcess
+) -> None:
+    with watched(browser, echo, allowed=REFUSED, is_made_up=False) as page:
+        show(page, "tuner")
+
+        expect(page.get_by_text("optimization.tuner.enabled is false")).to_be_visible()
