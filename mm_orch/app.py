@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
     from mm_orch.remote.server import RemoteServer
+    from mm_orch.tuning.loop import Tuner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Runtime:
     status: SystemStatus
     live: LiveConfiguration
     usage: UsageBook
-    observer: Observer
+    observer: ObserverFanOut
     monitor: Monitor | None
 
     @property
@@ -124,6 +125,23 @@ async def open_runtime(
             observer=observer,
             monitor=monitor,
         )
+
+
+def make_tuner(runtime: Runtime) -> Tuner | None:
+    """Return what tunes the options in force, to be run; None where it is switched off."""
+    config = runtime.config
+    if not config.optimization.tuner.enabled:
+        return None
+    from mm_orch.tuning.loop import Tuner
+
+    tuner = Tuner(
+        runtime.live,
+        observer=runtime.observer,
+        memory_path=config.system.data_directory / "tuner.json",
+        target_p95_ms=config.optimization.tuner.target_p95_ms,
+    )
+    runtime.observer.add((tuner.observer_of_path,))
+    return tuner
 
 
 def _make_plans(

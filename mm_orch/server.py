@@ -15,7 +15,7 @@ import uvicorn
 
 from mm_orch.api.application import Insight, create_application, create_metrics_application
 from mm_orch.api.settings import ApiKey, ApiSettings
-from mm_orch.app import open_runtime
+from mm_orch.app import make_tuner, open_runtime
 from mm_orch.core.errors import ServerStartError
 from mm_orch.core.heap import settle
 from mm_orch.live.following import FileFollower
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mm_orch.config import LoadedConfig
     from mm_orch.models.progress import Progress
     from mm_orch.optimization.engines.contract import Availability
+    from mm_orch.tuning.loop import Tuner
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,9 @@ async def _serve(
     ):
         stop = _watch_signals()
         following = _follow_file(FileFollower(runtime.live, loaded, reload), tasks)
-        server = _Server(_make_application(runtime))
+        tuner = make_tuner(runtime)
+        lasting = [*following, *_start_tuning(tuner, tasks)]
+        server = _Server(_make_application(runtime, tuner))
         settle()
         serving = tasks.create_task(server.serve([listener]), name="serve")
         metrics = _start_metrics(runtime, tasks)
@@ -108,7 +111,7 @@ async def _serve(
             runtime.manager.preload(model)
         number = await stop
         await _drain(runtime, runtime.live.config.monitoring.server.graceful_shutdown_timeout)
-        for task in following:
+        for task in lasting:
             task.cancel()
         for running in (server, metrics.server if metrics else None):
             if running is not None:
@@ -213,7 +216,11 @@ async def _serve_and_close(server: _Server, listener: socket.socket) -> None:
         await server.serve([listener])
 
 
-def _make_application(runtime: Runtime) -> Any:
+def _start_tuning(tuner: Tuner | None, tasks: asyncio.TaskGroup) -> tuple[asyncio.Task[None], ...]:
+    return () if tuner is None else (tasks.create_task(tuner.run(), name="tune"),)
+
+
+def _make_application(runtime: Runtime, tuner: Tuner | None) -> Any:
     api, server = runtime.config.api, runtime.config.monitoring.server
     settings = ApiSettings(
         enable_auth=api.enable_auth,
@@ -242,7 +249,10 @@ def _make_application(runtime: Runtime) -> Any:
         router=runtime.router,
         settings=settings,
         insight=Insight(
-            report_usage=runtime.usage.report, live=runtime.live, observations=runtime.monitor
+            report_usage=runtime.usage.report,
+            live=runtime.live,
+            observations=runtime.monitor,
+            tuner=tuner,
         ),
         observer=runtime.observer,
         render_metrics=runtime.monitor.render_metrics if runtime.monitor else None,

@@ -107,6 +107,22 @@ HOST = _rows(
         "system_uptime_seconds": (1, 3600),
     },
 )
+TUNER = [
+    *_rows(
+        "counter",
+        ("parameter", "direction"),
+        {"auto_tuning_decisions_total": (0, 100), "auto_tuning_rollbacks_total": (0, 100)},
+    ),
+    *_rows(
+        "gauge",
+        (),
+        {
+            "auto_tuning_batch_size": (4, 4),
+            "auto_tuning_batch_timeout_ms": (0, 1000),
+            "auto_tuning_cache_size_mb": (1, 1),
+        },
+    ),
+]
 GPUS = _rows(
     "gauge",
     _GPU,
@@ -127,6 +143,7 @@ PROMISED: Sequence[PromisedSeries] = [
     *ENGINES,
     *HTTP,
     *HOST,
+    *TUNER,
     *GPUS,
 ]
 

@@ -29,4 +29,13 @@ class TunedValuesRead:
     cache_size_mb: int
 
 
+TUNED_OPTIONS = (
+    "max_batch_size",
+    "max_batch_tokens",
+    "batch_timeout_ms",
+    "max_memory_mb",
+    "queue_capacity",
+)
+"""What may be tuned, by the last part of its key."""
+
 TuningEvent = TuningDecided | TunedValuesRead

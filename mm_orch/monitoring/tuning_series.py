@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
 
-from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
+from mm_orch.core.tuning_events import TUNED_OPTIONS, TunedValuesRead, TuningDecided
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -30,6 +30,11 @@ class TuningSeries:
             ("parameter", "direction"),
             registry=registry,
         )
+        # From the first scrape on, so that the first decision is an increase.
+        for parameter in TUNED_OPTIONS:
+            for direction in ("up", "down"):
+                self._decisions.labels(parameter, direction)
+                self._rollbacks.labels(parameter, direction)
         self._batch_size = _gauge(registry, "batch_size", "max_batch_size in force.")
         self._timeout = _gauge(registry, "batch_timeout_ms", "batch_timeout_ms in force.")
         self._cache_size = _gauge(registry, "cache_size_mb", "The cache's max_memory_mb in force.")

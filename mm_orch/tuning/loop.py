@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mm_orch.core.errors import MuAIError
 from mm_orch.core.events import ErrorOccurred
@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mm_orch.core.clock import Clock
+    from mm_orch.core.configuration import ChangeSource
     from mm_orch.core.events import Observer
     from mm_orch.tuning.decisions import Decision
 
 logger = logging.getLogger(__name__)
 
-COMPONENT = "tuner"
+COMPONENT: Final = "tuner"
 _TUNER = "optimization.tuner."
 _INTERVAL = f"{_TUNER}tuning_interval_seconds"
 _OBSERVATION = f"{_TUNER}observation_window_seconds"
@@ -57,7 +58,7 @@ class LiveConfiguration(Protocol):
         """Values in force by key, such as ``optimization.batcher.max_batch_size``."""
 
     async def change(
-        self, values: Mapping[str, object], *, source: str, reason: str = ""
+        self, values: Mapping[str, object], *, source: ChangeSource, reason: str = ""
     ) -> tuple[object, ...]:
         """Put all of these in force or none.
 

@@ -19,6 +19,7 @@ def rows() -> list[Row]:
         Row("Requests", _requests(), per_line=3),
         Row("Trouble", _trouble(), per_line=4),
         Row("Server", _server(), per_line=3),
+        Row("Tuner", _tuning(), per_line=2),
     ]
 
 
@@ -182,6 +183,30 @@ def _server() -> list[panels.PanelBuilder]:
             Query(quantile("http_request_duration_seconds", 0.95, "route", ""), "{{route}}"),
         ),
     ]
+
+
+def _tuning() -> list[panels.PanelBuilder]:
+    return [
+        lines(
+            "Tuned",
+            "What the tuner has in force, where it is on.",
+            panels.COUNT,
+            Query("auto_tuning_batch_size", "max_batch_size {{instance}}"),
+            Query("auto_tuning_batch_timeout_ms", "batch_timeout_ms {{instance}}"),
+            Query("auto_tuning_cache_size_mb", "max_memory_mb {{instance}}"),
+        ),
+        lines(
+            "Decisions of the tuner",
+            "In the hour before, and those of them that took back what had been tried.",
+            panels.COUNT,
+            Query(_increase("auto_tuning_decisions_total"), "{{parameter}} {{direction}}"),
+            Query(_increase("auto_tuning_rollbacks_total"), "back: {{parameter}} {{direction}}"),
+        ),
+    ]
+
+
+def _increase(series: str) -> str:
+    return f"sum by (parameter, direction) (increase({series}[1h]))"
 
 
 def _error_ratio(by: str) -> str:

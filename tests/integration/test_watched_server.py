@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from mm_orch.models.stored import StoredModel
+
 pytestmark = pytest.mark.model
 
 MODEL = "smollm2-135m"
@@ -56,7 +58,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(
-    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
+    builtin_model: StoredModel,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
     directory = tmp_path_factory.mktemp("watched")
@@ -66,11 +68,25 @@ def watched(
     server = start_server(
         make_folder(directory / "server"),
         config={
-            "models": {MODEL: {"engines": [PREFERRED, SPARE]}},
+            "models": {
+                MODEL: {
+                    "source": f"path:{builtin_model.directory}",
+                    "engines": [PREFERRED, SPARE],
+                }
+            },
+            # What the tuner remembers is the test's alone.
+            "system": {"data_dir": str(directory / "data")},
             "optimization": {
                 "batcher": {"max_batch_size": MAX_BATCH_SIZE},
                 # Room for fewer tokens than are asked: what is kept for reuse has to be given up.
                 "cache": {"max_memory_mb": 1},
+                # It looks on; what the load is made for stays as it is.
+                "tuner": {
+                    "enabled": True,
+                    "tuning_interval_seconds": 1,
+                    "enable_batch_size_tuning": False,
+                    "enable_cache_size_tuning": False,
+                },
             },
             "monitoring": {
                 "server": {"preload_models": [MODEL]},

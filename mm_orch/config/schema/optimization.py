@@ -107,4 +107,4 @@ class OptimizationSettings(Section):
     pytorch: PyTorchSettings = section(PyTorchSettings, "The PyTorch engine.")
     batcher: BatcherSettings = section(BatcherSettings, "How requests share an engine's steps.")
     cache: CacheSettings = section(CacheSettings, "The prefix cache.")
-    tuner: TunerSettings = section(TunerSettings, "The tuner.", built=False)
+    tuner: TunerSettings = section(TunerSettings, "The tuner.")

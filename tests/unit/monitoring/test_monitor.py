@@ -150,13 +150,13 @@ def test_what_is_switched_off_is_not_imported(keys: dict[str, bool], absent: lis
     script = """
 import asyncio, json, sys
 from mm_orch import server
-from mm_orch.app import open_runtime
+from mm_orch.app import make_tuner, open_runtime
 from mm_orch.config import load_config
 
 async def run(overrides):
     config = load_config(path=None, environ={}, overrides=overrides).config
     async with open_runtime(config, is_server=True) as runtime:
-        server._make_application(runtime)
+        server._make_application(runtime, make_tuner(runtime))
 
 asyncio.run(run(json.loads(sys.argv[1])))
 print(json.dumps(sorted(sys.modules)))
@@ -169,5 +169,9 @@ print(json.dumps(sorted(sys.modules)))
         check=True,
     )
     imported = json.loads(result.stdout.splitlines()[-1])
-    found = [name for name in imported if any(f"{name}.".startswith(f"{one}.") for one in absent)]
+    found = [
+        name
+        for name in imported
+        if any(f"{name}.".startswith(f"{one}.") for one in [*absent, "mm_orch.tuning"])
+    ]
     assert found == []

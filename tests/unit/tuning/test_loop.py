@@ -21,9 +21,9 @@ from mm_orch.core.events import (
     StepCompleted,
     TokenGap,
 )
-from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
+from mm_orch.core.tuning_events import TUNED_OPTIONS, TunedValuesRead, TuningDecided
 from mm_orch.monitoring.prometheus import PrometheusObserver
-from mm_orch.tuning.knobs import BATCH_SIZE, MIN_BATCH_SIZE
+from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MIN_BATCH_SIZE
 from mm_orch.tuning.loop import Tuner
 from mm_orch.tuning.windows import WindowReader
 from tests.recorder import Recorder
@@ -270,3 +270,7 @@ def test_a_window_tells_what_its_events_did() -> None:
     # Three are still there, and nothing else happened.
     assert (later.num_arrived, later.num_succeeded, later.tokens_per_s) == (0, 0, 0.0)
     assert (later.num_running, later.num_waiting) == (2.0, 1.0)
+
+
+def test_every_option_that_is_tuned_has_its_series_from_the_beginning() -> None:
+    assert set(TUNED_OPTIONS) == {knob.name for knob in KNOBS.values()}
