@@ -202,6 +202,7 @@ def test_a_busy_model_is_unloaded_only_on_purpose(browser: Browser, echo: Server
 
         assert response.value.status == 200
         expect(card.get_by_role("alert")).to_have_count(0)
+        expect(card.locator(".pill")).to_have_text("Unloaded", timeout=30_000)
 
 
 def test_why_a_model_runs_elsewhere_is_told(
@@ -227,6 +228,7 @@ def test_why_a_model_runs_elsewhere_is_told(
 
 
 def test_a_model_and_the_server_are_drained_and_resumed(page: Page, echo: ServerProcess) -> None:
+    assert echo.request("POST", f"/api/models/{answers.MODEL}/load").status == 200
     show(page, "models")
     card = model_card(page)
 
