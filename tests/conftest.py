@@ -39,14 +39,21 @@ def pytest_configure(config: pytest.Config) -> None:
             config.addinivalue_line("filterwarnings", allowed)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Where two processes run the suite, give one of them all tests that start whole servers.
 
     Each lane has about half of the work, and no two servers compute at once.
     """
-    for item in items:
-        lane = "servers" if item.path.parent.name in {"e2e", "engines"} else "others"
-        item.add_marker(pytest.mark.xdist_group(lane))
+    # An engine's own environment has no pytest-xdist.
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LaneScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            is_serving = nodeid.startswith(("tests/e2e/", "tests/engines/"))
+            return "servers" if is_serving else "others"
+
+    return LaneScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

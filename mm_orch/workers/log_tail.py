@@ -13,6 +13,8 @@ _NUM_KEPT_LINES = 20
 _PIECE_BYTES = 1 << 16
 _MAX_LINE_BYTES = 4096
 _LINE_ENDS = re.compile(rb"[\r\n]+")
+# What extension modules say of themselves when a process ends; the reason stands above it.
+_NOISE = re.compile(r"nanobind: |\s*- leaked |\s*- \.\.\. skipped |See https://nanobind\.")
 # After a process has ended, what it wrote last may still be on its way.
 _LAST_LINES_S = 0.2
 
@@ -49,5 +51,6 @@ class LogTail:
     def _keep(self, line: bytes) -> None:
         text = line[:_MAX_LINE_BYTES].decode(errors="replace").rstrip()
         if text:
-            self._lines.append(text)
+            if not _NOISE.match(text):
+                self._lines.append(text)
             logger.debug("%s: %s", self._name, text)
