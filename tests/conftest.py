@@ -39,23 +39,6 @@ def pytest_configure(config: pytest.Config) -> None:
             config.addinivalue_line("filterwarnings", allowed)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Where two processes run the suite, give one of them all tests that start whole servers.
-
-    Each lane has about half of the work, and no two servers compute at once.
-    """
-    # An engine's own environment has no pytest-xdist.
-    from xdist.scheduler import LoadScopeScheduling
-
-    class LaneScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
-        def _split_scope(self, nodeid: str) -> str:
-            is_serving = nodeid.startswith(("tests/e2e/", "tests/engines/"))
-            return "servers" if is_serving else "others"
-
-    return LaneScheduling(config, log)
-
-
 @pytest.fixture(scope="session")
 def signal_stack() -> SignalStack:
     """The one that pytest has given this thread."""

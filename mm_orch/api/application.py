@@ -251,8 +251,11 @@ async def _show_http_error(request: Request, error: Exception) -> JSONResponse:
 
 def _find_methods(request: Request) -> set[str]:
     """Return the methods that a path takes: of all its routes, where the refusal names one's."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods or set()
-    return methods
+    matching = [
+        route
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    # A model's name may have slashes, so that its path matches longer ones too.
+    path = max((route.path for route in matching), key=len, default="")
+    return {method for route in matching if route.path == path for method in route.methods or ()}

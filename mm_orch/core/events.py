@@ -108,6 +108,7 @@ class RequestFinished:
         attempts: what each worker did of it, in order.
         num_waiting_before: requests of the model that waited when it came.
         num_running_before: those that ran.
+        gate_wait_s: what it waited for its turn before any worker was asked for.
         caller: name of the key that it belongs to; no label of a metric.
         trace: its place in a trace, or None.
         prompt: what was asked, where content is captured; else None.
@@ -134,6 +135,7 @@ class RequestFinished:
     error: ErrorReport | None = None
     begin_s: float = 0.0
     routed_s: float | None = None
+    gate_wait_s: float = 0.0
     attempts: tuple[Attempt, ...] = ()
     num_waiting_before: int = 0
     num_running_before: int = 0

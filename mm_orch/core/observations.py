@@ -19,6 +19,7 @@ class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
         trace_id: 32 hexadecimal digits, where the request was traced.
         at: its begin, as ISO 8601 in UTC.
         routed_s: seconds from its begin until its model was chosen and its prompt ready.
+        gate_wait_s: seconds after that until it was its turn.
         num_waiting_before: requests of the model that waited when it came.
         num_running_before: those that ran.
         attempts: what each worker did of it; their times are seconds from its begin.
@@ -41,6 +42,7 @@ class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
     ttft_s: float | None
     total_s: float
     routed_s: float | None
+    gate_wait_s: float
     num_waiting_before: int
     num_running_before: int
     attempts: tuple[Attempt, ...]

@@ -63,6 +63,7 @@ def _report(event: RequestFinished, ended_s: float) -> RequestReport:
         ttft_s=event.ttft_s,
         total_s=event.total_s,
         routed_s=_after(event.begin_s, event.routed_s),
+        gate_wait_s=round(event.gate_wait_s, _MICROSECONDS),
         num_waiting_before=event.num_waiting_before,
         num_running_before=event.num_running_before,
         attempts=tuple(_shift(one, event.begin_s) for one in event.attempts),

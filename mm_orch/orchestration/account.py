@@ -80,6 +80,7 @@ class RequestAccount:
         self._trace = CURRENT.get()
         self._begin_s = clock()
         self._routed_s: float | None = None
+        self._gate_wait_s = 0.0
         self._attempts = Attempts(clock)
         self._last_chunk_s: dict[str, float] = {}
         self._finish_reasons: list[FinishReason] = []
@@ -118,6 +119,7 @@ class RequestAccount:
                 error=None if self._is_complete or cause is None else self._describe(cause),
                 begin_s=self._begin_s,
                 routed_s=self._routed_s,
+                gate_wait_s=self._gate_wait_s,
                 attempts=self._attempts.close(),
                 num_waiting_before=self.num_waiting_before,
                 num_running_before=self.num_running_before,
@@ -147,6 +149,11 @@ class RequestAccount:
     def route(self) -> None:
         """Note that the model is chosen and the prompt is ready for it."""
         self._routed_s = self._clock()
+
+    def pass_gate(self) -> None:
+        """Note that it is the request's turn."""
+        if self._routed_s is not None:
+            self._gate_wait_s = self._clock() - self._routed_s
 
     def submit(self, engine: str) -> float:
         """Note that the request is given to a worker of this engine; return when first to any."""

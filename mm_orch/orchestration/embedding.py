@@ -126,6 +126,7 @@ class EmbeddingOrchestrator:
         await self._lobby.entrance.gate.enter(
             ticket, num_sequences=1, num_tokens=account.num_prompt_tokens
         )
+        account.pass_gate()
 
         def begin(started: SequenceStarted) -> None:
             self._lobby.entrance.begin(ticket)

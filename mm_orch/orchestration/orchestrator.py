@@ -283,6 +283,7 @@ class Orchestrator:
             num_sequences=request.options.num_choices,
             num_tokens=account.num_prompt_tokens,
         )
+        account.pass_gate()
 
 
 def _operation_of(request: GenerationRequest) -> str:

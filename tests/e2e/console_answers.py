@@ -217,6 +217,7 @@ def _request(
         "num_waiting_before": 0,
         "num_running_before": 0,
         "routed_s": 0.004,
+        "gate_wait_s": 0.0,
         "attempts": [attempt],
     }
 

@@ -54,7 +54,8 @@ function findWait(request, maxBatchSize) {
       sentence: `Preparing the prompt took ${formatSeconds(routed)} of ${formatSeconds(total)}.`,
     });
   }
-  const absent = submitted - routed;
+  const gated = Math.min(request.gate_wait_s, submitted - routed);
+  const absent = submitted - routed - gated;
   if (absent >= WAIT_SHARE * total) {
     found.push({
       kind: "start",
@@ -62,7 +63,7 @@ function findWait(request, maxBatchSize) {
       sentence: `Waited ${formatSeconds(absent)} of ${formatSeconds(total)} for the model's worker to be there: it was being loaded or started again.`,
     });
   }
-  const queued = end - submitted;
+  const queued = end - submitted + gated;
   if (queued >= WAIT_SHARE * total) {
     found.push({
       kind: "wait",

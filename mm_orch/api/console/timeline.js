@@ -50,9 +50,11 @@ export function lanesOf(request) {
 
 function waitBefore(request, end, kind) {
   const routed = Math.min(request.routed_s ?? 0, end);
+  const passed = Math.min(routed + request.gate_wait_s, end);
   return [
     { kind: "prepare", start: 0, end: routed },
-    { kind, start: routed, end },
+    { kind: "queue", start: routed, end: passed },
+    { kind, start: passed, end },
   ].filter((phase) => phase.end > phase.start);
 }
 

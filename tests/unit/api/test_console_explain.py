@@ -50,6 +50,7 @@ REQUEST = {
     "num_waiting_before": 0,
     "num_running_before": 0,
     "routed_s": 0.0,
+    "gate_wait_s": 0.0,
     "attempts": [ATTEMPT],
 }
 
@@ -63,6 +64,15 @@ QUEUED = request(
     queue_wait_s=3.21,
     total_s=4.1,
     routed_s=0.01,
+    num_running_before=8,
+    num_waiting_before=12,
+)
+HELD_BACK = request(
+    {"submitted_s": 3.2, "started_s": 3.21, "first_token_s": 3.3, "ended_s": 4.1},
+    queue_wait_s=3.21,
+    total_s=4.1,
+    routed_s=0.01,
+    gate_wait_s=3.19,
     num_running_before=8,
     num_waiting_before=12,
 )
@@ -118,6 +128,11 @@ TABLE: list[tuple[dict[str, Any], int | None, list[tuple[str, str]]]] = [
     ),
     (
         QUEUED,
+        None,
+        [("wait", "Waited 3.2 s of 4.1 s: 8 requests ran and 12 waited before it.")],
+    ),
+    (
+        HELD_BACK,
         None,
         [("wait", "Waited 3.2 s of 4.1 s: 8 requests ran and 12 waited before it.")],
     ),

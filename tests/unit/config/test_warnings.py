@@ -15,7 +15,6 @@ NO_EFFECT = "valid but not built in this version yet"
 @pytest.mark.parametrize(
     ("text", "start"),
     [
-        ("optimization: {tuner: {enabled: true}}", "optimization.tuner.* is"),
         ("optimization: {pytorch: {compile: true}}", "optimization.pytorch.compile is"),
         ("models: {m: {source: 'path:/m', replicas: 2}}", "models.m.replicas is"),
     ],
