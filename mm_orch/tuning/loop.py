@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
-from mm_orch.core.errors import MuAIError
+from mm_orch.core.errors import ModelUnavailableError, MuAIError
 from mm_orch.core.events import ErrorOccurred
 from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
 from mm_orch.core.tuning_report import TunerReport
@@ -158,7 +158,11 @@ class Tuner:
                     decision.changes, source=COMPONENT, reason=decision.rationale
                 )
             except MuAIError as error:
-                self._policy.refuse(decision)
+                if isinstance(error, ModelUnavailableError):
+                    # A worker that restarts, or does not answer: the option itself is not refused.
+                    self._policy.give_up()
+                else:
+                    self._policy.refuse(decision)
                 self._history.add(decision, self._now(), refusal=error.message)
                 logger.warning("tuner: %s was refused: %s", words, error.message)
                 return

@@ -106,11 +106,15 @@ class TuningPolicy:
         return frozenset(self._refused)
 
     def refuse(self, decision: Decision) -> None:
-        """Take back a decision that could not be put in force; its options are left alone."""
+        """Take back a decision that cannot be put in force; its options are left alone."""
         if decision.kind is DecisionKind.RECALL:
             self._memory.forget(self._level)
         else:
             self._refused.update(decision.new)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Take back a decision that could not be put in force now; it may be made again."""
         self._trial = None
         self._expected = None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.core.errors import InvalidValueError
+from mm_orch.core.errors import InvalidValueError, ModelUnavailableError
 from mm_orch.core.events import (
     CacheUsed,
     ErrorOccurred,
@@ -53,6 +53,7 @@ class Options:
             f"{tuner}enable_cache_size_tuning": True,
         }
         self.refused = refused
+        self.is_away = False
         self.changed: list[tuple[dict[str, object], str, str]] = []
 
     def read(self) -> Mapping[str, object]:
@@ -61,6 +62,8 @@ class Options:
     async def change(
         self, values: Mapping[str, object], *, source: str, reason: str = ""
     ) -> tuple[object, ...]:
+        if self.is_away:
+            raise ModelUnavailableError("The worker does not answer.", retry_after_s=1)
         if self.refused in values:
             raise InvalidValueError("The engine openvino cannot change it.", param=self.refused)
         self.values.update(values)
@@ -185,6 +188,24 @@ async def test_a_refused_option_is_told_of_and_left_alone(tmp_path: Path) -> Non
     refused = [one for one in report.decisions if one.kind == "refused"]
     assert len(refused) == 1
     assert "openvino cannot" in refused[0].rationale
+
+
+async def test_an_option_is_tried_again_when_the_worker_that_was_away_is_back(
+    tmp_path: Path,
+) -> None:
+    options, observer, clock = Options(), Recorder(), Clock()
+    options.is_away = True
+    tuner = make_tuner(options, observer, clock, tmp_path / "tuner.json", None)
+    await decide(tuner, options, clock, 6)
+    assert any(one.kind == "refused" for one in tuner.report().decisions)
+    assert tuner.report().left_alone == ()
+    assert not options.changed
+
+    options.is_away = False
+    await decide(tuner, options, clock, 6)
+
+    assert options.changed
+    assert tuner.report().left_alone == ()
 
 
 async def test_a_switch_that_is_off_leaves_its_options_alone(tmp_path: Path) -> None:
