@@ -69,16 +69,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    steps = asyncio.run(measure(parser.parse_args().rounds))
-    figures = fit(steps)
+    dtype, steps = asyncio.run(measure(parser.parse_args().rounds))
+    figures = {"dtype": dtype, **fit(steps)}
     for key, value in figures.items():
         print(f"{key}: {value}")
     print(f"written: {write_results('step_times', figures).name}")
     return 0
 
 
-async def measure(num_rounds: int) -> list[Step]:
-    """Return the steps of a real worker."""
+async def measure(num_rounds: int) -> tuple[str, list[Step]]:
+    """Return the number format that a real worker has chosen, and its steps."""
     stored = find_stored()
     spec = WorkerSpec(
         address="",
@@ -100,6 +100,7 @@ async def measure(num_rounds: int) -> list[Step]:
     worker = await Worker.launch(spec, context=context, observer=seen)
     try:
         await worker.wait_until_ready()
+        dtype = worker.facts.dtype
         watching = asyncio.create_task(worker.watch())
         source = _Source(worker, seen)
         # The first steps make what later ones reuse.
@@ -110,7 +111,7 @@ async def measure(num_rounds: int) -> list[Step]:
     finally:
         await worker.stop()
         context.term()
-    return [step for one in rounds for step in one]
+    return dtype, [step for one in rounds for step in one]
 
 
 class _Source:
