@@ -128,12 +128,14 @@ class Client:
         self._idle.clear()
 
     async def _exchange(self, connection: _Connection, request: bytes) -> StreamReader:
-        reader = await connection.exchange(request, self._timeout_s)
-        if connection.is_reusable:
-            self._idle.append(connection)
-        else:
-            connection.close()
-        return reader
+        try:
+            return await connection.exchange(request, self._timeout_s)
+        finally:
+            # Of an answer that nobody waits for any more, the rest is not read.
+            if connection.is_reusable:
+                self._idle.append(connection)
+            else:
+                connection.close()
 
 
 async def read_json(target: Target, path: str) -> object:

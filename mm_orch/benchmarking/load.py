@@ -80,15 +80,47 @@ async def run_open(
         on_done: told of each request that ended.
     """
     times_s = arrival_times(len(workload.sessions), rate_per_s=rate_per_s, seed=seed)
+    words = f"{rate_per_s:.3g} requests/s"
+    return await run_at(
+        target, workload, times_s, words=words, timeout_s=timeout_s, on_done=on_done
+    )
+
+
+async def run_at(
+    target: Target,
+    workload: Workload,
+    times_s: Sequence[float],
+    *,
+    words: str,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    end_s: float | None = None,
+    on_done: OnDone | None = None,
+) -> RunRecord:
+    """Begin each session when it is due, whether or not earlier ones have ended.
+
+    Args:
+        target: the server.
+        workload: what is asked.
+        times_s: when each session is due, since the run began; rising.
+        words: the load, for people.
+        timeout_s: longest silence in an answer.
+        end_s: when what is not answered yet is broken off, without a record; None waits for all.
+        on_done: told of each request that ended.
+    """
 
     async def arrive(run: _Run) -> None:
-        async with asyncio.TaskGroup() as clients:
-            for number, (session, due_s) in enumerate(zip(workload.sessions, times_s, strict=True)):
-                await asyncio.sleep(due_s - run.now_s())
-                # Counted from when it was due: a late generator must not flatter the server.
-                clients.create_task(run.hold(number, session, due_s=due_s))
+        try:
+            async with asyncio.timeout(end_s), asyncio.TaskGroup() as clients:
+                for number, (session, due_s) in enumerate(
+                    zip(workload.sessions, times_s, strict=True)
+                ):
+                    await asyncio.sleep(due_s - run.now_s())
+                    # Counted from when it was due: a late generator must not flatter the server.
+                    clients.create_task(run.hold(number, session, due_s=due_s))
+        except TimeoutError:
+            # Nobody waits for the answers that have not come by then.
+            return
 
-    words = f"{rate_per_s:.3g} requests/s"
     run = await _measure(target, workload, words, arrive, timeout_s, on_done)
     return msgspec.structs.replace(run, offered_per_s=len(times_s) / times_s[-1])
 

@@ -58,14 +58,16 @@ class Peer:
     # Requests wait until so many are there.
     barrier: asyncio.Barrier | None = None
     target: Target = field(default_factory=lambda: Target(host="", port=0, model="m"))
+    # Released for each connection that the client has closed.
+    left: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.num_connections += 1
         try:
             for _ in range(self.max_requests):
                 await self._answer_one(reader, writer)
-        except asyncio.IncompleteReadError:
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.left.release()
         finally:
             writer.close()
 

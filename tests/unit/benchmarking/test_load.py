@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mm_orch.benchmarking.client import Client, Target, read_json
-from mm_orch.benchmarking.load import arrival_times, failures_of, run_closed, run_open
+from mm_orch.benchmarking.load import arrival_times, failures_of, run_at, run_closed, run_open
 from mm_orch.benchmarking.workloads import Session, Turn, Workload
 from mm_orch.core.errors import InvalidValueError, NoServerError
 from tests.unit.benchmarking.peer import (
@@ -111,6 +111,19 @@ async def test_a_server_that_answers_late_does_not_hold_arrivals_back() -> None:
 
     assert failures_of([run]) == []
     assert peer.most_open == 3
+
+
+async def test_what_is_not_answered_by_the_end_is_broken_off() -> None:
+    barrier = asyncio.Barrier(3)
+    async with serving(Peer(barrier=barrier)) as peer:
+        run = await run_at(peer.target, workload(2), [0.001, 0.002], words="two", end_s=0.2)
+        # Lets the peer answer, which finds that both have gone.
+        await barrier.wait()
+        await peer.left.acquire()
+        await peer.left.acquire()
+
+    assert run.requests == ()
+    assert run.load == "two"
 
 
 @pytest.mark.parametrize(
