@@ -74,7 +74,6 @@ class Decision:
 
 def name_change(old: Setting, new: Setting) -> tuple[str, str]:
     """Return the parameter and the direction of a change."""
-    if len(new) != 1:
-        return SEVERAL, "none"
-    [(key, value)] = new.items()
-    return KNOBS[key].name, "up" if value > old[key] else "down"
+    directions = {"up" if value > old[key] else "down" for key, value in new.items()}
+    name = KNOBS[next(iter(new))].name if len(new) == 1 else SEVERAL
+    return name, directions.pop() if len(directions) == 1 else "none"

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING
 
 from mm_orch.tuning.forecast import FullHouse, forecast
 from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MAX_FACTOR, QUEUE_CAPACITY
+from mm_orch.tuning.readings import StepCosts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mm_orch.tuning.knobs import Setting
-    from mm_orch.tuning.readings import Reading, StepCosts
+    from mm_orch.tuning.readings import Reading
 
 _MARGIN = 0.8
 """Share of the target that a full house may take: p95 of a short window strays."""
@@ -27,6 +30,8 @@ _BATCH_MARGIN = 0.9
 # Forecasts stray as well, and a bound that follows them all would never rest.
 _QUEUE_SLACK = 1.25
 _NUM_REMEMBERED = 3
+_NUM_FITTED = 16
+_MIN_SPREAD = 1.5
 # Behind a batch of so many, one at least has to wait, or places stay empty from step to step.
 _PLACES_PER_WAITING = 8
 _FEWEST_WAITING = 2
@@ -35,10 +40,9 @@ _QUEUE_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class GuardStep:
-    """One option's new value, and why."""
+    """New values by key, and why."""
 
-    key: str
-    value: int
+    new: dict[str, int]
     reason: str
 
 
@@ -53,12 +57,15 @@ class Guard:
         self._target_s = target_s
         self._readings: deque[Reading] = deque(maxlen=_NUM_REMEMBERED)
         self._costs: StepCosts | None = None
+        self._steps: deque[tuple[float, float]] = deque(maxlen=_NUM_FITTED)
 
     def take(self, reading: Reading) -> None:
         """Remember a window with traffic."""
         self._readings.append(reading)
-        if reading.step_costs is not None:
-            self._costs = reading.step_costs
+        if reading.batch_size_mean is not None and reading.step_s is not None:
+            self._steps.append((reading.batch_size_mean, reading.step_s))
+        # A batch that is always full has steps of one size: then other windows have to tell.
+        self._costs = reading.step_costs or _fit_windows(self._steps) or self._costs
 
     def find_full_house(self, setting: Setting) -> FullHouse | None:
         """Return the forecast for a setting, the median of the last windows'."""
@@ -97,8 +104,7 @@ class Guard:
         if queue <= num_allowed:
             return None
         return GuardStep(
-            QUEUE_CAPACITY,
-            max(num_allowed, math.ceil(queue / MAX_FACTOR)),
+            {QUEUE_CAPACITY: max(num_allowed, math.ceil(queue / MAX_FACTOR))},
             f"makes room for batches of {setting[BATCH_SIZE]} within the target of"
             f" {self._target_s:g} s",
         )
@@ -116,18 +122,27 @@ class Guard:
         house = self.find_full_house(setting)
         if house is None:
             return None
-        if not self.allows(setting) and (
-            step := self._shrink_batch(setting, keys, house, min_batch_size)
-        ):
-            return step
+        shrunk = (
+            None
+            if self.allows(setting)
+            else self._shrink_batch(setting, keys, house, min_batch_size)
+        )
+        shortened = self._shorten_queue({**setting, **(shrunk.new if shrunk else {})}, keys)
+        if shrunk is None or shortened is None:
+            return shrunk or shortened
+        # Together: a queue that is still long fills while the batch alone is small.
+        return GuardStep({**shrunk.new, **shortened.new}, f"{shrunk.reason}; {shortened.reason}")
+
+    def _shorten_queue(self, setting: Setting, keys: frozenset[str]) -> GuardStep | None:
+        house, queue = self.find_full_house(setting), setting.get(QUEUE_CAPACITY, 0)
+        if house is None or QUEUE_CAPACITY not in keys:
+            return None
         num_allowed = max(_least_queue(setting), house.find_queue(_MARGIN * self._target_s))
-        queue = setting.get(QUEUE_CAPACITY, 0)
-        if QUEUE_CAPACITY not in keys or queue <= num_allowed * _QUEUE_SLACK + 1:
+        if queue <= num_allowed * _QUEUE_SLACK + 1:
             return None
         num_taken = math.ceil(min(queue, self._readings[-1].num_waiting))
         return GuardStep(
-            QUEUE_CAPACITY,
-            max(num_allowed, math.ceil(num_taken / MAX_FACTOR)),
+            {QUEUE_CAPACITY: max(num_allowed, math.ceil(num_taken / MAX_FACTOR))},
             f"behind a full queue of {queue} the last would wait"
             f" {house.wait_s(queue):.1f} s and run {house.service_s:.1f} s, with a target of"
             f" {self._target_s:g} s; about {num_allowed} fit",
@@ -147,8 +162,7 @@ class Guard:
             value = KNOBS[key].below(setting[key]) if key in keys and key in setting else None
             if value is not None:
                 return GuardStep(
-                    key,
-                    value,
+                    {key: value},
                     f"p95 was {latency_s:.1f} s, {wait_s:.1f} s of it waiting, over the target of"
                     f" {self._target_s:g} s",
                 )
@@ -171,8 +185,7 @@ class Guard:
         if value == batch_size:
             return None
         return GuardStep(
-            BATCH_SIZE,
-            value,
+            {BATCH_SIZE: value},
             f"in a full batch of {batch_size} a request would run {house.service_s:.1f} s, with a"
             f" target of {self._target_s:g} s",
         )
@@ -180,3 +193,18 @@ class Guard:
 
 def _least_queue(setting: Setting) -> int:
     return max(_FEWEST_WAITING, setting.get(BATCH_SIZE, 0) // _PLACES_PER_WAITING)
+
+
+def _fit_windows(steps: Sequence[tuple[float, float]]) -> StepCosts | None:
+    """Return the line through mean steps of windows, or None where their sizes are too alike.
+
+    Args:
+        steps: of each window the mean batch size and the mean time of a step.
+    """
+    sizes = [size for size, _ in steps]
+    if not sizes or max(sizes) < _MIN_SPREAD * min(sizes):
+        return None
+    slope, fixed_s = statistics.linear_regression(sizes, [step_s for _, step_s in steps])
+    if slope < 0 or fixed_s < 0:
+        return None
+    return StepCosts(fixed_s=fixed_s, per_sequence_s=slope)

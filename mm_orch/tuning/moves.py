@@ -83,12 +83,16 @@ def find_moves(
         yield Move(QUEUE_CAPACITY, "up", "requests are refused")
     if is_over and is_queued:
         yield Move(QUEUE_CAPACITY, "down", "most of the time is spent waiting")
+    if not is_over and reading.cache_hit_ratio is not None and _has_memory(reading):
+        yield Move(CACHE_SIZE, "up", "more of what prompts share may stay in memory")
     if not is_over:
         yield Move(BATCH_TOKENS, "down", "prompts may hold up those that generate")
         yield Move(BATCH_SIZE, "down", "smaller batches may run faster")
 
 
 def _wants_memory(reading: Reading) -> bool:
-    return (reading.kv_use_ratio or 0.0) >= _MANY_IN_MEMORY and (
-        reading.memory_use_ratio or 0.0
-    ) <= _MAX_MEMORY_USE
+    return (reading.kv_use_ratio or 0.0) >= _MANY_IN_MEMORY and _has_memory(reading)
+
+
+def _has_memory(reading: Reading) -> bool:
+    return (reading.memory_use_ratio or 0.0) <= _MAX_MEMORY_USE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ MAX_P95_GROWTH = 0.10
 """Without a target: share by which the 95th percentile may grow for more throughput."""
 _MIN_JUDGED = 5
 _MAX_ERROR_GROWTH = 0.05
+_MIN_RISING = 3
 # Of requests that come. Fewer refusals, or fewer that wait, are chance and no want of throughput.
 _MIN_REFUSED = 0.01
 _MIN_WAITING = 1.0
@@ -60,23 +62,41 @@ class Objective:
             return reading.tokens_per_s
         return reading.tokens_per_s * self.target_s / reading.latency_p95_s
 
-    def find_harm(self, before: Sequence[Reading], after: Sequence[Reading]) -> str:
-        """Say what got worse that may not, of windows before and after a change; or nothing."""
+    def find_harm(
+        self, before: Sequence[Reading], after: Sequence[Reading], *, num_between: int = 0
+    ) -> str:
+        """Say what got worse that may not, of windows before and after a change; or nothing.
+
+        Args:
+            before: windows, the oldest first.
+            after: alike.
+            num_between: windows between the two that do not count.
+        """
         errors_before = statistics.median(one.error_ratio for one in before)
         errors_after = statistics.median(one.error_ratio for one in after)
         if errors_after > errors_before + _MAX_ERROR_GROWTH:
             return f"failures rose from {errors_before:.0%} to {errors_after:.0%}"
         if self.target_s is not None:
             return ""
-        p95_before, p95_after = _median_p95(before), _median_p95(after)
-        if p95_before is None or p95_after is None:
+        known = _known_p95s(before)
+        p95s_after = _known_p95s(after)
+        if not known or not p95s_after:
             return ""
-        if p95_after > p95_before * (1 + MAX_P95_GROWTH):
-            growth = p95_after / p95_before - 1
+        p95_before, p95_after = statistics.median(known), statistics.median(p95s_after)
+        # A queue that fills goes on filling: what it would have come to is not the change's doing.
+        expected = max(p95_before, _go_on_rising(known, num_between + (1 + len(p95s_after)) / 2))
+        if p95_after > expected * (1 + MAX_P95_GROWTH):
+            growth = p95_after / expected - 1
             return f"p95 grew by {growth:.0%}, more than the {MAX_P95_GROWTH:.0%} allowed"
         return ""
 
 
-def _median_p95(readings: Sequence[Reading]) -> float | None:
-    known = [one.latency_p95_s for one in readings if one.latency_p95_s is not None]
-    return statistics.median(known) if known else None
+def _known_p95s(readings: Sequence[Reading]) -> list[float]:
+    return [one.latency_p95_s for one in readings if one.latency_p95_s is not None]
+
+
+def _go_on_rising(values: Sequence[float], num_later: float) -> float:
+    """Return what values come to that rise from each to the next; 0 where they do not."""
+    if len(values) < _MIN_RISING or any(later <= one for one, later in pairwise(values)):
+        return 0.0
+    return values[-1] + (values[-1] - values[0]) / (len(values) - 1) * num_later

@@ -191,7 +191,8 @@ class TuningPolicy:
             return ()
         if not is_forecast:
             # Forecasts hold for the way back as well; this has to be remembered.
-            self._backoff.fail((step.key, "up"), self._now)
+            for key in step.new:
+                self._backoff.fail((key, "up"), self._now)
         return (self._take_step(step, reading, setting),)
 
     def _improve(
@@ -325,15 +326,16 @@ class TuningPolicy:
         return trial.move is not None and not self._is_new_level
 
     def _take_step(self, step: GuardStep, reading: Reading, setting: Setting) -> Decision:
-        old, new = {step.key: setting[step.key]}, {step.key: step.value}
+        old, new = {key: setting[key] for key in step.new}, step.new
         self._expect(new)
         self._begin_settling(self._count_settling(reading))
         parameter, direction = name_change(old, new)
+        changes = ", ".join(describe_change(key, old[key], value) for key, value in new.items())
         return Decision(
             kind=DecisionKind.GUARD,
             parameter=parameter,
             direction=direction,
-            rationale=f"{step.reason}: {describe_change(step.key, old[step.key], step.value)}",
+            rationale=f"{step.reason}: {changes}",
             old=old,
             new=new,
             before=summarise([reading]),
@@ -358,7 +360,8 @@ class TuningPolicy:
     def _settle(self, reading: Reading) -> None:
         if self._num_settling:
             self._num_settling -= 1
-        else:
+        elif self._objective.has_something_to_gain(reading):
+            # Where all that came was served, throughput says nothing of the setting.
             self._evidence.append(reading)
 
     def _begin_settling(self, num_windows: int) -> None:

@@ -48,7 +48,7 @@ class Trial:
         load: for which it is tried.
         level: where what comes of it is remembered.
         watched: windows that count.
-        num_passed_over: windows that could not tell.
+        num_passed_over: windows that could not tell; ``num_settled`` held requests from before.
     """
 
     move: Move | None
@@ -61,11 +61,13 @@ class Trial:
     level: LoadLevel
     watched: list[Reading] = field(default_factory=list)
     num_passed_over: int = 0
+    num_settled: int = 0
 
     def watch(self, reading: Reading, objective: Objective) -> None:
         """Take a window in."""
         if self.num_settling:
             self.num_settling -= 1
+            self.num_settled += 1
             return
         usual = statistics.fmean(one.tokens_per_s for one in self.baseline)
         # Where all that came was served, there was only less to do.
@@ -86,7 +88,8 @@ class Trial:
             [objective.score(one) for one in self.watched],
         )
         change = f"{found.change_ratio:+.0%} over {len(self.watched)} windows"
-        if harm := objective.find_harm(self.baseline, self.watched):
+        num_between = self.num_settled + self.num_passed_over
+        if harm := objective.find_harm(self.baseline, self.watched, num_between=num_between):
             return Verdict.ROLL_BACK, harm
         match found.effect:
             case Effect.BETTER:

@@ -389,9 +389,8 @@ async def test_a_worker_whose_engine_core_is_killed_ends_so_that_it_is_replaced(
 ) -> None:
     watching = asyncio.create_task(worker.watch())
     processes = await asyncio.to_thread(vllm_processes, worker)
-    assert await read(worker.submit([order("before", 4)])) == (4, [FinishReason.LENGTH])
     core = find_core(processes)
-    # So that no answer is complete before it is killed: this model writes 500 tokens in no time.
+    # This model writes 500 tokens in no time: none may be complete before the core is killed.
     core.suspend()
     stream = worker.submit([order("a", 500)])
 

@@ -70,6 +70,7 @@ MEASURED = [
     "overhead",
     "peers",
     "quick_commands",
+    "step_times",
     "stream_gap",
 ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,7 +37,9 @@ ONE_AT_A_TIME = make_setting(batch_size=1)
 SHORT_OF_ALL = make_setting(batch_size=64, batch_tokens=32, cache_mb=64, queue_capacity=500)
 FAR_TOO_MUCH = make_setting(batch_size=256, batch_tokens=8192, queue_capacity=1000)
 
-HIGH, LOW = 14.0, 2.5
+STARTS = (ONE_AT_A_TIME, FAR_TOO_MUCH, SHORT_OF_ALL)
+
+HIGH, LOW = 7.0, 1.2
 
 
 def steady(_index: int) -> float:
@@ -65,12 +69,12 @@ def best_untuned(name: str) -> float:
             ),
             TARGET_S,
         )
-        for batch_size, queue in itertools.product((16, 24, 32, 40, 64), (4, 16))
+        for batch_size, queue in itertools.product((6, 8, 12, 16, 24), (4, 8, 16))
     )
 
 
 @pytest.mark.parametrize("load", LOADS)
-@pytest.mark.parametrize("start", [ONE_AT_A_TIME, FAR_TOO_MUCH], ids=["one at a time", "too much"])
+@pytest.mark.parametrize("start", STARTS, ids=["one at a time", "far too much", "short of all"])
 def test_a_bad_start_comes_to_nine_tenths_of_the_best_and_keeps_the_target(
     load: str, start: dict[str, int]
 ) -> None:
@@ -90,8 +94,10 @@ def check_steps(seen: list[Seen], start: dict[str, int]) -> None:
         changing = [decision for decision in one.decisions if decision.changes]
         assert len(changing) <= 1
         for decision in changing:
-            if decision.kind in {DecisionKind.TRY, DecisionKind.GUARD}:
+            if decision.kind is DecisionKind.TRY:
                 assert len(decision.changes) == 1
+            if decision.kind is DecisionKind.GUARD:
+                assert decision.changes.keys() <= {BATCH_SIZE, QUEUE_CAPACITY}
             for key, value in decision.changes.items():
                 knob = KNOBS[key]
                 assert min(knob.low, setting[key]) <= value <= max(knob.high, setting[key])
@@ -99,17 +105,8 @@ def check_steps(seen: list[Seen], start: dict[str, int]) -> None:
         setting = one.setting
 
 
-def test_several_shortages_at_once_are_overcome_one_after_the_other() -> None:
-    simulator = BatchingSimulator(ENGINE, WORKLOAD, SHORT_OF_ALL, seed=1)
-    untuned = run_untuned(SHORT_OF_ALL, steady, 20)
-
-    seen = tune(make_policy(), simulator, steady, NUM_WINDOWS)
-
-    readings = [one.reading for one in seen]
-    assert goodput(untuned, TARGET_S) == 0
-    assert goodput(readings[-NUM_JUDGED:], TARGET_S) >= 0.85 * best_untuned("steady")
-    assert longest_over(readings, TARGET_S) <= 2
-    check_steps(seen, SHORT_OF_ALL)
+def test_a_start_short_of_all_serves_nothing_in_time_untuned() -> None:
+    assert goodput(run_untuned(SHORT_OF_ALL, steady, 20), TARGET_S) == 0
 
 
 def test_without_a_target_throughput_grows() -> None:
@@ -119,7 +116,7 @@ def test_without_a_target_throughput_grows() -> None:
 
     before = sum(one.reading.tokens_per_s for one in seen[:5]) / 5
     after = sum(one.reading.tokens_per_s for one in seen[-5:]) / 5
-    assert after >= 5 * before
+    assert after >= 2 * before
 
 
 def test_without_traffic_nothing_changes() -> None:
@@ -168,7 +165,7 @@ def test_a_load_that_returns_begins_where_it_ended() -> None:
 
     kinds = [decision.kind for one in seen for decision in one.decisions]
     assert kinds[0] is DecisionKind.RECALL
-    assert seen[0].setting[BATCH_SIZE] >= learnt[BATCH_SIZE] / 2 > 8
+    assert seen[0].setting[BATCH_SIZE] >= learnt[BATCH_SIZE] / 2 > 1
     assert goodput([one.reading for one in seen[-4:]], TARGET_S) >= 0.8 * best_untuned("steady")
 
 
@@ -189,3 +186,13 @@ def test_no_batch_becomes_smaller_than_an_idle_engine_waits_for() -> None:
     sizes = [one.setting[BATCH_SIZE] for one in seen]
     assert min(sizes) >= 24
     assert sizes[-1] < FAR_TOO_MUCH[BATCH_SIZE]
+
+
+def test_the_simulated_engine_has_the_constants_that_were_fitted() -> None:
+    path = Path(__file__).parents[3] / "benchmarks/results/step_times.json"
+    fitted = json.loads(path.read_text())
+
+    constants = (ENGINE.fixed_s, ENGINE.per_sequence_s, ENGINE.per_prompt_token_s)
+    assert [1000 * one for one in constants] == pytest.approx(
+        [fitted[name] for name in ("fixed_ms", "per_sequence_ms", "per_prompt_token_ms")]
+    )
