@@ -390,10 +390,8 @@ async def test_a_worker_whose_engine_core_is_killed_ends_so_that_it_is_replaced(
     watching = asyncio.create_task(worker.watch())
     processes = await asyncio.to_thread(vllm_processes, worker)
     core = find_core(processes)
-    # This model writes 500 tokens in no time: none may be complete before the core is killed.
-    core.suspend()
+    core.suspend()  # or this model's 500 tokens may be complete before it is killed
     stream = worker.submit([order("a", 500)])
-
     core.kill()
 
     with pytest.raises(EngineCrashedError, match="ended"):
