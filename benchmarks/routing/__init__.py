@@ -1,0 +1,1 @@
+"""Queries labelled with the workflow that should answer them: what routers are measured on."""
