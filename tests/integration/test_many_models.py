@@ -161,8 +161,9 @@ async def test_models_are_loaded_and_unloaded_when_told(model_entries: dict[str,
 
 async def test_a_forced_unload_breaks_off_what_the_model_does_and_nothing_else(
     model_entries: dict[str, object],
+    odd_engines: Switch,  # noqa: ARG001 - the slow one, which is not done before it is told to
 ) -> None:
-    async with run(model_entries) as runtime:
+    async with run(model_entries, **{"models.a.engines": ["slow"]}) as runtime:
         async with (
             runtime.orchestrator.open(ask("a", 5000)) as read,
             runtime.orchestrator.open(ask("a", 5000)) as unread,
