@@ -6,8 +6,8 @@ unloaded    requests of high priority, one after another, with nothing else: the
 saturated   a closed loop with as many clients as the batch and the queue have places: its p95, and
             how many requests a second the server answers
 flood       an open loop (Poisson) at ten times that rate, for so many seconds; beside it requests
-            of high priority, and clients that are refused, wait for what Retry-After says, and ask
-            again until they are in
+            of high priority, a tenth of what the server answers, and clients that are refused, wait
+            for what Retry-After says, and ask again until they are in
 
 In the closed loop the queue is one batch longer, so that nobody is refused in the moment between an
 answer and the next request; as many are in the server as in the flood. High priority requests that
@@ -22,7 +22,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import counter_of, find_model, our_server, run_all
-from benchmarks.overload_summary import Overload, answered, faults_of, note_overload
+from benchmarks.overload_summary import (
+    Overload,
+    answered,
+    capacity_of,
+    faults_of,
+    note_overload,
+)
 from benchmarks.patient import ask_patiently
 from benchmarks.processes import OTHER, ProcessWatch
 from benchmarks.results_file import report
@@ -34,7 +40,6 @@ from mm_orch.core.priority import MAX_PRIORITY
 
 if TYPE_CHECKING:
     from benchmarks.contenders import Contender, Running
-    from benchmarks.patient import Wait
     from mm_orch.benchmarking.records import RunRecord
     from mm_orch.benchmarking.vocabulary import CountTokens
     from mm_orch.models.stored import StoredModel
@@ -57,7 +62,7 @@ def main() -> int:
         "queue_capacity": options.queue,
         "output_tokens": options.tokens,
         "wanted_overload": OVERLOAD,
-        "urgent_per_s": options.urgent_per_second,
+        "urgent_share": options.urgent_share,
         "num_patient_clients": options.patient,
     }
     with run_all([_server(model, options.batch)]) as (one,):
@@ -76,7 +81,12 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--queue", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=24, help="of an answer")
-    parser.add_argument("--urgent-per-second", type=float, default=2.0)
+    parser.add_argument(
+        "--urgent-share",
+        type=float,
+        default=0.1,
+        help="requests of high priority, of those that the server answers",
+    )
     parser.add_argument("--patient", type=int, default=1, help="clients that come back")
     return parser.parse_args()
 
@@ -115,35 +125,33 @@ def _measure(one: Running, count: CountTokens, options: argparse.Namespace) -> O
     saturated = asyncio.run(run_closed(one.target, chats, num_clients))
     _tell("saturated", saturated)
     change_options(port, {"monitoring.server.queue_capacity": options.queue})
-    measured = Overload(unloaded=unloaded, saturated=saturated, flood=saturated, urgent=unloaded)
-    asyncio.run(_flood(one, count, options, measured))
+    measured = asyncio.run(_flood(one, count, options, unloaded, saturated))
     _tell("flood", measured.flood)
     _tell("high priority in it", measured.urgent)
     return measured
 
 
 async def _flood(
-    one: Running, count: CountTokens, options: argparse.Namespace, measured: Overload
-) -> None:
-    """Run the flood and what is beside it; put what was seen into what was measured."""
-    rate, seconds = OVERLOAD * measured.capacity_per_s, options.seconds
+    one: Running,
+    count: CountTokens,
+    options: argparse.Namespace,
+    unloaded: RunRecord,
+    saturated: RunRecord,
+) -> Overload:
+    """Run the flood and what is beside it; return all that was measured."""
+    seconds, capacity_per_s = options.seconds, capacity_of(saturated)
+    rate, urgent_rate = OVERLOAD * capacity_per_s, options.urgent_share * capacity_per_s
     crowd = _chats("flood", round(rate * seconds), count, options.tokens)
-    num_urgent = max(1, round(options.urgent_per_second * seconds))
+    num_urgent = max(1, round(urgent_rate * seconds))
     few = _chats("urgent", num_urgent, count, options.tokens, priority=MAX_PRIORITY)
     waiting = _chats("patient", round(seconds), count, options.tokens)
     watch = ProcessWatch(one.process.pid, lambda: workers_of(one.process.port))
+    seeds = _SEED_BY_PHASE
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch.watch(_SAMPLE_INTERVAL_S))
-        flood = tasks.create_task(
-            run_open(one.target, crowd, rate_per_s=rate, seed=_SEED_BY_PHASE["flood"])
-        )
+        flood = tasks.create_task(run_open(one.target, crowd, rate_per_s=rate, seed=seeds["flood"]))
         urgent = tasks.create_task(
-            run_open(
-                one.target,
-                few,
-                rate_per_s=options.urgent_per_second,
-                seed=_SEED_BY_PHASE["urgent"],
-            )
+            run_open(one.target, few, rate_per_s=urgent_rate, seed=seeds["urgent"])
         )
         patient = [
             tasks.create_task(ask_patiently(one.target, waiting, duration_s=seconds))
@@ -151,13 +159,14 @@ async def _flood(
         ]
         await flood
         watching.cancel()
-    measured.flood, measured.urgent = flood.result(), urgent.result()
-    measured.waits = _all_of([task.result() for task in patient])
-    measured.memory = {life.name: life.memory for life in watch.lives if life.name != OTHER}
-
-
-def _all_of(waits: list[list[Wait]]) -> list[Wait]:
-    return [wait for client in waits for wait in client]
+    return Overload(
+        unloaded=unloaded,
+        saturated=saturated,
+        flood=flood.result(),
+        urgent=urgent.result(),
+        waits=[wait for client in patient for wait in client.result()],
+        memory={life.name: life.memory for life in watch.lives if life.name != OTHER},
+    )
 
 
 def _chats(

@@ -105,6 +105,8 @@ class Operator:
                 os.kill(self._pid, signal.SIGHUP)
 
     def _kill(self) -> None:
+        # One that is just being replaced would not be met.
+        self.load()
         for pid, model in workers_of(self._port).items():
             if model == self._model:
                 os.kill(pid, signal.SIGKILL)
