@@ -140,11 +140,14 @@ def _note_refusals(figures: dict[str, object], measured: Overload) -> dict[str, 
 
 
 def _note_waits(figures: dict[str, object], waits: Sequence[Wait]) -> dict[str, Verdict]:
-    # Who was given up with the flood had not waited for the bound yet, or counts as too late.
-    counted = [one for one in waits if one.is_in or one.waited_s > PATIENCE_S]
+    # Who was let in at once says nothing; who was given up with the flood had not waited for the
+    # bound yet, or counts as too late.
+    refused = [one for one in waits if one.told_s]
+    counted = [one for one in refused if one.is_in or one.waited_s > PATIENCE_S]
     within = [one for one in counted if one.is_in and one.waited_s <= PATIENCE_S]
     figures |= {
-        "patient_num_requests": len(counted),
+        "patient_num_let_in_at_once": len(waits) - len(refused),
+        "patient_num_refused_first": len(counted),
         "patient_num_in_time": len(within),
         "patient_tries_median": Spread.of([one.num_tries for one in counted]).p50_s,
         "patient_tries_most": max((one.num_tries for one in counted), default=0),
@@ -153,8 +156,9 @@ def _note_waits(figures: dict[str, object], waits: Sequence[Wait]) -> dict[str, 
         "patient_told_max_s": max((told for one in waits for told in one.told_s), default=0),
         "bar_patient_wait_max_s": PATIENCE_S,
     }
-    is_met = bool(counted) and len(within) == len(counted)
-    return {"patient_client_gets_in": Verdict.MET if is_met else Verdict.MISSED}
+    is_met = len(within) == len(counted)
+    verdict = Verdict.MET if is_met else Verdict.MISSED
+    return {"patient_client_gets_in": verdict if counted else Verdict.NOT_SHOWN}
 
 
 def _note_memory(figures: dict[str, object], memory: Mapping[str, Series]) -> dict[str, Verdict]:

@@ -85,11 +85,12 @@ def measured(
         (measured(urgent=[answered(1.0, 0.16)]), {"urgent_ttft_p50", "urgent_ttft_p95"}),
         # One of ten is refused: the median keeps its time, the slowest never comes.
         (measured(urgent=[answered(1.0)] * 9 + [refused()]), {"urgent_ttft_p95"}),
-        (measured(waits=[Wait(waited_s=61.0, is_in=True)]), {"patient_client_gets_in"}),
-        (measured(waits=[Wait(waited_s=61.0)]), {"patient_client_gets_in"}),
+        (measured(waits=[Wait([1], waited_s=61.0, is_in=True)]), {"patient_client_gets_in"}),
+        (measured(waits=[Wait([1], waited_s=61.0)]), {"patient_client_gets_in"}),
         # Given up with the flood, before the bound.
-        (measured(waits=[Wait(waited_s=3.0, is_in=True), Wait(waited_s=9.0)]), set()),
-        (measured(waits=[]), {"patient_client_gets_in"}),
+        (measured(waits=[Wait([1], waited_s=3.0, is_in=True), Wait([1], waited_s=9.0)]), set()),
+        # Let in at once, which shows nothing.
+        (measured(waits=[Wait(is_in=True)]), {"patient_client_gets_in"}),
     ],
 )
 def test_each_bar_is_held_against_what_was_seen(what: Overload, missed: set[str]) -> None:
