@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import sys
@@ -139,7 +138,7 @@ def scraping(port: int) -> Iterator[Scrapes]:
             try:
                 scrapes.num_bytes = len(_scrape(port))
                 scrapes.num_scrapes += 1
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 scrapes.faults.append(f"metrics cannot be read: {error!r}")
 
     thread = threading.Thread(target=scrape_on)
@@ -155,7 +154,7 @@ def _scrape(port: int) -> bytes:
     page = call(port, "GET", "/metrics", headers=_ACCEPT).body
     if not page.endswith(b"# EOF\n"):
         message = f"no OpenMetrics: {page[:_MAX_SHOWN_BYTES]!r}"
-        raise http.client.HTTPException(message)
+        raise ConnectionError(message)
     return page
 
 

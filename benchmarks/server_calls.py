@@ -48,8 +48,7 @@ def call(
         timeout_s: longest silence.
 
     Raises:
-        OSError: nobody answers.
-        http.client.HTTPException: what answers is no HTTP.
+        OSError: nobody answers, or what answers is no HTTP.
     """
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     data = None if body is None else json.dumps(body).encode()
@@ -57,6 +56,9 @@ def call(
         connection.request(method, path, data, dict(headers or {}))
         response = connection.getresponse()
         return Reply(response.status, response.read())
+    except http.client.HTTPException as error:
+        message = f"{method} {path} was answered with no HTTP: {error!r}"
+        raise ConnectionError(message) from error
     finally:
         connection.close()
 
@@ -74,6 +76,24 @@ def change_options(port: int, values: Mapping[str, object]) -> None:
 
 
 def workers_of(port: int) -> dict[int, str]:
-    """Return the process number of each worker that runs now, with its model."""
-    models = call(port, "GET", "/api/status").json["models"]
+    """Return the process number of each worker that runs now, with its model.
+
+    Raises:
+        OSError: the server does not say.
+    """
+    models = models_of(port)
     return {one["worker_pid"]: str(one["name"]) for one in models if one["worker_pid"]}
+
+
+def models_of(port: int) -> list[dict[str, Any]]:
+    """Return what the server says of each of its models.
+
+    Raises:
+        OSError: it does not say.
+    """
+    reply = call(port, "GET", "/api/status")
+    if reply.status != http.HTTPStatus.OK:
+        message = f"/api/status was answered with {reply.status}"
+        raise ConnectionError(message)
+    models: list[dict[str, Any]] = reply.json["models"]
+    return models

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
 import sys
 import time
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from benchmarks.monitored_servers import scraping
 from benchmarks.processes import ProcessWatch
 from benchmarks.results_file import report
 from benchmarks.rounds import wait_until_idle
-from benchmarks.server_calls import call, workers_of
+from benchmarks.server_calls import models_of, workers_of
 from benchmarks.soak_book import Book
 from benchmarks.soak_mix import EMBED, ROUGH, STEADY
 from benchmarks.soak_operator import Operator
@@ -174,7 +173,11 @@ class _Soak:
 
     def _rest(self) -> Stillness:
         """Wait until nothing is under way, with every model loaded, and look at what is open."""
-        self.operator.load()
+        try:
+            self.operator.load()
+        except (OSError, RuntimeError) as error:
+            # What else was seen in an hour is not thrown away for it.
+            self.operator.faults.append(f"load: {error!r}")
         end_s = time.monotonic() + _IDLE_TIMEOUT_S
         while _num_open(self.one.process.port):
             if time.monotonic() > end_s:
@@ -192,8 +195,8 @@ class _Soak:
 def _num_open(port: int) -> int:
     """Return how many requests wait or run; 1 where the server does not say."""
     try:
-        models = call(port, "GET", "/api/status").json["models"]
-    except (OSError, http.client.HTTPException):
+        models = models_of(port)
+    except OSError:
         return 1
     return sum(one["num_running"] + one["num_waiting"] for one in models)
 

@@ -24,6 +24,7 @@ _HOUR_S = 3600.0
 _YOUNG_S = 30.0
 _MIN_AGE_S = 60.0
 _MIN_GENERATIONS = 4
+_MIN_SAMPLES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,11 @@ def note_memory(
     """
     verdicts = {}
     for name, bar in MEMORY_BAR_MIB_PER_HOUR.items():
-        own = [life.memory.since(begin_s) for life in lives if life.name == name]
+        later = [life.memory.since(begin_s) for life in lives if life.name == name]
+        own = [memory for memory in later if len(memory.values) >= _MIN_SAMPLES]
+        if not own:
+            verdicts[f"{name}_memory_is_flat"] = Verdict.NOT_SHOWN
+            continue
         slope = estimate_slope(own, unit_s=_HOUR_S)
         figures[f"{name}_memory_mib_per_hour"] = slope.rounded
         figures[f"{name}_memory_first_mib"] = round(own[0].values[0], 1)
@@ -96,10 +101,13 @@ def note_descriptors(
     """
     verdicts = {}
     for name, num_before in before.num_fds_by_name.items():
-        num_after = after.num_fds_by_name[name]
+        num_after = after.num_fds_by_name.get(name)
         figures[f"{name}_descriptors"] = [num_before, num_after]
-        more = num_after - num_before
-        verdicts[f"{name}_descriptors"] = judge_value(more, MAX_MORE_DESCRIPTORS)
+        verdicts[f"{name}_descriptors"] = (
+            Verdict.NOT_SHOWN
+            if num_after is None
+            else judge_value(num_after - num_before, MAX_MORE_DESCRIPTORS)
+        )
     figures["processes"] = [before.num_processes, after.num_processes]
     figures["bar_more_descriptors"] = MAX_MORE_DESCRIPTORS
     verdicts["processes"] = judge_value(after.num_processes, before.num_processes)

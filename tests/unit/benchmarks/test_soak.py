@@ -189,6 +189,8 @@ def all_lives(
         # Ten minutes each: six lives an hour.
         (all_lives(level_per_life=6.0), {"rough_generations_are_alike"}),
         (all_lives(level_per_life=5.0), set()),
+        # Its worker has ended and was not seen again.
+        ([one for one in all_lives() if one.name != STEADY], {"steady_memory_is_flat"}),
         # One life says nothing of those after it.
         (all_lives()[:4], {"rough_generations_are_alike"}),
     ],
@@ -212,6 +214,8 @@ def test_what_stays_open_is_told() -> None:
         "server_descriptors"
     }
     assert missed(note_descriptors({}, before, Stillness.of(looks(20, 5, 5)))) == {"processes"}
+    nobody = Stillness(num_processes=2, num_fds_by_name={})
+    assert missed(note_descriptors({}, before, nobody)) == {"server_descriptors"}
 
 
 def test_processes_are_named_when_their_models_are_known() -> None:
