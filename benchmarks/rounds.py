@@ -132,10 +132,17 @@ def short_chats(
     return workload
 
 
-def size_run(one: Running, num_clients: int, count_tokens: CountTokens, run_s: float) -> int:
+def size_run(
+    one: Running,
+    num_clients: int,
+    count_tokens: CountTokens,
+    run_s: float,
+    num_output_tokens: int = DEFAULT_OUTPUT_TOKENS,
+) -> int:
     """Return how many short chats so many clients get answered in a time, as a trial tells."""
+    num_requests = _TRIAL_TURNS * num_clients
     # Its seed is that of no round.
-    trial = short_chats(num_clients, _TRIAL_TURNS * num_clients, count_tokens)(one, -1)
+    trial = short_chats(num_clients, num_requests, count_tokens, num_output_tokens)(one, -1)
     summary = summarise(asyncio.run(run_closed(one.target, trial, num_clients)))
     # As many for each client, so that few wait for the last.
     return num_clients * max(1, round(run_s * summary.requests_per_s / num_clients))

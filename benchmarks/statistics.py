@@ -90,6 +90,11 @@ class Verdict(enum.Enum):
     NOT_SHOWN = "not shown"
 
 
+def judge_value(value: float, bar: float) -> Verdict:
+    """Say whether a figure without an interval is at or below the bar."""
+    return Verdict.MET if value <= bar else Verdict.MISSED
+
+
 def judge_at_most(ratio: Ratio, bar: float) -> Verdict:
     """Say whether the whole interval is at or below the bar, above it, or neither."""
     if ratio.high <= bar:

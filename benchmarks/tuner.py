@@ -20,9 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import http.client
 import itertools
-import json
 import sys
 import tempfile
 import time
@@ -34,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.contenders import counter_of, find_model, our_server, run_all
 from benchmarks.results_file import report, write_table
 from benchmarks.rounds import wait_until_idle
+from benchmarks.server_calls import call, change_options
 from benchmarks.statistics import Verdict
 from benchmarks.tuner_loads import (
     LOADS,
@@ -45,7 +44,6 @@ from benchmarks.tuner_loads import (
     windows_of,
 )
 from mm_orch.benchmarking.load import run_at, run_closed
-from mm_orch.benchmarking.server_process import HOST
 from mm_orch.benchmarking.summary import summarise
 from mm_orch.tuning.knobs import (
     BATCH_SIZE,
@@ -80,7 +78,6 @@ _NUM_IDLE_WINDOWS = 3
 _NUM_STATIC = 4
 """Windows that judge a setting which never changes, after one that fills its queue."""
 _TIMEOUT_S = 60.0
-_CALL_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +230,7 @@ def _tuned(bench: _Bench, setting: Mapping[str, int]) -> Iterator[Running]:
         "tuning_interval_seconds": round(bench.shape.window_s),
     }
     with run_all([_server(bench, "tuned", tuner)]) as [one]:
-        _put_in_force(one, setting)
+        change_options(one.process.port, setting)
         yield one
 
 
@@ -265,7 +262,7 @@ def _search(bench: _Bench, one: Running, load: str) -> tuple[dict[str, int], flo
 
 def _run_static(bench: _Bench, one: Running, setting: Mapping[str, int], load: str) -> list[Window]:
     """Return the windows that judge a setting which never changes."""
-    _put_in_force(one, setting)
+    change_options(one.process.port, setting)
     wait_until_idle([one])
     shape = bench.shape
     if load == "alternating":
@@ -321,27 +318,9 @@ def _offer(bench: _Bench, one: Running, load: str) -> list[Window]:
 
 def _decisions_of(one: Running) -> list[dict[str, Any]]:
     """Return what the tuner decided, the oldest first."""
-    decisions: list[dict[str, Any]] = _call(one, "GET", "/admin/tuner")["decisions"]
+    reply = call(one.process.port, "GET", "/admin/tuner")
+    decisions: list[dict[str, Any]] = reply.json["decisions"]
     return decisions[::-1]
-
-
-def _put_in_force(one: Running, setting: Mapping[str, int]) -> None:
-    _call(one, "PATCH", "/admin/config", setting)
-
-
-def _call(one: Running, method: str, path: str, body: Mapping[str, int] | None = None) -> Any:
-    connection = http.client.HTTPConnection(HOST, one.process.port, timeout=_CALL_TIMEOUT_S)
-    try:
-        content = None if body is None else json.dumps(body)
-        connection.request(method, path, content, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        told = response.read()
-    finally:
-        connection.close()
-    if response.status != http.HTTPStatus.OK:
-        message = f"{method} {path}: {response.status} {told.decode(errors='replace')}"
-        raise RuntimeError(message)
-    return json.loads(told)
 
 
 if __name__ == "__main__":

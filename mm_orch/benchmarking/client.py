@@ -16,7 +16,7 @@ from mm_orch.benchmarking.stream_reader import StreamReader
 from mm_orch.core.errors import InvalidValueError, NoServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _OK = 200
 _NOT_ALLOWED = (401, 403)
@@ -98,18 +98,35 @@ class Client:
         # Read from the disk once, not for each connection.
         self._tls = _tls_of(target)
 
-    async def post(self, path: str, body: Mapping[str, object]) -> StreamReader:
-        """Ask, and read the whole answer; what goes wrong stands in its ``error``."""
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, object],
+        *,
+        request_id: str = "",
+        on_sent: Callable[[], None] | None = None,
+    ) -> StreamReader:
+        """Ask, and read the whole answer; what goes wrong stands in its ``error``.
+
+        Cancelling this closes the connection: for the server, its client has gone.
+
+        Args:
+            path: after the target's prefix.
+            body: of the request.
+            request_id: that the server is to call the request; empty leaves it to the server.
+            on_sent: called when the request has been sent, before anything is awaited.
+        """
         data = msgspec.json.encode(body)
+        name = f"X-Request-ID: {request_id}\r\n" if request_id else ""
         head = (
-            f"POST {self._target.prefix}{path} HTTP/1.1\r\n{self._head}"
+            f"POST {self._target.prefix}{path} HTTP/1.1\r\n{self._head}{name}"
             f"Content-Length: {len(data)}\r\n\r\n"
         )
         request = head.encode() + data
         while self._idle:
             kept = self._idle.pop()
             if kept.is_open:
-                reader = await self._exchange(kept, request)
+                reader = await self._exchange(kept, request, on_sent)
                 # A server may close a kept connection at any time, so also at this one.
                 if not kept.is_stale:
                     return reader
@@ -119,7 +136,7 @@ class Client:
             reader = StreamReader()
             reader.error = f"no connection: {str(fault) or type(fault).__name__}"
             return reader
-        return await self._exchange(fresh, request)
+        return await self._exchange(fresh, request, on_sent)
 
     def close(self) -> None:
         """Close what is open."""
@@ -127,9 +144,14 @@ class Client:
             connection.close()
         self._idle.clear()
 
-    async def _exchange(self, connection: _Connection, request: bytes) -> StreamReader:
+    async def _exchange(
+        self, connection: _Connection, request: bytes, on_sent: Callable[[], None] | None
+    ) -> StreamReader:
         try:
-            return await connection.exchange(request, self._timeout_s)
+            connection.send(request)
+            if on_sent is not None:
+                on_sent()
+            return await connection.read(self._timeout_s)
         finally:
             # Of an answer that nobody waits for any more, the rest is not read.
             if connection.is_reusable:
@@ -147,7 +169,8 @@ async def read_json(target: Target, path: str) -> object:
     head = f"GET {target.prefix}{path} HTTP/1.1\r\n{_head_of(target)}Connection: close\r\n\r\n"
     try:
         connection = await _connect(target, _tls_of(target))
-        reader = await connection.exchange(head.encode(), _CONNECT_TIMEOUT_S)
+        connection.send(head.encode())
+        reader = await connection.read(_CONNECT_TIMEOUT_S)
     except OSError as fault:
         raise NoServerError(
             f"No server answers at {target.url}: {str(fault) or type(fault).__name__}.",
@@ -214,8 +237,8 @@ class _Connection(asyncio.Protocol):
         """Whether neither side has closed it."""
         return self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes, timeout_s: float) -> StreamReader:
-        """Send a request and read its answer."""
+    def send(self, request: bytes) -> None:
+        """Send a request, whose answer is to be read next."""
         self._reader = StreamReader()
         self._parser = httptools.HttpResponseParser(self)
         self._end = asyncio.get_running_loop().create_future()
@@ -223,9 +246,12 @@ class _Connection(asyncio.Protocol):
         self.is_reusable = self.is_stale = self._is_answered = False
         if self._transport is None or not self.is_open:
             self._fail("the connection is closed")
-            return self._reader
-        self._transport.write(request)
-        while not self._end.done():
+        else:
+            self._transport.write(request)
+
+    async def read(self, timeout_s: float) -> StreamReader:
+        """Read the answer to what was sent."""
+        while self._end is not None and not self._end.done():
             heard_s = self._now_s
             await asyncio.wait([self._end], timeout=timeout_s)
             if not self._end.done() and heard_s == self._now_s:
@@ -265,9 +291,11 @@ class _Connection(asyncio.Protocol):
         self.body = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See whether events come."""
+        """See whether events come, and when one who is refused may come again."""
         if name.lower() == b"content-type":
             self._is_stream = value.startswith(b"text/event-stream")
+        elif name.lower() == b"retry-after" and value.isdigit():
+            self._reader.retry_after_s = int(value)
 
     def on_body(self, data: bytes) -> None:
         """Read events, or collect anything else."""

@@ -50,6 +50,7 @@ class StreamReader:
         is_cache_told: the server states how many tokens came from its cache.
         error: what the server said went wrong, or what is wrong with what it sent.
         is_turned_away: the server has too much to do.
+        retry_after_s: when it says to ask again; None where it says nothing.
         is_complete: the end was announced.
     """
 
@@ -61,6 +62,7 @@ class StreamReader:
         self.is_cache_told = False
         self.error: str | None = None
         self.is_turned_away = False
+        self.retry_after_s: int | None = None
         self.is_complete = False
         self._texts: list[str] = []
         self._rest = b""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mm_orch.benchmarking.vocabulary import write_text
@@ -65,11 +65,13 @@ class Workload:
 
     Attributes:
         is_chat: ask /v1/chat/completions; else /v1/completions, each session of one turn.
+        priority: of every request, where the server knows that field; 0 leaves it out.
     """
 
     name: str
     is_chat: bool
     sessions: tuple[Session, ...]
+    priority: int = 0
 
     @property
     def num_requests(self) -> int:
@@ -83,7 +85,7 @@ class Workload:
 
     def first(self, num_sessions: int) -> Workload:
         """Return the same workload with its first sessions alone."""
-        return Workload(name=self.name, is_chat=self.is_chat, sessions=self.sessions[:num_sessions])
+        return replace(self, sessions=self.sessions[:num_sessions])
 
 
 def make_workload(
@@ -203,6 +205,7 @@ def body_of(
         "max_tokens": session.turns[turn].num_output_tokens,
         "temperature": 0,
         **({"ignore_eos": True} if has_ignore_eos else {}),
+        **({"priority": workload.priority} if workload.priority else {}),
         "stream": True,
         "stream_options": {"include_usage": True},
     }

@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
 
 
+# Higher priorities come in beside a full queue, but not without end: each of the levels could fill
+# it once more.
+_MAX_QUEUES = 2
+
+
 class Admission:
     """Places for requests.
 
-    INVARIANT: the number that wait never exceeds ``queue_capacity``.
+    Those of lower priority take no place from a higher one: else a full queue would keep out who is
+    to go first.
+
+    INVARIANT: of each priority no more than ``queue_capacity`` wait, and no more than twice as many
+    in all.
     """
 
     def __init__(self, queue_capacity: int, clock: Clock) -> None:
@@ -73,12 +82,13 @@ class Admission:
 
         Raises:
             DrainingError: the server or this model is being drained.
-            QueueFullError: ``queue_capacity`` requests wait already.
+            QueueFullError: ``queue_capacity`` requests of this or a higher priority wait already,
+                or twice as many of any.
             DeadlineTooSoonError: at the present pace its turn would come too late.
         """
         now_s = self._clock()
         self._refuse_draining(model, now_s)
-        self._refuse_full(now_s)
+        self._refuse_full(priority, now_s)
         self._refuse_hopeless(model, (priority, caller), timeout_s, now_s)
         ticket = Ticket(model, now_s, caller=caller, priority=priority)
         self._tickets[ticket] = None
@@ -127,8 +137,11 @@ class Admission:
             retry_after_s=self._retry_after_s(models, num_ahead, now_s),
         )
 
-    def _refuse_full(self, now_s: float) -> None:
-        if self.num_waiting < self.queue_capacity:
+    def _refuse_full(self, priority: int, now_s: float) -> None:
+        if (
+            self._count_not_below(priority) < self.queue_capacity
+            and self.num_waiting < _MAX_QUEUES * self.queue_capacity
+        ):
             return
         # Whichever of those that wait begins, its place is free: whatever model it is for.
         num_ahead = 1 + min(self._promises.count(now_s), self.queue_capacity)
@@ -139,6 +152,15 @@ class Admission:
             f"{self.num_waiting} requests are waiting and monitoring.server.queue_capacity is"
             f" {self.queue_capacity}.",
             retry_after_s=retry_after_s,
+        )
+
+    def _count_not_below(self, priority: int) -> int:
+        """Return how many wait, for any model, of this priority or a higher one."""
+        return sum(
+            num_waiting
+            for flows in self._num_waiting_by_flow.values()
+            for (other_priority, _), num_waiting in flows.items()
+            if other_priority >= priority
         )
 
     def _refuse_hopeless(

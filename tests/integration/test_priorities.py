@@ -175,6 +175,20 @@ async def test_who_waits_at_the_gate_counts_for_the_queue_and_may_go_away(
         await here.runtime.orchestrator.wait_until_idle()
 
 
+async def test_a_full_queue_lets_a_higher_priority_in(odd_engines: Switch) -> None:
+    async with crowd(odd_engines, **{"monitoring.server.queue_capacity": 2}) as here:
+        await here.hold_up()
+        here.ask("waits")
+        await here.gather(1)
+        with pytest.raises(QueueFullError):
+            await here._answer("refused")
+
+        here.ask("urgent", priority=5)
+        await here.let_through(NUM_LET_THROUGH + 1)
+
+        assert await here.let_go() == ["urgent", "first", "second", "waits"]
+
+
 async def test_what_goes_on_after_a_workers_death_keeps_its_place(odd_engines: Switch) -> None:
     async with crowd(odd_engines, "odd", "spare") as here:
         await here.hold_up()

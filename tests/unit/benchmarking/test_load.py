@@ -137,6 +137,46 @@ async def test_a_refusal_for_load_is_noted_as_such(status: str, *, is_turned_awa
     assert [record.is_turned_away for record in run.requests] == [is_turned_away] * 2
 
 
+async def test_a_refusal_tells_when_to_come_again_and_a_request_has_its_id() -> None:
+    head = b"HTTP/1.1 503 Unavailable\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}"
+    sent: list[int] = []
+    async with serving(Peer(answer=lambda _: head)) as peer:
+        client = Client(peer.target, timeout_s=5.0)
+        reader = await client.post(
+            "/v1/completions", BODY, request_id="r-1", on_sent=lambda: sent.append(1)
+        )
+        client.close()
+
+    assert (reader.retry_after_s, reader.is_turned_away) == (7, True)
+    assert "X-Request-ID: r-1\r\n" in peer.heads[0]
+    assert sent == [1]
+
+
+class Listener(Peer):
+    """Answers nothing, and notes when its client has gone."""
+
+    gone: asyncio.Event
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        self.gone.set()
+        writer.close()
+
+
+async def test_who_is_cancelled_closes_its_connection() -> None:
+    listener = Listener()
+    listener.gone = asyncio.Event()
+    async with serving(listener):
+        client, sent = Client(listener.target, timeout_s=5.0), asyncio.Event()
+        asking = asyncio.create_task(client.post("/v1/completions", BODY, on_sent=sent.set))
+        await sent.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(5):
+            await listener.gone.wait()
+
+
 async def test_a_server_that_does_not_tell_of_its_cache_is_noted() -> None:
     # Equally long, so that the chunks' sizes stay right.
     def untold(body: dict[str, Any]) -> bytes:

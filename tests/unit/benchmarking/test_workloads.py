@@ -134,6 +134,15 @@ def test_every_request_is_greedy_and_of_fixed_length() -> None:
     assert plain.path == "/v1/completions"
 
 
+def test_a_priority_is_asked_for_with_every_request() -> None:
+    session = Session(turns=(Turn("a", 8),))
+    urgent = Workload(name="p", is_chat=True, sessions=(session, session), priority=10)
+
+    for workload in (urgent, urgent.first(1)):
+        body = body_of(workload, session, 0, answers=[], model="m")
+        assert body["priority"] == 10
+
+
 def test_a_server_that_does_not_know_ignore_eos_is_not_asked_for_it() -> None:
     workload = make(WorkloadKind.SHORT_CHAT, 1)
     body = body_of(workload, workload.sessions[0], 0, answers=[], model="m", has_ignore_eos=False)

@@ -33,6 +33,32 @@ def test_one_more_than_the_capacity_is_refused_at_once() -> None:
         admission.enter("m")
 
 
+def test_a_queue_full_of_lower_priorities_keeps_out_nobody_above_them() -> None:
+    admission = Admission(2, Clock())
+    admission.enter("m")
+    admission.enter("n", caller="other")
+
+    urgent = admission.enter("m", priority=1)
+    with pytest.raises(QueueFullError):
+        admission.enter("m")
+    admission.start(urgent)
+    with pytest.raises(QueueFullError):
+        admission.enter("m", priority=-1)
+
+    assert admission.num_waiting == 2
+
+
+def test_a_priority_has_a_full_queue_of_its_own_and_all_have_two() -> None:
+    admission = Admission(2, Clock())
+    for priority in (0, 0, 1, 1):
+        admission.enter("m", priority=priority)
+
+    with pytest.raises(QueueFullError, match="4 requests are waiting"):
+        admission.enter("m", priority=1)
+    with pytest.raises(QueueFullError):
+        admission.enter("m", priority=2)
+
+
 def test_a_request_that_starts_makes_room_in_the_queue() -> None:
     admission = Admission(1, Clock())
     admission.start(admission.enter("m"))
@@ -92,6 +118,11 @@ def test_before_any_rate_is_known_the_age_of_the_oldest_counts() -> None:
     assert refusal.value.retry_after_s == pytest.approx(17.0)
 
 
+def count_waiting(inside: list[Ticket], priority: int) -> int:
+    """Requests of this priority or a higher one that wait."""
+    return sum(not one.is_running and one.priority >= priority for one in inside)
+
+
 @given(
     st.lists(st.sampled_from(["enter", "start", "leave"]), max_size=60),
     st.integers(1, 4),
@@ -104,10 +135,11 @@ def test_counts_are_right_after_any_history(
     inside: list[Ticket] = []
     for step in steps:
         if step == "enter":
+            model, priority = data.draw(st.tuples(st.sampled_from("ab"), st.integers(-1, 1)))
             try:
-                inside.append(admission.enter(data.draw(st.sampled_from(["a", "b"]))))
+                inside.append(admission.enter(model, priority=priority))
             except QueueFullError:
-                assert admission.num_waiting == capacity
+                assert count_waiting(inside, priority) >= capacity or len(inside) >= 2 * capacity
         elif inside:
             ticket = data.draw(st.sampled_from(inside))
             if step == "start":
@@ -116,7 +148,9 @@ def test_counts_are_right_after_any_history(
                 admission.leave(ticket)
                 inside.remove(ticket)
         assert admission.num_running == sum(ticket.is_running for ticket in inside)
-        assert admission.num_waiting == len(inside) - admission.num_running <= capacity
+        assert admission.num_waiting == len(inside) - admission.num_running <= 2 * capacity
+        # Above all others, nobody comes in beside them.
+        assert count_waiting(inside, 1) <= capacity
         for model in ("a", "b"):
             of_model = [ticket for ticket in inside if ticket.model == model]
             assert admission.count_running(model) == sum(t.is_running for t in of_model)
