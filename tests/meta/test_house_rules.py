@@ -33,6 +33,7 @@ BROAD_CATCHES = {
     "mm_orch/models/text.py",
     "mm_orch/optimization/supervisor.py",
     "mm_orch/tuning/loop.py",
+    "mm_orch/workflows/graph_runner.py",
 }
 
 
