@@ -15,6 +15,7 @@ MuAIError
 │   ├── ModelNotFoundError      no model has this name
 │   ├── WorkflowNotFoundError   no workflow has this name
 │   ├── SessionNotFoundError    the caller has no such session
+│   ├── SessionLimitError       no more is stored: of a text, a session, or an owner's sessions
 │   ├── AuthenticationError     no key, or a wrong one
 │   ├── ForbiddenError          the caller may not do this
 │   ├── ModelBusyError          the model answers requests now
@@ -188,6 +189,12 @@ class SessionNotFoundError(RequestError):
     """The caller has no such session: it was never begun, was deleted, or is another's."""
 
     code = "session_not_found"
+
+
+class SessionLimitError(RequestError):
+    """No more is stored: of one text, in one session, or of one owner."""
+
+    code = "session_limit"
 
 
 class AuthenticationError(RequestError):
