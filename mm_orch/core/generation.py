@@ -7,12 +7,15 @@ are msgspec structs: frozen, typed on decoding.
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from mm_orch.core.guide import Guide, JsonObjectShape, JsonSchemaShape
 from mm_orch.core.tools import ToolCall, ToolCallDelta, ToolUse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Task = Literal["generate", "embed"]
 """What a model is for."""
@@ -250,3 +253,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     num_generated_tokens: int
     num_cached_tokens: int = 0
     num_reasoning_tokens: int = 0
+
+
+def total_usage(usages: Iterable[Usage]) -> Usage:
+    """Return the tokens of several requests together."""
+    counted = list(usages)
+    return Usage(
+        num_prompt_tokens=sum(usage.num_prompt_tokens for usage in counted),
+        num_generated_tokens=sum(usage.num_generated_tokens for usage in counted),
+        num_cached_tokens=sum(usage.num_cached_tokens for usage in counted),
+        num_reasoning_tokens=sum(usage.num_reasoning_tokens for usage in counted),
+    )

@@ -1,0 +1,60 @@
+"""Whatever a conversation holds: the last turns that fit are shown, whole, and no fewer."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mm_orch.core.generation import Message
+from mm_orch.workflows.window import find_most, fit_window, split_turns
+from tests.unit.workflows.scene import WordMeter
+
+MESSAGES = st.builds(
+    lambda role, num_words: Message(role=role, content=" ".join(["word"] * num_words)),
+    st.sampled_from(["system", "user", "user", "assistant", "tool"]),
+    st.integers(0, 12),
+)
+CONVERSATIONS = st.lists(MESSAGES, max_size=25).map(
+    lambda earlier: [*earlier, Message(role="user", content="the question")]
+)
+
+
+@given(CONVERSATIONS)
+def test_no_message_is_lost_or_moved_by_splitting(messages: list[Message]) -> None:
+    conversation = split_turns(messages)
+
+    assert list(conversation.with_last(len(conversation.turns))) == messages
+    assert conversation.question == (messages[-1],)
+    assert all(message.role == "system" for message in conversation.system)
+    for turn in conversation.turns[1:]:
+        assert turn[0].role == "user"
+        assert all(message.role != "user" for message in turn[1:])
+
+
+@given(CONVERSATIONS, st.integers(0, 150))
+def test_as_many_of_the_last_turns_as_fit_are_shown(messages: list[Message], budget: int) -> None:
+    conversation, count = split_turns(messages), WordMeter().count
+
+    shown = fit_window(conversation, WordMeter(), budget)
+
+    sizes = [conversation.with_last(num) for num in range(len(conversation.turns) + 1)]
+    num_shown = sizes.index(shown)
+    fitting = [num for num, one in enumerate(sizes) if count(one) <= budget]
+    assert num_shown == max(fitting, default=0)
+
+
+@given(st.integers(0, 5000), st.integers(0, 5000))
+def test_the_most_that_fits_is_found_in_few_tries_and_none_far_above_it(
+    limit: int, bound: int
+) -> None:
+    tried: list[int] = []
+
+    def fits(number: int) -> bool:
+        tried.append(number)
+        return number <= bound
+
+    assert find_most(limit, fits) == min(limit, bound)
+    assert len(tried) <= 2 * math.log2(limit + 2) + 2
+    assert max(tried, default=0) <= min(limit, 2 * bound + 1)
