@@ -91,6 +91,20 @@ def embedding_model(data_directory: Path) -> StoredModel:
 
 
 @pytest.fixture(scope="session")
+def own_data(
+    builtin_model: StoredModel,  # noqa: ARG001 - must be there before it is linked to
+    data_directory: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, str]:
+    """The environment of servers that store sessions of tests apart from this user's own."""
+    own = tmp_path_factory.mktemp("data")
+    for name in ("models", "compiled"):
+        (data_directory / name).mkdir(exist_ok=True)
+        (own / name).symlink_to(data_directory / name)
+    return {"MUAI_DATA_DIR": str(own)}
+
+
+@pytest.fixture(scope="session")
 def server(
     builtin_model: StoredModel,  # noqa: ARG001 - must be there before the server starts
     tmp_path_factory: pytest.TempPathFactory,

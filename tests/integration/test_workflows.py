@@ -1,0 +1,189 @@
+"""Conversations with the real model in a real server: window, owners, a kill, the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mm_orch.core.generation import Message
+from mm_orch.models.chat_template import ChatTemplate, encode_chat
+from mm_orch.models.text import TextCodec
+from tests.processes import run_cli, start_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mm_orch.models.stored import StoredModel
+    from tests.processes import Reply, ServerProcess
+
+pytestmark = pytest.mark.model
+
+WINDOW_TOKENS = 160
+NAME = "workflow/chat_generate"
+CONFIG: dict[str, Any] = {
+    "workflows": {"window_tokens": WINDOW_TOKENS},
+    "api": {
+        "enable_auth": True,
+        "api_keys": [{"name": "ada", "key": "sk-ada"}, {"name": "bob", "key": "sk-bob"}],
+    },
+}
+SHORT = {"max_tokens": 8, "temperature": 0}
+FACTS = ["I live in Paris.", "My cat is called Tom.", "I like green tea.", "It rains today."]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workflows")
+
+
+@pytest.fixture(scope="module")
+def serving(own_data: dict[str, str], place: Path) -> Iterator[ServerProcess]:
+    server = start_server(place, config=CONFIG, environment=own_data)
+    yield server
+    server.stop()
+
+
+def post(server: ServerProcess, path: str, key: str = "sk-ada", **body: object) -> Reply:
+    return server.request("POST", path, body, {"X-API-Key": key})
+
+
+def say(server: ServerProcess, message: str, session_id: str | None = None) -> dict[str, Any]:
+    reply = post(server, "/api/chat", message=message, session_id=session_id, preferences=SHORT)
+    assert reply.status == 200, reply.body
+    return dict(reply.json)
+
+
+def talk(server: ServerProcess, messages: Sequence[str]) -> str:
+    """Say these in a session of their own; return its name."""
+    session_id = None
+    for number, message in enumerate(messages, start=1):
+        answer = say(server, message, session_id)
+        session_id = answer["session_id"]
+        assert (answer["turn_count"], answer["response"] != "") == (number, True)
+    assert session_id is not None
+    return session_id
+
+
+def messages_of(server: ServerProcess, session_id: str) -> list[dict[str, str]]:
+    reply = server.request("GET", f"/api/sessions/{session_id}", headers={"X-API-Key": "sk-ada"})
+    return [{"role": one["role"], "content": one["content"]} for one in reply.json["messages"]]
+
+
+def count_tokens(model: StoredModel, messages: Sequence[dict[str, str]]) -> int:
+    directory = Path(model.directory)
+    template = ChatTemplate.find_in_directory(directory)
+    assert template is not None
+    turns = [Message(**one) for one in messages]
+    return len(encode_chat(TextCodec.from_directory(directory), template, turns))
+
+
+def test_the_model_is_shown_as_many_whole_turns_as_its_own_tokeniser_says_fit(
+    serving: ServerProcess, builtin_model: StoredModel
+) -> None:
+    session_id = talk(serving, FACTS * 2)
+    told = messages_of(serving, session_id)
+    question = {"role": "user", "content": "Where do I live?"}
+
+    reply = post(
+        serving, "/api/query", query=question["content"], session_id=session_id, preferences=SHORT
+    )
+
+    num_shown = reply.json["metadata"]["usage"]["prompt_tokens"]
+    sizes = [
+        count_tokens(builtin_model, [*told[first:], question])
+        for first in range(0, len(told) + 1, 2)
+    ]
+    # Some turns are left out, some are shown, and one more would have been too many.
+    assert num_shown == max(size for size in sizes if size <= WINDOW_TOKENS)
+    assert sizes[0] > WINDOW_TOKENS > num_shown > sizes[-1]
+
+
+def test_a_stored_conversation_is_what_the_same_messages_are_over_openais_path(
+    serving: ServerProcess,
+) -> None:
+    session_id = talk(serving, FACTS[:2])
+    asked = "What is my cat called?"
+    messages = [*messages_of(serving, session_id), {"role": "user", "content": asked}]
+
+    query = post(serving, "/api/query", query=asked, session_id=session_id, preferences=SHORT).json
+    whole = post(serving, "/v1/chat/completions", model=NAME, messages=messages, **SHORT).json
+    plain = post(serving, "/v1/chat/completions", messages=messages, **SHORT).json
+
+    usages = [one["usage"] for one in (query["metadata"], whole, plain)]
+    assert len({usage["prompt_tokens"] for usage in usages}) == 1
+    assert query["metadata"]["model"] == whole["model"] == plain["model"] == "smollm2-135m"
+    assert whole["choices"][0]["finish_reason"] == query["metadata"]["finish_reason"] == "length"
+    # What went before was still there.
+    assert all(usage["prompt_tokens_details"]["cached_tokens"] > 0 for usage in usages)
+
+
+def test_another_key_finds_no_session_and_its_own_are_counted_apart(
+    serving: ServerProcess,
+) -> None:
+    session_id = talk(serving, FACTS[:1])
+
+    refused = post(serving, "/api/chat", "sk-bob", message="Hi", session_id=session_id)
+    listed = serving.request("GET", "/api/sessions", headers={"X-API-Key": "sk-bob"})
+
+    assert (refused.status, refused.json["error"]["code"]) == (404, "session_not_found")
+    assert listed.json == {"sessions": []}
+
+
+def test_a_stream_that_its_client_leaves_stores_nothing_and_frees_its_place(
+    serving: ServerProcess,
+) -> None:
+    session_id = talk(serving, FACTS[:1])
+    body = {"query": "Tell me a long story.", "session_id": session_id, "stream": True}
+    connection = serving.connect()
+    connection.request("POST", "/api/query", json.dumps(body).encode(), {"X-API-Key": "sk-ada"})
+    response = connection.getresponse()
+    assert response.status == 200
+    for line in response:
+        if line.startswith(b"event: piece"):
+            break
+    response.close()
+    connection.close()
+
+    # Its turn in the session comes when the one before it has let go.
+    assert say(serving, "Short, please.", session_id)["turn_count"] == 2
+    assert len(messages_of(serving, session_id)) == 4
+
+
+def test_the_command_line_asks_the_running_servers_workflow(
+    serving: ServerProcess, place: Path, own_data: dict[str, str]
+) -> None:
+    port = serving.url.rpartition(":")[2]
+    config = place / "client.yaml"
+    config.write_text(json.dumps({**CONFIG, "monitoring": {"server": {"port": int(port)}}}))
+    ask = ["--config", str(config), "--max-tokens", "5", "--json", "Say yes."]
+
+    answered = run_cli("--workflow", "chat_generate", *ask, directory=place, environment=own_data)
+    refused = run_cli("--workflow", "rag", *ask, directory=place, environment=own_data)
+
+    assert answered.returncode == 0, answered.stderr
+    answer = json.loads(answered.stdout)
+    assert (answer["answered_by"], answer["model"]) == (serving.url, "smollm2-135m")
+    assert answer["usage"]["completion_tokens"] <= 5
+    assert refused.returncode == 2
+    assert "No workflow is named 'rag'. Known: chat_generate." in refused.stderr
+
+
+def test_a_server_that_is_killed_has_lost_no_turn_that_it_answered(
+    own_data: dict[str, str], tmp_path: Path
+) -> None:
+    config = {**CONFIG, "models": {"smollm2-135m": {"engines": ["echo"]}}}
+    killed = start_server(tmp_path, config=config, environment=own_data)
+    session_id = talk(killed, FACTS[:3])
+    before = messages_of(killed, session_id)
+    killed.stop(signal.SIGKILL)
+
+    server = start_server(tmp_path, config=config, environment=own_data)
+    try:
+        assert messages_of(server, session_id) == before
+        assert say(server, "Go on.", session_id)["turn_count"] == 4
+    finally:
+        server.stop()
