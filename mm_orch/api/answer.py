@@ -12,28 +12,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from mm_orch.api.event_stream import find_failure, part_of, receive_nothing, start_of
-from mm_orch.api.exchange import while_client_stays
 from mm_orch.api.fallbacks import headers_of, note_on
 from mm_orch.api.fan_in import open_all, read_together
 from mm_orch.api.formats import WholeChoice
+from mm_orch.api.watched_response import WatchedResponse
 from mm_orch.core.generation import total_usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Scope, Send
 
     from mm_orch.api.formats import AnswerFormat, Json
     from mm_orch.core.generation import GenerationRequest, TextDelta, Usage
     from mm_orch.orchestration.generation import Generation, Generator
 
-    SendMessage = Callable[[Message], Awaitable[None]]
 
-
-class GenerationResponse(Response):
+class GenerationResponse(WatchedResponse):
     """The answer to one generating request."""
 
     def __init__(
@@ -45,30 +43,15 @@ class GenerationResponse(Response):
         is_stream: bool,
         send_timeout_s: float,
     ) -> None:
-        super().__init__()
+        super().__init__(send_timeout_s)
         self._generator = generator
         self._requests = requests
         self._make_format = make_format
         self._is_stream = is_stream
-        self._send_timeout_s = send_timeout_s
         self._request_id = requests[0].request_id
         self._num_choices = requests[0].options.num_choices
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Generate and send.
-
-        Raises:
-            MuAIError: nothing has been sent yet, so the answer can be one about this error.
-            ClientGoneError: the client left or stalled; the generation was cancelled.
-        """
-        await while_client_stays(
-            lambda watched_send: self._answer(scope, watched_send),
-            receive,
-            send,
-            timeout_s=self._send_timeout_s,
-        )
-
-    async def _answer(self, scope: Scope, send: SendMessage) -> None:
+    async def _answer(self, scope: Scope, send: Send) -> None:
         async with (
             open_all(self._generator, self._requests) as generations,
             read_together(generations, self._num_choices) as deltas,
@@ -91,7 +74,7 @@ class GenerationResponse(Response):
     async def _stream(
         self,
         scope: Scope,
-        send: SendMessage,
+        send: Send,
         generations: Sequence[Generation],
         deltas: AsyncIterator[TextDelta],
     ) -> None:
@@ -118,7 +101,7 @@ class GenerationResponse(Response):
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
 
-async def _send_events(send: SendMessage, written: AnswerFormat, events: Sequence[Json]) -> None:
+async def _send_events(send: Send, written: AnswerFormat, events: Sequence[Json]) -> None:
     if events:
         await send(part_of(b"".join(map(written.event, events))))
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from mm_orch.api.errors import error_response
 from mm_orch.api.event_stream import find_failure, part_of, receive_nothing, start_of
-from mm_orch.api.exchange import while_client_stays
 from mm_orch.api.fallbacks import headers_of
 from mm_orch.api.formats import encode_event
+from mm_orch.api.watched_response import WatchedResponse
 from mm_orch.api.workflow_format import write_progress, write_result
 from mm_orch.core.errors import MuAIError, StorageError
 from mm_orch.workflows.contract import ANSWER, KEPT
@@ -27,15 +27,14 @@ from mm_orch.workflows.contract import ANSWER, KEPT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Scope, Send
 
-    from mm_orch.api.exchange import ImpatientSend
     from mm_orch.api.formats import Json
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.running import WorkflowRun, Workflows
 
 
-class RunResponse(Response):
+class RunResponse(WatchedResponse):
     """What the two kinds of answer share: the run lasts as long as its client stays.
 
     Args:
@@ -55,28 +54,13 @@ class RunResponse(Response):
         send_timeout_s: float,
         make_body: Callable[[WorkflowRun], Json],
     ) -> None:
-        super().__init__()
+        super().__init__(send_timeout_s)
         self._workflows = workflows
         self._name = name
         self._call = call
-        self._send_timeout_s = send_timeout_s
         self._make_body = make_body
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run and send.
-
-        Raises:
-            MuAIError: nothing has been sent yet, so the answer can be one about this error.
-            ClientGoneError: the client left or stalled; every step was cancelled.
-        """
-        await while_client_stays(
-            lambda watched_send: self._answer(scope, watched_send),
-            receive,
-            send,
-            timeout_s=self._send_timeout_s,
-        )
-
-    async def _answer(self, scope: Scope, send: ImpatientSend) -> None:
+    async def _answer(self, scope: Scope, send: Send) -> None:
         async with self._workflows.open(self._name, self._call) as run:
             await run.complete()
             # The last one is the answer's; a workflow may ask no model at all.
@@ -115,14 +99,14 @@ class QueryResponse(RunResponse):
             "request_id": call.request_id,
         }
 
-    async def _answer(self, scope: Scope, send: ImpatientSend) -> None:
+    async def _answer(self, scope: Scope, send: Send) -> None:
         answer = self._stream if self._is_stream else super()._answer
         try:
             await answer(scope, send)
         except MuAIError as error:
             await error_response(error, self._failed)(scope, receive_nothing, send)
 
-    async def _stream(self, scope: Scope, send: ImpatientSend) -> None:
+    async def _stream(self, scope: Scope, send: Send) -> None:
         async with self._workflows.open(self._name, self._call) as run:
             await send(start_of({}))
 
