@@ -27,6 +27,7 @@ from mm_orch.orchestration.usage import UsageBook
 from mm_orch.routing.router import Router
 from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.registry import WorkflowRegistry
 from mm_orch.workflows.running import Workflows, WorkflowSettings
@@ -114,7 +115,8 @@ async def open_runtime(
             observer=observer,
             clock=clock,
         )
-        workflows = _make_workflows(config, orchestrator, sessions, clock)
+        watch = Watch(observer, clock, monitor.start_trace if monitor else None)
+        workflows = _make_workflows(config, orchestrator, sessions, watch)
         status = _make_status(
             config, manager=manager, admission=admission, monitor=monitor, clock=clock
         )
@@ -227,7 +229,7 @@ async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
 
 
 def _make_workflows(
-    config: Config, orchestrator: Orchestrator, sessions: SqliteSessions, clock: Clock
+    config: Config, orchestrator: Orchestrator, sessions: SqliteSessions, watch: Watch
 ) -> Workflows:
     workflows = config.workflows
     return Workflows(
@@ -240,7 +242,7 @@ def _make_workflows(
             deadline_s=workflows.deadline_s or config.api.request_timeout_s,
             window_tokens=workflows.window_tokens,
         ),
-        clock=clock,
+        watch=watch,
     )
 
 

@@ -194,6 +194,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
             for none.
         priority: higher goes first; see core.priority.
         caller: name of the key that it belongs to.
+        workflow: that it is a part of; empty for none.
     """
 
     request_id: str
@@ -207,6 +208,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     conversation_id: str = ""
     priority: int = 0
     caller: str = ANONYMOUS
+    workflow: str = ""
 
 
 class TextLogprob(msgspec.Struct, frozen=True, kw_only=True):

@@ -109,6 +109,7 @@ class Orchestrator:
             request.request_id,
             operation=_operation_of(request),
             caller=request.caller,
+            workflow=request.workflow,
             observer=self._observer,
             clock=self._clock,
         ) as account:

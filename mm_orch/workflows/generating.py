@@ -32,14 +32,16 @@ class RunModels:
 
     Args:
         generator: takes the requests.
+        workflow: name of what runs.
         call: that the run answers.
 
     Attributes:
         generations: all that were begun, in order.
     """
 
-    def __init__(self, generator: Generator, call: WorkflowCall) -> None:
+    def __init__(self, generator: Generator, workflow: str, call: WorkflowCall) -> None:
         self.generations: list[Generation] = []
+        self._workflow = workflow
         self._generator = generator
         self._call = call
 
@@ -67,6 +69,7 @@ class RunModels:
             conversation_id=call.conversation_id,
             priority=call.priority,
             caller=call.caller,
+            workflow=self._workflow,
         )
         pieces: list[str] = []
         reason = FinishReason.STOP

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeadlineError, NotServedError, WorkflowError
 from mm_orch.core.generation import Message
+from mm_orch.workflows.account import WorkflowAccount
 from mm_orch.workflows.channel import Channel
 from mm_orch.workflows.contract import CALL, HISTORY, SERVICES, Services
 from mm_orch.workflows.generating import RunModels
@@ -19,9 +20,9 @@ from mm_orch.workflows.session_locks import SessionLocks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from mm_orch.core.clock import Clock
     from mm_orch.orchestration.generation import Generator, Meters
     from mm_orch.storage.sessions import SessionStore, Turn
+    from mm_orch.workflows.account import Watch
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.contract import Workflow
     from mm_orch.workflows.graph_progress import Progress
@@ -58,20 +59,13 @@ class WorkflowRun:
         inputs: Values,
         *,
         deadline_s: float,
-        clock: Clock,
+        watch: Watch,
     ) -> None:
         self.workflow = workflow
         self.models = inputs[SERVICES].models
         self._channel: Channel[Progress] = Channel(_MAX_AHEAD)
         self._task = asyncio.create_task(
-            run_graph(
-                workflow.graph,
-                inputs,
-                tell=self._channel.put,
-                clock=clock,
-                deadline_s=deadline_s,
-            ),
-            name=f"workflow {workflow.name}",
+            self._work(inputs, deadline_s, watch), name=f"workflow {workflow.name}"
         )
         self._task.add_done_callback(lambda _: self._channel.close())
 
@@ -103,6 +97,19 @@ class WorkflowRun:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
+    async def _work(self, inputs: Values, deadline_s: float, watch: Watch) -> Outcome:
+        name, call = self.workflow.name, inputs[CALL]
+        with WorkflowAccount(name, call, self.models, watch=watch) as account:
+
+            async def tell(event: Progress) -> None:
+                account.note(event)
+                await self._channel.put(event)
+
+            account.outcome = await run_graph(
+                self.workflow.graph, inputs, tell=tell, clock=watch.clock, deadline_s=deadline_s
+            )
+            return account.outcome
+
 
 class Workflows:
     """All workflows, as the faces see them.
@@ -113,7 +120,7 @@ class Workflows:
         meters: count tokens.
         sessions: keep conversations.
         settings: from the configuration.
-        clock: monotonic seconds.
+        watch: who is told of runs.
     """
 
     def __init__(
@@ -124,14 +131,14 @@ class Workflows:
         meters: Meters,
         sessions: SessionStore,
         settings: WorkflowSettings,
-        clock: Clock,
+        watch: Watch,
     ) -> None:
         self.sessions = sessions
         self._registry = registry
         self._generator = generator
         self._meters = meters
         self._settings = settings
-        self._clock = clock
+        self._watch = watch
         self._locks = SessionLocks()
 
     @asynccontextmanager
@@ -158,14 +165,15 @@ class Workflows:
             )
         workflow = self._registry.load(name, param=param)
         deadline_s = call.deadline_s or self._settings.deadline_s
-        end_s = self._clock() + deadline_s
+        clock = self._watch.clock
+        end_s = clock() + deadline_s
         async with AsyncExitStack() as stack:
             history = await self._recall(call, stack, deadline_s)
             inputs = Values()
             inputs.put(CALL, call)
             inputs.put(HISTORY, history)
-            inputs.put(SERVICES, self._services_for(call))
-            run = WorkflowRun(workflow, inputs, deadline_s=end_s - self._clock(), clock=self._clock)
+            inputs.put(SERVICES, self._services_for(name, call))
+            run = WorkflowRun(workflow, inputs, deadline_s=end_s - clock(), watch=self._watch)
             try:
                 yield run
             finally:
@@ -193,9 +201,9 @@ class Workflows:
         )
         return tuple(_messages_of(recalled.turns))
 
-    def _services_for(self, call: WorkflowCall) -> Services:
+    def _services_for(self, name: str, call: WorkflowCall) -> Services:
         return Services(
-            models=RunModels(self._generator, call),
+            models=RunModels(self._generator, name, call),
             meters=self._meters,
             sessions=self.sessions,
             window_tokens=self._settings.window_tokens,

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mm_orch.core.generation import Message
+from mm_orch.core.trace import parse_trace
 from mm_orch.models.chat_template import ChatTemplate, encode_chat
 from mm_orch.models.text import TextCodec
+from tests.otlp import Collector
 from tests.processes import run_cli, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mm_orch.models.stored import StoredModel
+    from tests.otlp import Span
     from tests.processes import Reply, ServerProcess
 
 pytestmark = pytest.mark.model
@@ -41,8 +44,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def serving(own_data: dict[str, str], place: Path) -> Iterator[ServerProcess]:
-    server = start_server(place, config=CONFIG, environment=own_data)
+def collector() -> Iterator[Collector]:
+    with Collector("grpc") as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def serving(own_data: dict[str, str], place: Path, collector: Collector) -> Iterator[ServerProcess]:
+    config = {**CONFIG, "monitoring": {"tracing": {"endpoint": collector.endpoint}}}
+    server = start_server(place, config=config, environment=own_data)
     yield server
     server.stop()
 
@@ -119,6 +129,36 @@ def test_a_stored_conversation_is_what_the_same_messages_are_over_openais_path(
     assert whole["choices"][0]["finish_reason"] == query["metadata"]["finish_reason"] == "length"
     # What went before was still there.
     assert all(usage["prompt_tokens_details"]["cached_tokens"] > 0 for usage in usages)
+
+
+def test_each_step_is_a_span_of_the_requests_trace_and_runs_have_a_window(
+    serving: ServerProcess, collector: Collector
+) -> None:
+    session_id = talk(serving, FACTS[:1])
+    reply = post(serving, "/api/query", query="Hello", session_id=session_id, preferences=SHORT)
+    own = parse_trace(reply.headers["traceparent"])
+    assert own is not None
+
+    def of_trace(spans: list[Span]) -> list[Span]:
+        return [span for span in spans if span.trace_id == own.trace_hex]
+
+    spans = of_trace(
+        collector.wait_for(lambda all_: any(one.name == "request" for one in of_trace(all_)))
+    )
+
+    name_by_id = {span.span_id: span.name for span in spans}
+    tree = {span.name: name_by_id.get(span.parent_id, "") for span in spans}
+    steps = [f"workflow.step {name}" for name in ("window", "answer", "keep")]
+    assert tree == {
+        "request": "",
+        **dict.fromkeys(steps, "request"),
+        **dict.fromkeys(["route", "queue", "inference"], steps[1]),
+        **dict.fromkeys(["prefill", "decode"], "inference"),
+    }
+    metrics = serving.request("GET", "/api/metrics", headers={"X-API-Key": "sk-ada"}).json
+    [runs] = [one for one in metrics["workflows"] if one["workflow"] == "chat_generate"]
+    assert (runs["num_requests"] >= 2, runs["num_failed"]) == (True, 0)
+    assert runs["num_generated_tokens"] <= 8 * runs["num_requests"]
 
 
 def test_another_key_finds_no_session_and_its_own_are_counted_apart(

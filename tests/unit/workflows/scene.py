@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mm_orch.core.observers import ObserverFanOut
+from mm_orch.workflows.account import Watch
 from mm_orch.workflows.registry import WorkflowRegistry
 from mm_orch.workflows.running import Workflows, WorkflowSettings
 
@@ -40,6 +42,7 @@ def make_workflows(
     settings: WorkflowSettings | None = None,
     *,
     registry: WorkflowRegistry | None = None,
+    watch: Watch | None = None,
 ) -> Workflows:
     return Workflows(
         registry or WorkflowRegistry(),
@@ -47,5 +50,5 @@ def make_workflows(
         meters=WordMeters(),
         sessions=sessions,
         settings=settings or WorkflowSettings(),
-        clock=time.monotonic,
+        watch=watch or Watch(ObserverFanOut(), time.monotonic),
     )
