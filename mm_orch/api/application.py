@@ -49,8 +49,9 @@ from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
 from mm_orch.api.schemas.workflow import MessageRequest, QueryRequest
 from mm_orch.api.schemas.workflow_answers import FailedQuery, PieceEvent, StepEvent
+from mm_orch.api.sessions import add_exchange_routes, add_session_routes
 from mm_orch.api.tracing import Traced
-from mm_orch.api.workflows import add_session_routes, add_workflow_routes
+from mm_orch.api.workflows import add_workflow_routes
 from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def create_application(
     add_conversation_routes(app, generator)
     add_workflow_routes(app, workflows, settings)
     add_session_routes(app, workflows.sessions, generator)
+    add_exchange_routes(app, workflows.sessions, settings)
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router)
     add_native_model_routes(app, reports, router, loader, settings)

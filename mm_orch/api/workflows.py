@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from fastapi import Query
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
-from starlette.responses import JSONResponse
 
 from mm_orch.api.bodies import read_body
 from mm_orch.api.callers import allowed_priority, caller_of, owner_of
 from mm_orch.api.conversations import qualify
-from mm_orch.api.documentation import add_route, answer_of, body_of, refusals
+from mm_orch.api.documentation import answer_of, body_of, refusals
 from mm_orch.api.schemas.workflow import MessageRequest, Preferences, QueryRequest
 from mm_orch.api.schemas.workflow_answers import (
     FailedQuery,
-    ForgottenAnswer,
     MessageAnswer,
     PieceEvent,
     QueryAnswer,
-    SessionList,
     StepEvent,
-    WholeSessionAnswer,
 )
 from mm_orch.api.workflow_answer import QueryResponse, RunResponse, write_message
 from mm_orch.core.generation import Message
-from mm_orch.storage.sessions import MAX_SESSIONS, new_session_id
+from mm_orch.storage.sessions import new_session_id
 from mm_orch.workflows.call import SessionCall, WorkflowCall
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from mm_orch.api.formats import Json
     from mm_orch.api.settings import ApiSettings
-    from mm_orch.orchestration.generation import Generator
-    from mm_orch.storage.sessions import Session, SessionStore, SessionSummary
     from mm_orch.workflows.running import Workflows
 
 _CHAT = "chat_generate"
@@ -99,30 +91,6 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
     )
 
 
-def add_session_routes(app: FastAPI, sessions: SessionStore, generator: Generator) -> None:
-    """Add /api/sessions, and GET and DELETE /api/sessions/{session_id}."""
-
-    async def list_sessions(
-        request: Request, limit: Annotated[int, Query(ge=1, le=MAX_SESSIONS)] = 100
-    ) -> JSONResponse:
-        found = await sessions.list_sessions(owner_of(request), limit=limit)
-        return JSONResponse({"sessions": [_in_short(one) for one in found]})
-
-    async def show_session(request: Request, session_id: str) -> JSONResponse:
-        session = await sessions.read(owner_of(request), session_id)
-        return JSONResponse(_as_whole(session))
-
-    async def delete_session(request: Request, session_id: str) -> JSONResponse:
-        await sessions.delete(owner_of(request), session_id)
-        generator.release_conversation(qualify(request, session_id))
-        return JSONResponse({"session_id": session_id, "status": "deleted"})
-
-    one = "/api/sessions/{session_id}"
-    add_route(app, "GET", "/api/sessions", list_sessions, SessionList, 400, 401, 500, 503)
-    add_route(app, "GET", one, show_session, WholeSessionAnswer, 401, 404, 500, 503)
-    add_route(app, "DELETE", one, delete_session, ForgottenAnswer, 401, 404, 500, 503)
-
-
 def _make_call(
     request: Request,
     messages: tuple[Message, ...],
@@ -150,32 +118,3 @@ def _messages_of(body: QueryRequest) -> tuple[Message, ...]:
     if not body.context:
         return (question,)
     return (Message(role="system", content=_CONTEXT.format(context=body.context)), question)
-
-
-def _in_short(summary: SessionSummary) -> Json:
-    return {
-        "session_id": summary.session_id,
-        "turn_count": summary.num_turns,
-        "created_at": summary.created_at,
-        "updated_at": summary.updated_at,
-    }
-
-
-def _as_whole(session: Session) -> Json:
-    messages = [
-        {
-            "message_id": message.message_id,
-            "role": role,
-            "content": message.content,
-            "created_at": message.created_at,
-        }
-        for turn in session.turns
-        for role, message in (("user", turn.user), ("assistant", turn.assistant))
-    ]
-    return {
-        "session_id": session.session_id,
-        "turn_count": len(session.turns),
-        "created_at": session.created_at,
-        "updated_at": session.updated_at,
-        "messages": messages,
-    }

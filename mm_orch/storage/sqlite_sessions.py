@@ -89,8 +89,10 @@ class SqliteSessions:
 
     async def export(self, owner: str) -> AsyncIterator[bytes]:
         """See SessionStore."""
+        # Before the first line, so that a file that cannot be read is told of in its place.
+        summaries = await self.list_sessions(owner, limit=MAX_SESSIONS)
         yield make_head()
-        for summary in await self.list_sessions(owner, limit=MAX_SESSIONS):
+        for summary in summaries:
             try:
                 session = await self.read(owner, summary.session_id)
             except SessionNotFoundError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import schemathesis
 
 if TYPE_CHECKING:
-    from schemathesis import Case, HookContext
+    from schemathesis import Case, HookContext, SerializationContext
 
 _MAX_TOKENS = 3
 _LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens")
@@ -77,3 +77,9 @@ def _shorten(body: dict[str, object], own_name: str) -> None:
         body["prompt"] = "a"
     if isinstance(body.get("stream_options"), dict) and (body.get("stream") is None):
         body["stream"] = True
+
+
+@schemathesis.serializer("application/x-ndjson")
+def write_lines(context: SerializationContext, value: object) -> bytes:  # noqa: ARG001 - Schemathesis names them
+    """Write a made-up text as it is; what is none stays wrong."""
+    return str(value).encode("utf-8", "replace")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from openai import NotFoundError, OpenAI
 
 from mm_orch.core.generation import Message
 from mm_orch.core.trace import parse_trace
@@ -159,6 +160,28 @@ def test_each_step_is_a_span_of_the_requests_trace_and_runs_have_a_window(
     [runs] = [one for one in metrics["workflows"] if one["workflow"] == "chat_generate"]
     assert (runs["num_requests"] >= 2, runs["num_failed"]) == (True, 0)
     assert runs["num_generated_tokens"] <= 8 * runs["num_requests"]
+
+
+def test_openais_client_asks_a_workflow_as_a_model(serving: ServerProcess) -> None:
+    messages: list[Any] = [{"role": "user", "content": "Say yes."}]
+    with OpenAI(base_url=f"{serving.url}/v1", api_key="sk-ada", max_retries=0) as client:
+        with client.chat.completions.create(
+            model=NAME,
+            messages=messages,
+            stream=True,
+            max_tokens=8,
+            temperature=0,
+            stream_options={"include_usage": True},
+        ) as stream:
+            chunks = list(stream)
+        with pytest.raises(NotFoundError, match="Known: chat_generate"):
+            client.chat.completions.create(model="workflow/rag", messages=messages)
+
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 8
+    assert "".join(one.choices[0].delta.content or "" for one in chunks if one.choices)
+    assert chunks[-2].choices[0].finish_reason == "length"
+    assert {one.model for one in chunks} == {"smollm2-135m"}
 
 
 def test_another_key_finds_no_session_and_its_own_are_counted_apart(

@@ -114,3 +114,10 @@ class ForgottenAnswer(BaseModel):
 
     session_id: str
     status: Literal["deleted"]
+
+
+class ImportAnswer(BaseModel):
+    """Sessions that were taken in, and those that were there already."""
+
+    sessions_added: int
+    sessions_known: int

@@ -117,3 +117,41 @@ async def test_a_session_is_shown_and_deleted_with_its_kv_memory(store: SqliteSe
     assert gone.status_code == 404
     assert face.generator.released == [face.generator.requests[0].conversation_id]
     assert (await face.call("GET", "/api/sessions?limit=0")).status_code == 400
+
+
+async def test_sessions_leave_with_one_key_and_come_with_another(store: SqliteSessions) -> None:
+    face = Face(settings=ApiSettings(enable_auth=True, api_keys=KEYS), sessions=store)
+    session_id = (await face.post("/api/chat", "sk-first", message="Hi")).json()["session_id"]
+    taking = {"X-API-Key": "sk-second"}
+
+    left = await face.call("GET", "/api/export/sessions", headers={"X-API-Key": "sk-first"})
+    came, again = [
+        await face.call("POST", "/api/import/sessions", headers=taking, content=left.content)
+        for _ in range(2)
+    ]
+
+    assert left.headers["content-type"].startswith("application/x-ndjson")
+    assert left.text.count("\n") == 2
+    for answer, told in ((came, (1, 0)), (again, (0, 1))):
+        assert_fits(answer.json(), shapes.ImportAnswer)
+        assert tuple(answer.json().values()) == told
+    shown = await face.call("GET", f"/api/sessions/{session_id}", headers=taking)
+    assert [one["content"] for one in shown.json()["messages"]] == ["Hi", "Hello world"]
+
+
+async def test_an_import_that_is_none_is_refused_with_the_line(store: SqliteSessions) -> None:
+    face = Face(sessions=store)
+
+    answers = [
+        await face.call("POST", "/api/import/sessions", content=content)
+        for content in (b"", b"{}", b'{"format":"muai-sessions","version":1}\nx\n')
+    ]
+
+    assert [one.status_code for one in answers] == [400] * 3
+    assert "Line 2 is no session" in answers[2].json()["error"]["message"]
+
+
+async def test_an_export_that_cannot_begin_has_the_status_of_its_error() -> None:
+    response = await Face().call("GET", "/api/export/sessions")
+
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "storage_failed")

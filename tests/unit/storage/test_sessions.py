@@ -164,21 +164,44 @@ async def test_a_file_that_is_no_database_is_told_of_and_left_alone(tmp_path: Pa
         assert await store.list_sessions(OWNER, limit=1) == ()
 
 
-async def test_a_disk_that_fails_undoes_the_turn(tmp_path: Path) -> None:
+async def test_a_full_disk_undoes_the_turn_and_the_next_one_is_stored_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    def limit_pages(num_pages: int) -> Callable[[sqlite3.Connection], None]:
+        return lambda connection: connection.execute(f"PRAGMA max_page_count = {num_pages}").close()
+
     async with open_store(tmp_path) as store:
         await fill(store, "s", 1)
-        with sqlite3.connect(tmp_path / FILE) as other:
-            other.execute(
-                "CREATE TRIGGER broken BEFORE INSERT ON messages WHEN new.role = 'assistant'"
-                " BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
+        await store._database.run(limit_pages(1))
+        with pytest.raises(StorageError, match="database or disk is full"):
+            await store.append_turn(
+                OWNER, "s", question="a", answer="b" * MAX_MESSAGE_BYTES, is_new=False
             )
-        with pytest.raises(StorageError, match="disk I/O error"):
-            await store.append_turn(OWNER, "s", question="a", answer="b", is_new=False)
+        after = await store.read(OWNER, "s")
+        await store._database.run(limit_pages(10**6))
+        kept = await store.append_turn(OWNER, "s", question="a", answer="b", is_new=False)
 
-        session = await store.read(OWNER, "s")
-    assert len(session.turns) == 1
+    assert len(after.turns) == 1
+    assert kept.num_turns == 2
     with sqlite3.connect(tmp_path / FILE) as connection:
-        assert connection.execute("SELECT count(*) FROM messages").fetchone() == (2,)
+        assert connection.execute("SELECT count(*) FROM messages").fetchone() == (4,)
+
+
+async def test_two_processes_may_go_on_with_one_session(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as first, open_store(tmp_path) as second:
+        await fill(first, "s", 1)
+        await asyncio.gather(
+            *(
+                store.append_turn(OWNER, "s", question=str(number), answer="", is_new=False)
+                for number in range(20)
+                for store in (first, second)
+            )
+        )
+        session = await first.read(OWNER, "s")
+
+    assert len(session.turns) == 41
+    told = sorted(turn.user.content for turn in session.turns[1:])
+    assert told == sorted(str(number) for number in range(20) for _ in "12")
 
 
 def modes_of(directory: Path) -> set[int]:
