@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
+from starlette.responses import JSONResponse
 
 from mm_orch.api.bodies import read_body
 from mm_orch.api.callers import allowed_priority, caller_of, owner_of
 from mm_orch.api.conversations import qualify
-from mm_orch.api.documentation import answer_of, body_of, refusals
+from mm_orch.api.documentation import add_route, answer_of, body_of, refusals
 from mm_orch.api.schemas.workflow import MessageRequest, Preferences, QueryRequest
 from mm_orch.api.schemas.workflow_answers import (
     FailedQuery,
@@ -17,6 +18,7 @@ from mm_orch.api.schemas.workflow_answers import (
     PieceEvent,
     QueryAnswer,
     StepEvent,
+    WorkflowList,
 )
 from mm_orch.api.workflow_answer import QueryResponse, RunResponse, write_message
 from mm_orch.core.generation import Message
@@ -26,7 +28,9 @@ from mm_orch.workflows.call import SessionCall, WorkflowCall
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from mm_orch.api.formats import Json
     from mm_orch.api.settings import ApiSettings
+    from mm_orch.workflows.contract import Workflow
     from mm_orch.workflows.running import Workflows
 
 _CHAT = "chat_generate"
@@ -35,7 +39,7 @@ _ANSWERING = (400, 401, 404, 413, 429, 500, 503, 504)
 
 
 def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSettings) -> None:
-    """Add POST /api/query and POST /api/chat."""
+    """Add GET /api/workflows, POST /api/query and POST /api/chat."""
 
     async def answer_query(request: Request) -> QueryResponse:
         body = await read_body(request, QueryRequest, timeout_s=settings.body_timeout_s)
@@ -66,6 +70,10 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
             make_body=write_message,
         )
 
+    async def list_workflows() -> JSONResponse:
+        return JSONResponse({"workflows": [_describe(one) for one in workflows.list_all()]})
+
+    add_route(app, "GET", "/api/workflows", list_workflows, WorkflowList, 401)
     app.add_api_route(
         "/api/query",
         answer_query,
@@ -118,3 +126,13 @@ def _messages_of(body: QueryRequest) -> tuple[Message, ...]:
     if not body.context:
         return (question,)
     return (Message(role="system", content=_CONTEXT.format(context=body.context)), question)
+
+
+def _describe(workflow: Workflow) -> Json:
+    return {
+        "name": workflow.name,
+        "summary": workflow.summary,
+        "steps": [
+            {"name": step.name, "is_optional": step.is_optional} for step in workflow.graph.steps
+        ],
+    }

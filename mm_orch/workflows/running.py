@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mm_orch.workflows.graph_progress import Progress
     from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.registry import WorkflowRegistry
+
+logger = logging.getLogger(__name__)
 
 # More than any model's context holds of text.
 _MAX_RECALLED_BYTES = 2**20
@@ -140,6 +143,21 @@ class Workflows:
         self._settings = settings
         self._watch = watch
         self._locks = SessionLocks()
+
+    def list_all(self) -> list[Workflow]:
+        """Return every workflow that can be run, in order of their names.
+
+        One that cannot be imported is left out; asking for it says why.
+        """
+        if not self._settings.is_enabled:
+            return []
+        found = []
+        for name in self._registry.names:
+            try:
+                found.append(self._registry.load(name, param="name"))
+            except WorkflowError as error:
+                logger.warning("%s", error)
+        return found
 
     @asynccontextmanager
     async def open(

@@ -121,3 +121,24 @@ class ImportAnswer(BaseModel):
 
     sessions_added: int
     sessions_known: int
+
+
+class StepAnswer(BaseModel):
+    """A step of a workflow; without an optional one there may still be a result."""
+
+    name: str
+    is_optional: bool
+
+
+class WorkflowAnswer(BaseModel):
+    """What a workflow does, and in which steps."""
+
+    name: str
+    summary: str
+    steps: list[StepAnswer]
+
+
+class WorkflowList(BaseModel):
+    """All workflows."""
+
+    workflows: list[WorkflowAnswer]

@@ -250,3 +250,18 @@ async def test_a_client_that_leaves_ends_the_step_that_runs() -> None:
             await face.generator.has_emptied.wait()
 
     assert face.generator.num_open == 0
+
+
+async def test_the_workflows_are_listed_with_their_steps() -> None:
+    listed = await Face().call("GET", "/api/workflows")
+    off = Face(workflow_settings=WorkflowSettings(is_enabled=False))
+
+    assert_fits(listed.json(), shapes.WorkflowList)
+    [chat] = listed.json()["workflows"]
+    assert (chat["name"], chat["summary"][-1]) == ("chat_generate", ".")
+    assert [(one["name"], one["is_optional"]) for one in chat["steps"]] == [
+        ("window", False),
+        ("answer", False),
+        ("keep", True),
+    ]
+    assert (await off.call("GET", "/api/workflows")).json() == {"workflows": []}

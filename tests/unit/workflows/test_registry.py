@@ -111,6 +111,16 @@ def test_a_plug_in_that_cannot_be_used_says_why_and_the_others_work(
     assert installed.load("chat_generate", param="workflow_type").name == "chat_generate"
 
 
+def test_those_that_cannot_be_used_are_left_out_of_the_list(
+    installed: WorkflowRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteSessions(Database(tmp_path / "none"))
+    workflows = make_workflows(ScriptedGenerator(), store, registry=installed)
+
+    assert [one.name for one in workflows.list_all()] == ["chat_generate", "shout"]
+    assert "no_such_module" in caplog.text
+
+
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     with pytest.raises(WorkflowNotFoundError, match="No workflow is named 'x'") as refused:
         WorkflowRegistry().load("x", param="model")
