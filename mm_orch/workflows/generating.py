@@ -64,7 +64,8 @@ class RunModels:
             prompt=ChatPrompt(messages),
             model=call.model,
             options=call.options,
-            timeout_s=timeout_s,
+            # What is left after the steps before is no round number, and people are told of it.
+            timeout_s=None if timeout_s is None else round(timeout_s, 2),
             max_tokens_param=call.max_tokens_param,
             conversation_id=call.conversation_id,
             priority=call.priority,

@@ -75,9 +75,11 @@ def find_budget(
 
 
 def fit_window(conversation: Conversation, meter: Meter | None, budget: int) -> tuple[Message, ...]:
-    """Return the messages with the most of the last turns that the budget allows.
+    """Return the messages with about the most of the last turns that the budget allows.
 
-    The question stays even where it alone is over the budget: whoever takes it says so.
+    The question stays even where it alone is over the budget: whoever takes it says so. Where turns
+    are left out, up to a quarter of those that fit may be too: so the first one shown stays the
+    same over several questions, and the KV cache still has what follows it.
 
     Args:
         conversation: what is said.
@@ -88,7 +90,21 @@ def fit_window(conversation: Conversation, meter: Meter | None, budget: int) -> 
     num_turns = find_most(
         len(conversation.turns), lambda num: count(conversation.with_last(num)) <= budget
     )
-    return conversation.with_last(num_turns)
+    num_hidden = find_steady_begin(len(conversation.turns) - num_turns, num_turns)
+    return conversation.with_last(len(conversation.turns) - num_hidden)
+
+
+def find_steady_begin(begin: int, num_turns: int) -> int:
+    """Return a beginning at or after this one that moves seldom while the conversation grows.
+
+    Args:
+        begin: turns that must be left out.
+        num_turns: those that fit; less than a quarter of them is given up.
+    """
+    # Powers of two: what is a multiple of a greater one is one of the smaller ones too, so that a
+    # number of turns that wavers moves the beginning no more often.
+    stride = 1 << max(0, num_turns.bit_length() - 3)
+    return -(-begin // stride) * stride
 
 
 def find_most(limit: int, fits: Callable[[int], bool]) -> int:

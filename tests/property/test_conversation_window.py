@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,8 +42,35 @@ def test_as_many_of_the_last_turns_as_fit_are_shown(messages: list[Message], bud
 
     sizes = [conversation.with_last(num) for num in range(len(conversation.turns) + 1)]
     num_shown = sizes.index(shown)
-    fitting = [num for num, one in enumerate(sizes) if count(one) <= budget]
-    assert num_shown == max(fitting, default=0)
+    most = max((num for num, one in enumerate(sizes) if count(one) <= budget), default=0)
+    # Of those that fit, less than a quarter is given up, and only where some had to be left out.
+    fewest = most if most == len(conversation.turns) else most - max(0, (most - 1) // 4)
+    assert fewest <= num_shown <= most
+
+
+@given(st.integers(8, 60), st.integers(1, 9))
+def test_the_beginning_stays_while_several_turns_come(num_fitting: int, num_words: int) -> None:
+    turn = [
+        Message(role="user", content=" ".join(["word"] * num_words)),
+        Message(role="assistant", content="word"),
+    ]
+    question = Message(role="user", content="word")
+    meter = WordMeter()
+    budget = meter.count([*turn * num_fitting, question])
+    begins = []
+    for num_turns in range(num_fitting, 5 * num_fitting):
+        numbered = [
+            Message(role=one.role, content=one.content, tool_call_id=str(number))
+            for number in range(num_turns)
+            for one in turn
+        ]
+        shown = fit_window(split_turns([*numbered, question]), meter, budget)
+        begins.append(int(shown[0].tool_call_id))
+
+    moves = sum(before != after for before, after in pairwise(begins))
+    assert begins == sorted(begins)
+    # Without it, each turn would move it.
+    assert moves <= len(begins) / 2 + 1
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000))
