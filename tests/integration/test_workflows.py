@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,9 +82,14 @@ def talk(server: ServerProcess, messages: Sequence[str]) -> str:
     return session_id
 
 
-def messages_of(server: ServerProcess, session_id: str) -> list[dict[str, str]]:
+def read_session(server: ServerProcess, session_id: str) -> list[dict[str, str]]:
     reply = server.request("GET", f"/api/sessions/{session_id}", headers={"X-API-Key": "sk-ada"})
-    return [{"role": one["role"], "content": one["content"]} for one in reply.json["messages"]]
+    return list(reply.json["messages"])
+
+
+def messages_of(server: ServerProcess, session_id: str) -> list[dict[str, str]]:
+    messages = read_session(server, session_id)
+    return [{"role": one["role"], "content": one["content"]} for one in messages]
 
 
 def count_tokens(model: StoredModel, messages: Sequence[dict[str, str]]) -> int:
@@ -235,18 +243,42 @@ def test_the_command_line_asks_the_running_servers_workflow(
     assert "No workflow is named 'rag'. Known: chat_generate." in refused.stderr
 
 
-def test_a_server_that_is_killed_has_lost_no_turn_that_it_answered(
+def talk_until_cut(server: ServerProcess, has_answered: threading.Event) -> dict[str, list[str]]:
+    """Go on with one session until the server is gone; return the answers' ids by session."""
+    told: dict[str, list[str]] = {}
+    session_id = None
+    while True:
+        try:
+            answer = say(server, "Go on.", session_id)
+        except (OSError, HTTPException):
+            return told
+        session_id = answer["session_id"]
+        told.setdefault(session_id, []).append(answer["message_id"])
+        assert answer["turn_count"] == len(told[session_id])
+        has_answered.set()
+
+
+def test_a_server_that_is_killed_while_it_answers_has_lost_no_turn_that_it_told_of(
     own_data: dict[str, str], tmp_path: Path
 ) -> None:
     config = {**CONFIG, "models": {"smollm2-135m": {"engines": ["echo"]}}}
     killed = start_server(tmp_path, config=config, environment=own_data)
-    session_id = talk(killed, FACTS[:3])
-    before = messages_of(killed, session_id)
-    killed.stop(signal.SIGKILL)
+    has_answered = threading.Event()
+    with ThreadPoolExecutor(4) as pool:
+        talks = [pool.submit(talk_until_cut, killed, has_answered) for _ in range(4)]
+        assert has_answered.wait(60)
+        killed.stop(signal.SIGKILL)
+        told = {key: ids for talk in talks for key, ids in talk.result().items()}
 
     server = start_server(tmp_path, config=config, environment=own_data)
     try:
-        assert messages_of(server, session_id) == before
-        assert say(server, "Go on.", session_id)["turn_count"] == 4
+        for session_id, ids in told.items():
+            messages = read_session(server, session_id)
+            assert [one["role"] for one in messages] == ["user", "assistant"] * (len(messages) // 2)
+            stored = [one["message_id"] for one in messages[1::2]]
+            # At most one turn was stored and not yet told of.
+            assert stored[: len(ids)] == ids
+            assert len(stored) <= len(ids) + 1
+            assert say(server, "And?", session_id)["turn_count"] == len(stored) + 1
     finally:
         server.stop()
