@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mm_orch.core.generation import Message
-from mm_orch.workflows.window import find_most, fit_window, split_turns
+from mm_orch.workflows.window import find_most, find_steady_begin, fit_window, split_turns
 from tests.unit.workflows.scene import WordMeter
 
 MESSAGES = st.builds(
@@ -46,6 +47,24 @@ def test_as_many_of_the_last_turns_as_fit_are_shown(messages: list[Message], bud
     # Of those that fit, less than a quarter is given up, and only where some had to be left out.
     fewest = most if most == len(conversation.turns) else most - max(0, (most - 1) // 4)
     assert fewest <= num_shown <= most
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000))
+def test_less_than_a_quarter_is_given_up_for_a_steady_beginning(begin: int, num_turns: int) -> None:
+    steady = find_steady_begin(begin, num_turns)
+
+    assert begin <= steady
+    assert steady == begin or steady - begin < num_turns / 4
+
+
+@pytest.mark.parametrize(
+    ("begin", "num_turns", "steady"),
+    [(0, 100, 0), (5, 7, 5), (5, 8, 6), (6, 8, 6), (5, 16, 8), (8, 31, 8), (9, 40, 16)],
+)
+def test_the_beginning_is_a_multiple_that_grows_with_what_fits(
+    begin: int, num_turns: int, steady: int
+) -> None:
+    assert find_steady_begin(begin, num_turns) == steady
 
 
 @given(st.integers(8, 60), st.integers(1, 9))

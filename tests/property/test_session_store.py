@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mm_orch.core.errors import InvalidValueError, SessionNotFoundError
-from tests.unit.storage.scene import open_store, texts_of
+from tests.unit.storage.scene import open_store
 
 OWNERS = st.sampled_from(["", "name:alice", "key:bob"])
 NAMES = st.sampled_from(["s1", "s2", "s3"])
@@ -27,19 +27,15 @@ CALLS = st.lists(
     max_size=25,
 )
 
-Turns = list[tuple[str, str]]
+Turns = list[tuple[str, str, str]]
+"""Question, answer, and the answer's id, which no other has."""
 
 
 @dataclass
 class Model:
-    """What the store must hold; its sessions in the order of their last change."""
+    """What the store must hold."""
 
     turns: dict[tuple[str, str], Turns] = field(default_factory=dict)
-
-    def append(self, owner: str, name: str, turn: tuple[str, str]) -> bool:
-        turns = self.turns.pop((owner, name), [])
-        self.turns[owner, name] = [*turns, turn]
-        return not turns
 
     def of(self, owner: str) -> dict[str, Turns]:
         return {name: turns for (one, name), turns in self.turns.items() if one == owner}
@@ -66,11 +62,12 @@ class Check:
     async def _perform(self, kind: str, *values: str) -> None:
         match kind, *values:
             case "append", owner, name, question, answer:
-                is_new = self.model.append(owner, name, (question, answer))
+                turns = self.model.turns.setdefault((owner, name), [])
                 kept = await self.store.append_turn(
-                    owner, name, question=question, answer=answer, is_new=is_new
+                    owner, name, question=question, answer=answer, is_new=not turns
                 )
-                assert kept.num_turns == len(self.model.turns[owner, name])
+                turns.append((question, answer, kept.message_id))
+                assert kept.num_turns == len(turns)
             case "delete", owner, name:
                 if self.model.turns.pop((owner, name), None) is None:
                     with pytest.raises(SessionNotFoundError):
@@ -84,15 +81,15 @@ class Check:
         """Import what one owner has for another: all of it, or nothing."""
         lines = [line async for line in self.store.export(giver)]
         given, had = self.model.of(giver), self.model.of(taker)
-        has_clash = giver != taker and given.keys() & had.keys()
-        if has_clash:
+        if any(had[name] != given[name] for name in given.keys() & had.keys()):
             with pytest.raises(InvalidValueError):
                 await self.store.import_lines(taker, lines)
             return
         report = await self.store.import_lines(taker, lines)
-        assert report.num_added + report.num_known == len(given)
+        assert report.num_known == len(given.keys() & had.keys())
+        assert report.num_added == len(given.keys() - had.keys())
         for name, turns in given.items():
-            self.model.turns.setdefault((taker, name), turns)
+            self.model.turns[taker, name] = list(turns)
 
     async def _compare(self) -> None:
         for owner in ("", "name:alice", "key:bob"):
@@ -104,7 +101,10 @@ class Check:
             for name, turns in expected.items():
                 session = await self.store.read(owner, name)
                 recalled = await self.store.recall(owner, name, max_bytes=10**6)
-                assert texts_of(session) == turns
+                assert [
+                    (turn.user.content, turn.assistant.content, turn.assistant.message_id)
+                    for turn in session.turns
+                ] == turns
                 assert recalled.turns == session.turns
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from mm_orch.core.errors import GraphError, WorkflowError, WorkflowNotFoundError
+from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationRequest, Message
 from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.contract import ANSWER, Workflow
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.registry import WorkflowRegistry
@@ -91,6 +93,24 @@ async def test_the_example_of_the_documentation_answers(tmp_path: Path) -> None:
         outcome = await run.complete()
 
     assert outcome.values[ANSWER].text == "Hello world"
+
+
+async def test_one_that_says_nothing_on_its_way_gives_its_answer_whole_as_a_model(
+    installed: WorkflowRegistry, tmp_path: Path
+) -> None:
+    store = SqliteSessions(Database(tmp_path / "none"))
+    workflows = make_workflows(ScriptedGenerator(), store, registry=installed)
+    request = GenerationRequest(
+        request_id="r",
+        prompt=ChatPrompt((Message(role="user", content="hello"),)),
+        model="workflow/shout",
+    )
+
+    async with ModelsAndWorkflows(ScriptedGenerator(), workflows).open(request) as generation:
+        deltas = [delta async for delta in generation]
+
+    assert [(delta.text, delta.finish_reason) for delta in deltas] == [("HELLO", FinishReason.STOP)]
+    assert (generation.model, generation.usage.num_generated_tokens) == ("workflow/shout", 0)
 
 
 @pytest.mark.parametrize(
