@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # Of English about four; fewer, so that what is guessed to fit does.
 _BYTES_PER_TOKEN = 3
 _TOKENS_AROUND_MESSAGE = 4
+# A guess above so many times the budget is not off by that much.
+_MAX_GUESS_RATIO = 4
 # Of the context, for a prompt whose answer has no length of its own.
 _PROMPT_SHARE = 0.75
 
@@ -87,6 +89,10 @@ def fit_window(conversation: Conversation, meter: Meter | None, budget: int) -> 
         budget: tokens of the whole prompt.
     """
     count = _guess_tokens if meter is None else meter.count
+    whole = conversation.with_last(len(conversation.turns))
+    # Most conversations fit, and are counted once; one that is far too long is never counted whole.
+    if _guess_tokens(whole) <= _MAX_GUESS_RATIO * budget and count(whole) <= budget:
+        return whole
     num_turns = find_most(
         len(conversation.turns), lambda num: count(conversation.with_last(num)) <= budget
     )

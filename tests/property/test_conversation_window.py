@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 from mm_orch.core.generation import Message
 from mm_orch.workflows.window import find_most, find_steady_begin, fit_window, split_turns
 from tests.unit.workflows.scene import WordMeter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MESSAGES = st.builds(
     lambda role, num_words: Message(role=role, content=" ".join(["word"] * num_words)),
@@ -90,6 +94,24 @@ def test_the_beginning_stays_while_several_turns_come(num_fitting: int, num_word
     assert begins == sorted(begins)
     # Without it, each turn would move it.
     assert moves <= len(begins) / 2 + 1
+
+
+def test_what_fits_is_counted_once_and_what_is_far_too_long_never_whole() -> None:
+    class Counting(WordMeter):
+        def count(self, messages: Sequence[Message]) -> int:
+            counted.append(len(messages))
+            return super().count(messages)
+
+    counted: list[int] = []
+    turn = [Message(role="user", content="some words"), Message(role="assistant", content="more")]
+    question = Message(role="user", content="the question")
+
+    assert len(fit_window(split_turns([*turn * 50, question]), Counting(), 10_000)) == 101
+    assert counted == [101]
+    counted.clear()
+    fit_window(split_turns([*turn * 500, question]), Counting(), 50)
+
+    assert max(counted) < 50
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000))
