@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from mm_orch.core.generation import Message
 from mm_orch.workflows.contract import ANSWER, CALL, HISTORY, INPUTS, KEPT, SERVICES, Workflow
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
 from mm_orch.workflows.keeping import KEEP
-from mm_orch.workflows.window import Conversation, find_budget, fit_window, split_turns
+from mm_orch.workflows.window import (
+    Conversation,
+    find_budget,
+    fit_window,
+    group_turns,
+    split_turns,
+)
 
 if TYPE_CHECKING:
+    from mm_orch.core.generation import Message
     from mm_orch.workflows.graph_state import StepContext
 
 _PROMPT: Slot[tuple[Message, ...]] = Slot("prompt", tuple)
@@ -22,10 +28,11 @@ _PROMPT: Slot[tuple[Message, ...]] = Slot("prompt", tuple)
 async def choose_window(context: StepContext) -> None:
     """Put the conversation together, with as many of its last turns as the model can take."""
     call, services = context[CALL], context[SERVICES]
-    asked = split_turns(call.messages)
-    stored = split_turns((*context[HISTORY], Message(role="user", content="")))
+    asked, history = split_turns(call.messages), context[HISTORY]
     conversation = Conversation(
-        system=asked.system, turns=(*stored.turns, *asked.turns), question=asked.question
+        system=asked.system,
+        turns=(*group_turns(history), *asked.turns),
+        question=asked.question,
     )
     meter = await services.meters.find_meter(call.model)
     budget = find_budget(

@@ -50,13 +50,18 @@ def split_turns(messages: Sequence[Message]) -> Conversation:
         (index for index, message in enumerate(messages) if message.role != "system"),
         len(messages),
     )
+    *earlier, question = group_turns(messages[num_system:]) or [()]
+    return Conversation(tuple(messages[:num_system]), tuple(earlier), question)
+
+
+def group_turns(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
+    """Return the turns that these make: each begins with what the user said."""
     turns: list[list[Message]] = []
-    for message in messages[num_system:]:
+    for message in messages:
         if message.role == "user" or not turns:
             turns.append([])
         turns[-1].append(message)
-    *earlier, question = [tuple(turn) for turn in turns] or [()]
-    return Conversation(tuple(messages[:num_system]), tuple(earlier), question)
+    return [tuple(turn) for turn in turns]
 
 
 def find_budget(
