@@ -25,6 +25,12 @@ from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
 from mm_orch.routing.router import Router
+from mm_orch.storage.database import Database
+from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.workflows.account import Watch
+from mm_orch.workflows.as_models import ModelsAndWorkflows
+from mm_orch.workflows.registry import WorkflowRegistry
+from mm_orch.workflows.running import Workflows, WorkflowSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -52,11 +58,17 @@ class Runtime:
     manager: OptimizationManager
     orchestrator: Orchestrator
     embedder: EmbeddingOrchestrator
+    workflows: Workflows
     status: SystemStatus
     live: LiveConfiguration
     usage: UsageBook
     observer: ObserverFanOut
     monitor: Monitor | None
+
+    @property
+    def generator(self) -> ModelsAndWorkflows:
+        """Takes requests for models and for workflows."""
+        return ModelsAndWorkflows(self.orchestrator, self.workflows)
 
     @property
     def preloaded_models(self) -> tuple[str, ...]:
@@ -92,6 +104,7 @@ async def open_runtime(
         monitor.running() if monitor else nullcontext(),
         GuideChecker() as checker,
         _make_manager(config, plans, observer, clock) as manager,
+        _open_sessions(config) as sessions,
     ):
         orchestrator, embedder = _make_orchestrators(
             config,
@@ -102,16 +115,13 @@ async def open_runtime(
             observer=observer,
             clock=clock,
         )
+        watch = Watch(observer, clock, monitor.start_trace if monitor else None)
+        workflows = _make_workflows(config, orchestrator, sessions, watch)
         status = _make_status(
             config, manager=manager, admission=admission, monitor=monitor, clock=clock
         )
-        live = LiveConfiguration(
-            config,
-            origins or {},
-            manager=manager,
-            admission=admission,
-            gate=orchestrator.entrance.gate,
-            observer=observer,
+        live = _make_live(
+            config, origins, manager, orchestrator, admission=admission, observer=observer
         )
         yield Runtime(
             config=config,
@@ -119,6 +129,7 @@ async def open_runtime(
             manager=manager,
             orchestrator=orchestrator,
             embedder=embedder,
+            workflows=workflows,
             status=status,
             live=live,
             usage=usage,
@@ -205,6 +216,53 @@ def _make_orchestrators(
         request_timeout_s=config.api.request_timeout_s,
     )
     return orchestrator, embedder
+
+
+@asynccontextmanager
+async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
+    # The file is opened, or made, with the first call.
+    database = Database(config.system.data_directory / "sessions.sqlite3")
+    try:
+        yield SqliteSessions(database)
+    finally:
+        await database.close()
+
+
+def _make_workflows(
+    config: Config, orchestrator: Orchestrator, sessions: SqliteSessions, watch: Watch
+) -> Workflows:
+    workflows = config.workflows
+    return Workflows(
+        WorkflowRegistry(),
+        generator=orchestrator,
+        meters=orchestrator,
+        sessions=sessions,
+        settings=WorkflowSettings(
+            is_enabled=workflows.enabled,
+            deadline_s=workflows.deadline_s or config.api.request_timeout_s,
+            window_tokens=workflows.window_tokens,
+        ),
+        watch=watch,
+    )
+
+
+def _make_live(
+    config: Config,
+    origins: Mapping[str, str] | None,
+    manager: OptimizationManager,
+    orchestrator: Orchestrator,
+    *,
+    admission: Admission,
+    observer: Observer,
+) -> LiveConfiguration:
+    return LiveConfiguration(
+        config,
+        origins or {},
+        manager=manager,
+        admission=admission,
+        gate=orchestrator.entrance.gate,
+        observer=observer,
+    )
 
 
 def _preloaded(config: Config) -> tuple[str, ...]:

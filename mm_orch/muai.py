@@ -74,7 +74,7 @@ class AnswerStream:
         ttft_s: float | None = None
         pieces: list[str] = []
         finish_reason = ""
-        async with self._runtime.orchestrator.open(self._request) as generation:
+        async with self._runtime.generator.open(self._request) as generation:
             async for delta in generation:
                 if ttft_s is None:
                     ttft_s = time.monotonic() - begin_s

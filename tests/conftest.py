@@ -15,7 +15,7 @@ from mm_orch.models.source import BUILT_IN_SOURCE
 from mm_orch.models.store import ModelStore
 from mm_orch.optimization.registry import probe_engine
 from tests import odd_engines as odd
-from tests.processes import ServerProcess, start_server
+from tests.processes import ServerProcess, share_models, start_server
 from tests.signal_stack import SignalStack, read_signal_stack, restore_signal_stack
 
 if TYPE_CHECKING:
@@ -88,6 +88,16 @@ def default_engine(available_engines: list[str]) -> str:
 def embedding_model(data_directory: Path) -> StoredModel:
     """The real small embedding model, fetched where it is not there yet."""
     return ModelStore(data_directory).ensure(EMBEDDING_MODEL, EMBEDDING_SOURCE)
+
+
+@pytest.fixture(scope="session")
+def own_data(
+    builtin_model: StoredModel,  # noqa: ARG001 - must be there before it is linked to
+    data_directory: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, str]:
+    """The environment of servers that store sessions of tests apart from this user's own."""
+    return share_models(data_directory, tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")

@@ -10,34 +10,28 @@ stream: start, events, then one of
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
-from mm_orch.api.errors import envelope, fault_envelope
-from mm_orch.api.exchange import ClientGoneError, while_client_stays
+from mm_orch.api.event_stream import find_failure, part_of, receive_nothing, start_of
 from mm_orch.api.fallbacks import headers_of, note_on
 from mm_orch.api.fan_in import open_all, read_together
 from mm_orch.api.formats import WholeChoice
-from mm_orch.core.errors import MuAIError
-from mm_orch.core.generation import Usage
+from mm_orch.api.watched_response import WatchedResponse
+from mm_orch.core.generation import total_usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Scope, Send
 
     from mm_orch.api.formats import AnswerFormat, Json
-    from mm_orch.core.generation import GenerationRequest, TextDelta
+    from mm_orch.core.generation import GenerationRequest, TextDelta, Usage
     from mm_orch.orchestration.generation import Generation, Generator
 
-    SendMessage = Callable[[Message], Awaitable[None]]
 
-logger = logging.getLogger(__name__)
-
-
-class GenerationResponse(Response):
+class GenerationResponse(WatchedResponse):
     """The answer to one generating request."""
 
     def __init__(
@@ -49,30 +43,15 @@ class GenerationResponse(Response):
         is_stream: bool,
         send_timeout_s: float,
     ) -> None:
-        super().__init__()
+        super().__init__(send_timeout_s)
         self._generator = generator
         self._requests = requests
         self._make_format = make_format
         self._is_stream = is_stream
-        self._send_timeout_s = send_timeout_s
         self._request_id = requests[0].request_id
         self._num_choices = requests[0].options.num_choices
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Generate and send.
-
-        Raises:
-            MuAIError: nothing has been sent yet, so the answer can be one about this error.
-            ClientGoneError: the client left or stalled; the generation was cancelled.
-        """
-        await while_client_stays(
-            lambda watched_send: self._answer(scope, watched_send),
-            receive,
-            send,
-            timeout_s=self._send_timeout_s,
-        )
-
-    async def _answer(self, scope: Scope, send: SendMessage) -> None:
+    async def _answer(self, scope: Scope, send: Send) -> None:
         async with (
             open_all(self._generator, self._requests) as generations,
             read_together(generations, self._num_choices) as deltas,
@@ -81,7 +60,7 @@ class GenerationResponse(Response):
                 await self._stream(scope, send, generations, deltas)
             else:
                 response = await self._complete(generations, deltas)
-                await response(scope, _receive_nothing, send)
+                await response(scope, receive_nothing, send)
 
     async def _complete(
         self, generations: Sequence[Generation], deltas: AsyncIterator[TextDelta]
@@ -95,75 +74,37 @@ class GenerationResponse(Response):
     async def _stream(
         self,
         scope: Scope,
-        send: SendMessage,
+        send: Send,
         generations: Sequence[Generation],
         deltas: AsyncIterator[TextDelta],
     ) -> None:
-        written = self._make_format(generations[0].model)
         first = await anext(deltas, None)
-        await send(_start_of(headers_of(generations)))
+        # Which model of a workflow answers is known with its first words.
+        written = self._make_format(generations[0].model)
+        await send(start_of(headers_of(generations)))
         opening = written.opening(self._num_choices * len(generations))
         await _send_events(send, written, [*opening, *(written.chunks(first) if first else [])])
-        # The status has been sent, so a failure is told where the client looks now.
-        try:
+
+        async def send_rest() -> None:
             async for delta in deltas:
                 note = note_on(generations) if delta.finish_reason else {}
                 await _send_events(send, written, [chunk | note for chunk in written.chunks(delta)])
-        except ClientGoneError:
-            raise
-        except MuAIError as error:
-            _note_failure(scope, error)
-            end = written.event(written.failure(envelope(error)))
-        except Exception as error:  # boundary: one that just stopped would look like a whole one
-            _note_failure(scope, error)
-            logger.exception("request %s met a fault within its stream", self._request_id)
-            end = written.event(written.failure(fault_envelope(self._request_id)))
-        else:
+
+        failure = await find_failure(send_rest(), scope, self._request_id)
+        if failure is None:
             note = note_on(generations)
             closing = [chunk | note for chunk in written.closing(_total(generations))]
             end = b"".join(map(written.event, closing)) + written.end
+        else:
+            end = written.event(written.failure(failure))
         # With the last part, the end of the body costs no write of its own.
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
 
-def _note_failure(scope: Scope, error: Exception) -> None:
-    # For what is told of the exchange: its status says success.
-    scope["state"]["stream_error_type"] = type(error).__name__
-
-
-async def _send_events(send: SendMessage, written: AnswerFormat, events: Sequence[Json]) -> None:
+async def _send_events(send: Send, written: AnswerFormat, events: Sequence[Json]) -> None:
     if events:
-        await send(_part(b"".join(map(written.event, events))))
-
-
-def _part(body: bytes) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": True}
-
-
-def _start_of(own_headers: dict[str, str]) -> Message:
-    headers = {
-        "content-type": "text/event-stream; charset=utf-8",
-        "cache-control": "no-cache",
-        # Proxies such as nginx would collect chunks otherwise.
-        "x-accel-buffering": "no",
-        **own_headers,
-    }
-    return {
-        "type": "http.response.start",
-        "status": 200,
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-    }
+        await send(part_of(b"".join(map(written.event, events))))
 
 
 def _total(generations: Sequence[Generation]) -> Usage:
-    usages = [generation.usage for generation in generations]
-    return Usage(
-        num_prompt_tokens=sum(usage.num_prompt_tokens for usage in usages),
-        num_generated_tokens=sum(usage.num_generated_tokens for usage in usages),
-        num_cached_tokens=sum(usage.num_cached_tokens for usage in usages),
-        num_reasoning_tokens=sum(usage.num_reasoning_tokens for usage in usages),
-    )
-
-
-async def _receive_nothing() -> Message:
-    raise AssertionError("a plain response reads nothing from its client")
+    return total_usage(generation.usage for generation in generations)

@@ -47,7 +47,11 @@ from mm_orch.api.schemas.configuration import ConfigurationPatch
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
+from mm_orch.api.schemas.workflow import MessageRequest, QueryRequest
+from mm_orch.api.schemas.workflow_answers import FailedQuery, PieceEvent, StepEvent
+from mm_orch.api.sessions import add_exchange_routes, add_session_routes
 from mm_orch.api.tracing import Traced
+from mm_orch.api.workflows import add_workflow_routes
 from mm_orch.core.errors import InvalidValueError, MuAIError
 
 if TYPE_CHECKING:
@@ -70,6 +74,7 @@ if TYPE_CHECKING:
         SystemReports,
     )
     from mm_orch.routing.router import Router
+    from mm_orch.workflows.running import Workflows
 
 # Bodies that the routes read and write themselves.
 _DESCRIBED = (
@@ -78,9 +83,14 @@ _DESCRIBED = (
     EmbeddingsRequest,
     ResponsesRequest,
     ConfigurationPatch,
+    QueryRequest,
+    MessageRequest,
     ChatChunk,
     CompletionChunk,
     ResponseEvent,
+    StepEvent,
+    PieceEvent,
+    FailedQuery,
 )
 _EXPOSED_HEADERS = [
     "X-Request-ID",
@@ -115,6 +125,7 @@ class Insight:
 def create_application(
     *,
     generator: Generator,
+    workflows: Workflows,
     embedder: Embedder,
     loader: ModelLoader,
     reports: SystemReports,
@@ -128,7 +139,8 @@ def create_application(
     """Make the main application.
 
     Args:
-        generator: takes the requests.
+        generator: takes the requests, those for workflows too.
+        workflows: take those of the native paths, and keep sessions.
         embedder: takes those to embed texts.
         loader: loads and unloads models.
         reports: says how the system is.
@@ -158,6 +170,9 @@ def create_application(
     add_generating_routes(app, generator, settings)
     add_embedding_route(app, embedder, settings)
     add_conversation_routes(app, generator)
+    add_workflow_routes(app, workflows, settings)
+    add_session_routes(app, workflows.sessions, generator)
+    add_exchange_routes(app, workflows.sessions, settings)
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router)
     add_native_model_routes(app, reports, router, loader, settings)

@@ -33,16 +33,27 @@ async def read_body(request: Request, schema: type[B], *, timeout_s: float) -> B
         PayloadTooLargeError: raised below, by the limit on what is received.
         ClientGoneError: the client left before its end.
     """
+    body = await receive_body(request, timeout_s=timeout_s)
+    if len(body) > _INLINE_BYTES:
+        return await asyncio.to_thread(parse_body, body, schema)
+    return parse_body(body, schema)
+
+
+async def receive_body(request: Request, *, timeout_s: float) -> bytes:
+    """Return the body as it comes.
+
+    Raises:
+        DeadlineError: it did not arrive in time.
+        PayloadTooLargeError: raised below, by the limit on what is received.
+        ClientGoneError: the client left before its end.
+    """
     try:
         async with asyncio.timeout(timeout_s):
-            body = await request.body()
+            return await request.body()
     except TimeoutError:
         raise DeadlineError(f"The body did not arrive within {timeout_s:g} s.") from None
     except ClientDisconnect:
         raise ClientGoneError("The client left before its request was complete.") from None
-    if len(body) > _INLINE_BYTES:
-        return await asyncio.to_thread(parse_body, body, schema)
-    return parse_body(body, schema)
 
 
 def parse_body(body: bytes, schema: type[B]) -> B:

@@ -16,6 +16,11 @@ def caller_of(request: Request) -> str:
     return getattr(request.state, "key_name", ANONYMOUS)
 
 
+def owner_of(request: Request) -> str:
+    """Return whose stored sessions the request may use; empty for callers that need no key."""
+    return getattr(request.state, "owner", "")
+
+
 def allowed_priority(request: Request, priority: int | None) -> int:
     """Return the priority that a request asks for; 0 where it asks for none.
 

@@ -18,7 +18,7 @@ from mm_orch.core.tuning_report import TunerReport
 from mm_orch.core.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from fastapi import FastAPI
     from pydantic import BaseModel
@@ -31,7 +31,7 @@ _DESCRIPTIONS = {
     400: "A field is wrong; the message names it, its value and what is allowed.",
     401: "No API key, or an unknown one.",
     403: "Not with this key, or not from there.",
-    404: "No model has this name, or what the path tells of is switched off.",
+    404: "No model, workflow or session has this name, or what the path tells of is switched off.",
     409: "The model answers requests now.",
     413: "The body is over api.max_request_bytes.",
     429: "The caller has sent its requests of this minute.",
@@ -82,10 +82,10 @@ def shape_of(shape: type[msgspec.Struct]) -> dict[str, Any]:
     }
 
 
-def answer_of(answer: type, chunk: type, *, has_done: bool = True) -> dict[str, Any]:
+def answer_of(answer: type, *chunks: type, has_done: bool = True) -> dict[str, Any]:
     """Describe an answer that comes whole, or as a stream of chunks, mostly with [DONE] last."""
     contents = [
-        {"$ref": _REFERENCE.format(model=schema.__name__)} for schema in (chunk, ErrorEnvelope)
+        {"$ref": _REFERENCE.format(model=schema.__name__)} for schema in (*chunks, ErrorEnvelope)
     ]
     chunked = {
         "type": "string",
@@ -100,6 +100,30 @@ def answer_of(answer: type, chunk: type, *, has_done: bool = True) -> dict[str, 
         "content": {"text/event-stream": {"itemSchema": event}},
         "description": "The answer.",
     }
+
+
+def add_route(
+    app: FastAPI,
+    method: str,
+    path: str,
+    endpoint: Callable[..., Any],
+    answer: type | dict[str, Any],
+    *statuses: int,
+) -> None:
+    """Add a path that reads no body; it answers so, or with one of the statuses.
+
+    ``answer`` is a schema, or a whole description.
+    """
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        response_model=None,
+        responses={
+            200: answer if isinstance(answer, dict) else {"model": answer},
+            **refusals(*statuses),
+        },
+    )
 
 
 def add_description(app: FastAPI, schemas: Iterable[type[BaseModel]], *, needs_key: bool) -> None:

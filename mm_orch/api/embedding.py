@@ -13,13 +13,14 @@ from starlette.responses import Response
 from mm_orch.api.bodies import read_body
 from mm_orch.api.callers import allowed_priority, caller_of
 from mm_orch.api.documentation import body_of, refusals
-from mm_orch.api.exchange import while_client_stays
+from mm_orch.api.event_stream import receive_nothing
 from mm_orch.api.fallbacks import headers_of, note_on
 from mm_orch.api.schemas.embedding import EmbeddingsAnswer, EmbeddingsRequest
+from mm_orch.api.watched_response import WatchedResponse
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Scope, Send
 
     from mm_orch.api.settings import ApiSettings
     from mm_orch.core.embedding import EmbeddingRequest
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _encoder = msgspec.json.Encoder()
 
 
-class EmbeddingResponse(Response):
+class EmbeddingResponse(WatchedResponse):
     """The answer to one request to embed texts."""
 
     media_type = "application/json"
@@ -41,32 +42,17 @@ class EmbeddingResponse(Response):
         is_base64: bool,
         send_timeout_s: float,
     ) -> None:
-        super().__init__()
+        super().__init__(send_timeout_s)
         self._embedder = embedder
         self._request = request
         self._is_base64 = is_base64
-        self._send_timeout_s = send_timeout_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Embed and send.
-
-        Raises:
-            MuAIError: nothing has been sent yet, so the answer can be one about this error.
-            ClientGoneError: the client left or stalled; the work was cancelled.
-        """
-        await while_client_stays(
-            lambda watched_send: self._answer(scope, receive, watched_send),
-            receive,
-            send,
-            timeout_s=self._send_timeout_s,
-        )
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, send: Send) -> None:
         embeddings = await self._embedder.embed(self._request)
         # Thousands of vectors take longer to write than the event loop should stand still.
         body = await asyncio.to_thread(_write, embeddings, is_base64=self._is_base64)
         response = Response(body, headers=headers_of([embeddings]), media_type=self.media_type)
-        await response(scope, receive, send)
+        await response(scope, receive_nothing, send)
 
 
 def add_embedding_route(app: FastAPI, embedder: Embedder, settings: ApiSettings) -> None:

@@ -21,6 +21,8 @@ from mm_orch.core.errors import (
     PoisonedRequestError,
     RateLimitError,
     RequestError,
+    SessionNotFoundError,
+    WorkflowNotFoundError,
 )
 
 # The first that fits counts, so the special stand before the general.
@@ -29,6 +31,8 @@ _STATUS_AND_TYPE: tuple[tuple[type[MuAIError], int, str], ...] = (
     (ForbiddenError, 403, "permission_error"),
     (ModelBusyError, 409, "conflict_error"),
     (ModelNotFoundError, 404, "not_found_error"),
+    (WorkflowNotFoundError, 404, "not_found_error"),
+    (SessionNotFoundError, 404, "not_found_error"),
     (NotServedError, 404, "not_found_error"),
     (PayloadTooLargeError, 413, "invalid_request_error"),
     (RateLimitError, 429, "rate_limit_error"),
@@ -83,8 +87,8 @@ def fault_envelope(request_id: str) -> dict[str, object]:
     )
 
 
-def error_response(error: MuAIError) -> JSONResponse:
-    """Return the whole answer for this error."""
+def error_response(error: MuAIError, more: dict[str, object] | None = None) -> JSONResponse:
+    """Return the whole answer for this error, with more beside the envelope where a path has it."""
     headers = {}
     if isinstance(error, OverloadError | RateLimitError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
@@ -93,7 +97,7 @@ def error_response(error: MuAIError) -> JSONResponse:
         headers["x-should-retry"] = "false"
     if isinstance(error, AuthenticationError):
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(envelope(error), status_of(error), headers)
+    return JSONResponse(envelope(error) | (more or {}), status_of(error), headers)
 
 
 def _classify(error: MuAIError) -> tuple[int, str]:

@@ -160,6 +160,7 @@ class Authenticated:
             await error_response(error)(scope, receive, send)
             return
         scope["state"]["key_name"] = key.name
+        scope["state"]["owner"] = key.owner
         scope["state"]["is_admin"] = key.is_admin
         scope["state"]["priority_max"] = key.priority_max
         await self._app(scope, receive, send)

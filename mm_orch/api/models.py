@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 from starlette.responses import JSONResponse
 
-from mm_orch.api.documentation import refusals
+from mm_orch.api.documentation import add_route
 from mm_orch.api.rights import require_admin
 from mm_orch.api.schemas.answers import LoadAnswer, NativeModelAnswer, NativeModelList
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastapi import FastAPI
 
     from mm_orch.api.settings import ApiSettings
@@ -66,27 +64,14 @@ def add_native_model_routes(
         loader.resume_model(model)
         return JSONResponse({"name": model, "status": report_of(model).phase.value})
 
-    _add(app, "GET", "/api/models", list_models, NativeModelList, 401)
+    add_route(app, "GET", "/api/models", list_models, NativeModelList, 401)
     # Names may hold slashes, so what stands behind them comes first.
-    _add(app, "POST", "/api/models/{name:path}/load", load, LoadAnswer, 401, 403, 404, 503, 504)
-    _add(app, "POST", "/api/models/{name:path}/unload", unload, LoadAnswer, 400, 401, 403, 404, 409)
-    _add(app, "POST", "/api/models/{name:path}/drain", drain, LoadAnswer, 401, 403, 404)
-    _add(app, "POST", "/api/models/{name:path}/resume", resume, LoadAnswer, 401, 403, 404)
-    _add(app, "GET", "/api/models/{name:path}", show_model, NativeModelAnswer, 401, 404)
-
-
-def _add(
-    app: FastAPI,
-    method: str,
-    path: str,
-    endpoint: Callable[..., Any],
-    schema: type,
-    *statuses: int,
-) -> None:
-    app.add_api_route(
-        path,
-        endpoint,
-        methods=[method],
-        response_model=None,
-        responses={200: {"model": schema}, **refusals(*statuses)},
+    add_route(
+        app, "POST", "/api/models/{name:path}/load", load, LoadAnswer, 401, 403, 404, 503, 504
     )
+    add_route(
+        app, "POST", "/api/models/{name:path}/unload", unload, LoadAnswer, 400, 401, 403, 404, 409
+    )
+    add_route(app, "POST", "/api/models/{name:path}/drain", drain, LoadAnswer, 401, 403, 404)
+    add_route(app, "POST", "/api/models/{name:path}/resume", resume, LoadAnswer, 401, 403, 404)
+    add_route(app, "GET", "/api/models/{name:path}", show_model, NativeModelAnswer, 401, 404)

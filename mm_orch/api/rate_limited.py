@@ -21,6 +21,8 @@ _OPERATION_BY_PATH = {
     "/v1/completions": "text_completion",
     "/v1/responses": "chat",
     "/v1/embeddings": "embeddings",
+    "/api/chat": "chat",
+    "/api/query": "chat",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ class ApiKey:
     Attributes:
         rate_limit_per_minute: requests; None for what all may send.
         priority_max: highest priority that its requests may ask for; None for any.
+        has_own_name: False for a name that tells only the key's place among the others.
     """
 
     name: str
@@ -23,6 +25,14 @@ class ApiKey:
     is_admin: bool = False
     rate_limit_per_minute: int | None = None
     priority_max: int | None = None
+    has_own_name: bool = True
+
+    @property
+    def owner(self) -> str:
+        """What stored sessions know the key by: the same for ever, and not to be sent as a key."""
+        if self.has_own_name:
+            return f"name:{self.name}"
+        return f"key:{hashlib.sha256(self.key.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ class _LocalAnswers:
 
     def reply(self, turns: Sequence[Mapping[str, str]], wishes: Wishes) -> Reply:
         options = {
-            "model": wishes.model,
+            "model": wishes.asked_model,
             "max_tokens": wishes.max_tokens,
             "temperature": wishes.temperature,
         }

@@ -52,6 +52,7 @@ class Action(enum.Enum):
 _ACTIONS_BY_OPTION: dict[str, tuple[Action, ...]] = {
     "--model": (Action.QUERY, Action.CHAT, Action.BENCHMARK),
     "--engine": (Action.QUERY, Action.CHAT),
+    "--workflow": (Action.QUERY, Action.CHAT),
     "--max-tokens": (Action.QUERY, Action.CHAT),
     "--temperature": (Action.QUERY, Action.CHAT),
     "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO),
@@ -82,6 +83,7 @@ class Arguments:
     subject: str | None
     model: str | None
     engine: str | None
+    workflow: str | None
     max_tokens: int | None
     temperature: float | None
     json: bool
@@ -123,6 +125,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
         subject=values.model_info or values.pull or values.remove or None,
         model=values.model,
         engine=values.engine,
+        workflow=values.workflow,
         max_tokens=values.max_tokens,
         temperature=values.temperature,
         json=values.json,
@@ -180,8 +183,6 @@ def _choose_action(
 def _refuse_what_has_no_meaning(
     parser: argparse.ArgumentParser, values: argparse.Namespace, action: Action | None
 ) -> None:
-    if values.workflow is not None:
-        parser.error("--workflow: workflows are not built in this version yet; leave it out")
     if values.interval is not None and action is Action.STATUS and not values.watch:
         parser.error("--interval goes with --status --watch")
     for option, actions in _ACTIONS_BY_OPTION.items():
@@ -262,7 +263,9 @@ def _add_call_options(group: Any) -> None:
         "--model", metavar="NAME", type=_text, help="model or alias; also with --benchmark"
     )
     group.add_argument("--engine", metavar="NAME", type=_text, help="engine to run it with")
-    group.add_argument("--workflow", metavar="NAME", help="not built in this version yet")
+    group.add_argument(
+        "--workflow", metavar="NAME", type=_text, help="workflow that answers, in place of a model"
+    )
     group.add_argument(
         "--max-tokens", metavar="N", type=_max_tokens, help="longest answer in tokens, 1 or more"
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mm_orch.cli.conversation import Conversation
 
 QUIT = "/quit"
+_NO_WORKFLOW = "off"
 
 
 def perform(line: str, conversation: Conversation) -> bool:
@@ -38,7 +39,7 @@ def _help(_conversation: Conversation, _argument: str) -> None:
         "/help             this list\n"
         "/model [NAME]     the models, or change to one; the conversation goes on\n"
         "/engine [NAME]    the engines, or change to one\n"
-        "/workflow         not built in this version yet\n"
+        "/workflow [NAME]  the workflows, or change to one; off asks the model itself\n"
         "/clear            forget the conversation so far\n"
         "/stats            tokens and times of this conversation\n"
         "/quit             leave; Ctrl-D does the same\n"
@@ -74,8 +75,20 @@ def _engine(conversation: Conversation, argument: str) -> None:
             terminal.complain(f"{argument} cannot run: {found.reason}{remedy}")
 
 
-def _workflow(_conversation: Conversation, _argument: str) -> None:
-    terminal.say("Workflows are not built in this version yet.")
+def _workflow(conversation: Conversation, argument: str) -> None:
+    from mm_orch.workflows.registry import WorkflowRegistry
+
+    chosen, names = conversation.wishes.workflow, (_NO_WORKFLOW, *WorkflowRegistry().names)
+    if not argument:
+        for name in names:
+            mark = "*" if name == (chosen or _NO_WORKFLOW) else " "
+            terminal.say(f"{mark} {name}")
+    elif argument in names:
+        conversation.choose_workflow(None if argument == _NO_WORKFLOW else argument)
+        answering = conversation.model if argument == _NO_WORKFLOW else argument
+        terminal.say(f"{answering} answers from now on.")
+    else:
+        terminal.complain(f"No workflow is named {argument!r}. Known: {', '.join(names)}.")
 
 
 def _clear(conversation: Conversation, _argument: str) -> None:

@@ -93,6 +93,10 @@ class Conversation:
         self._stack.close()
         self._stack, self.wishes = stack, wishes
 
+    def choose_workflow(self, name: str | None) -> None:
+        """Let a workflow answer from now on, or with None the model itself; the turns stay."""
+        self.wishes = replace(self.wishes, workflow=name)
+
     def ask(self, text: str) -> Generator[str]:
         """Yield the answer to the next turn as it comes.
 

@@ -22,6 +22,7 @@ def wishes_of(arguments: Arguments) -> Wishes:
     return Wishes(
         model=arguments.model,
         engine=arguments.engine,
+        workflow=arguments.workflow,
         max_tokens=arguments.max_tokens,
         temperature=arguments.temperature,
     )

@@ -40,13 +40,13 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def _guarded(arguments: Arguments) -> int:
-    from mm_orch.core.errors import ModelNotFoundError, MuAIError
+    from mm_orch.core.errors import ModelNotFoundError, MuAIError, WorkflowNotFoundError
 
     try:
         return _perform(arguments)
     except MuAIError as error:
         terminal.complain(str(error))
-        is_misspelt = isinstance(error, ModelNotFoundError)
+        is_misspelt = isinstance(error, ModelNotFoundError | WorkflowNotFoundError)
         return exit_codes.USAGE if is_misspelt else exit_codes.FAILED
 
 

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from mm_orch.cli.events import read_events
-from mm_orch.core.errors import AuthenticationError, MuAIError, NoServerError
+from mm_orch.core.errors import (
+    AuthenticationError,
+    MuAIError,
+    NoServerError,
+    WorkflowNotFoundError,
+)
 from mm_orch.core.figures import Figures
 from mm_orch.core.generation import Usage
 from mm_orch.orchestration.reports import HealthReport, StatusReport
@@ -129,7 +134,7 @@ class RunningServer:
             "messages": [dict(turn) for turn in turns],
             "stream": True,
             "stream_options": {"include_usage": True},
-            "model": wishes.model,
+            "model": wishes.asked_model,
             "max_tokens": wishes.max_tokens,
             "temperature": wishes.temperature,
         }
@@ -289,7 +294,9 @@ def _cut(place: str, reason: str) -> NoServerError:
 def _error_of(body: bytes, *, fallback: str) -> MuAIError:
     """Read OpenAI's error envelope; what is none is shown as it is."""
     try:
-        message = json.loads(body)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = fallback
-    return MuAIError(str(message))
+        error = json.loads(body)["error"]
+        message, code = error["message"], error.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, code = fallback, None
+    kind = WorkflowNotFoundError if code == WorkflowNotFoundError.code else MuAIError
+    return kind(str(message))

@@ -5,11 +5,17 @@ MuAIError
 ├── ModelStoreError         a model cannot be fetched, converted, found or removed
 ├── ServerStartError        the server cannot listen on its address
 ├── NoServerError           no running server answers where one is needed
+├── StorageError            what is kept on disk cannot be read or written
+├── WorkflowError           a workflow's own code failed
+│   └── GraphError              its steps do not fit together (all faults, see ``faults``)
 ├── RequestError            the caller's: never counts against an engine
 │   ├── InvalidValueError       a field has a value that is not allowed
 │   ├── ContextLengthError      the prompt does not fit the model's context
 │   ├── UnsupportedError        the engine cannot do what the request asks
 │   ├── ModelNotFoundError      no model has this name
+│   ├── WorkflowNotFoundError   no workflow has this name
+│   ├── SessionNotFoundError    the caller has no such session
+│   ├── SessionLimitError       no more is stored: of a text, a session, or an owner's sessions
 │   ├── AuthenticationError     no key, or a wrong one
 │   ├── ForbiddenError          the caller may not do this
 │   ├── ModelBusyError          the model answers requests now
@@ -110,6 +116,29 @@ class NoServerError(MuAIError):
     code = "no_server"
 
 
+class StorageError(MuAIError):
+    """What is kept on disk cannot be read or written: damaged, full, or of a newer version."""
+
+    code = "storage_failed"
+
+
+class WorkflowError(MuAIError):
+    """A workflow's own code failed, or broke the rules of its graph."""
+
+    code = "workflow_failed"
+
+
+class GraphError(WorkflowError):
+    """A workflow's steps do not fit together; ``faults`` lists everything that is wrong."""
+
+    code = "workflow_invalid"
+
+    def __init__(self, name: str, faults: list[str]) -> None:
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        super().__init__(f"The workflow {name} cannot be run:\n{lines}")
+        self.faults = faults
+
+
 class RequestError(MuAIError):
     """The caller's error: retrying the same request fails the same way.
 
@@ -148,6 +177,24 @@ class ModelNotFoundError(RequestError):
     """No configured model has this name or alias."""
 
     code = "model_not_found"
+
+
+class WorkflowNotFoundError(RequestError):
+    """No workflow has this name."""
+
+    code = "workflow_not_found"
+
+
+class SessionNotFoundError(RequestError):
+    """The caller has no such session: it was never begun, was deleted, or is another's."""
+
+    code = "session_not_found"
+
+
+class SessionLimitError(RequestError):
+    """No more is stored: of one text, in one session, or of one owner."""
+
+    code = "session_limit"
 
 
 class AuthenticationError(RequestError):

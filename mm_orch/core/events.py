@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.configuration import ConfigurationChanged
 from mm_orch.core.tuning_events import TuningEvent
+from mm_orch.core.workflow_events import WorkflowEvent
 
 if TYPE_CHECKING:
     from mm_orch.core.trace import TraceContext
@@ -110,6 +111,7 @@ class RequestFinished:
         num_running_before: those that ran.
         gate_wait_s: what it waited for its turn before any worker was asked for.
         caller: name of the key that it belongs to; no label of a metric.
+        workflow: that it is a part of; empty for a request that goes straight to its model.
         trace: its place in a trace, or None.
         prompt: what was asked, where content is captured; else None.
         answers: the choices' texts, where content is captured.
@@ -143,6 +145,7 @@ class RequestFinished:
     trace: TraceContext | None = None
     prompt: str | None = None
     answers: tuple[str, ...] = ()
+    workflow: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +373,7 @@ Event = (
     | HttpRequestFinished
     | ConfigurationChanged
     | TuningEvent
+    | WorkflowEvent
 )
 
 

@@ -7,12 +7,15 @@ are msgspec structs: frozen, typed on decoding.
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from mm_orch.core.guide import Guide, JsonObjectShape, JsonSchemaShape
 from mm_orch.core.tools import ToolCall, ToolCallDelta, ToolUse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Task = Literal["generate", "embed"]
 """What a model is for."""
@@ -191,6 +194,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
             for none.
         priority: higher goes first; see core.priority.
         caller: name of the key that it belongs to.
+        workflow: that it is a part of; empty for none.
     """
 
     request_id: str
@@ -204,6 +208,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     conversation_id: str = ""
     priority: int = 0
     caller: str = ANONYMOUS
+    workflow: str = ""
 
 
 class TextLogprob(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,3 +255,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     num_generated_tokens: int
     num_cached_tokens: int = 0
     num_reasoning_tokens: int = 0
+
+
+def total_usage(usages: Iterable[Usage]) -> Usage:
+    """Return the tokens of several requests together."""
+    counted = list(usages)
+    return Usage(
+        num_prompt_tokens=sum(usage.num_prompt_tokens for usage in counted),
+        num_generated_tokens=sum(usage.num_generated_tokens for usage in counted),
+        num_cached_tokens=sum(usage.num_cached_tokens for usage in counted),
+        num_reasoning_tokens=sum(usage.num_reasoning_tokens for usage in counted),
+    )

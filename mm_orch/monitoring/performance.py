@@ -22,22 +22,24 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.figures import UNKNOWN, ModelFigures, OperationFigures, WorkflowFigures
+from mm_orch.core.workflow_events import WorkflowFinished
 from mm_orch.monitoring.request_window import EngineSlot, MergingWindow, RequestSlot, outcome_of
 from mm_orch.monitoring.window import WINDOW_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
     from mm_orch.monitoring.request_window import Outcome
 
 DIRECT = "direct"
-"""The one workflow: a request that goes straight to a model."""
+"""What counts as the workflow of requests that go straight to a model."""
 
 # Both are closed sets already; this is for the day when one is not.
 _MAX_ENGINES = 64
 _MAX_OPERATIONS = 16
+_MAX_WORKFLOWS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +53,10 @@ class Load:
 class PerformanceMonitor:
     """An observer with a sliding window for each model on each engine, operation and workflow.
 
-    Until there are workflows, each request counts for the one named ``direct``. Memory is bounded:
-    models are the configured ones, any other name is counted as unknown, and a window holds
-    sketches. Reading costs about a millisecond a window; observing costs microseconds.
+    A request that goes straight to a model counts for the workflow ``direct``; of a workflow its
+    runs are counted, and not what each of their steps asks of models. Memory is bounded: models are
+    the configured ones, any other name is counted as unknown, and a window holds sketches. Reading
+    costs about a millisecond a window; observing costs microseconds.
 
     Args:
         models: the configured names.
@@ -102,6 +105,8 @@ class PerformanceMonitor:
                 )
             case RequestStarted() | FirstTokenProduced() | RequestFinished():
                 self._observe_request(event)
+            case WorkflowFinished():
+                self._observe_run(event)
             case CacheUsed() | ModelLoaded() | WorkerStateChanged() | ModelUnloaded():
                 self._observe_worker(event)
             case _:
@@ -163,11 +168,17 @@ class PerformanceMonitor:
             case RequestFinished():
                 has_engine = event.engine != UNKNOWN
                 slot.count_end(event, has_engine=has_engine)
-                for window in (
-                    self._operation_window(event.operation),
-                    self._by_workflow[DIRECT],
-                ):
+                windows = [self._operation_window(event.operation)]
+                # The run that it is a part of counts itself when it ends.
+                windows += [] if event.workflow else [self._by_workflow[DIRECT]]
+                for window in windows:
                     _count_whole(window.slot_now(), event, has_engine=has_engine)
+
+    def _observe_run(self, event: WorkflowFinished) -> None:
+        slot = _window_of(self._by_workflow, event.workflow, self._new_window, _MAX_WORKFLOWS)
+        slot.slot_now().count_end(event, has_engine=True)
+        if event.ttft_s is not None:
+            slot.slot_now().ttft.add(event.ttft_s)
 
     def _observe_worker(
         self, event: CacheUsed | ModelLoaded | WorkerStateChanged | ModelUnloaded
@@ -194,10 +205,7 @@ class PerformanceMonitor:
         return self._by_engine.setdefault((self._known(model), engine), self._new_engine())
 
     def _operation_window(self, operation: str) -> MergingWindow[RequestSlot]:
-        known = self._by_operation
-        if operation not in known and len(known) >= _MAX_OPERATIONS:
-            operation = UNKNOWN
-        return known.setdefault(operation, self._new_window())
+        return _window_of(self._by_operation, operation, self._new_window, _MAX_OPERATIONS)
 
     def _known(self, model: str) -> str:
         return model if model in self._models else UNKNOWN
@@ -220,6 +228,17 @@ class PerformanceMonitor:
             kv_use_ratio=self._kv_use_by_engine.get(key),
             **figures,
         )
+
+
+def _window_of(
+    known: dict[str, MergingWindow[RequestSlot]],
+    name: str,
+    new_window: Callable[[], MergingWindow[RequestSlot]],
+    max_names: int,
+) -> MergingWindow[RequestSlot]:
+    if name not in known and len(known) >= max_names:
+        name = UNKNOWN
+    return known.setdefault(name, new_window())
 
 
 def _count_whole(slot: RequestSlot, event: RequestFinished, *, has_engine: bool) -> None:

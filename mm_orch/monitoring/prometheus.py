@@ -42,6 +42,7 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
+from mm_orch.core.workflow_events import WorkflowFinished, WorkflowStepFinished
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Event
     from mm_orch.core.trace import TraceContext
     from mm_orch.core.tuning_events import TuningEvent
+    from mm_orch.core.workflow_events import WorkflowEvent
 
 UNKNOWN = "unknown"
 """Label of a model that is not configured, and of what was refused before it had an engine."""
@@ -167,6 +169,8 @@ class PrometheusObserver:
                 | ConfigurationChanged()
                 | TuningDecided()
                 | TunedValuesRead()
+                | WorkflowStepFinished()
+                | WorkflowFinished()
             ):
                 self._observe_side(event)
         if self._vllm_names is not None:
@@ -264,7 +268,8 @@ class PrometheusObserver:
         | AlertChanged
         | ErrorOccurred
         | ConfigurationChanged
-        | TuningEvent,
+        | TuningEvent
+        | WorkflowEvent,
     ) -> None:
         match event:
             case ConfigurationChanged(path=path, source=source):
@@ -282,7 +287,8 @@ class PrometheusObserver:
             case AlertChanged(is_firing=True, is_new=True):
                 self._series.alerts.labels(event.alert_type, event.severity).inc()
             case _:
-                # A stand-in's memory, or an alert that was counted when it began.
+                # A stand-in's memory, an alert that was counted when it began, or a workflow, of
+                # which windows and spans tell.
                 pass
 
     def _observe_http(self, event: HttpRequestFinished) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import RequestFinished
     from mm_orch.core.figures import Distribution
+    from mm_orch.core.workflow_events import WorkflowFinished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +50,11 @@ class RequestSlot:
         self.num_generated_tokens = 0
         self.num_cached_tokens = 0
 
-    def count_end(self, event: RequestFinished, *, has_engine: bool) -> None:
+    def count_end(self, event: RequestFinished | WorkflowFinished, *, has_engine: bool) -> None:
         """Count a request that has ended; one without an engine tells no time and no tokens."""
-        self.num_by_status[event.status] += 1
-        if event.status is RequestStatus.SUCCESS:
+        status = RequestStatus(event.status)
+        self.num_by_status[status] += 1
+        if status is RequestStatus.SUCCESS:
             # One that was cut short would make the model look as fast as it was cut.
             self.latency.add(event.total_s)
         if has_engine:

@@ -45,6 +45,7 @@ class RequestAccount:
         observer: told what becomes of it.
         clock: of its times.
         caller: name of the key that it belongs to.
+        workflow: that it is a part of; empty for none.
 
     Attributes:
         content: what was asked and answered, where that is kept: in recorded traces alone.
@@ -60,9 +61,11 @@ class RequestAccount:
         observer: Observer,
         clock: Clock,
         caller: str = ANONYMOUS,
+        workflow: str = "",
     ) -> None:
         self.request_id = request_id
         self.caller = caller
+        self._workflow = workflow
         self.content: Content | None = None
         self.num_waiting_before = 0
         self.num_running_before = 0
@@ -104,7 +107,7 @@ class RequestAccount:
                 request_id=self.request_id,
                 model=self.model,
                 engine=self.engine,
-                status=_status_of(
+                status=status_of(
                     cause, is_complete=self._is_complete, has_run=self.queue_wait_s is not None
                 ),
                 total_s=self._clock() - self._begin_s,
@@ -127,6 +130,7 @@ class RequestAccount:
                 trace=self._trace,
                 prompt=content.prompt if content else None,
                 answers=content.answers if content else (),
+                workflow=self._workflow,
             )
         )
         return False
@@ -261,7 +265,14 @@ class RequestAccount:
         return ErrorReport(error_type=type(cause).__name__, message=str(cause), stack=stack)
 
 
-def _status_of(cause: BaseException | None, *, is_complete: bool, has_run: bool) -> RequestStatus:
+def status_of(cause: BaseException | None, *, is_complete: bool, has_run: bool) -> RequestStatus:
+    """Say how a request ended.
+
+    Args:
+        cause: what ended it, if that was an exception.
+        is_complete: all that was asked for had been given.
+        has_run: its work had begun.
+    """
     # A reader that fails after the last token does not undo the answer.
     if is_complete:
         return RequestStatus.SUCCESS

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.embedding import EmbeddingRequest
     from mm_orch.core.fallback import Failover, Fallback
-    from mm_orch.core.generation import GenerationRequest, TextDelta, Usage
+    from mm_orch.core.generation import GenerationRequest, Message, TextDelta, Usage
     from mm_orch.orchestration.reports import HealthReport, ReadyReport, StatusReport
 
 
@@ -67,6 +67,34 @@ class Generator(Protocol):
 
     def release_conversation(self, conversation_id: str) -> None:
         """Free the KV blocks that only this conversation needs; an unknown one has none."""
+
+
+class Meter(Protocol):
+    """Says what a conversation takes of one model's context."""
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and answer together."""
+
+    def count(self, messages: Sequence[Message]) -> int:
+        """Return the tokens of the prompt that these make; computes, so not on the event loop.
+
+        Raises:
+            UnsupportedError: the model takes no conversations.
+            InvalidValueError: its template refuses the messages.
+        """
+
+
+class Meters(Protocol):
+    """Knows the models' tokenisers."""
+
+    async def find_meter(self, model: str | None) -> Meter | None:
+        """Return the meter of a model by name or alias, or None where its server alone can count.
+
+        Raises:
+            ModelNotFoundError, InvalidValueError: no model that generates has this name.
+            ModelUnavailableError: its files cannot be had now.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from mm_orch.orchestration.entrance import Entrance
 from mm_orch.orchestration.failover import Replays
 from mm_orch.orchestration.gate import Gate, find_bound
 from mm_orch.orchestration.limits import check_priority
+from mm_orch.orchestration.measuring import ChatMeter
 from mm_orch.orchestration.model_text import load_model_text
 from mm_orch.orchestration.preparation import fit_to_engine, prepare
 from mm_orch.orchestration.progress import make_choices
@@ -108,6 +109,7 @@ class Orchestrator:
             request.request_id,
             operation=_operation_of(request),
             caller=request.caller,
+            workflow=request.workflow,
             observer=self._observer,
             clock=self._clock,
         ) as account:
@@ -188,6 +190,14 @@ class Orchestrator:
     def break_off_all(self) -> None:
         """End every request, running or waiting, with an error that its reader is told."""
         self._under_way.break_off(_broken_off)
+
+    async def find_meter(self, model: str | None) -> ChatMeter | None:
+        """Return what counts a conversation's tokens for a model; see Meters."""
+        name = self._choose_model(model)
+        check_task(self._manager.plans, name, "generate")
+        if self._manager.find_remote(name) is not None:
+            return None
+        return ChatMeter(await self.ensure_text(name))
 
     async def ensure_text(self, model: str) -> ModelText:
         """Return the model's tokeniser and template, loading them once.

@@ -26,10 +26,11 @@ from mm_orch.orchestration.guiding import (
 from mm_orch.orchestration.limits import check_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from mm_orch.core.generation import GenerationOptions, GenerationRequest, Prompt
+    from mm_orch.core.generation import GenerationOptions, GenerationRequest, Message, Prompt
     from mm_orch.core.guide import Guide
+    from mm_orch.core.tools import Tool
     from mm_orch.models.text import TextCodec
     from mm_orch.optimization.engines.contract import EngineFacts
     from mm_orch.orchestration.model_text import ModelText
@@ -113,26 +114,32 @@ def _encode(request: GenerationRequest, text: ModelText) -> list[int] | tuple[in
     match prompt:
         case ChatPrompt(messages):
             _refuse_hopeless_length(sum(len(m.content) for m in messages), prompt, text)
-            if text.template is None:
-                raise UnsupportedError(
-                    f"Model {text.name} has no chat template.",
-                    param="messages",
-                    remedy="Use /v1/completions with the whole prompt as text.",
-                )
             use = find_tool_use(request)
-            return encode_chat(
-                text.codec,
-                text.template,
-                messages,
-                tools=use.tools if use else (),
-                form=text.tool_format,
-            )
+            return encode_messages(messages, text, tools=use.tools if use else ())
         case TextPrompt(content):
             _refuse_hopeless_length(len(content), prompt, text)
             return text.codec.encode_text(content)
         case TokensPrompt(token_ids):
             check_token_ids(token_ids, text, param="prompt")
             return token_ids
+
+
+def encode_messages(
+    messages: Sequence[Message], text: ModelText, *, tools: Sequence[Tool] = ()
+) -> list[int]:
+    """Return the prompt that a conversation makes for a model.
+
+    Raises:
+        UnsupportedError: the model has no chat template.
+        InvalidValueError: its template refuses the messages.
+    """
+    if text.template is None:
+        raise UnsupportedError(
+            f"Model {text.name} has no chat template.",
+            param="messages",
+            remedy="Use /v1/completions with the whole prompt as text.",
+        )
+    return encode_chat(text.codec, text.template, messages, tools=tools, form=text.tool_format)
 
 
 def _refuse_hopeless_length(num_chars: int, prompt: Prompt, text: ModelText) -> None:

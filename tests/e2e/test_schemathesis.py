@@ -43,9 +43,13 @@ positive_data_acceptance.enabled = false
 
 
 @pytest.mark.timeout(660)
-def test_the_description_is_true_for_whatever_is_sent(launch: Launch, tmp_path: Path) -> None:
+def test_the_description_is_true_for_whatever_is_sent(
+    launch: Launch, own_data: dict[str, str], tmp_path: Path
+) -> None:
     # What is described is the same with every engine; this one takes no time.
-    server = launch(config={"models": {"smollm2-135m": {"engines": ["echo"]}}})
+    server = launch(
+        config={"models": {"smollm2-135m": {"engines": ["echo"]}}}, environment=own_data
+    )
 
     run_schemathesis(server, tmp_path)
 
@@ -55,9 +59,9 @@ def test_the_description_is_true_for_whatever_is_sent(launch: Launch, tmp_path: 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_the_description_is_true_for_five_times_as_much(
-    server: ServerProcess, tmp_path: Path
+    launch: Launch, own_data: dict[str, str], tmp_path: Path
 ) -> None:
-    run_schemathesis(server, tmp_path, num_examples=NUM_EXAMPLES_LONG)
+    run_schemathesis(launch(environment=own_data), tmp_path, num_examples=NUM_EXAMPLES_LONG)
 
 
 def run_schemathesis(

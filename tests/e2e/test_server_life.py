@@ -6,6 +6,8 @@ import concurrent.futures
 import json
 import signal
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -228,3 +230,33 @@ def test_many_requests_at_the_same_time_are_all_answered(server: ServerProcess) 
         )
 
     assert [reply.status for reply in replies] == [200] * 12
+
+
+def test_a_stop_lets_a_workflow_finish_and_its_turn_is_stored(
+    launch: Launch, own_data: dict[str, str]
+) -> None:
+    server = launch(environment=own_data)
+    begun = server.request(
+        "POST", "/api/chat", {"message": "Hi", "preferences": {"max_tokens": 4}}
+    ).json
+    question = {
+        "query": "Count to a thousand.",
+        "session_id": begun["session_id"],
+        "stream": True,
+        "preferences": {"max_tokens": 40},
+    }
+
+    with server.open_stream(question, "/api/query") as stream:
+        events = (json.loads(data) for data in stream)
+        assert "text" in next(event for event in events if "text" in event)
+        server.process.send_signal(signal.SIGTERM)
+        *_, result = events
+    assert server.wait() == 0
+
+    assert (result["status"], result["metadata"]["turn_count"]) == ("success", 2)
+    stored = Path(own_data["MUAI_DATA_DIR"]) / "sessions.sqlite3"
+    with closing(sqlite3.connect(stored)) as connection:
+        [num_turns] = connection.execute(
+            "SELECT num_turns FROM sessions WHERE session_id = ?", (begun["session_id"],)
+        ).fetchone()
+    assert num_turns == 2

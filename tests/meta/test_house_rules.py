@@ -18,8 +18,8 @@ MAX_FUNCTION_LINES = 60
 FORBIDDEN_WORDS = {"utils", "helpers", "common", "base", "impl", "handler", "info"}
 # The places that may catch everything: each is the last line before a process or a path ends.
 BROAD_CATCHES = {
-    "mm_orch/api/answer.py",
     "mm_orch/api/boundary.py",
+    "mm_orch/api/event_stream.py",
     "mm_orch/batching/batcher.py",
     "mm_orch/batching/embedding.py",
     "mm_orch/core/observers.py",
@@ -33,6 +33,7 @@ BROAD_CATCHES = {
     "mm_orch/models/text.py",
     "mm_orch/optimization/supervisor.py",
     "mm_orch/tuning/loop.py",
+    "mm_orch/workflows/graph_runner.py",
 }
 
 

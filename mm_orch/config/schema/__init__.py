@@ -26,6 +26,7 @@ from mm_orch.config.schema.optimization import (
 from mm_orch.config.schema.root import DEFAULT_ENGINES, LAST_RESORT_ENGINE, Config
 from mm_orch.config.schema.server import ServerSettings
 from mm_orch.config.schema.system import SystemSettings
+from mm_orch.config.schema.workflows import WorkflowsSettings
 
 __all__ = [
     "BUILT_IN_MODEL",
@@ -48,6 +49,7 @@ __all__ = [
     "AnomalySettings",
     "ServerSettings",
     "ModelConfig",
+    "WorkflowsSettings",
     "SystemSettings",
     "ApiSettings",
     "ApiKey",

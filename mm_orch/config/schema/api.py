@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Strict
@@ -16,6 +17,8 @@ from mm_orch.config.schema.values import (
     Text,
     WholeNumber,
 )
+
+_AUTOMATIC_NAME = re.compile(r"key-[0-9]+")
 
 
 class ApiKey(Section):
@@ -32,6 +35,11 @@ class ApiKey(Section):
     priority_max: WholeNumber | None = option(
         "Highest priority that its requests may ask for; null: any.", default=None
     )
+
+    @property
+    def has_own_name(self) -> bool:
+        """Whether the name stays the key's when others are added before it or taken away."""
+        return _AUTOMATIC_NAME.fullmatch(self.name) is None
 
 
 def _spell_out_keys(value: Any) -> Any:

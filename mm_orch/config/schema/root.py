@@ -15,6 +15,7 @@ from mm_orch.config.schema.orchestration import OrchestrationSettings
 from mm_orch.config.schema.section import Section, option, section
 from mm_orch.config.schema.system import SystemSettings
 from mm_orch.config.schema.values import ModelName  # noqa: TC001 - pydantic reads it
+from mm_orch.config.schema.workflows import WorkflowsSettings
 
 LAST_RESORT_ENGINE = "pytorch"
 DEFAULT_ENGINES = ("openvino", "vllm", "deepspeed", "onnx", LAST_RESORT_ENGINE)
@@ -49,6 +50,9 @@ class Config(Section):
     )
     models: Annotated[dict[ModelName, ModelConfig], BeforeValidator(_with_built_in)] = option(
         f"The models by name; {BUILT_IN_MODEL} is always among them.", default=_built_in_alone
+    )
+    workflows: WorkflowsSettings = section(
+        WorkflowsSettings, "Answers that take several steps, and conversations that are stored."
     )
     system: SystemSettings = section(SystemSettings, "Logs, device, data directory.")
     api: ApiSettings = section(ApiSettings, "Who may call the HTTP interface, and how much.")

@@ -28,6 +28,8 @@ _SOURCE = re.compile(
 )
 ENGINE_NAMES = ("vllm", "deepspeed", "openvino", "onnx", "pytorch")
 _RESERVED_MODEL_NAME = "auto"
+# What follows is the name of a workflow.
+_RESERVED_MODEL_PREFIX = "workflow/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def _is_source(text: str) -> bool:
 
 
 def _is_model_name(text: str) -> bool:
-    return bool(_MODEL_NAME.fullmatch(text)) and text != _RESERVED_MODEL_NAME
+    is_reserved = text == _RESERVED_MODEL_NAME or text.startswith(_RESERVED_MODEL_PREFIX)
+    return bool(_MODEL_NAME.fullmatch(text)) and not is_reserved
 
 
 def is_header_safe(text: str) -> bool:
@@ -134,7 +137,10 @@ Device = Annotated[str, _check(_DEVICE.fullmatch), Allowed("auto, cpu, cuda or c
 ModelName = Annotated[
     str,
     _check(_is_model_name),
-    Allowed("a model's name (letters, digits and ._:-/, a letter or digit first, not 'auto')"),
+    Allowed(
+        "a model's name (letters, digits and ._:-/, a letter or digit first, not 'auto', no"
+        " 'workflow/' first)"
+    ),
 ]
 EngineName = Annotated[
     str,

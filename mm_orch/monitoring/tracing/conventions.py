@@ -8,13 +8,15 @@ from __future__ import annotations
 
 SCOPE = "mm_orch"
 
-# Spans, as a tree: request > route, queue, inference > prefill, decode.
+# Spans, as a tree: request > route, queue, inference > prefill, decode. Those of a workflow stand
+# below the span of the step that asked for them, and that below request.
 REQUEST = "request"
 ROUTE = "route"
 QUEUE = "queue"
 INFERENCE = "inference"
 PREFILL = "prefill"
 DECODE = "decode"
+STEP = "workflow.step"
 
 # Events within spans.
 EXCEPTION = "exception"
@@ -62,3 +64,7 @@ NUM_RUNNING = "muai.queue.num_running"
 FROM_ENGINE = "muai.failover.from_engine"
 TO_ENGINE = "muai.failover.to_engine"
 REASON = "muai.failover.reason"
+WORKFLOW_NAME = "muai.workflow.name"
+STEP_NAME = "muai.workflow.step"
+STEP_OUTCOME = "muai.workflow.step.outcome"
+STEP_ATTEMPTS = "muai.workflow.step.attempts"

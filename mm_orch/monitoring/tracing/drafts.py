@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mm_orch.core.events import Attempt, RequestFinished
+    from mm_orch.core.workflow_events import WorkflowStepFinished
 
 Attributes = dict[str, "str | int | float | Sequence[str]"]
 
@@ -77,6 +78,27 @@ def draft_request(event: RequestFinished, ns_of: Callable[[float], int]) -> list
         drafts.append(_draft_inference(event, end_ns, ns_of))
     _add_failure(drafts[-1], event)
     return drafts
+
+
+def draft_step(event: WorkflowStepFinished, ns_of: Callable[[float], int]) -> Draft:
+    """Return the span of a workflow's step."""
+    begin_ns = ns_of(event.begin_s)
+    draft = Draft(
+        name=f"{names.STEP} {event.step}",
+        begin_ns=begin_ns,
+        end_ns=begin_ns + nanoseconds(event.duration_s),
+        attributes={
+            names.REQUEST_ID: event.request_id,
+            names.WORKFLOW_NAME: event.workflow,
+            names.STEP_NAME: event.step,
+            names.STEP_OUTCOME: event.outcome,
+            names.STEP_ATTEMPTS: event.num_attempts,
+        },
+    )
+    if event.error_type:
+        draft.failure = encodable(event.message)
+        draft.attributes[names.ERROR_TYPE] = event.error_type
+    return draft
 
 
 def _draft_route(

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from mm_orch.core.events import HttpRequestFinished
-
-    TracedEvent = RequestFinished | HttpRequestFinished
+    from mm_orch.monitoring.tracing.spans import TracedEvent
 
 _GRPC_PORT = 4317
 _HTTP_PATH = "/v1/traces"

@@ -9,11 +9,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from mm_orch.core.events import OTHER_METHOD, RequestFinished
+from mm_orch.core.events import OTHER_METHOD, HttpRequestFinished, RequestFinished
 from mm_orch.core.version import __version__
+from mm_orch.core.workflow_events import WorkflowStepFinished
 from mm_orch.monitoring.tracing import conventions as names
 from mm_orch.monitoring.tracing.content import encodable
-from mm_orch.monitoring.tracing.drafts import Draft, draft_request
+from mm_orch.monitoring.tracing.drafts import Draft, draft_request, draft_step
 from mm_orch.monitoring.tracing.epoch import nanoseconds
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.resources import Resource
 
-    from mm_orch.core.events import HttpRequestFinished
     from mm_orch.core.trace import TraceContext
     from mm_orch.monitoring.tracing.drafts import Attributes
+
+TracedEvent = RequestFinished | HttpRequestFinished | WorkflowStepFinished
+"""What becomes spans, where it stands in a trace that is recorded."""
 
 _SCOPE = InstrumentationScope(names.SCOPE, __version__)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
@@ -50,14 +53,21 @@ class SpanMaker:
         self._draw_span_id = draw_span_id
         self._ns_of = ns_of
 
-    def make(self, event: RequestFinished | HttpRequestFinished) -> list[ReadableSpan]:
+    def make(self, event: TracedEvent) -> list[ReadableSpan]:
         """Return the spans of an event, parents first; none if it stands in no trace."""
-        if event.trace is None:
+        trace = event.trace
+        if trace is None:
             return []
-        if isinstance(event, RequestFinished):
-            drafts = draft_request(event, self._ns_of)
-            return self._finish_all(drafts, _context_of(event.trace, event.trace.span_id))
-        return [self._make_root(event, event.trace)]
+        match event:
+            case RequestFinished():
+                drafts = draft_request(event, self._ns_of)
+                return self._finish_all(drafts, _context_of(trace, trace.span_id))
+            case WorkflowStepFinished():
+                own, parent = trace.span_id, event.parent_span_id
+                draft = draft_step(event, self._ns_of)
+                return [self._finish(draft, _context_of(trace, own), _context_of(trace, parent))]
+            case HttpRequestFinished():
+                return [self._make_root(event, trace)]
 
     def _make_root(self, event: HttpRequestFinished, trace: TraceContext) -> ReadableSpan:
         begin_ns = self._ns_of(event.begin_s)

@@ -7,13 +7,12 @@ from urllib.parse import urlsplit
 
 from opentelemetry.sdk.resources import Resource
 
-from mm_orch.core.events import HttpRequestFinished, RequestFinished
 from mm_orch.core.version import __version__
 from mm_orch.monitoring.tracing import conventions as names
 from mm_orch.monitoring.tracing.epoch import Epoch
 from mm_orch.monitoring.tracing.exporting import ExportThread, make_exporter
 from mm_orch.monitoring.tracing.sampling import Sampler
-from mm_orch.monitoring.tracing.spans import SpanMaker
+from mm_orch.monitoring.tracing.spans import SpanMaker, TracedEvent
 from mm_orch.monitoring.tracing.trouble import TroubleLog
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Tracer:
 
     def observe(self, event: Event) -> None:
         """Take one fact; only ends of sampled exchanges and requests cost anything."""
-        if isinstance(event, RequestFinished | HttpRequestFinished):
+        if isinstance(event, TracedEvent):
             trace = event.trace
             if trace is not None and trace.is_sampled:
                 self._exports.put(event)
@@ -73,7 +72,7 @@ class Tracer:
         """Send what is left; blocks for 2 s at most."""
         self._exports.close()
 
-    def _make_spans(self, event: RequestFinished | HttpRequestFinished) -> list[ReadableSpan]:
+    def _make_spans(self, event: TracedEvent) -> list[ReadableSpan]:
         self._epoch.correct()
         return self._maker.make(event)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 
 from mm_orch.api.application import Insight, create_application
 from mm_orch.api.settings import ApiSettings
+from mm_orch.core.generation import ChatPrompt
 from mm_orch.orchestration.usage import UsageBook
+from mm_orch.storage.database import Database
+from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.workflows.as_models import ModelsAndWorkflows
 from tests.unit.api.scripted_embedder import ScriptedEmbedder
 from tests.unit.api.scripted_generator import (
     ROUTER,
@@ -18,14 +23,18 @@ from tests.unit.api.scripted_generator import (
     ScriptedLoader,
     ScriptedReports,
 )
+from tests.unit.workflows.scene import make_workflows
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from starlette.types import ASGIApp
 
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.observations import Observations
     from mm_orch.core.tuning_report import TunerReports
     from mm_orch.live.configuration import LiveConfiguration
+    from mm_orch.storage.sessions import SessionStore
+    from mm_orch.workflows.running import WorkflowSettings
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -37,6 +46,11 @@ SHORTEST: dict[str, dict[str, Any]] = {
     TEXT: {"prompt": "Hi"},
     RESPONSES: {"input": "Hi"},
 }
+
+
+def _no_sessions() -> SessionStore:
+    """Return a store whose file cannot be opened."""
+    return SqliteSessions(Database(Path("/dev/null/sessions.sqlite3")))
 
 
 @dataclass
@@ -56,10 +70,14 @@ class Face:
     tuner: TunerReports | None = None
     address: str = "127.0.0.1"
     start_trace: StartTrace | None = None
+    sessions: SessionStore = field(default_factory=_no_sessions)
+    workflow_settings: WorkflowSettings | None = None
 
     def __post_init__(self) -> None:
+        workflows = make_workflows(self.generator, self.sessions, self.workflow_settings)
         self.app: ASGIApp = create_application(
-            generator=self.generator,
+            generator=ModelsAndWorkflows(self.generator, workflows),
+            workflows=workflows,
             embedder=self.embedder,
             loader=self.loader,
             reports=self.reports,
@@ -92,6 +110,10 @@ class Face:
         )
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, headers=headers, **_payload_of(body, content))
+
+    async def post(self, path: str, key: str = "", **body: object) -> httpx2.Response:
+        """Send these fields, with a key if there is one."""
+        return await self.call("POST", path, body, headers={"X-API-Key": key} if key else None)
 
     async def chat(self, **fields: object) -> httpx2.Response:
         """Ask for a chat completion, with these fields over the shortest body."""
@@ -127,3 +149,18 @@ def _payload_of(body: object, content: bytes | None) -> dict[str, Any]:
 
 def _render_metrics(_accept: str) -> tuple[bytes, str]:
     return b"up 1\n", "text/plain; version=0.0.4"
+
+
+def turns_asked(face: Face) -> list[list[tuple[str, str]]]:
+    """Return role and text of all that each generation was shown."""
+    prompts = (request.prompt for request in face.generator.requests)
+    return [
+        [(message.role, message.content) for message in prompt.messages]
+        for prompt in prompts
+        if isinstance(prompt, ChatPrompt)
+    ]
+
+
+def assert_fits(content: Any, schema: type[BaseModel]) -> None:
+    """Check that an answer has all that is described, and nothing else."""
+    assert schema.model_validate(content).model_dump() == content

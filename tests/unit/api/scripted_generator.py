@@ -22,7 +22,7 @@ from mm_orch.routing.router import Router
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from mm_orch.core.events import Event, HttpRequestFinished
     from mm_orch.core.fallback import Fallback
@@ -125,6 +125,7 @@ class ScriptedGenerator:
         requests: all that were asked for.
         released: conversations whose memory was given up.
         fallback: why another engine answers than the preferred one.
+        on_open: called whenever one is opened, in the task that does it.
         num_open: generations that nobody has closed.
         has_emptied: set whenever the last open one is closed.
     """
@@ -139,6 +140,7 @@ class ScriptedGenerator:
     router: Router = ROUTER
     released: list[str] = field(default_factory=list)
     fallback: Fallback | None = None
+    on_open: Callable[[], None] = lambda: None
 
     def release_conversation(self, conversation_id: str) -> None:
         self.released.append(conversation_id)
@@ -151,6 +153,7 @@ class ScriptedGenerator:
         if self.refusal is not None:
             raise self.refusal
         self.num_open += 1
+        self.on_open()
         self.has_opened.set()
         try:
             yield ScriptedGeneration(request, model, script, self.fallback)

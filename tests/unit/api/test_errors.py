@@ -26,6 +26,12 @@ STATUS_BY_ERROR = {
     "ContextLengthError": 400,
     "UnsupportedError": 400,
     "ModelNotFoundError": 404,
+    "StorageError": 500,
+    "WorkflowError": 500,
+    "GraphError": 500,
+    "WorkflowNotFoundError": 404,
+    "SessionNotFoundError": 404,
+    "SessionLimitError": 400,
     "AuthenticationError": 401,
     "ForbiddenError": 403,
     "ModelBusyError": 409,
@@ -61,6 +67,8 @@ def make(kind: type[MuAIError]) -> MuAIError:
         return kind([])
     if issubclass(kind, errors.OverloadError | errors.RateLimitError):
         return kind("Because.", retry_after_s=1.2)
+    if issubclass(kind, errors.GraphError):
+        return kind("tried", [])
     return kind("Because.")
 
 

@@ -95,7 +95,7 @@ def test_a_query_may_begin_with_a_dash_after_two() -> None:
         ("--nonsense q", "--nonsense is no option; see muai --help"),
         ("--cluster=auto --server", "--cluster is not built in this version yet"),
         ("--serv", "--serv"),
-        ("--workflow rag q", "workflows are not built in this version yet"),
+        ("--status --workflow rag", "--workflow goes with a query or --mode chat"),
         ("What is this", 'put it in quotes, "What is this"'),
         ("--server --status", "--server and --status do not go together"),
         ("--test-alert --server", "--server and --test-alert do not go together"),

@@ -172,12 +172,34 @@ def test_help_names_every_command(
     assert capsys.readouterr().out.startswith("/nonsense is no command. There are: /help, /model")
 
 
-def test_workflows_are_said_to_be_missing(
+def test_a_workflow_answers_once_it_is_chosen_and_until_it_is_left(
+    conversation: Conversation, peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+    for line in ("/workflow", "/workflow chat_generate", "/workflow", "/workflow off"):
+        assert chat_commands.perform(line, conversation)
+        list(conversation.ask("Hi"))
+        asked.append(peer.requests[-1].get("model"))
+
+    assert asked == [None, *["workflow/chat_generate"] * 2, None]
+    assert capsys.readouterr().out.splitlines() == [
+        "* off",
+        "  chat_generate",
+        "chat_generate answers from now on.",
+        "  off",
+        "* chat_generate",
+        f"{conversation.model} answers from now on.",
+    ]
+
+
+def test_an_unknown_workflow_is_refused_with_those_there_are(
     conversation: Conversation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert chat_commands.perform("/workflow rag", conversation)
+    chat_commands.perform("/workflow rag", conversation)
 
-    assert "not built in this version yet" in capsys.readouterr().out
+    said = capsys.readouterr().err
+    assert "No workflow is named 'rag'. Known: off, chat_generate." in said
+    assert conversation.wishes.workflow is None
 
 
 def test_quit_ends(conversation: Conversation) -> None:

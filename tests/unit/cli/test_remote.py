@@ -10,7 +10,12 @@ import pytest
 from mm_orch.cli.remote import find_server
 from mm_orch.cli.wishes import Wishes
 from mm_orch.config import load_config
-from mm_orch.core.errors import AuthenticationError, MuAIError, NoServerError
+from mm_orch.core.errors import (
+    AuthenticationError,
+    MuAIError,
+    NoServerError,
+    WorkflowNotFoundError,
+)
 from tests.unit.cli.scripted_server import USAGE_CHUNK, sse, text_chunk
 
 if TYPE_CHECKING:
@@ -179,3 +184,32 @@ def test_closing_early_closes_the_connection(peer: Script) -> None:
         assert not peer.client_left.is_set()
 
     assert peer.client_left.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "model"),
+    [
+        (Wishes(), None),
+        (Wishes(model="tiny"), "tiny"),
+        (Wishes(workflow="chat_generate"), "workflow/chat_generate"),
+        (Wishes(workflow="chat_generate", model="tiny"), "workflow/chat_generate/tiny"),
+    ],
+)
+def test_a_workflow_is_asked_for_where_the_model_stands(
+    peer: Script, wishes: Wishes, model: str | None
+) -> None:
+    with closing(iter(reply_of(peer, wishes))) as pieces:
+        list(pieces)
+
+    assert peer.requests[-1].get("model") == model
+
+
+def test_a_workflow_that_the_server_does_not_have_is_wrong_usage(peer: Script) -> None:
+    error = {"message": "No workflow is named 'x'.", "code": "workflow_not_found"}
+    peer.refusal = (404, json.dumps({"error": error}).encode())
+
+    with (
+        closing(iter(reply_of(peer, Wishes(workflow="x")))) as pieces,
+        pytest.raises(WorkflowNotFoundError, match="No workflow is named 'x'"),
+    ):
+        next(pieces)

@@ -114,7 +114,7 @@ def test_an_unknown_key_of_the_command_line_is_a_fault(faults: Faults) -> None:
             "models.a b",
             "'a b'",
             "must be a model's name (letters, digits and ._:-/, a letter or digit first, not"
-            " 'auto')",
+            " 'auto', no 'workflow/' first)",
             None,
         ),
         (

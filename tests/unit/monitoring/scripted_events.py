@@ -43,6 +43,7 @@ def finished(
     error_type: str | None = None,
     num_generated_tokens: int = 20,
     total_s: float = 1.5,
+    workflow: str = "",
 ) -> RequestFinished:
     return RequestFinished(
         request_id=request_id,
@@ -57,6 +58,7 @@ def finished(
         ttft_s=0.3,
         error_type=error_type,
         finish_reasons=("stop",),
+        workflow=workflow,
     )
 
 

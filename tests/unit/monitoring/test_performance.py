@@ -16,6 +16,7 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.figures import UNKNOWN, Distribution, ModelFigures
+from mm_orch.core.workflow_events import WorkflowFinished
 from mm_orch.monitoring.performance import DIRECT, PerformanceMonitor
 from tests.unit.monitoring.clock import StillClock
 from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished, story
@@ -83,6 +84,36 @@ def test_a_story_gives_its_figures() -> None:
             kv_use_ratio=0.25,
         ),
     )
+
+
+def test_runs_of_a_workflow_are_counted_and_not_what_their_steps_ask() -> None:
+    clock = StillClock()
+    monitor = PerformanceMonitor([MODEL], clock=clock)
+    ends = [("success", False, 0.3), ("success", True, None), ("error", False, None)]
+    for status, is_partial, ttft_s in ends:
+        monitor.observe(finished(workflow="chat_generate"))
+        monitor.observe(
+            WorkflowFinished(
+                request_id="r",
+                workflow="chat_generate",
+                status=status,
+                is_partial=is_partial,
+                total_s=2.0,
+                ttft_s=ttft_s,
+                num_prompt_tokens=5,
+                num_generated_tokens=9,
+            )
+        )
+    clock.now_s += 10
+
+    chat, direct = monitor.workflows()
+    assert (chat.workflow, direct.workflow) == ("chat_generate", DIRECT)
+    assert (chat.num_requests, chat.num_failed, direct.num_requests) == (3, 1, 0)
+    assert (chat.latency, chat.time_to_first_token) == (only(2.0, 2), only(0.3, 1))
+    assert (chat.num_prompt_tokens, chat.num_generated_tokens) == (15, 27)
+    # Each request is one of its model and of its operation, whoever asked.
+    [operation] = monitor.operations()
+    assert operation.num_requests == figures_of(monitor).num_requests == 3
 
 
 def test_operations_and_the_one_workflow_count_each_request_whole() -> None:

@@ -12,6 +12,8 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mm_orch.core.events import Attempt, ErrorReport, RequestStatus
+from mm_orch.core.trace import TraceContext
+from mm_orch.core.workflow_events import WorkflowStepFinished
 from tests.unit.monitoring.tracing.stories import (
     BROKEN,
     EPOCH_NS,
@@ -69,6 +71,47 @@ def test_a_request_is_one_tree_with_the_bounds_of_its_events() -> None:
     assert {span.context.trace_id for span in spans} == {TRACE.trace_id}
     assert len(by_id) == len(spans)
     assert all(span.context.trace_state.to_header() == "vendor=1" for span in spans)
+
+
+@pytest.mark.parametrize(
+    ("error_type", "status"), [("", StatusCode.UNSET), ("EngineFailedError", StatusCode.ERROR)]
+)
+def test_a_workflows_step_is_its_own_span_below_the_request(
+    error_type: str, status: StatusCode
+) -> None:
+    own = TraceContext(TRACE.trace_id, 0xD4, is_sampled=True)
+    step = WorkflowStepFinished(
+        request_id="r1",
+        workflow="chat_generate",
+        step="answer",
+        outcome="failed" if error_type else "ended",
+        begin_s=11.0,
+        duration_s=0.5,
+        num_attempts=2,
+        trace=own,
+        parent_span_id=TRACE.span_id,
+        error_type=error_type,
+        message="no memory" if error_type else "",
+    )
+
+    [span] = spans_of(step)
+    below = spans_of(finished(trace=own))
+
+    assert (span.name, span.context.span_id, span.parent.span_id) == (
+        "workflow.step answer",
+        0xD4,
+        TRACE.span_id,
+    )
+    assert bounds_s(span) == (11.0, 11.5)
+    assert (span.status.status_code, span.status.description) == (
+        status,
+        "no memory" if error_type else None,
+    )
+    assert span.attributes["muai.workflow.name"] == "chat_generate"
+    assert span.attributes["muai.workflow.step.attempts"] == 2
+    assert span.attributes.get("error.type", "") == error_type
+    parents = {one.parent.span_id for one in below if one.name in {"route", "queue", "inference"}}
+    assert parents == {0xD4}
 
 
 def test_the_root_is_a_servers_and_its_parent_the_callers() -> None:

@@ -1,0 +1,143 @@
+"""Answers with a run of a workflow: a whole result, or its progress and then the result.
+
+open the run          an error here is an answer of its own status
+whole                 ... and so is one of any step
+stream: steps and pieces as they come, then one of
+    result            with its status
+    error             it failed, and says why
+    nothing           the client has gone
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+from mm_orch.api.errors import error_response
+from mm_orch.api.event_stream import find_failure, part_of, receive_nothing, start_of
+from mm_orch.api.fallbacks import headers_of
+from mm_orch.api.formats import encode_event
+from mm_orch.api.watched_response import WatchedResponse
+from mm_orch.api.workflow_format import write_progress, write_result
+from mm_orch.core.errors import MuAIError, StorageError
+from mm_orch.workflows.contract import ANSWER, KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Scope, Send
+
+    from mm_orch.api.formats import Json
+    from mm_orch.workflows.call import WorkflowCall
+    from mm_orch.workflows.running import WorkflowRun, Workflows
+
+
+class RunResponse(WatchedResponse):
+    """What the two kinds of answer share: the run lasts as long as its client stays.
+
+    Args:
+        workflows: take the call.
+        name: of the workflow.
+        call: what is asked.
+        send_timeout_s: a client that takes nothing for so long counts as gone.
+        make_body: writes the whole answer of a run that has ended well.
+    """
+
+    def __init__(
+        self,
+        workflows: Workflows,
+        name: str,
+        call: WorkflowCall,
+        *,
+        send_timeout_s: float,
+        make_body: Callable[[WorkflowRun], Json],
+    ) -> None:
+        super().__init__(send_timeout_s)
+        self._workflows = workflows
+        self._name = name
+        self._call = call
+        self._make_body = make_body
+
+    async def _answer(self, scope: Scope, send: Send) -> None:
+        async with self._workflows.open(self._name, self._call) as run:
+            await run.complete()
+            # The last one is the answer's; a workflow may ask no model at all.
+            last = run.models.generations[-1:]
+            headers = headers_of(last) if last else {}
+            response = JSONResponse(self._make_body(run), headers=headers)
+            await response(scope, receive_nothing, send)
+
+
+class QueryResponse(RunResponse):
+    """The answer to POST /api/query, whose failures say too that the query has failed."""
+
+    def __init__(
+        self,
+        workflows: Workflows,
+        name: str,
+        call: WorkflowCall,
+        *,
+        send_timeout_s: float,
+        is_stream: bool,
+    ) -> None:
+        begin_s = time.monotonic()
+        super().__init__(
+            workflows,
+            name,
+            call,
+            send_timeout_s=send_timeout_s,
+            make_body=lambda run: write_result(
+                run, request_id=call.request_id, processing_s=time.monotonic() - begin_s
+            ),
+        )
+        self._is_stream = is_stream
+        self._failed: dict[str, object] = {
+            "status": "failed",
+            "workflow_type": name,
+            "request_id": call.request_id,
+        }
+
+    async def _answer(self, scope: Scope, send: Send) -> None:
+        answer = self._stream if self._is_stream else super()._answer
+        try:
+            await answer(scope, send)
+        except MuAIError as error:
+            await error_response(error, self._failed)(scope, receive_nothing, send)
+
+    async def _stream(self, scope: Scope, send: Send) -> None:
+        async with self._workflows.open(self._name, self._call) as run:
+            await send(start_of({}))
+
+            async def send_progress() -> None:
+                async for event in run:
+                    await send(part_of(write_progress(event)))
+
+            failure = await find_failure(send_progress(), scope, self._call.request_id)
+            if failure is None:
+                end = encode_event(self._make_body(run), name="result")
+            else:
+                end = encode_event(failure | self._failed, name="error")
+        await send({"type": "http.response.body", "body": end, "more_body": False})
+
+
+def write_message(run: WorkflowRun) -> Json:
+    """Return the answer to POST /api/chat.
+
+    Raises:
+        MuAIError: the turn could not be stored, so the answer is no part of the session.
+    """
+    kept = run.outcome.values.find(KEPT)
+    turn = None if kept is None else kept.turn
+    if turn is None:
+        raise next(
+            (one.error for one in run.outcome.failed),
+            StorageError(f"The workflow {run.workflow.name} keeps no turn."),
+        )
+    return {
+        "response": run.outcome.values[ANSWER].text,
+        "session_id": turn.session_id,
+        "turn_count": turn.num_turns,
+        "message_id": turn.message_id,
+    }

@@ -1,0 +1,75 @@
+"""Writes what workflows tell and answer in the words of the native API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mm_orch.api.formats import encode_event, usage_of
+from mm_orch.workflows.contract import ANSWER, KEPT
+from mm_orch.workflows.graph_progress import (
+    AnswerPiece,
+    StepEnded,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+)
+
+if TYPE_CHECKING:
+    from mm_orch.api.formats import Json
+    from mm_orch.workflows.graph_progress import Progress
+    from mm_orch.workflows.running import WorkflowRun
+
+
+def write_progress(event: Progress) -> bytes:
+    """Return an event of the stream: ``piece`` or ``step``."""
+    match event:
+        case AnswerPiece(text):
+            return encode_event({"text": text}, name="piece")
+        case StepStarted():
+            return _step_event(event.step, "started")
+        case StepEnded():
+            return _step_event(event.step, "ended", event.duration_s)
+        case StepFailed():
+            status = "retried" if event.will_retry else "failed"
+            return _step_event(event.step, status, event.duration_s, str(event.error))
+        case StepSkipped():
+            return _step_event(event.step, "skipped", message=_say_missing(event))
+
+
+def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> Json:
+    """Return the result of a run that has ended well, whole or partial."""
+    outcome = run.outcome
+    answer, kept = outcome.values[ANSWER], outcome.values.find(KEPT)
+    turn = None if kept is None else kept.turn
+    return {
+        "result": answer.text,
+        "workflow_type": run.workflow.name,
+        "status": "partial" if outcome.is_partial else "success",
+        "metadata": {
+            "model": answer.model,
+            "engine": answer.engine,
+            "confidence": None,
+            "processing_time": processing_s,
+            "sources": [],
+            "finish_reason": answer.finish_reason.value,
+            "usage": usage_of(run.models.usage),
+            "session_id": None if turn is None else turn.session_id,
+            "turn_count": None if turn is None else turn.num_turns,
+            "failed_steps": [
+                {"step": one.step, "message": str(one.error)} for one in outcome.failed
+            ],
+            "skipped_steps": list(outcome.skipped),
+        },
+        "request_id": request_id,
+    }
+
+
+def _say_missing(event: StepSkipped) -> str:
+    return f"It needs {', '.join(event.missing)}, which was not written."
+
+
+def _step_event(
+    step: str, status: str, duration_s: float | None = None, message: str = ""
+) -> bytes:
+    told = {"step": step, "status": status, "duration_s": duration_s, "message": message}
+    return encode_event(told, name="step")

@@ -1,0 +1,81 @@
+"""The schema of the database, version by version; a version once released never changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import StorageError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+# Statement by statement: sqlite3's own script call would commit before the first of them.
+_VERSION_1 = (
+    """
+    CREATE TABLE sessions (
+        number INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        num_turns INTEGER NOT NULL CHECK (num_turns > 0),
+        num_bytes INTEGER NOT NULL CHECK (num_bytes >= 0),
+        UNIQUE (owner, session_id)
+    ) STRICT
+    """,
+    "CREATE INDEX sessions_by_change ON sessions (owner, updated_at)",
+    """
+    CREATE TABLE messages (
+        session INTEGER NOT NULL REFERENCES sessions (number) ON DELETE CASCADE,
+        turn INTEGER NOT NULL CHECK (turn >= 0),
+        role TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
+        message_id TEXT NOT NULL,
+        content TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        PRIMARY KEY (session, turn, role)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+MIGRATIONS: tuple[Sequence[str], ...] = (_VERSION_1,)
+"""The statements that lead from each version to the next; the first from an empty file."""
+
+
+def migrate(
+    connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS
+) -> None:
+    """Bring a database to the newest version, at once or not at all.
+
+    Args:
+        connection: in autocommit mode.
+        migrations: statements by version.
+
+    Raises:
+        StorageError: a newer program has written it.
+        sqlite3.Error: it is damaged, or cannot be written.
+    """
+    if _version_of(connection) == len(migrations):
+        return
+    # Only one process migrates: what the version is counts once nobody else can change it.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version_of(connection)
+        if version > len(migrations):
+            raise StorageError(
+                f"The stored sessions are of version {version}; this program knows versions up to"
+                f" {len(migrations)}.",
+                remedy="Use the newer program, or another system.data_dir.",
+            )
+        for statements in migrations[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)

@@ -1,0 +1,90 @@
+"""What a workflow is to those who write one: its graph, and the slots that every graph knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import GraphError
+from mm_orch.workflows.call import WorkflowCall
+from mm_orch.workflows.generating import GeneratedText, RunModels
+from mm_orch.workflows.graph_state import Slot
+
+if TYPE_CHECKING:
+    from mm_orch.core.generation import Message
+    from mm_orch.orchestration.generation import Meters
+    from mm_orch.storage.sessions import Appended, SessionStore
+    from mm_orch.workflows.graph import Graph
+
+ENTRY_POINT_GROUP = "mm_orch.workflows"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the steps of one run may use.
+
+    Attributes:
+        models: generate.
+        meters: count tokens.
+        sessions: keep conversations.
+        window_tokens: most tokens of a conversation that a model is shown; None for as many as its
+            context allows.
+    """
+
+    models: RunModels
+    meters: Meters
+    sessions: SessionStore
+    window_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What has become of the turn; ``turn`` is None where nothing is kept."""
+
+    turn: Appended | None
+
+
+CALL = Slot("call", WorkflowCall)
+"""What is asked; filled before the first step, as are the next two."""
+HISTORY: Slot[tuple[Message, ...]] = Slot("history", tuple)
+"""Earlier turns of the stored session, the oldest first."""
+SERVICES = Slot("services", Services)
+ANSWER = Slot("answer", GeneratedText)
+"""The final answer of every workflow."""
+KEPT = Slot("kept", Kept)
+"""The turn as it is stored, where the call belongs to a session."""
+
+INPUTS = (CALL, HISTORY, SERVICES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """A workflow as its module offers it, and an entry point of ``mm_orch.workflows`` names it.
+
+    Attributes:
+        summary: what it does, for people, in a sentence.
+        graph: its inputs are among :data:`INPUTS`, its answer is :data:`ANSWER`.
+
+    Raises:
+        GraphError: it reads or answers something else.
+    """
+
+    summary: str
+    graph: Graph
+
+    def __post_init__(self) -> None:
+        known = ", ".join(slot.name for slot in INPUTS)
+        faults = [
+            f"its input {slot} is not known; known: {known}"
+            for slot in self.graph.inputs
+            if slot not in INPUTS
+        ]
+        if self.graph.answer != ANSWER:
+            faults.append(f"its answer is {self.graph.answer}; it must be {ANSWER}")
+        if faults:
+            raise GraphError(self.graph.name, faults)
+
+    @property
+    def name(self) -> str:
+        """How it is asked for."""
+        return self.graph.name

@@ -1,0 +1,89 @@
+"""Has models generate for one run of a workflow, and knows who answered and what it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationRequest, total_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mm_orch.core.generation import Message, Usage
+    from mm_orch.orchestration.generation import Generation, Generator
+    from mm_orch.workflows.call import WorkflowCall
+
+    Say = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedText:
+    """What a model said, to its end."""
+
+    text: str
+    model: str
+    engine: str
+    finish_reason: FinishReason
+
+
+class RunModels:
+    """The models, as one run asks them: with its caller, priority and options.
+
+    Args:
+        generator: takes the requests.
+        workflow: name of what runs.
+        call: that the run answers.
+
+    Attributes:
+        generations: all that were begun, in order.
+    """
+
+    def __init__(self, generator: Generator, workflow: str, call: WorkflowCall) -> None:
+        self.generations: list[Generation] = []
+        self._workflow = workflow
+        self._generator = generator
+        self._call = call
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of everything that was generated so far."""
+        return total_usage(generation.usage for generation in self.generations)
+
+    async def answer(
+        self, messages: tuple[Message, ...], *, say: Say, timeout_s: float | None
+    ) -> GeneratedText:
+        """Have the call's model answer a conversation; say each piece of text as it comes.
+
+        Raises:
+            RequestError, OverloadError, DeadlineError, EngineError: as every generation.
+        """
+        call = self._call
+        request = GenerationRequest(
+            request_id=call.request_id,
+            prompt=ChatPrompt(messages),
+            model=call.model,
+            options=call.options,
+            # What is left after the steps before is no round number, and people are told of it.
+            timeout_s=None if timeout_s is None else round(timeout_s, 2),
+            max_tokens_param=call.max_tokens_param,
+            conversation_id=call.conversation_id,
+            priority=call.priority,
+            caller=call.caller,
+            workflow=self._workflow,
+        )
+        pieces: list[str] = []
+        reason = FinishReason.STOP
+        async with self._generator.open(request) as generation:
+            self.generations.append(generation)
+            async for delta in generation:
+                reason = delta.finish_reason or reason
+                if delta.text:
+                    pieces.append(delta.text)
+                    await say(delta.text)
+        return GeneratedText(
+            text="".join(pieces),
+            model=generation.model,
+            engine=generation.engine,
+            finish_reason=reason,
+        )

@@ -1,0 +1,234 @@
+"""Takes calls of workflows: finds the workflow and the session, runs the graph, tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import DeadlineError, NotServedError, WorkflowError
+from mm_orch.core.generation import Message
+from mm_orch.workflows.account import WorkflowAccount
+from mm_orch.workflows.channel import Channel
+from mm_orch.workflows.contract import CALL, HISTORY, SERVICES, Services
+from mm_orch.workflows.generating import RunModels
+from mm_orch.workflows.graph_runner import run_graph
+from mm_orch.workflows.graph_state import Values
+from mm_orch.workflows.session_locks import SessionLocks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from mm_orch.orchestration.generation import Generator, Meters
+    from mm_orch.storage.sessions import SessionStore, Turn
+    from mm_orch.workflows.account import Watch
+    from mm_orch.workflows.call import WorkflowCall
+    from mm_orch.workflows.contract import Workflow
+    from mm_orch.workflows.graph_progress import Progress
+    from mm_orch.workflows.graph_runner import Outcome
+    from mm_orch.workflows.registry import WorkflowRegistry
+
+logger = logging.getLogger(__name__)
+
+# More than any model's context holds of text.
+_MAX_RECALLED_BYTES = 2**20
+# A reader that is slower than the answer slows it down; this much is told ahead.
+_MAX_AHEAD = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowSettings:
+    """The slice of the configuration that workflows need.
+
+    Attributes:
+        deadline_s: of calls that set none.
+        window_tokens: most tokens of a conversation that a model is shown; None for as many as its
+            context allows.
+    """
+
+    is_enabled: bool = True
+    deadline_s: float = 300.0
+    window_tokens: int | None = None
+
+
+class WorkflowRun:
+    """One run: iterate it for its progress; then ``outcome`` holds what has come of it."""
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        inputs: Values,
+        *,
+        deadline_s: float,
+        watch: Watch,
+    ) -> None:
+        self.workflow = workflow
+        self.models = inputs[SERVICES].models
+        self._channel: Channel[Progress] = Channel(_MAX_AHEAD)
+        self._task = asyncio.create_task(
+            self._work(inputs, deadline_s, watch), name=f"workflow {workflow.name}"
+        )
+        self._task.add_done_callback(lambda _: self._channel.close())
+
+    @property
+    def outcome(self) -> Outcome:
+        """What has come of the run, once iteration has ended."""
+        if not self._task.done():
+            raise WorkflowError("The run is not complete yet.", remedy="Iterate to the end first.")
+        return self._task.result()
+
+    async def __aiter__(self) -> AsyncIterator[Progress]:
+        async for event in self._channel:
+            yield event
+        # Raises what the run failed of.
+        await self._task
+
+    async def complete(self) -> Outcome:
+        """Run to the end without listening.
+
+        Raises:
+            MuAIError: what a needed step failed of.
+        """
+        async for _ in self:
+            pass
+        return self.outcome
+
+    async def aclose(self) -> None:
+        """End whatever still runs; safe at any time."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _work(self, inputs: Values, deadline_s: float, watch: Watch) -> Outcome:
+        name, call = self.workflow.name, inputs[CALL]
+        with WorkflowAccount(name, call, self.models, watch=watch) as account:
+
+            async def tell(event: Progress) -> None:
+                account.note(event)
+                await self._channel.put(event)
+
+            account.outcome = await run_graph(
+                self.workflow.graph, inputs, tell=tell, clock=watch.clock, deadline_s=deadline_s
+            )
+            return account.outcome
+
+
+class Workflows:
+    """All workflows, as the faces see them.
+
+    Args:
+        registry: knows them by name.
+        generator: has models generate.
+        meters: count tokens.
+        sessions: keep conversations.
+        settings: from the configuration.
+        watch: who is told of runs.
+    """
+
+    def __init__(
+        self,
+        registry: WorkflowRegistry,
+        *,
+        generator: Generator,
+        meters: Meters,
+        sessions: SessionStore,
+        settings: WorkflowSettings,
+        watch: Watch,
+    ) -> None:
+        self.sessions = sessions
+        self._registry = registry
+        self._generator = generator
+        self._meters = meters
+        self._settings = settings
+        self._watch = watch
+        self._locks = SessionLocks()
+
+    def list_all(self) -> list[Workflow]:
+        """Return every workflow that can be run, in order of their names.
+
+        One that cannot be imported is left out; asking for it says why.
+        """
+        if not self._settings.is_enabled:
+            return []
+        found = []
+        for name in self._registry.names:
+            try:
+                found.append(self._registry.load(name, param="name"))
+            except WorkflowError as error:
+                logger.warning("%s", error)
+        return found
+
+    @asynccontextmanager
+    async def open(
+        self, name: str, call: WorkflowCall, *, param: str = "workflow_type"
+    ) -> AsyncIterator[WorkflowRun]:
+        """Start a run; leaving the context before its end cancels every step.
+
+        Args:
+            name: of the workflow.
+            call: what is asked.
+            param: the field that named the workflow.
+
+        Raises:
+            NotServedError: workflows are switched off.
+            WorkflowNotFoundError: no workflow has this name.
+            SessionNotFoundError, SessionLimitError: the session cannot go on.
+            DeadlineError: another call has had the session for all the time there was.
+        """
+        if not self._settings.is_enabled:
+            raise NotServedError(
+                "There are no workflows here: workflows.enabled is false.",
+                remedy="Set it to true and start the server again.",
+            )
+        workflow = self._registry.load(name, param=param)
+        deadline_s = call.deadline_s or self._settings.deadline_s
+        clock = self._watch.clock
+        end_s = clock() + deadline_s
+        async with AsyncExitStack() as stack:
+            history = await self._recall(call, stack, deadline_s)
+            inputs = Values()
+            inputs.put(CALL, call)
+            inputs.put(HISTORY, history)
+            inputs.put(SERVICES, self._services_for(name, call))
+            run = WorkflowRun(workflow, inputs, deadline_s=end_s - clock(), watch=self._watch)
+            try:
+                yield run
+            finally:
+                await run.aclose()
+
+    async def _recall(
+        self, call: WorkflowCall, stack: AsyncExitStack, deadline_s: float
+    ) -> tuple[Message, ...]:
+        """Take the call's session until the stack is left; return what was said in it."""
+        session = call.session
+        if session is None:
+            return ()
+        try:
+            async with asyncio.timeout(deadline_s):
+                await stack.enter_async_context(self._locks.hold(call.owner, session.session_id))
+        except TimeoutError:
+            raise DeadlineError(
+                f"Another message of the session {session.session_id} was still being answered"
+                f" after {deadline_s:g} s."
+            ) from None
+        recalled = await self.sessions.recall(
+            call.owner,
+            None if session.is_new else session.session_id,
+            max_bytes=_MAX_RECALLED_BYTES,
+        )
+        return tuple(_messages_of(recalled.turns))
+
+    def _services_for(self, name: str, call: WorkflowCall) -> Services:
+        return Services(
+            models=RunModels(self._generator, name, call),
+            meters=self._meters,
+            sessions=self.sessions,
+            window_tokens=self._settings.window_tokens,
+        )
+
+
+def _messages_of(turns: Iterable[Turn]) -> Iterable[Message]:
+    for turn in turns:
+        yield Message(role="user", content=turn.user.content)
+        yield Message(role="assistant", content=turn.assistant.content)

@@ -1,0 +1,97 @@
+"""Sessions out of one store and into another."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.core.errors import InvalidValueError, SessionLimitError
+from mm_orch.storage import json_lines
+from mm_orch.storage.sessions import MAX_MESSAGE_BYTES
+from tests.unit.storage.scene import OWNER, fill, open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mm_orch.storage.sqlite_sessions import SqliteSessions
+
+HEAD = b'{"format":"muai-sessions","version":1}\n'
+MESSAGE = {"message_id": "m", "content": "c", "created_at": 1.0}
+LINE = {
+    "session_id": "s",
+    "created_at": 1.0,
+    "updated_at": 2.0,
+    "turns": [{"user": MESSAGE, "assistant": MESSAGE}],
+}
+
+
+async def export(store: SqliteSessions, owner: str = OWNER) -> list[bytes]:
+    return [line async for line in store.export(owner)]
+
+
+async def test_what_was_exported_is_imported_again_by_any_owner(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        for name in ("a", "b"):
+            await fill(store, name, 3)
+        await fill(store, "hidden", 1, owner="name:bob")
+        lines = await export(store)
+        own = await store.import_lines("name:carol", lines)
+        again = await store.import_lines("name:carol", lines)
+
+        assert (own.num_added, own.num_known) == (2, 0)
+        assert (again.num_added, again.num_known) == (0, 2)
+        for name in ("a", "b"):
+            assert await store.read("name:carol", name) == await store.read(OWNER, name)
+    assert lines[0] == HEAD
+    assert [json.loads(line)["session_id"] for line in lines[1:]] == ["b", "a"]
+    assert b"hidden" not in b"".join(lines)
+    assert b"alice" not in b"".join(lines)
+
+
+def line_of(**fields: object) -> bytes:
+    return json.dumps({**LINE, **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], "The import is empty"),
+        ([b"{}"], "Line 1 is no head of muai-sessions"),
+        ([b'{"format":"muai-sessions","version":2}'], "muai-sessions version 2; this program"),
+        ([HEAD, b"nonsense"], "Line 2 is no session"),
+        ([HEAD, b"\xff\xfe"], "Line 2 is no session"),
+        ([HEAD, line_of(turns=[])], "Line 2 is no session.*length >= 1"),
+        ([HEAD, line_of(session_id="a b")], "Line 2 is no session.*session_id"),
+        ([HEAD, line_of(owner="name:bob")], "Line 2 is no session.*unknown field `owner`"),
+        ([HEAD, line_of(turns=[{"user": MESSAGE}])], "missing required field `assistant`"),
+        ([HEAD, line_of(), b"", line_of(created_at=9.0), line_of(turns="x")], "Line 5 is no"),
+        (
+            [HEAD, line_of(), line_of(turns=[LINE["turns"][0]] * 2)],  # type: ignore[index]  # a list
+            "The session s is there already, with other turns",
+        ),
+    ],
+)
+async def test_an_import_with_a_fault_imports_nothing_and_says_where_it_is(
+    tmp_path: Path, lines: list[bytes], words: str
+) -> None:
+    async with open_store(tmp_path) as store:
+        with pytest.raises(InvalidValueError, match=words):
+            await store.import_lines(OWNER, lines)
+
+        assert await store.list_sessions(OWNER, limit=9) == ()
+
+
+async def test_an_import_over_the_bounds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = {**MESSAGE, "content": "x" * (MAX_MESSAGE_BYTES + 1)}
+    async with open_store(tmp_path) as store:
+        with pytest.raises(SessionLimitError, match="The answer of line 2 has 1048577 bytes"):
+            await store.import_lines(
+                OWNER, [HEAD, line_of(turns=[{"user": MESSAGE, "assistant": long}])]
+            )
+        monkeypatch.setattr(json_lines, "MAX_LINE_BYTES", 10)
+        with pytest.raises(InvalidValueError, match="Line 1 has 39 bytes; at most 10 are taken"):
+            await store.import_lines(OWNER, [HEAD])

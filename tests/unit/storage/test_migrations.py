@@ -1,0 +1,99 @@
+"""Files of every older version come to the newest with all they hold, or stay as they are."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.core.errors import StorageError
+from mm_orch.storage.migrations import MIGRATIONS
+from tests.unit.storage.scene import FILE, OWNER, fill, open_store, texts_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What a program of each version wrote: one session "old" of one turn. Version 0 is no file at all.
+WRITTEN_BY_VERSION: dict[int, tuple[str, ...]] = {
+    0: (),
+    1: (
+        "INSERT INTO sessions VALUES (7, 'name:alice', 'old', 5.0, 6.0, 1, 2)",
+        "INSERT INTO messages VALUES (7, 0, 'user', 'msg-a', 'q', 5.0)",
+        "INSERT INTO messages VALUES (7, 0, 'assistant', 'msg-b', 'r', 6.0)",
+    ),
+}
+
+
+def write_version(path: Path, version: int) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statements in MIGRATIONS[:version]:
+            for statement in statements:
+                connection.execute(statement)
+        for statement in WRITTEN_BY_VERSION[version]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
+def version_of(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+
+def test_every_version_has_something_that_it_wrote() -> None:
+    assert sorted(WRITTEN_BY_VERSION) == list(range(len(MIGRATIONS) + 1))
+
+
+@pytest.mark.parametrize("version", WRITTEN_BY_VERSION)
+async def test_a_file_of_an_older_version_is_brought_to_the_newest(
+    tmp_path: Path, version: int
+) -> None:
+    write_version(tmp_path / FILE, version)
+
+    async with open_store(tmp_path) as store:
+        old = [texts_of(await store.read(OWNER, "old"))] if version else []
+        await fill(store, "new", 2)
+        new = await store.read(OWNER, "new")
+
+    assert old == ([[("q", "r")]] if version else [])
+    assert len(new.turns) == 2
+    assert version_of(tmp_path / FILE) == len(MIGRATIONS)
+
+
+async def test_the_next_version_finds_what_this_one_wrote(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await fill(store, "s", 1)
+    following = (*MIGRATIONS, ("ALTER TABLE sessions ADD COLUMN title TEXT",))
+
+    async with open_store(tmp_path, migrations=following) as store:
+        assert len((await store.read(OWNER, "s")).turns) == 1
+
+    assert version_of(tmp_path / FILE) == len(MIGRATIONS) + 1
+
+
+async def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await fill(store, "s", 1)
+    broken = (*MIGRATIONS, ("CREATE TABLE more (a)", "DROP TABLE messages", "NONSENSE"))
+
+    async with open_store(tmp_path, migrations=broken) as store:
+        with pytest.raises(StorageError, match="NONSENSE"):
+            await store.read(OWNER, "s")
+
+    assert version_of(tmp_path / FILE) == len(MIGRATIONS)
+    async with open_store(tmp_path) as store:
+        assert len((await store.read(OWNER, "s")).turns) == 1
+
+
+async def test_a_newer_programs_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    write_version(tmp_path / FILE, len(MIGRATIONS))
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+    async with open_store(tmp_path) as store:
+        with pytest.raises(StorageError, match="are of version 99; this program knows versions"):
+            await store.read(OWNER, "old")
+
+    assert version_of(tmp_path / FILE) == 99

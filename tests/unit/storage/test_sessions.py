@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mm_orch.core.errors import (
+    QueueFullError,
+    SessionLimitError,
+    SessionNotFoundError,
+    StorageError,
+)
+from mm_orch.storage import sqlite_sessions
+from mm_orch.storage.database import Database
+from mm_orch.storage.sessions import MAX_MESSAGE_BYTES
+from tests.unit.storage.scene import FILE, OWNER, fill, open_store, texts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from mm_orch.storage.sqlite_sessions import SqliteSessions
+
+BIG = 10**6
+
+
+async def test_a_session_is_read_as_it_was_written_also_by_the_next_process(
+    tmp_path: Path,
+) -> None:
+    async with open_store(tmp_path) as store:
+        await fill(store, "s1", 3)
+        before = await store.read(OWNER, "s1")
+
+    async with open_store(tmp_path) as store:
+        after = await store.read(OWNER, "s1")
+
+    assert after == before
+    assert texts_of(after) == [(f"question {n} of s1", f"answer {n}") for n in range(3)]
+    assert (after.created_at, after.updated_at) == (1000, 1002)
+    ids = [m.message_id for turn in after.turns for m in (turn.user, turn.assistant)]
+    assert len(set(ids)) == 6
+
+
+async def test_appending_tells_the_number_of_turns_and_the_answers_id(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        first = await store.append_turn(OWNER, "s", question="a", answer="b", is_new=True)
+        second = await store.append_turn(OWNER, "s", question="c", answer="d", is_new=False)
+        session = await store.read(OWNER, "s")
+
+    assert (first.num_turns, second.num_turns) == (1, 2)
+    assert second.message_id == session.turns[1].assistant.message_id
+
+
+async def test_the_last_turns_are_recalled_within_the_bytes_asked_for(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await fill(store, "s", 5)
+        whole = await store.recall(OWNER, "s", max_bytes=BIG)
+        end = await store.recall(OWNER, "s", max_bytes=30)
+        last = await store.recall(OWNER, "s", max_bytes=1)
+        new = await store.recall(OWNER, None, max_bytes=BIG)
+
+    assert [one.num_turns for one in (whole, end, last, new)] == [5, 5, 5, 0]
+    assert [turn.user.content[:10] for turn in whole.turns] == [f"question {n}" for n in range(5)]
+    # Each turn has 23 bytes.
+    assert (end.turns, last.turns, new.turns) == (whole.turns[3:], whole.turns[4:], ())
+
+
+ASKING: dict[str, Callable[[SqliteSessions, str], Awaitable[object]]] = {
+    "read": lambda store, owner: store.read(owner, "s"),
+    "recall": lambda store, owner: store.recall(owner, "s", max_bytes=BIG),
+    "append": lambda store, owner: store.append_turn(
+        owner, "s", question="a", answer="b", is_new=False
+    ),
+    "delete": lambda store, owner: store.delete(owner, "s"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKING.values(), ids=ASKING)
+async def test_another_owner_is_told_that_there_is_no_such_session(
+    tmp_path: Path, ask: Callable[[SqliteSessions, str], Awaitable[object]]
+) -> None:
+    async with open_store(tmp_path) as store:
+        await fill(store, "s", 1)
+
+        with pytest.raises(SessionNotFoundError, match="There is no session 's'"):
+            await ask(store, "name:bob")
+
+        assert await store.list_sessions("name:bob", limit=9) == ()
+        assert len((await store.read(OWNER, "s")).turns) == 1
+
+
+async def test_sessions_are_listed_by_their_last_change_and_forgotten_when_deleted(
+    tmp_path: Path,
+) -> None:
+    async with open_store(tmp_path) as store:
+        for name in ("a", "b", "c"):
+            await fill(store, name, 1)
+        await store.append_turn(OWNER, "a", question="q", answer="r", is_new=False)
+        listed = await store.list_sessions(OWNER, limit=2)
+        await store.delete(OWNER, "a")
+        left = await store.list_sessions(OWNER, limit=9)
+
+    assert [(one.session_id, one.num_turns) for one in listed] == [("a", 2), ("c", 1)]
+    assert [one.session_id for one in left] == ["c", "b"]
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        assert connection.execute("SELECT count(*) FROM messages").fetchone() == (4,)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_any_text_comes_back_as_it_was(tmp_path: Path, question: str, answer: str) -> None:
+    async def keep_and_read() -> list[tuple[str, str]]:
+        async with open_store(tmp_path) as store:
+            session_id = sqlite_sessions.new_message_id()
+            await store.append_turn(
+                OWNER, session_id, question=question, answer=answer, is_new=True
+            )
+            return texts_of(await store.read(OWNER, session_id))
+
+    assert asyncio.run(keep_and_read()) == [(question, answer)]
+
+
+async def test_no_more_is_stored_than_the_bounds_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_sessions, "MAX_TURNS", 2)
+    monkeypatch.setattr(sqlite_sessions, "MAX_SESSIONS", 2)
+    monkeypatch.setattr(sqlite_sessions, "MAX_SESSION_BYTES", 100)
+    async with open_store(tmp_path) as store:
+        await fill(store, "full", 2)
+        await store.append_turn(OWNER, "heavy", question="x" * 90, answer="", is_new=True)
+
+        for refused in (
+            store.recall(OWNER, "full", max_bytes=BIG),
+            store.append_turn(OWNER, "full", question="", answer="", is_new=False),
+            store.append_turn(OWNER, "heavy", question="y" * 11, answer="", is_new=False),
+            store.append_turn(OWNER, "third", question="", answer="", is_new=True),
+            store.recall(OWNER, None, max_bytes=BIG),
+            store.append_turn(
+                OWNER, "heavy", question="x" * (MAX_MESSAGE_BYTES + 1), answer="", is_new=False
+            ),
+        ):
+            with pytest.raises(SessionLimitError):
+                await refused
+        # Others have their own.
+        await fill(store, "full", 1, owner="name:bob")
+
+        kept = await store.read(OWNER, "heavy")
+    assert texts_of(kept) == [("x" * 90, "")]
+
+
+async def test_a_file_that_is_no_database_is_told_of_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("something else entirely, and long enough" * 100)
+    async with open_store(tmp_path) as store:
+        with pytest.raises(
+            StorageError, match=r"^sessions\.sqlite3 cannot be used: file is not a"
+        ) as refused:
+            await store.list_sessions(OWNER, limit=1)
+
+        assert str(tmp_path) not in str(refused.value)
+        # Repaired while the server runs: the next call opens it.
+        (tmp_path / FILE).unlink()
+        assert await store.list_sessions(OWNER, limit=1) == ()
+
+
+async def test_a_full_disk_undoes_the_turn_and_the_next_one_is_stored_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    def limit_pages(num_pages: int) -> Callable[[sqlite3.Connection], None]:
+        return lambda connection: connection.execute(f"PRAGMA max_page_count = {num_pages}").close()
+
+    async with open_store(tmp_path) as store:
+        await fill(store, "s", 1)
+        await store._database.run(limit_pages(1))
+        with pytest.raises(StorageError, match="database or disk is full"):
+            await store.append_turn(
+                OWNER, "s", question="a", answer="b" * MAX_MESSAGE_BYTES, is_new=False
+            )
+        after = await store.read(OWNER, "s")
+        await store._database.run(limit_pages(10**6))
+        kept = await store.append_turn(OWNER, "s", question="a", answer="b", is_new=False)
+
+    assert len(after.turns) == 1
+    assert kept.num_turns == 2
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        assert connection.execute("SELECT count(*) FROM messages").fetchone() == (4,)
+
+
+async def test_two_processes_may_go_on_with_one_session(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as first, open_store(tmp_path) as second:
+        await fill(first, "s", 1)
+        await asyncio.gather(
+            *(
+                store.append_turn(OWNER, "s", question=str(number), answer="", is_new=False)
+                for number in range(20)
+                for store in (first, second)
+            )
+        )
+        session = await first.read(OWNER, "s")
+
+    assert len(session.turns) == 41
+    told = sorted(turn.user.content for turn in session.turns[1:])
+    assert told == sorted(str(number) for number in range(20) for _ in "12")
+
+
+def modes_of(directory: Path) -> set[int]:
+    return {path.stat().st_mode & 0o777 for path in directory.iterdir()}
+
+
+async def test_only_the_user_may_read_the_file(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await fill(store, "s", 1)
+        modes = modes_of(tmp_path)
+
+    assert modes == {0o600}
+
+
+async def test_calls_over_the_bound_are_refused_at_once(tmp_path: Path) -> None:
+    database = Database(tmp_path / FILE, max_waiting=2)
+    waiting = [asyncio.create_task(database.run(lambda _: None)) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(QueueFullError, match="2 calls wait"):
+        await database.run(lambda _: None)
+
+    await asyncio.gather(*waiting)
+    await database.run(lambda _: None)
+    await database.close()
