@@ -156,7 +156,7 @@ def latency_contenders() -> list[Contender]:
         *fixed,
         *(_fitted(factor) for factor in _FITTED_FACTORS),
         _adaptive("adaptive", BaselineSettings()),
-        _adaptive("adaptive, 3 sigmas", BaselineSettings(num_sigmas=3.0)),
+        _adaptive("adaptive, 4 sigmas", BaselineSettings(num_sigmas=4.0)),
         _adaptive("adaptive, from 1.3 times on", BaselineSettings(min_factor=1.3)),
     ]
 

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from mm_orch.config import load_config
-from mm_orch.core.events import AlertChanged
+from mm_orch.core.events import AlertChanged, ResourcesRead
 from mm_orch.monitoring.alert_figures import AlertFigures
 from mm_orch.monitoring.alerts.alert import ANOMALY
 from mm_orch.monitoring.alerts.assembly import describe, make_watch
@@ -32,6 +34,7 @@ INTERVAL_S = 10
 NUM_REQUESTS = 10
 """In an interval."""
 USUAL_S = 0.4
+_MEMORY_BYTES = 16 << 30
 
 
 class Service:
@@ -48,10 +51,11 @@ class Service:
         self._heard = Recorder()
         self._drawn = random.Random(0)  # noqa: S311 - the same requests in every run
         self._performance = PerformanceMonitor([MODEL], clock=self.clock)
+        self._trends = ResourceTrends(clock=self.clock)
         figures = AlertFigures(
             [MODEL],
             performance=self._performance,
-            trends=ResourceTrends(clock=self.clock),
+            trends=self._trends,
             clock=self.clock,
         )
         self.watch = make_watch(
@@ -62,12 +66,19 @@ class Service:
             clock=self.clock,
         )
 
-    def run(self, minutes: float, factor: float = 1.0) -> None:
-        """Answer requests for so long, so many times as slowly as usual."""
+    def run(self, minutes: float, factor: float = 1.0, num_requests: int = NUM_REQUESTS) -> None:
+        """Answer so many requests an interval for so long, so many times as slowly as usual."""
         for _ in range(int(minutes * 60 / INTERVAL_S)):
-            for _ in range(NUM_REQUESTS):
+            for _ in range(num_requests):
                 total_s = USUAL_S * factor * self._drawn.uniform(0.9, 1.1)
                 self._performance.observe(replace(finished(), total_s=total_s))
+            self._trends.observe(
+                ResourcesRead(
+                    cpu_percent=self._drawn.uniform(0, 100),
+                    memory_used_bytes=int(self._drawn.uniform(0.3, 0.6) * _MEMORY_BYTES),
+                    memory_total_bytes=_MEMORY_BYTES,
+                )
+            )
             self.watch.evaluate()
             self.clock.now_s += INTERVAL_S
 
@@ -112,6 +123,16 @@ async def watching(directory: Path) -> AsyncIterator[tuple[Service, Heard]]:
             )
             async with running(service.watch.run()):
                 yield service, Heard(hook, manager)
+
+
+@pytest.mark.parametrize("num_requests", [0, 1, 3])
+def test_an_hour_of_little_or_nothing_tells_nothing(num_requests: int) -> None:
+    service = Service()
+
+    service.run(minutes=60, num_requests=num_requests)
+
+    assert service.severities() == []
+    assert describe(service.watch).firing == ()
 
 
 async def test_a_sudden_departure_that_no_threshold_sees_is_told_grows_worse_and_ends(

@@ -52,7 +52,7 @@ class BaselineSettings:
     learn_every_s: float = 60.0
     num_remembered: int = 60
     num_warm_up: int = 15
-    num_sigmas: float = 4.0
+    num_sigmas: float = 3.0
     min_factor: float = 1.5
     num_in_a_row: int = 3
     min_samples: int = 20
