@@ -95,6 +95,26 @@ def test_the_quoted_figures_are_those_that_were_measured(name: str) -> None:
     assert [key for key, values in quoted.items() if any(f"{v:g}" not in row for v in values)] == []
 
 
+def test_the_figures_of_routing_are_those_that_were_measured() -> None:
+    results = json.loads((ROOT / "benchmarks/results/routing.json").read_text())
+    page = (ROOT / "docs/routing.md").read_text()
+    rates = [
+        rate
+        for router in ("rules", "learned")
+        for rate in (
+            results[f"{router}_accuracy_rate"],
+            *results[f"{router}_by_language"].values(),
+        )
+    ]
+    quoted = [f"{share:g} (95%: {low:g} to {high:g})" for share, low, high in rates]
+    quoted += [f"{value:g}" for key, value in results.items() if re.search("_ms|^num|^train", key)]
+    tables = sorted((ROOT / "benchmarks/results").glob("routing*.md"))
+    quoted += [table.read_text().strip() for table in tables]
+
+    assert len(tables) == 2
+    assert [one for one in quoted if one not in page] == []
+
+
 def test_the_table_of_detectors_is_what_was_measured() -> None:
     page = (ROOT / "docs/benchmarks.md").read_text()
     measured = (ROOT / "benchmarks/results/anomaly.md").read_text().splitlines()

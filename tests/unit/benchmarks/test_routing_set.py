@@ -21,7 +21,7 @@ from benchmarks.routing.labelled import (
     parse_part,
 )
 
-PARTS: tuple[Part, ...] = get_args(Part)
+PARTS: tuple[Part, ...] = ("train", "held_out")
 STRATA = list(product(get_args(Label), get_args(Language)))
 FIXED = "What is machine learning?"
 HAN = re.compile("[\u4e00-\u9fff]")
@@ -139,3 +139,10 @@ def test_case_punctuation_and_spaces_make_no_other_query() -> None:
     assert normalised("  What's NEW,\tin C++?\n") == normalised("whats new in c++")
     assert normalised("你好、世界。") == normalised("你好 世界")
     assert normalised("What's new in C?") != normalised("What's new in C++?")
+
+
+def test_there_is_more_to_train_with_in_every_class_and_language() -> None:
+    counts = Counter((one.label, one.language) for one in load_part("more_train"))
+
+    assert set(counts) == set(STRATA)
+    assert min(counts.values()) > 300
