@@ -42,6 +42,9 @@ EXACT_S = 2e-9
 NUM_SAMPLED = 300
 # A true rate is missed by more once in 15 000 runs.
 NUM_DEVIATIONS = 4
+# Of the engine that is told to break.
+RAISING = "_commit"
+LOG_OF_WORKERS = "mm_orch.workers.log_tail"
 # Bounded: 2 s for the traces beside what the end takes anyway.
 STOPPED_WITHIN_S = 20
 
@@ -181,6 +184,7 @@ def test_an_error_stands_in_its_trace_with_its_stack(
             config={
                 **settings(collector.endpoint, engines=["odd"]),
                 "optimization": {"fallback_on_error": False},
+                "system": {"log_format": "json", "log_level": "debug"},
             },
             environment=with_engines(odd_engines),
         )
@@ -194,9 +198,18 @@ def test_an_error_stands_in_its_trace_with_its_stack(
     assert (root.status, root.attributes["http.response.status_code"]) == (2, 503)
     assert inference.status == 2
     [told] = [moment for moment in inference.moments if moment.name == "exception"]
+    assert not inference.description.endswith("..")
     assert told.attributes["exception.type"] == inference.attributes["error.type"]
     assert inference.description == told.attributes["exception.message"]
-    assert told.attributes["exception.stacktrace"].startswith("Traceback (most recent call last)")
+    stack = told.attributes["exception.stacktrace"]
+    assert stack.startswith("Traceback (most recent call last)")
+    assert f"in {RAISING}\n" in stack
+    assert RAISING not in reply.body.decode()
+    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+    [failure] = [line for line in lines if "a step failed" in line["event"]]
+    assert f"in {RAISING}\n" in failure["exception"]
+    of_worker = [line["event"] for line in lines if line["logger"] == LOG_OF_WORKERS]
+    assert sum(line.endswith(f"in {RAISING}") for line in of_worker) == 1
 
 
 def test_a_failover_is_told_with_both_engines(launch: Launch, odd_engines: odd.Switch) -> None:
