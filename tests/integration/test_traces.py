@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mm_orch.core.trace import TraceContext, parse_trace
+from tests.available import require_engine
 from tests.otlp import Collector, Mode, Protocol, Span
 from tests.processes import ROOT
 
@@ -88,13 +89,18 @@ def read_metrics(server: ServerProcess) -> dict[tuple[str, str], float]:
     }
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("protocol", "engine"), [("grpc", "echo"), ("http", "echo"), ("http", "onnx")]
+)
 def test_one_request_is_one_trace_with_the_metrics_times(
-    launch: Launch, protocol: Protocol
+    launch: Launch, protocol: Protocol, engine: str
 ) -> None:
+    require_engine(engine)
     with Collector(protocol) as collector:
-        server = launch(config=settings(collector.endpoint, service_name="tested"))
-        reply = ask(server, {"X-Request-ID": "mine"})
+        server = launch(
+            config=settings(collector.endpoint, engines=[engine], service_name="tested")
+        )
+        reply = ask(server, {"X-Request-ID": "mine"}, temperature=0)
         spans = collector.wait_for(has_roots(1))
         metrics = read_metrics(server)
         assert server.stop() == 0
@@ -112,6 +118,7 @@ def test_one_request_is_one_trace_with_the_metrics_times(
     assert root.attributes["muai.request.id"] == "mine"
     assert (root.attributes["url.scheme"], root.attributes["url.path"]) == ("http", CHAT)
     assert inference.attributes["gen_ai.request.model"] == MODEL
+    assert inference.attributes["muai.engine"] == engine
     usage = reply.json["usage"]
     assert inference.attributes["gen_ai.usage.input_tokens"] == usage["prompt_tokens"]
     assert inference.attributes["gen_ai.usage.output_tokens"] == usage["completion_tokens"] == 8
