@@ -10,7 +10,7 @@ import msgspec
 
 from mm_orch.batching.guidance import Guidance
 from mm_orch.batching.pace import StepPace
-from mm_orch.batching.report import StepReport
+from mm_orch.batching.report import StepReport, engine_failure
 from mm_orch.batching.scheduler import (
     StepLimits,
     find_displaced,
@@ -285,9 +285,7 @@ class DynamicBatcher:
         except EngineError as error:
             return self._retry(batch, error)
         except Exception as error:  # noqa: BLE001 - boundary: libraries may raise anything
-            wrapped = EngineFailedError(f"The engine failed: {type(error).__name__}: {error}.")
-            wrapped.__cause__ = error
-            return self._retry(batch, wrapped)
+            return self._retry(batch, engine_failure(error))
 
     def _retry(
         self, batch: list[ScheduledSequence], error: EngineError

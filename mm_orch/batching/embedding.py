@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mm_orch.batching.report import engine_failure
 from mm_orch.core.errors import EngineError, EngineFailedError
 
 if TYPE_CHECKING:
@@ -168,9 +169,7 @@ class EmbeddingBatcher:
         except EngineError as error:
             return self._retry(batch, error)
         except Exception as error:  # noqa: BLE001 - boundary: libraries may raise anything
-            wrapped = EngineFailedError(f"The engine failed: {type(error).__name__}: {error}.")
-            wrapped.__cause__ = error
-            return self._retry(batch, wrapped)
+            return self._retry(batch, engine_failure(error))
         embedded: list[tuple[str, NDArray[np.float32]]] = []
         failed: list[tuple[str, EngineError]] = []
         for text, vector in zip(batch, vectors, strict=True):

@@ -1,9 +1,11 @@
-"""What a step of a batcher has done."""
+"""What a step of a batcher has done, and how it failed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import EngineFailedError, clause
 
 if TYPE_CHECKING:
     from mm_orch.core.errors import MuAIError
@@ -31,3 +33,11 @@ class StepReport:
     batch_size: int
     num_preempted: int
     duration_s: float
+
+
+def engine_failure(error: Exception) -> EngineFailedError:
+    """Say that the engine failed of an exception that may be any library's, which is its cause."""
+    words = f"{type(error).__name__}: {clause(error)}".rstrip(": ")
+    failure = EngineFailedError(f"The engine failed: {words}.")
+    failure.__cause__ = error
+    return failure

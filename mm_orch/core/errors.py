@@ -63,6 +63,11 @@ class MuAIError(Exception):
         return f"{self.message} {self.remedy}" if self.remedy else self.message
 
 
+def clause(error: BaseException) -> str:
+    """Return a foreign error's words without the point at their end: a sentence of ours goes on."""
+    return str(error).rstrip(" .\n")
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing wrong in the configuration.

@@ -159,11 +159,18 @@ class StartFailed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class SequenceFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """A sequence or text that was lost; ``code`` is the error's."""
+    """A sequence or text that was lost.
+
+    Attributes:
+        code: the error's.
+        message: what its caller is told.
+        stack: where it was raised, for logs and traces alone; empty for a caller's own error.
+    """
 
     sequence_id: str
     code: str
     message: str
+    stack: str = ""
 
 
 class TextVector(msgspec.Struct, frozen=True, array_like=True):

@@ -5,15 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import (
-    EngineCrashedError,
-    EngineError,
-    EngineFailedError,
-    EngineOutOfMemoryError,
-    InvalidValueError,
-    UnsupportedError,
-)
 from mm_orch.workers.embedding import VectorStream
+from mm_orch.workers.failures import as_error
 from mm_orch.workers.stream import TokenStream
 
 if TYPE_CHECKING:
@@ -21,17 +14,6 @@ if TYPE_CHECKING:
 
     from mm_orch.core.errors import MuAIError
     from mm_orch.workers import messages
-
-_ERRORS_BY_CODE: dict[str, type[MuAIError]] = {
-    error.code: error
-    for error in (
-        EngineFailedError,
-        EngineOutOfMemoryError,
-        EngineCrashedError,
-        InvalidValueError,
-        UnsupportedError,
-    )
-}
 
 
 class OpenStreams:
@@ -79,8 +61,7 @@ class OpenStreams:
                 stream.put(vector)
         for failure in step.failures:
             if stream := self.forget(failure.sequence_id):
-                error_class = _ERRORS_BY_CODE.get(failure.code, EngineError)
-                stream.fail(error_class(failure.message))
+                stream.fail(as_error(failure))
 
     def fail_all(self, make_error: Callable[[int], MuAIError]) -> None:
         """End each with an error, which is told how many requests are lost."""

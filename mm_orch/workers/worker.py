@@ -21,6 +21,7 @@ from mm_orch.core.events import ModelLoaded, StepCompleted
 from mm_orch.workers import messages
 from mm_orch.workers.cache_news import CacheNews
 from mm_orch.workers.embedding import VectorStream
+from mm_orch.workers.failures import as_error
 from mm_orch.workers.launching import describe_exit, start_process
 from mm_orch.workers.log_tail import LogTail
 from mm_orch.workers.open_streams import OpenStreams
@@ -323,8 +324,9 @@ class Worker:
         self.cache = step.cache
         self._cache_news.take(step.cache, step.kv_use_ratio)
         self._streams.deliver(step)
-        for reason in {failure.message for failure in step.failures}:
-            logger.error("%s: a step failed: %s", self.model, reason)
+        for reason, failure in {one.message: one for one in step.failures if one.stack}.items():
+            error = as_error(failure)
+            logger.error("%s: a step failed: %s", self.model, reason, exc_info=error)
         self._observer.observe(
             StepCompleted(
                 model=self.model,

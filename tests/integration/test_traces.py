@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mm_orch.core.trace import TraceContext, parse_trace
+from tests.available import require_engine
 from tests.otlp import Collector, Mode, Protocol, Span
 from tests.processes import ROOT
 
@@ -42,6 +43,9 @@ EXACT_S = 2e-9
 NUM_SAMPLED = 300
 # A true rate is missed by more once in 15 000 runs.
 NUM_DEVIATIONS = 4
+# Of the engine that is told to break.
+RAISING = "_commit"
+LOG_OF_WORKERS = "mm_orch.workers.log_tail"
 # Bounded: 2 s for the traces beside what the end takes anyway.
 STOPPED_WITHIN_S = 20
 
@@ -85,13 +89,18 @@ def read_metrics(server: ServerProcess) -> dict[tuple[str, str], float]:
     }
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("protocol", "engine"), [("grpc", "echo"), ("http", "echo"), ("http", "onnx")]
+)
 def test_one_request_is_one_trace_with_the_metrics_times(
-    launch: Launch, protocol: Protocol
+    launch: Launch, protocol: Protocol, engine: str
 ) -> None:
+    require_engine(engine)
     with Collector(protocol) as collector:
-        server = launch(config=settings(collector.endpoint, service_name="tested"))
-        reply = ask(server, {"X-Request-ID": "mine"})
+        server = launch(
+            config=settings(collector.endpoint, engines=[engine], service_name="tested")
+        )
+        reply = ask(server, {"X-Request-ID": "mine"}, temperature=0)
         spans = collector.wait_for(has_roots(1))
         metrics = read_metrics(server)
         assert server.stop() == 0
@@ -109,6 +118,7 @@ def test_one_request_is_one_trace_with_the_metrics_times(
     assert root.attributes["muai.request.id"] == "mine"
     assert (root.attributes["url.scheme"], root.attributes["url.path"]) == ("http", CHAT)
     assert inference.attributes["gen_ai.request.model"] == MODEL
+    assert inference.attributes["muai.engine"] == engine
     usage = reply.json["usage"]
     assert inference.attributes["gen_ai.usage.input_tokens"] == usage["prompt_tokens"]
     assert inference.attributes["gen_ai.usage.output_tokens"] == usage["completion_tokens"] == 8
@@ -181,6 +191,7 @@ def test_an_error_stands_in_its_trace_with_its_stack(
             config={
                 **settings(collector.endpoint, engines=["odd"]),
                 "optimization": {"fallback_on_error": False},
+                "system": {"log_format": "json", "log_level": "debug"},
             },
             environment=with_engines(odd_engines),
         )
@@ -194,9 +205,18 @@ def test_an_error_stands_in_its_trace_with_its_stack(
     assert (root.status, root.attributes["http.response.status_code"]) == (2, 503)
     assert inference.status == 2
     [told] = [moment for moment in inference.moments if moment.name == "exception"]
+    assert not inference.description.endswith("..")
     assert told.attributes["exception.type"] == inference.attributes["error.type"]
     assert inference.description == told.attributes["exception.message"]
-    assert told.attributes["exception.stacktrace"].startswith("Traceback (most recent call last)")
+    stack = told.attributes["exception.stacktrace"]
+    assert stack.startswith("Traceback (most recent call last)")
+    assert f"in {RAISING}\n" in stack
+    assert RAISING not in reply.body.decode()
+    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+    [failure] = [line for line in lines if "a step failed" in line["event"]]
+    assert f"in {RAISING}\n" in failure["exception"]
+    of_worker = [line["event"] for line in lines if line["logger"] == LOG_OF_WORKERS]
+    assert sum(line.endswith(f"in {RAISING}") for line in of_worker) == 1
 
 
 def test_a_failover_is_told_with_both_engines(launch: Launch, odd_engines: odd.Switch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 
 from mm_orch.batching.batcher import BatcherSpec, DynamicBatcher
 from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError
@@ -176,14 +177,22 @@ def test_the_second_turn_says_what_was_reused() -> None:
     assert reused == [0, 32]
 
 
-def test_a_foreign_exception_becomes_an_engine_error_that_names_it() -> None:
-    batcher = make_batcher(FailingEcho(ZeroDivisionError("in a kernel")))
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("in a kernel", "ZeroDivisionError: in a kernel."),
+        ("In a kernel.", "ZeroDivisionError: In a kernel."),
+        ("", "ZeroDivisionError."),
+    ],
+)
+def test_a_foreign_exception_becomes_an_engine_error_that_names_it(words: str, told: str) -> None:
+    batcher = make_batcher(FailingEcho(ZeroDivisionError(words)))
     batcher.add(make("a"))
 
     [(_, error)] = batcher.step().failed
 
     assert isinstance(error, EngineFailedError)
-    assert "ZeroDivisionError: in a kernel" in error.message
+    assert error.message == f"The engine failed: {told}"
     assert isinstance(error.__cause__, ZeroDivisionError)
 
 

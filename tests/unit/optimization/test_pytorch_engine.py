@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from mm_orch.core.errors import EngineStartError
+from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError, EngineStartError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
 from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
 from mm_orch.optimization.engines.pytorch.device import bound_kv_bytes
+from mm_orch.optimization.engines.pytorch.faults import translated_faults
 from mm_orch.optimization.engines.pytorch.native import build
 from mm_orch.optimization.engines.pytorch.native.quantized import can_quantize
 from tests.stepping import greedy, spec_of, tell_likeliest
@@ -189,3 +190,29 @@ def test_quantised_weights_that_cannot_be_computed_are_refused(
     with pytest.raises(EngineStartError, match=r"tiny .* int4 weights, which needs") as told:
         PyTorchBackend().start(spec)
     assert "models.tiny.quantization" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "error_class", "message"),
+    [
+        (
+            RuntimeError("It is broken."),
+            EngineFailedError,
+            "PyTorch failed in a step: It is broken.",
+        ),
+        (
+            RuntimeError("[cpu] can't allocate memory: no. "),
+            EngineOutOfMemoryError,
+            "PyTorch ran out of memory: [cpu] can't allocate memory: no.",
+        ),
+        (MemoryError("none left"), EngineOutOfMemoryError, "PyTorch ran out of memory: none left."),
+    ],
+)
+def test_what_pytorch_raises_is_told_in_one_sentence(
+    error: Exception, error_class: type[Exception], message: str
+) -> None:
+    with pytest.raises(error_class) as told, translated_faults():
+        raise error
+
+    assert str(told.value) == message
+    assert told.value.__cause__ is error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError
+from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError, clause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,8 @@ def translated_faults() -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise EngineOutOfMemoryError(f"PyTorch ran out of memory: {error}.") from error
+        raise EngineOutOfMemoryError(f"PyTorch ran out of memory: {clause(error)}.") from error
     except RuntimeError as error:
         if "can't allocate memory" in str(error):
-            raise EngineOutOfMemoryError(f"PyTorch ran out of memory: {error}.") from error
-        raise EngineFailedError(f"PyTorch failed in a step: {error}.") from error
+            raise EngineOutOfMemoryError(f"PyTorch ran out of memory: {clause(error)}.") from error
+        raise EngineFailedError(f"PyTorch failed in a step: {clause(error)}.") from error

@@ -29,6 +29,7 @@ from mm_orch.core.errors import (
     EngineError,
     InvalidValueError,
     RequestError,
+    clause,
 )
 from mm_orch.core.generation import SequenceStarted, TokenChunk
 from mm_orch.optimization.engines.contract import StreamReport
@@ -157,7 +158,9 @@ class BackgroundLLM:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # Nobody foresaw it. Sequences that nothing answers any more would hang for ever.
-            self._end(f"vLLM failed outside of a step: {type(error).__name__}: {error}.", error)
+            self._end(
+                f"vLLM failed outside of a step: {type(error).__name__}: {clause(error)}.", error
+            )
 
     def _take(self, followed: Followed) -> None:
         if not self._followed:
