@@ -71,7 +71,7 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
         )
 
     async def list_workflows() -> JSONResponse:
-        return JSONResponse({"workflows": [_describe(one) for one in workflows.list_all()]})
+        return JSONResponse({"workflows": [_describe(one) for one in await workflows.list_all()]})
 
     add_route(app, "GET", "/api/workflows", list_workflows, WorkflowList, 401)
     app.add_api_route(

@@ -36,7 +36,7 @@ async def choose_window(context: StepContext) -> None:
     )
     meter = await services.meters.find_meter(call.model)
     budget = find_budget(
-        None if meter is None else meter.context_length,
+        meter.context_length,
         max_tokens=call.options.max_tokens,
         window_tokens=services.window_tokens,
     )

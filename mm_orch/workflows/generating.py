@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,7 @@ class RunModels:
             prompt=ChatPrompt(messages),
             model=call.model,
             options=call.options,
-            # What is left after the steps before is no round number, and people are told of it.
-            timeout_s=None if timeout_s is None else round(timeout_s, 2),
+            timeout_s=None if timeout_s is None else _round_up(timeout_s),
             max_tokens_param=call.max_tokens_param,
             conversation_id=call.conversation_id,
             priority=call.priority,
@@ -87,3 +87,12 @@ class RunModels:
             engine=generation.engine,
             finish_reason=reason,
         )
+
+
+def _round_up(timeout_s: float) -> float:
+    """Return hundredths that are no less: whoever bounds the step is the one to end it.
+
+    What is left after the steps before is no round number, and people may be told of it; none at
+    all would mean the default.
+    """
+    return max(1, math.ceil(100 * timeout_s)) / 100

@@ -9,7 +9,7 @@ from mm_orch.core.errors import WorkflowError
 from mm_orch.workflows.graph_progress import AnswerPiece
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from mm_orch.workflows.graph_progress import Tell
 
@@ -30,8 +30,8 @@ class Slot(Generic[T]):
 class Values:
     """What has been written so far; read by slot, so that types are kept."""
 
-    def __init__(self, value_by_name: Mapping[str, Any] | None = None) -> None:
-        self._value_by_name = dict(value_by_name or {})
+    def __init__(self) -> None:
+        self._value_by_name: dict[str, Any] = {}
 
     def __contains__(self, slot: Slot[Any]) -> bool:
         return slot.name in self._value_by_name
