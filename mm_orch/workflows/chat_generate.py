@@ -49,7 +49,10 @@ async def choose_window(context: StepContext) -> None:
 async def answer(context: StepContext) -> None:
     """Have the model answer, piece by piece."""
     text = await context[SERVICES].models.answer(
-        context[_PROMPT], say=context.say, timeout_s=context.remaining_s()
+        context[_PROMPT],
+        say=context.say,
+        think=context.think,
+        timeout_s=context.remaining_s(),
     )
     context.put(ANSWER, text)
 

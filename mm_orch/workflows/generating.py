@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedText:
-    """What a model said, to its end."""
+    """What a model said, to its end.
+
+    Attributes:
+        reasoning: what it thought before; no part of the text.
+    """
 
     text: str
     model: str
     engine: str
     finish_reason: FinishReason
+    reasoning: str = ""
 
 
 class RunModels:
@@ -52,9 +57,20 @@ class RunModels:
         return total_usage(generation.usage for generation in self.generations)
 
     async def answer(
-        self, messages: tuple[Message, ...], *, say: Say, timeout_s: float | None
+        self,
+        messages: tuple[Message, ...],
+        *,
+        say: Say,
+        think: Say | None = None,
+        timeout_s: float | None,
     ) -> GeneratedText:
         """Have the call's model answer a conversation; say each piece of text as it comes.
+
+        Args:
+            messages: of the conversation.
+            say: takes the text.
+            think: takes what the model thinks before; None leaves that to the returned value.
+            timeout_s: what is left of the step's time; None for the default.
 
         Raises:
             RequestError, OverloadError, DeadlineError, EngineError: as every generation.
@@ -73,11 +89,16 @@ class RunModels:
             workflow=self._workflow,
         )
         pieces: list[str] = []
+        thoughts: list[str] = []
         reason = FinishReason.STOP
         async with self._generator.open(request) as generation:
             self.generations.append(generation)
             async for delta in generation:
                 reason = delta.finish_reason or reason
+                if delta.reasoning:
+                    thoughts.append(delta.reasoning)
+                    if think is not None:
+                        await think(delta.reasoning)
                 if delta.text:
                     pieces.append(delta.text)
                     await say(delta.text)
@@ -86,6 +107,7 @@ class RunModels:
             model=generation.model,
             engine=generation.engine,
             finish_reason=reason,
+            reasoning="".join(thoughts),
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mm_orch.core.errors import WorkflowError
-from mm_orch.workflows.graph_progress import AnswerPiece
+from mm_orch.workflows.graph_progress import AnswerPiece, ThoughtPiece
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,12 +124,19 @@ class StepContext:
         Raises:
             WorkflowError: the step does not write the answer.
         """
+        await self._speak(AnswerPiece(text))
+
+    async def think(self, text: str) -> None:
+        """Give the next piece of what the model thinks before it answers; raises as :meth:`say`."""
+        await self._speak(ThoughtPiece(text))
+
+    async def _speak(self, piece: AnswerPiece | ThoughtPiece) -> None:
         if self._tell is None:
             raise WorkflowError(
                 f"Step {self.step} says something, but it does not write the workflow's answer."
             )
         self.has_spoken = True
-        await self._tell(AnswerPiece(text))
+        await self._tell(piece)
 
     def _check_readable(self, slot: Slot[Any]) -> None:
         if slot.name not in self._readable:

@@ -166,6 +166,25 @@ class Workflows:
             return []
         return await self._registry.find_usable()
 
+    async def find(self, name: str, *, param: str) -> Workflow:
+        """Return a workflow.
+
+        Args:
+            name: of the workflow.
+            param: the field that named it.
+
+        Raises:
+            NotServedError: workflows are switched off.
+            WorkflowNotFoundError: no workflow has this name.
+            WorkflowError: it cannot be imported.
+        """
+        if not self._settings.is_enabled:
+            raise NotServedError(
+                "There are no workflows here: workflows.enabled is false.",
+                remedy="Set it to true and start the server again.",
+            )
+        return await self._registry.load(name, param=param)
+
     @asynccontextmanager
     async def open(
         self, name: str, call: WorkflowCall, *, param: str = "workflow_type"
@@ -178,20 +197,13 @@ class Workflows:
             param: the field that named the workflow.
 
         Raises:
-            NotServedError: workflows are switched off.
-            WorkflowNotFoundError: no workflow has this name.
-            WorkflowError: it cannot be imported.
+            NotServedError, WorkflowNotFoundError, WorkflowError: as :meth:`find`.
             ModelNotFoundError, UnsupportedError: the model is none that generates.
             OverloadError: the queue is full, the server drains, or too many wait for the session.
             SessionNotFoundError, SessionLimitError: the session cannot go on.
             DeadlineError: the time was over before the first step.
         """
-        if not self._settings.is_enabled:
-            raise NotServedError(
-                "There are no workflows here: workflows.enabled is false.",
-                remedy="Set it to true and start the server again.",
-            )
-        workflow = await self._registry.load(name, param=param)
+        workflow = await self.find(name, param=param)
         clock = self._watch.clock
         deadline = RunDeadline(name, call.deadline_s or self._settings.deadline_s, clock)
         models = RunModels(self._generator, name, call)
