@@ -15,7 +15,7 @@ from mm_orch.models.source import BUILT_IN_SOURCE
 from mm_orch.models.store import ModelStore
 from mm_orch.optimization.registry import probe_engine
 from tests import odd_engines as odd
-from tests.processes import ServerProcess, start_server
+from tests.processes import ServerProcess, share_models, start_server
 from tests.signal_stack import SignalStack, read_signal_stack, restore_signal_stack
 
 if TYPE_CHECKING:
@@ -97,11 +97,7 @@ def own_data(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, str]:
     """The environment of servers that store sessions of tests apart from this user's own."""
-    own = tmp_path_factory.mktemp("data")
-    for name in ("models", "compiled"):
-        (data_directory / name).mkdir(exist_ok=True)
-        (own / name).symlink_to(data_directory / name)
-    return {"MUAI_DATA_DIR": str(own)}
+    return share_models(data_directory, tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")

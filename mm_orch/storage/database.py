@@ -82,9 +82,11 @@ class Database:
                 self._connection = self._open()
             return work(self._connection)
         except (sqlite3.Error, OSError) as error:
+            # Callers are told of it too, whom the server's folders do not concern.
+            reason = error.strerror if isinstance(error, OSError) else error
             raise StorageError(
-                f"{self._path} cannot be used: {error}.",
-                remedy="See that the disk has room and the file is this user's own.",
+                f"{self._path.name} cannot be used: {reason}.",
+                remedy="See that the disk has room and the file is the server's own.",
             ) from error
 
     def _open(self) -> sqlite3.Connection:

@@ -155,3 +155,5 @@ async def test_an_export_that_cannot_begin_has_the_status_of_its_error() -> None
     response = await Face().call("GET", "/api/export/sessions")
 
     assert (response.status_code, response.json()["error"]["code"]) == (500, "storage_failed")
+    assert "sessions.sqlite3 cannot be used: File exists." in response.text
+    assert "/dev" not in response.text

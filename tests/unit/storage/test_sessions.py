@@ -156,9 +156,12 @@ async def test_no_more_is_stored_than_the_bounds_allow(
 async def test_a_file_that_is_no_database_is_told_of_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("something else entirely, and long enough" * 100)
     async with open_store(tmp_path) as store:
-        with pytest.raises(StorageError, match=r"sessions\.sqlite3 cannot be used: file is not a"):
+        with pytest.raises(
+            StorageError, match=r"^sessions\.sqlite3 cannot be used: file is not a"
+        ) as refused:
             await store.list_sessions(OWNER, limit=1)
 
+        assert str(tmp_path) not in str(refused.value)
         # Repaired while the server runs: the next call opens it.
         (tmp_path / FILE).unlink()
         assert await store.list_sessions(OWNER, limit=1) == ()
