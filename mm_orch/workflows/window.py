@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Of the context, for a prompt whose answer has no length of its own.
 _PROMPT_SHARE = 0.75
 # Counts that are aimed by the guesses, before what is left is halved each time.
-_MAX_AIMED = 4
+_MAX_AIMED = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def test_the_most_that_fits_is_found_in_few_counts_however_wrong_the_guesses(
         return sizes[number]
 
     assert find_most(guesses, count, budget) == max(0, bisect_right(sizes, budget) - 1)
-    assert len(counted) <= 4 + math.log2(len(parts) + 1) + 1
+    assert len(counted) <= 6 + math.log2(len(parts) + 1) + 1
 
 
 @given(st.integers(1, 2000), st.integers(30, 3000), st.sampled_from([0.4, 0.8, 1.0, 1.6, 3.0]))
