@@ -48,7 +48,12 @@ from mm_orch.api.schemas.embedding import EmbeddingsRequest
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
 from mm_orch.api.schemas.workflow import MessageRequest, QueryRequest
-from mm_orch.api.schemas.workflow_answers import FailedQuery, PieceEvent, StepEvent
+from mm_orch.api.schemas.workflow_answers import (
+    FailedQuery,
+    PieceEvent,
+    StepEvent,
+    ThoughtEvent,
+)
 from mm_orch.api.sessions import add_exchange_routes, add_session_routes
 from mm_orch.api.tracing import Traced
 from mm_orch.api.workflows import add_workflow_routes
@@ -90,6 +95,7 @@ _DESCRIBED = (
     ResponseEvent,
     StepEvent,
     PieceEvent,
+    ThoughtEvent,
     FailedQuery,
 )
 _EXPOSED_HEADERS = [
@@ -174,7 +180,7 @@ def create_application(
     add_session_routes(app, workflows.sessions, generator)
     add_exchange_routes(app, workflows.sessions, settings)
     add_operation_routes(app, reports, settings, render_metrics)
-    add_model_routes(app, reports, router)
+    add_model_routes(app, reports, router, workflows)
     add_native_model_routes(app, reports, router, loader, settings)
     add_admin_routes(app, loader, settings)
     _add_insight(app, insight, settings)

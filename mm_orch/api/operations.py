@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse, Response
 from mm_orch.api.documentation import refusals
 from mm_orch.api.schemas import answers
 from mm_orch.orchestration.reports import HealthStatus
+from mm_orch.workers.phase import ModelPhase
+from mm_orch.workflows.call import WORKFLOW_PREFIX
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
     from mm_orch.orchestration.generation import SystemReports
     from mm_orch.orchestration.reports import ModelReport
     from mm_orch.routing.router import Router
+    from mm_orch.workflows.contract import Workflow
+    from mm_orch.workflows.running import Workflows
 
 RenderMetrics = Callable[[str], tuple[bytes, str]]
 """Gives the metrics page and its content type, as the header ``Accept`` asks."""
 
 
-def add_model_routes(app: FastAPI, reports: SystemReports, router: Router) -> None:
+def add_model_routes(
+    app: FastAPI, reports: SystemReports, router: Router, workflows: Workflows
+) -> None:
     """Add /v1/models, /v1/models/{model} and /health/models/{name}."""
     created = int(time.time())
 
@@ -36,10 +42,18 @@ def add_model_routes(app: FastAPI, reports: SystemReports, router: Router) -> No
 
     async def list_models() -> JSONResponse:
         listed = [_as_model(report, created) for report in reports.status().models]
+        # Last, so that who takes the first one takes a model.
+        listed += [_workflow_as_model(one, created) for one in await workflows.list_all()]
         return JSONResponse({"object": "list", "data": listed})
 
     async def show_model(model: str) -> JSONResponse:
-        return JSONResponse(_as_model(report_of(model), created))
+        if not model.startswith(WORKFLOW_PREFIX):
+            return JSONResponse(_as_model(report_of(model), created))
+        name, _, inner = model.removeprefix(WORKFLOW_PREFIX).partition("/")
+        if inner:
+            router.choose(inner)
+        workflow = await workflows.find(name, param="model")
+        return JSONResponse(_workflow_as_model(workflow, created) | {"id": model})
 
     async def show_model_health(name: str) -> JSONResponse:
         report = report_of(name)
@@ -144,4 +158,21 @@ def _as_model(report: ModelReport, created: int) -> dict[str, Any]:
         "dtype": report.dtype,
         "context_length": report.context_length,
         "dimensions": report.dimensions,
+    }
+
+
+def _workflow_as_model(workflow: Workflow, created: int) -> dict[str, Any]:
+    return {
+        "id": f"{WORKFLOW_PREFIX}{workflow.name}",
+        "object": "model",
+        "created": created,
+        "owned_by": "muai-workflows",
+        "task": "generate",
+        "aliases": [],
+        # It runs on whichever model is asked for with it.
+        "phase": ModelPhase.READY.value,
+        "engine": None,
+        "dtype": None,
+        "context_length": None,
+        "dimensions": None,
     }

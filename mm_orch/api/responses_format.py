@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.api.formats import WholeChoice, encode_event
 from mm_orch.core.generation import FinishReason, TextDelta
+from mm_orch.workflows.call import WORKFLOW_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,7 +202,8 @@ def _echo(body: ResponsesRequest) -> Json:
         "tool_choice": dumped.get("tool_choice", "auto"),
         "tools": dumped.get("tools", []),
         "top_p": 1.0 if body.top_p is None else body.top_p,
-        "truncation": "disabled",
+        # Workflows may leave out the first turns of what is too long.
+        "truncation": "auto" if (body.model or "").startswith(WORKFLOW_PREFIX) else "disabled",
         "user": body.user,
     }
 

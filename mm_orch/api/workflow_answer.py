@@ -19,6 +19,7 @@ from mm_orch.api.errors import error_response
 from mm_orch.api.event_stream import find_failure, part_of, receive_nothing, start_of
 from mm_orch.api.fallbacks import headers_of
 from mm_orch.api.formats import encode_event
+from mm_orch.api.native_words import native_words
 from mm_orch.api.watched_response import WatchedResponse
 from mm_orch.api.workflow_format import write_progress, write_result
 from mm_orch.core.errors import MuAIError, StorageError
@@ -42,6 +43,7 @@ class RunResponse(WatchedResponse):
         name: of the workflow.
         call: what is asked.
         send_timeout_s: a client that takes nothing for so long counts as gone.
+        question_param: the field that holds what is asked.
         make_body: writes the whole answer of a run that has ended well.
     """
 
@@ -52,15 +54,21 @@ class RunResponse(WatchedResponse):
         call: WorkflowCall,
         *,
         send_timeout_s: float,
+        question_param: str,
         make_body: Callable[[WorkflowRun], Json],
     ) -> None:
         super().__init__(send_timeout_s)
         self._workflows = workflows
         self._name = name
         self._call = call
+        self._question_param = question_param
         self._make_body = make_body
 
     async def _answer(self, scope: Scope, send: Send) -> None:
+        with native_words(self._question_param):
+            await self._complete(scope, send)
+
+    async def _complete(self, scope: Scope, send: Send) -> None:
         async with self._workflows.open(self._name, self._call) as run:
             await run.complete()
             # The last one is the answer's; a workflow may ask no model at all.
@@ -88,6 +96,7 @@ class QueryResponse(RunResponse):
             name,
             call,
             send_timeout_s=send_timeout_s,
+            question_param="query",
             make_body=lambda run: write_result(
                 run, request_id=call.request_id, processing_s=time.monotonic() - begin_s
             ),
@@ -100,9 +109,10 @@ class QueryResponse(RunResponse):
         }
 
     async def _answer(self, scope: Scope, send: Send) -> None:
-        answer = self._stream if self._is_stream else super()._answer
+        answer = self._stream if self._is_stream else self._complete
         try:
-            await answer(scope, send)
+            with native_words(self._question_param):
+                await answer(scope, send)
         except MuAIError as error:
             await error_response(error, self._failed)(scope, receive_nothing, send)
 
@@ -111,8 +121,9 @@ class QueryResponse(RunResponse):
             await send(start_of({}))
 
             async def send_progress() -> None:
-                async for event in run:
-                    await send(part_of(write_progress(event)))
+                with native_words(self._question_param):
+                    async for event in run:
+                        await send(part_of(write_progress(event)))
 
             failure = await find_failure(send_progress(), scope, self._call.request_id)
             if failure is None:

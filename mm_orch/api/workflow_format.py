@@ -5,26 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.api.formats import encode_event, usage_of
-from mm_orch.workflows.contract import ANSWER, KEPT
+from mm_orch.workflows.contract import ANSWER, CONFIDENCE, KEPT, SOURCES
 from mm_orch.workflows.graph_progress import (
     AnswerPiece,
     StepEnded,
     StepFailed,
     StepSkipped,
     StepStarted,
+    ThoughtPiece,
 )
 
 if TYPE_CHECKING:
     from mm_orch.api.formats import Json
+    from mm_orch.workflows.contract import Source
     from mm_orch.workflows.graph_progress import Progress
     from mm_orch.workflows.running import WorkflowRun
 
 
 def write_progress(event: Progress) -> bytes:
-    """Return an event of the stream: ``piece`` or ``step``."""
+    """Return an event of the stream: ``piece``, ``thought`` or ``step``."""
     match event:
         case AnswerPiece(text):
             return encode_event({"text": text}, name="piece")
+        case ThoughtPiece(text):
+            return encode_event({"text": text}, name="thought")
         case StepStarted():
             return _step_event(event.step, "started")
         case StepEnded():
@@ -48,9 +52,10 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
         "metadata": {
             "model": answer.model,
             "engine": answer.engine,
-            "confidence": None,
+            "confidence": outcome.values.find(CONFIDENCE),
             "processing_time": processing_s,
-            "sources": [],
+            "sources": [_write_source(one) for one in outcome.values.find(SOURCES) or ()],
+            "reasoning": answer.reasoning or None,
             "finish_reason": answer.finish_reason.value,
             "usage": usage_of(run.models.usage),
             "session_id": None if turn is None else turn.session_id,
@@ -62,6 +67,10 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
         },
         "request_id": request_id,
     }
+
+
+def _write_source(source: Source) -> Json:
+    return {"content": source.content, "score": source.score, "metadata": dict(source.metadata)}
 
 
 def _say_missing(event: StepSkipped) -> str:

@@ -11,6 +11,7 @@ from mm_orch.api.bodies import read_body
 from mm_orch.api.callers import allowed_priority, caller_of, owner_of
 from mm_orch.api.conversations import qualify
 from mm_orch.api.documentation import add_route, answer_of, body_of, refusals
+from mm_orch.api.native_words import native_words
 from mm_orch.api.schemas.workflow import MessageRequest, Preferences, QueryRequest
 from mm_orch.api.schemas.workflow_answers import (
     FailedQuery,
@@ -18,6 +19,7 @@ from mm_orch.api.schemas.workflow_answers import (
     PieceEvent,
     QueryAnswer,
     StepEvent,
+    ThoughtEvent,
     WorkflowList,
 )
 from mm_orch.api.workflow_answer import QueryResponse, RunResponse, write_message
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 _CHAT = "chat_generate"
 _CONTEXT = "Answer by the following context.\n\n{context}"
+# Of a streamed query.
+_EVENTS = (StepEvent, ThoughtEvent, PieceEvent, QueryAnswer, FailedQuery)
 _ANSWERING = (400, 401, 404, 413, 429, 500, 503, 504)
 
 
@@ -67,11 +71,12 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
             _CHAT,
             _make_call(request, messages, session, body.preferences),
             send_timeout_s=settings.send_timeout_s,
+            question_param="message",
             make_body=write_message,
         )
 
     async def list_workflows() -> JSONResponse:
-        return JSONResponse({"workflows": [_describe(one) for one in workflows.list_all()]})
+        return JSONResponse({"workflows": [_describe(one) for one in await workflows.list_all()]})
 
     add_route(app, "GET", "/api/workflows", list_workflows, WorkflowList, 401)
     app.add_api_route(
@@ -81,9 +86,7 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
         summary="Answer a question with a workflow",
         response_model=None,
         responses={
-            200: answer_of(
-                QueryAnswer, StepEvent, PieceEvent, QueryAnswer, FailedQuery, has_done=False
-            ),
+            200: answer_of(QueryAnswer, *_EVENTS, has_done=False),
             **refusals(*_ANSWERING),
         },
         openapi_extra=body_of(QueryRequest),
@@ -106,18 +109,21 @@ def _make_call(
     preferences: Preferences | None,
 ) -> WorkflowCall:
     wished = preferences or Preferences()
+    with native_words("query"):
+        priority = allowed_priority(request, wished.priority)
     return WorkflowCall(
         request_id=request.state.request_id,
         messages=messages,
         model=wished.model_name,
         options=wished.options(),
         deadline_s=wished.timeout_s,
-        priority=allowed_priority(request, wished.priority),
+        priority=priority,
         caller=caller_of(request),
         owner=owner_of(request),
         session=session,
         # So that the KV memory of a session is released by its name.
         conversation_id=qualify(request, session.session_id if session else None),
+        max_tokens_param="preferences.max_tokens",
     )
 
 

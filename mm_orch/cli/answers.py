@@ -42,6 +42,13 @@ class Answers(Protocol):
     def reply(self, turns: Sequence[Mapping[str, str]], wishes: Wishes) -> Reply:
         """Begin an answer to a conversation of role and content."""
 
+    def workflows(self) -> Sequence[str]:
+        """Return the names of the workflows that can answer.
+
+        Raises:
+            MuAIError: they cannot be had.
+        """
+
 
 @contextmanager
 def open_answers(config: Config, wishes: Wishes) -> Iterator[Answers]:
@@ -62,14 +69,15 @@ def open_answers(config: Config, wishes: Wishes) -> Iterator[Answers]:
     from mm_orch.muai import MuAI
 
     with MuAI(config, engine=wishes.engine, progress=make_progress()) as muai:
-        yield _LocalAnswers(muai)
+        yield _LocalAnswers(muai, config)
 
 
 class _LocalAnswers:
     place = "this process"
 
-    def __init__(self, muai: MuAI) -> None:
+    def __init__(self, muai: MuAI, config: Config) -> None:
         self._muai = muai
+        self._config = config
 
     def reply(self, turns: Sequence[Mapping[str, str]], wishes: Wishes) -> Reply:
         options = {
@@ -79,6 +87,11 @@ class _LocalAnswers:
         }
         given = {name: value for name, value in options.items() if value is not None}
         return self._muai.stream(turns, **given)  # type: ignore[arg-type]  # typed one by one above
+
+    def workflows(self) -> Sequence[str]:
+        from mm_orch.workflows.registry import WorkflowRegistry
+
+        return WorkflowRegistry().names if self._config.workflows.enabled else ()
 
 
 def _find_suitable_server(config: Config, wishes: Wishes) -> RunningServer | None:

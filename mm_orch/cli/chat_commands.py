@@ -76,9 +76,7 @@ def _engine(conversation: Conversation, argument: str) -> None:
 
 
 def _workflow(conversation: Conversation, argument: str) -> None:
-    from mm_orch.workflows.registry import WorkflowRegistry
-
-    chosen, names = conversation.wishes.workflow, (_NO_WORKFLOW, *WorkflowRegistry().names)
+    chosen, names = conversation.wishes.workflow, (_NO_WORKFLOW, *conversation.find_workflows())
     if not argument:
         for name in names:
             mark = "*" if name == (chosen or _NO_WORKFLOW) else " "

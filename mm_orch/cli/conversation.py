@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mm_orch.cli.answers import open_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -73,6 +73,14 @@ class Conversation:
     def place(self) -> str:
         """Where answers come from, for people."""
         return self._answers.place if self._answers else "nowhere"
+
+    def find_workflows(self) -> Sequence[str]:
+        """Return the workflows of whoever answers.
+
+        Raises:
+            MuAIError: they cannot be had.
+        """
+        return self._answers.workflows() if self._answers else ()
 
     @property
     def model(self) -> str:

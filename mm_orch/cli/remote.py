@@ -37,7 +37,16 @@ _EXTRA_TIMEOUT_S = 15.0
 _REACHABLE_BY_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _END = "[DONE]"
 
-_Report = TypeVar("_Report", StatusReport, Figures)
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Workflows(msgspec.Struct):
+    workflows: tuple[_Named, ...] = ()
+
+
+_Report = TypeVar("_Report", StatusReport, Figures, _Workflows)
 
 
 def find_server(config: Config) -> RunningServer | None:
@@ -127,6 +136,15 @@ class RunningServer:
         """
         path = "/api/metrics" if after is None else f"/api/metrics?after={after}"
         return self._read(path, Figures)
+
+    def workflows(self) -> Sequence[str]:
+        """Ask which workflows it has; none where it knows of no such thing.
+
+        Raises:
+            AuthenticationError, NoServerError: as for the status.
+        """
+        listed = self._read("/api/workflows", _Workflows)
+        return [one.name for one in listed.workflows] if listed else ()
 
     def reply(self, turns: Sequence[Mapping[str, str]], wishes: Wishes) -> RemoteReply:
         """Begin an answer; nothing is sent before it is iterated."""

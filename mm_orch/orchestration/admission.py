@@ -25,10 +25,12 @@ class Admission:
     """Places for requests.
 
     Those of lower priority take no place from a higher one: else a full queue would keep out who is
-    to go first.
+    to go first. A run of a workflow is let in once, as a whole: its place counts as a request that
+    waits until the first request of the run takes it over, and no request of the run is refused
+    afterwards.
 
-    INVARIANT: of each priority no more than ``queue_capacity`` wait, and no more than twice as many
-    in all.
+    INVARIANT: without later requests of runs, no more than ``queue_capacity`` of each priority wait,
+    and no more than twice as many in all.
     """
 
     def __init__(self, queue_capacity: int, clock: Clock) -> None:
@@ -41,6 +43,7 @@ class Admission:
         self._drain_by_model: defaultdict[str, ModelDrain] = defaultdict(ModelDrain)
         # In order of admission, so the first is the oldest.
         self._tickets: dict[Ticket, None] = {}
+        self._runs: set[Ticket] = set()
         self._num_waiting_by_model: Counter[str] = Counter()
         self._num_running_by_model: Counter[str] = Counter()
         # By priority and caller, of each model.
@@ -57,6 +60,11 @@ class Admission:
         """Requests between their first step and their end."""
         return self._num_running_by_model.total()
 
+    @property
+    def num_runs(self) -> int:
+        """Runs of workflows that were let in and have not ended."""
+        return len(self._runs)
+
     def count_waiting(self, model: str) -> int:
         """Requests of one model that wait."""
         return self._num_waiting_by_model[model]
@@ -70,7 +78,13 @@ class Admission:
         return self._drain_rate.find_rate(self._clock())
 
     def enter(
-        self, model: str, *, caller: str = "", priority: int = 0, timeout_s: float = math.inf
+        self,
+        model: str,
+        *,
+        caller: str = "",
+        priority: int = 0,
+        timeout_s: float = math.inf,
+        run: Ticket | None = None,
     ) -> Ticket:
         """Take a place in the queue.
 
@@ -79,6 +93,7 @@ class Admission:
             caller: name of the key that the request belongs to.
             priority: of the request.
             timeout_s: it is of no use later than this.
+            run: that it is a part of.
 
         Raises:
             DrainingError: the server or this model is being drained.
@@ -87,13 +102,35 @@ class Admission:
             DeadlineTooSoonError: at the present pace its turn would come too late.
         """
         now_s = self._clock()
-        self._refuse_draining(model, now_s)
-        self._refuse_full(priority, now_s)
-        self._refuse_hopeless(model, (priority, caller), timeout_s, now_s)
+        if run not in self._runs:
+            self._refuse_draining(model, now_s)
+            self._refuse_full(priority, now_s)
+            self._refuse_hopeless(model, (priority, caller), timeout_s, now_s)
         ticket = Ticket(model, now_s, caller=caller, priority=priority)
         self._tickets[ticket] = None
         self._count_waiting(ticket, 1)
+        if run in self._tickets:
+            # Its first request: from now on that one waits in place of the run.
+            self.leave(run)
         return ticket
+
+    def enter_run(
+        self, model: str, *, caller: str = "", priority: int = 0, timeout_s: float = math.inf
+    ) -> Ticket:
+        """Take a place for a run of a workflow; as :meth:`enter`."""
+        run = self.enter(model, caller=caller, priority=priority, timeout_s=timeout_s)
+        self._runs.add(run)
+        return run
+
+    def leave_run(self, run: Ticket) -> None:
+        """Give a run's place back; called once for each."""
+        self._runs.discard(run)
+        if run in self._tickets:
+            self.leave(run)
+
+    def refuse_runs(self) -> None:
+        """Let what runs ask for from now on be refused as everything else is."""
+        self._runs.clear()
 
     def start(self, ticket: Ticket) -> None:
         """Move a ticket from waiting to running; further calls change nothing."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mm_orch.core.events import LoadChanged
+from mm_orch.orchestration.ticket import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,13 +39,22 @@ class Entrance:
     def place(
         self, account: RequestAccount, deadline: Deadline, *, priority: int
     ) -> Iterator[Ticket]:
-        """Hold a place in the queue; raises OverloadError where there is none."""
-        model = account.model
+        """Hold a place in the queue; raises OverloadError where there is none.
+
+        What belongs to a run that was let in always finds one.
+        """
+        model, run = account.model, RUN.get()
         account.num_waiting_before = self._admission.count_waiting(model)
         account.num_running_before = self._admission.count_running(model)
         ticket = self._admission.enter(
-            model, caller=account.caller, priority=priority, timeout_s=deadline.timeout_s
+            model,
+            caller=account.caller,
+            priority=priority,
+            timeout_s=deadline.timeout_s,
+            run=run,
         )
+        if run is not None and run.model != model:
+            self._report_load(run.model)
         self._report_load(model)
         try:
             yield ticket
@@ -52,6 +62,22 @@ class Entrance:
             self._admission.leave(ticket)
             self.gate.leave(ticket)
             self.gate.charge(ticket, account.num_generated_tokens)
+            self._report_load(model)
+            self._has_emptied.set()
+
+    @contextmanager
+    def place_run(
+        self, model: str, *, caller: str, priority: int, timeout_s: float
+    ) -> Iterator[Ticket]:
+        """Hold a place for a run of a workflow; raises OverloadError where there is none."""
+        run = self._admission.enter_run(
+            model, caller=caller, priority=priority, timeout_s=timeout_s
+        )
+        self._report_load(model)
+        try:
+            yield run
+        finally:
+            self._admission.leave_run(run)
             self._report_load(model)
             self._has_emptied.set()
 
@@ -63,8 +89,9 @@ class Entrance:
         self.gate.wake(ticket.model)
 
     async def wait_until_empty(self) -> None:
-        """Wait until no request is admitted any more."""
-        while self._admission.num_running + self._admission.num_waiting:
+        """Wait until no request is admitted any more, and no run goes on."""
+        admission = self._admission
+        while admission.num_running + admission.num_waiting + admission.num_runs:
             self._has_emptied.clear()
             await self._has_emptied.wait()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     import numpy as np
     from numpy.typing import NDArray
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mm_orch.core.fallback import Failover, Fallback
     from mm_orch.core.generation import GenerationRequest, Message, TextDelta, Usage
     from mm_orch.orchestration.reports import HealthReport, ReadyReport, StatusReport
+    from mm_orch.orchestration.ticket import Ticket
 
 
 class Answered(Protocol):
@@ -69,15 +70,38 @@ class Generator(Protocol):
         """Free the KV blocks that only this conversation needs; an unknown one has none."""
 
 
+class RunEntrance(Protocol):
+    """Lets runs of workflows in."""
+
+    def enter_run(self, request: GenerationRequest) -> AbstractContextManager[Ticket]:
+        """Hold a place for a run until this is left; it is ``RUN`` for what the run asks for.
+
+        Nothing of it is refused afterwards for the queue's sake, and a drain waits for it.
+
+        Args:
+            request: stands for all that the run may ask for.
+
+        Raises:
+            RequestError: there is no such model, or it does not generate.
+            OverloadError: the queue is full, the server or the model drains.
+        """
+
+
+class RunGenerator(Generator, RunEntrance, Protocol):
+    """Takes requests, and whole runs."""
+
+
 class Meter(Protocol):
     """Says what a conversation takes of one model's context."""
 
     @property
-    def context_length(self) -> int:
-        """Most tokens of prompt and answer together."""
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and answer together, or None where that is not known."""
 
     def count(self, messages: Sequence[Message]) -> int:
         """Return the tokens of the prompt that these make; computes, so not on the event loop.
+
+        Of a model on a server elsewhere they are guessed.
 
         Raises:
             UnsupportedError: the model takes no conversations.
@@ -88,8 +112,8 @@ class Meter(Protocol):
 class Meters(Protocol):
     """Knows the models' tokenisers."""
 
-    async def find_meter(self, model: str | None) -> Meter | None:
-        """Return the meter of a model by name or alias, or None where its server alone can count.
+    async def find_meter(self, model: str | None) -> Meter:
+        """Return the meter of a model by name or alias; one that is run here begins to load.
 
         Raises:
             ModelNotFoundError, InvalidValueError: no model that generates has this name.

@@ -1,4 +1,4 @@
-"""Says how many tokens a conversation takes of a model's context, as the model itself counts."""
+"""Says how many tokens a conversation takes of a model's context: counted, or guessed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,38 @@ from typing import TYPE_CHECKING
 from mm_orch.orchestration.preparation import encode_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.model_text import ModelText
+
+
+# Of English about four; fewer, so that what is guessed to fit does.
+_BYTES_PER_TOKEN = 3
+_TOKENS_AROUND_MESSAGE = 4
+
+
+def guess_tokens(messages: Iterable[Message]) -> int:
+    """Return about how many tokens these are, rather more than fewer, without a tokeniser."""
+    return sum(
+        _TOKENS_AROUND_MESSAGE + len(message.content.encode()) // _BYTES_PER_TOKEN
+        for message in messages
+    )
+
+
+class GuessingMeter:
+    """A model whose tokeniser is elsewhere; implements orchestration.generation.Meter.
+
+    Args:
+        context_length: most tokens of prompt and answer together, where that is configured.
+    """
+
+    def __init__(self, context_length: int | None) -> None:
+        self.context_length = context_length
+
+    def count(self, messages: Sequence[Message]) -> int:
+        """See Meter."""
+        return guess_tokens(messages)
 
 
 class ChatMeter:

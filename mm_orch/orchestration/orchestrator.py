@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import (
@@ -13,14 +13,16 @@ from mm_orch.core.errors import (
     ModelBusyError,
     ModelStoreError,
     ModelUnavailableError,
+    OverloadError,
+    RequestError,
 )
 from mm_orch.core.generation import ChatPrompt
-from mm_orch.orchestration.account import RequestAccount
+from mm_orch.orchestration.account import UNKNOWN, RequestAccount
 from mm_orch.orchestration.entrance import Entrance
 from mm_orch.orchestration.failover import Replays
 from mm_orch.orchestration.gate import Gate, find_bound
 from mm_orch.orchestration.limits import check_priority
-from mm_orch.orchestration.measuring import ChatMeter
+from mm_orch.orchestration.measuring import ChatMeter, GuessingMeter
 from mm_orch.orchestration.model_text import load_model_text
 from mm_orch.orchestration.preparation import fit_to_engine, prepare
 from mm_orch.orchestration.progress import make_choices
@@ -30,7 +32,7 @@ from mm_orch.orchestration.tasks import check_task
 from mm_orch.orchestration.under_way import UnderWay
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from mm_orch.core.clock import Clock
@@ -49,7 +51,7 @@ _RESTART_S = 10.0
 
 
 class Orchestrator:
-    """Takes requests; implements orchestration.generation.Generator.
+    """Takes requests; implements orchestration.generation.Generator, RunEntrance and Meters.
 
     Args:
         choose_model: gives the model that a request's ``model`` field means; the router's part.
@@ -105,14 +107,7 @@ class Orchestrator:
             EngineError: the worker ended in the moment of submission.
         """
         deadline = Deadline(request.timeout_s or self._request_timeout_s)
-        with RequestAccount(
-            request.request_id,
-            operation=_operation_of(request),
-            caller=request.caller,
-            workflow=request.workflow,
-            observer=self._observer,
-            clock=self._clock,
-        ) as account:
+        with self._make_account(request) as account:
             if self._is_keeping_content:
                 account.keep_content(request.prompt)
             check_priority(request.priority)
@@ -128,6 +123,31 @@ class Orchestrator:
                         yield generation
                 finally:
                     await generation.aclose()
+
+    @contextmanager
+    def enter_run(self, request: GenerationRequest) -> Iterator[Ticket]:
+        """Hold a place for a run of a workflow; see RunEntrance."""
+        timeout_s = request.timeout_s or self._request_timeout_s
+        model = UNKNOWN
+        with ExitStack() as stack:
+            try:
+                check_priority(request.priority)
+                model = self._choose_model(request.model)
+                check_task(self._manager.plans, model, "generate")
+                run = stack.enter_context(
+                    self.entrance.place_run(
+                        model,
+                        caller=request.caller,
+                        priority=request.priority,
+                        timeout_s=timeout_s,
+                    )
+                )
+            except (RequestError, OverloadError):
+                # Counted as the request that it would have been.
+                with self._make_account(request) as account:
+                    account.model = model
+                    raise
+            yield run
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have the workers free the KV blocks that only this conversation needs."""
@@ -189,14 +209,18 @@ class Orchestrator:
 
     def break_off_all(self) -> None:
         """End every request, running or waiting, with an error that its reader is told."""
+        # What waits for something else would ask for more otherwise.
+        self._admission.refuse_runs()
         self._under_way.break_off(_broken_off)
 
-    async def find_meter(self, model: str | None) -> ChatMeter | None:
+    async def find_meter(self, model: str | None) -> ChatMeter | GuessingMeter:
         """Return what counts a conversation's tokens for a model; see Meters."""
         name = self._choose_model(model)
         check_task(self._manager.plans, name, "generate")
         if self._manager.find_remote(name) is not None:
-            return None
+            return GuessingMeter(self._manager.plans[name].context_length)
+        # Who measures is going to ask: the worker loads meanwhile.
+        self._manager.ensure_started(name)
         return ChatMeter(await self.ensure_text(name))
 
     async def ensure_text(self, model: str) -> ModelText:
@@ -222,6 +246,16 @@ class Orchestrator:
         stored = await self._manager.ensure_files(model)
         context_length = self._manager.plans[model].bound_context(stored)
         return await asyncio.to_thread(load_model_text, stored, context_length)
+
+    def _make_account(self, request: GenerationRequest) -> RequestAccount:
+        return RequestAccount(
+            request.request_id,
+            operation=_operation_of(request),
+            caller=request.caller,
+            workflow=request.workflow,
+            observer=self._observer,
+            clock=self._clock,
+        )
 
     async def _start(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 from mm_orch.core.priority import rank_s
 
 
@@ -28,3 +30,10 @@ class Ticket:
     def rank_s(self) -> float:
         """The least goes first among different priorities."""
         return rank_s(self.priority, self.admitted_at_s)
+
+
+RUN: ContextVar[Ticket | None] = ContextVar("run", default=None)
+"""The place of the workflow's run that this task works for; None outside of runs.
+
+Whatever a run asks for belongs to it, through whichever layers it is asked.
+"""

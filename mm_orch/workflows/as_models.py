@@ -9,7 +9,7 @@ from mm_orch.core.errors import InvalidValueError, UnsupportedError
 from mm_orch.core.generation import ChatPrompt, TextDelta
 from mm_orch.workflows.call import WORKFLOW_PREFIX, WorkflowCall
 from mm_orch.workflows.contract import ANSWER
-from mm_orch.workflows.graph_progress import AnswerPiece
+from mm_orch.workflows.graph_progress import AnswerPiece, ThoughtPiece
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -49,7 +49,7 @@ class ModelsAndWorkflows:
     @asynccontextmanager
     async def _open_workflow(self, request: GenerationRequest) -> AsyncIterator[Generation]:
         name, _, model = (request.model or "").removeprefix(WORKFLOW_PREFIX).partition("/")
-        call = _as_call(request, model or None)
+        call = _as_call(request, None if model in {"", "auto"} else model)
         async with self._workflows.open(name, call, param="model") as run:
             yield WorkflowGeneration(run, request)
 
@@ -91,17 +91,24 @@ class WorkflowGeneration:
         return self._run.models.usage
 
     async def __aiter__(self) -> AsyncIterator[TextDelta]:
-        has_spoken = False
+        has_spoken = has_thought = False
         async for event in self._run:
-            if isinstance(event, AnswerPiece):
-                has_spoken = True
-                yield TextDelta(index=0, text=event.text, num_tokens=0)
+            match event:
+                case AnswerPiece():
+                    has_spoken = True
+                    yield TextDelta(index=0, text=event.text, num_tokens=0)
+                case ThoughtPiece():
+                    has_thought = True
+                    yield TextDelta(index=0, text="", num_tokens=0, reasoning=event.text)
+                case _:
+                    pass
         answer = self._run.outcome.values[ANSWER]
         yield TextDelta(
             index=0,
             # A workflow may give its answer whole.
             text="" if has_spoken else answer.text,
             num_tokens=0,
+            reasoning="" if has_spoken or has_thought else answer.reasoning,
             finish_reason=answer.finish_reason,
         )
 

@@ -36,7 +36,7 @@ async def choose_window(context: StepContext) -> None:
     )
     meter = await services.meters.find_meter(call.model)
     budget = find_budget(
-        None if meter is None else meter.context_length,
+        meter.context_length,
         max_tokens=call.options.max_tokens,
         window_tokens=services.window_tokens,
     )
@@ -49,7 +49,10 @@ async def choose_window(context: StepContext) -> None:
 async def answer(context: StepContext) -> None:
     """Have the model answer, piece by piece."""
     text = await context[SERVICES].models.answer(
-        context[_PROMPT], say=context.say, timeout_s=context.remaining_s()
+        context[_PROMPT],
+        say=context.say,
+        think=context.think,
+        timeout_s=context.remaining_s(),
     )
     context.put(ANSWER, text)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from mm_orch.core.errors import GraphError
 from mm_orch.workflows.call import WorkflowCall
@@ -11,6 +11,8 @@ from mm_orch.workflows.generating import GeneratedText, RunModels
 from mm_orch.workflows.graph_state import Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Meters
     from mm_orch.storage.sessions import Appended, SessionStore
@@ -44,6 +46,21 @@ class Kept:
     turn: Appended | None
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text that an answer goes by.
+
+    Attributes:
+        content: the text, or the part of it that counts.
+        score: how well it fits the question; greater is better.
+        metadata: where it is from, in words that JSON has.
+    """
+
+    content: str
+    score: float
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
 CALL = Slot("call", WorkflowCall)
 """What is asked; filled before the first step, as are the next two."""
 HISTORY: Slot[tuple[Message, ...]] = Slot("history", tuple)
@@ -53,6 +70,10 @@ ANSWER = Slot("answer", GeneratedText)
 """The final answer of every workflow."""
 KEPT = Slot("kept", Kept)
 """The turn as it is stored, where the call belongs to a session."""
+SOURCES: Slot[tuple[Source, ...]] = Slot("sources", tuple)
+"""What the answer goes by, best first; written by workflows that know it."""
+CONFIDENCE = Slot("confidence", float)
+"""How sure the answer is, from 0 to 1; written by workflows that measure it."""
 
 INPUTS = (CALL, HISTORY, SERVICES)
 

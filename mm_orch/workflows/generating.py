@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedText:
-    """What a model said, to its end."""
+    """What a model said, to its end.
+
+    Attributes:
+        reasoning: what it thought before; no part of the text.
+    """
 
     text: str
     model: str
     engine: str
     finish_reason: FinishReason
+    reasoning: str = ""
 
 
 class RunModels:
@@ -51,9 +57,20 @@ class RunModels:
         return total_usage(generation.usage for generation in self.generations)
 
     async def answer(
-        self, messages: tuple[Message, ...], *, say: Say, timeout_s: float | None
+        self,
+        messages: tuple[Message, ...],
+        *,
+        say: Say,
+        think: Say | None = None,
+        timeout_s: float | None,
     ) -> GeneratedText:
         """Have the call's model answer a conversation; say each piece of text as it comes.
+
+        Args:
+            messages: of the conversation.
+            say: takes the text.
+            think: takes what the model thinks before; None leaves that to the returned value.
+            timeout_s: what is left of the step's time; None for the default.
 
         Raises:
             RequestError, OverloadError, DeadlineError, EngineError: as every generation.
@@ -64,8 +81,7 @@ class RunModels:
             prompt=ChatPrompt(messages),
             model=call.model,
             options=call.options,
-            # What is left after the steps before is no round number, and people are told of it.
-            timeout_s=None if timeout_s is None else round(timeout_s, 2),
+            timeout_s=None if timeout_s is None else _round_up(timeout_s),
             max_tokens_param=call.max_tokens_param,
             conversation_id=call.conversation_id,
             priority=call.priority,
@@ -73,11 +89,16 @@ class RunModels:
             workflow=self._workflow,
         )
         pieces: list[str] = []
+        thoughts: list[str] = []
         reason = FinishReason.STOP
         async with self._generator.open(request) as generation:
             self.generations.append(generation)
             async for delta in generation:
                 reason = delta.finish_reason or reason
+                if delta.reasoning:
+                    thoughts.append(delta.reasoning)
+                    if think is not None:
+                        await think(delta.reasoning)
                 if delta.text:
                     pieces.append(delta.text)
                     await say(delta.text)
@@ -86,4 +107,14 @@ class RunModels:
             model=generation.model,
             engine=generation.engine,
             finish_reason=reason,
+            reasoning="".join(thoughts),
         )
+
+
+def _round_up(timeout_s: float) -> float:
+    """Return hundredths that are no less: whoever bounds the step is the one to end it.
+
+    What is left after the steps before is no round number, and people may be told of it; none at
+    all would mean the default.
+    """
+    return max(1, math.ceil(100 * timeout_s)) / 100

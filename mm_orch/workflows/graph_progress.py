@@ -62,7 +62,14 @@ class AnswerPiece:
     text: str
 
 
-Progress = StepStarted | StepEnded | StepFailed | StepSkipped | AnswerPiece
+@dataclass(frozen=True, slots=True)
+class ThoughtPiece:
+    """Before it answers, the model thinks this; no part of the answer."""
+
+    text: str
+
+
+Progress = StepStarted | StepEnded | StepFailed | StepSkipped | ThoughtPiece | AnswerPiece
 
 Tell = Callable[[Progress], Awaitable[None]]
 """Takes what happens, in order; may wait for a slow reader, and never raises."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeadlineError, MuAIError, RequestError, WorkflowError
+from mm_orch.workflows.deadline import within
 from mm_orch.workflows.graph_progress import (
     FailedStep,
     StepEnded,
@@ -26,9 +27,8 @@ from mm_orch.workflows.graph_progress import (
 from mm_orch.workflows.graph_state import StepContext, Values
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from mm_orch.core.clock import Clock
+    from mm_orch.workflows.deadline import RunDeadline
     from mm_orch.workflows.graph import Graph
     from mm_orch.workflows.graph_progress import Tell
     from mm_orch.workflows.graph_step import Step
@@ -42,7 +42,8 @@ class Outcome:
 
     Attributes:
         values: all that was written.
-        failed: optional steps that failed, in the order in which they did.
+        failed: optional steps that failed, in the order in which they did; those that the deadline
+            cut off, begun or not, come last.
         skipped: names of the steps that did not run, because of those.
     """
 
@@ -53,7 +54,7 @@ class Outcome:
     @property
     def is_partial(self) -> bool:
         """Whether something is missing."""
-        return bool(self.failed)
+        return bool(self.failed or self.skipped)
 
 
 async def run_graph(
@@ -62,7 +63,7 @@ async def run_graph(
     *,
     tell: Tell,
     clock: Clock,
-    deadline_s: float | None = None,
+    deadline: RunDeadline | None = None,
 ) -> Outcome:
     """Run every step of a graph; when this returns or raises, none of them runs any more.
 
@@ -72,7 +73,7 @@ async def run_graph(
         tell: takes the progress.
         clock: of the times that are told, and of what is left of a deadline; it must run as fast
             as the event loop's own, which wakes those whose time is over.
-        deadline_s: seconds for the whole run; None for any number.
+        deadline: of the whole run; None for none.
 
     Raises:
         MuAIError: what a needed step failed of.
@@ -82,20 +83,25 @@ async def run_graph(
     absent = [slot.name for slot in graph.inputs if slot not in inputs]
     if absent:
         raise WorkflowError(f"The workflow {graph.name} lacks its input {', '.join(absent)}.")
-    return await _Run(graph, inputs, tell=tell, clock=clock, deadline_s=deadline_s).run()
+    return await _Run(graph, inputs, tell=tell, clock=clock, deadline=deadline).run()
 
 
 class _Run:
     """The state of one run; all of it belongs to the task that runs, and those it has started."""
 
     def __init__(
-        self, graph: Graph, inputs: Values, *, tell: Tell, clock: Clock, deadline_s: float | None
+        self,
+        graph: Graph,
+        inputs: Values,
+        *,
+        tell: Tell,
+        clock: Clock,
+        deadline: RunDeadline | None,
     ) -> None:
         self._graph = graph
         self._tell = tell
         self._clock = clock
-        self._deadline_s = deadline_s
-        self._end_s = None if deadline_s is None else clock() + deadline_s
+        self._deadline = deadline
         self._predecessors = graph.find_predecessors()
         self._values = Values()
         self._values.take(inputs)
@@ -106,16 +112,14 @@ class _Run:
         self._fatal: MuAIError | None = None
 
     async def run(self) -> Outcome:
+        limit = nullcontext() if self._deadline is None else self._deadline.bound()
         try:
-            async with (
-                _limit(self._deadline_s, f"The workflow {self._graph.name}"),
-                asyncio.TaskGroup() as tasks,
-            ):
+            async with limit, asyncio.TaskGroup() as tasks:
                 await self._advance(tasks)
         except DeadlineError as error:
-            if not all(step.is_optional for step in self._unsettled()):
-                raise
-            self._go_without_the_rest(error)
+            # What had failed before counts, though nobody was told of it in time.
+            if self._fatal is None:
+                self._go_without_the_rest(error)
         except BaseExceptionGroup:
             if self._fatal is None:
                 raise
@@ -126,15 +130,12 @@ class _Run:
             values=self._values, failed=tuple(self._failed), skipped=tuple(self._skipped)
         )
 
-    def _unsettled(self) -> list[Step]:
-        return [step for step in self._graph.steps if step.name not in self._settled]
-
     def _go_without_the_rest(self, error: DeadlineError) -> None:
-        for step in self._unsettled():
-            if step in self._waiting:
-                self._skipped.append(step.name)
-            else:
-                self._failed.append(FailedStep(step=step.name, error=error))
+        """Count every step that the deadline cut off as failed of it: begun, waiting or ready."""
+        rest = [step for step in self._graph.steps if step.name not in self._settled]
+        if not all(step.is_optional for step in rest):
+            raise error
+        self._failed += [FailedStep(step=step.name, error=error) for step in rest]
 
     async def _advance(self, tasks: asyncio.TaskGroup) -> None:
         """Start every step whose predecessors are all settled; skip those that lack something."""
@@ -172,34 +173,35 @@ class _Run:
         context = self._make_context(step, end_s)
         error = await self._find_failure(step, context, num_attempts, self._left(end_s))
         duration_s = self._clock() - begin_s
+        event: StepEnded | StepFailed
         if error is None:
             self._values.take(context.written)
             self._settled.add(step.name)
-            await self._tell(
-                StepEnded(step=step.name, duration_s=duration_s, num_attempts=num_attempts)
-            )
-            return True
-        will_retry = _is_worth_another(step, num_attempts, context, error)
-        await self._tell(
-            StepFailed(
+            event = StepEnded(step=step.name, duration_s=duration_s, num_attempts=num_attempts)
+        else:
+            event = StepFailed(
                 step=step.name,
                 duration_s=duration_s,
                 num_attempts=num_attempts,
-                will_retry=will_retry,
+                will_retry=_is_worth_another(step, num_attempts, context, error),
                 is_optional=step.is_optional,
                 error=error,
             )
-        )
-        if not will_retry:
-            self._give_up(step, error)
-        return not will_retry
+            if not event.will_retry:
+                self._give_up(step, error)
+        _stop_if_told()
+        # What has come of the step is known by now: who is told of it may take its time.
+        await self._tell(event)
+        if self._fatal is not None:
+            raise self._fatal
+        return isinstance(event, StepEnded) or not event.will_retry
 
     async def _find_failure(
         self, step: Step, context: StepContext, num_attempts: int, left_s: float | None
     ) -> MuAIError | None:
         """Run an attempt; return what it failed of, or None."""
         try:
-            async with _limit(left_s, f"Step {step.name}", deadline_s=step.deadline_s):
+            async with within(left_s, lambda: _too_slow(step)):
                 if num_attempts > 1:
                     await asyncio.sleep(step.retry_wait_s * 2 ** (num_attempts - 2))
                 await _run_guarded(step, context)
@@ -221,10 +223,10 @@ class _Run:
             return
         # The first counts: what fails while the others are ended is a consequence.
         self._fatal = self._fatal or error
-        raise self._fatal
 
     def _make_context(self, step: Step, end_s: float | None) -> StepContext:
-        ends = [one for one in (end_s, self._end_s) if one is not None]
+        run_end_s = None if self._deadline is None else self._deadline.end_s
+        ends = [one for one in (end_s, run_end_s) if one is not None]
         return StepContext(
             step.name,
             readable=frozenset(slot.name for slot in step.reads),
@@ -238,21 +240,6 @@ class _Run:
         return None if end_s is None else max(0.0, end_s - self._clock())
 
 
-@asynccontextmanager
-async def _limit(
-    seconds: float | None, what: str, *, deadline_s: float | None = None
-) -> AsyncIterator[None]:
-    """Bound what is done in the context; ``deadline_s`` is what to tell, by default the same."""
-    try:
-        async with asyncio.timeout(seconds) as scope:
-            yield
-    except TimeoutError:
-        if not scope.expired():
-            raise
-        told_s = seconds if deadline_s is None else deadline_s
-        raise DeadlineError(f"{what} was not complete after {told_s:g} s.") from None
-
-
 async def _run_guarded(step: Step, context: StepContext) -> None:
     try:
         await step.run(context)
@@ -262,6 +249,17 @@ async def _run_guarded(step: Step, context: StepContext) -> None:
             raise
         # Nobody asked for it: taken as it is, the step would never end.
         raise WorkflowError(f"Step {step.name} was cancelled by its own code.") from error
+
+
+def _stop_if_told() -> None:
+    """End a step that went on to its end although it was told to stop, as a write has to."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _too_slow(step: Step) -> DeadlineError:
+    return DeadlineError(f"Step {step.name} was not complete after {step.deadline_s:g} s.")
 
 
 def _check_complete(step: Step, context: StepContext) -> None:

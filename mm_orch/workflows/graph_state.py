@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mm_orch.core.errors import WorkflowError
-from mm_orch.workflows.graph_progress import AnswerPiece
+from mm_orch.workflows.graph_progress import AnswerPiece, ThoughtPiece
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from mm_orch.workflows.graph_progress import Tell
 
@@ -30,8 +30,8 @@ class Slot(Generic[T]):
 class Values:
     """What has been written so far; read by slot, so that types are kept."""
 
-    def __init__(self, value_by_name: Mapping[str, Any] | None = None) -> None:
-        self._value_by_name = dict(value_by_name or {})
+    def __init__(self) -> None:
+        self._value_by_name: dict[str, Any] = {}
 
     def __contains__(self, slot: Slot[Any]) -> bool:
         return slot.name in self._value_by_name
@@ -124,12 +124,19 @@ class StepContext:
         Raises:
             WorkflowError: the step does not write the answer.
         """
+        await self._speak(AnswerPiece(text))
+
+    async def think(self, text: str) -> None:
+        """Give the next piece of what the model thinks before it answers; raises as :meth:`say`."""
+        await self._speak(ThoughtPiece(text))
+
+    async def _speak(self, piece: AnswerPiece | ThoughtPiece) -> None:
         if self._tell is None:
             raise WorkflowError(
                 f"Step {self.step} says something, but it does not write the workflow's answer."
             )
         self.has_spoken = True
-        await self._tell(AnswerPiece(text))
+        await self._tell(piece)
 
     def _check_readable(self, slot: Slot[Any]) -> None:
         if slot.name not in self._readable:

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.metadata
+import logging
 
 from mm_orch.core.errors import WorkflowError, WorkflowNotFoundError
 from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
+
+logger = logging.getLogger(__name__)
 
 # Named here too, so that a checkout works without being installed as a distribution.
 _BUILT_IN = {"chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE"}
 
 
 class WorkflowRegistry:
-    """Reads once what is installed; a workflow is imported when it is first asked for."""
+    """Reads once what is installed; a workflow is imported when it is first asked for.
+
+    What cannot be imported is not tried again: Python keeps halves of modules that failed.
+    """
 
     def __init__(self) -> None:
         plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
         self._targets = {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
-        self._loaded: dict[str, Workflow] = {}
+        self._found: dict[str, Workflow | WorkflowError] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """All that can be asked for, in order."""
         return tuple(sorted(self._targets))
 
-    def load(self, name: str, *, param: str) -> Workflow:
+    async def load(self, name: str, *, param: str) -> Workflow:
         """Return a workflow.
 
         Args:
@@ -41,20 +48,46 @@ class WorkflowRegistry:
             raise WorkflowNotFoundError(
                 f"No workflow is named {name!r}. Known: {', '.join(self.names)}.", param=param
             )
-        if name not in self._loaded:
-            self._loaded[name] = _import(name, self._targets[name])
-        return self._loaded[name]
+        found = await self._find(name)
+        if isinstance(found, WorkflowError):
+            raise found.with_traceback(None)
+        return found
+
+    async def find_usable(self) -> list[Workflow]:
+        """Return all that can be imported, in order of their names."""
+        found = [await self._find(name) for name in self.names]
+        return [one for one in found if isinstance(one, Workflow)]
+
+    async def _find(self, name: str) -> Workflow | WorkflowError:
+        if name not in self._found:
+            # A plug-in may import anything, for seconds.
+            self._found[name] = await asyncio.to_thread(_import, name, self._targets[name])
+        return self._found[name]
 
 
-def _import(name: str, target: str) -> Workflow:
+def _import(name: str, target: str) -> Workflow | WorkflowError:
+    """Return a workflow, or why it cannot be used."""
     module_name, _, attribute = target.partition(":")
     try:
         workflow = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise WorkflowError(
-            f"The workflow {name} ({target}) cannot be imported: {error}.",
-            remedy="Install or repair the package that provides it.",
-        ) from error
+    except WorkflowError as error:
+        logger.warning("%s", error)
+        return error
+    except (Exception, SystemExit) as error:  # boundary: a module's code may be a plug-in's
+        logger.warning("the workflow %s cannot be imported", name, exc_info=True)
+        return WorkflowError(
+            f"The workflow {name} ({target}) cannot be imported: {_describe(error)}.",
+            remedy="Repair the package that provides it, and start the server again.",
+        )
     if not isinstance(workflow, Workflow) or workflow.name != name:
-        raise WorkflowError(f"{target} is no workflow that is named {name}.")
+        wrong = WorkflowError(f"{target} is no workflow that is named {name}.")
+        logger.warning("%s", wrong)
+        return wrong
     return workflow
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, ImportError | AttributeError):
+        return str(error)
+    # What its code says may be anything; the log has it.
+    return type(error).__name__

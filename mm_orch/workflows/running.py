@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import DeadlineError, NotServedError, WorkflowError
-from mm_orch.core.generation import Message
+from mm_orch.core.errors import DeadlineError, MuAIError, NotServedError, WorkflowError
+from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
+from mm_orch.orchestration.ticket import RUN
 from mm_orch.workflows.account import WorkflowAccount
 from mm_orch.workflows.channel import Channel
 from mm_orch.workflows.contract import CALL, HISTORY, SERVICES, Services
+from mm_orch.workflows.deadline import REMEDY, RunDeadline
 from mm_orch.workflows.generating import RunModels
 from mm_orch.workflows.graph_runner import run_graph
 from mm_orch.workflows.graph_state import Values
@@ -21,7 +22,9 @@ from mm_orch.workflows.session_locks import SessionLocks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from mm_orch.orchestration.generation import Generator, Meters
+    from mm_orch.core.clock import Clock
+    from mm_orch.orchestration.generation import Meters, RunGenerator
+    from mm_orch.orchestration.ticket import Ticket
     from mm_orch.storage.sessions import SessionStore, Turn
     from mm_orch.workflows.account import Watch
     from mm_orch.workflows.call import WorkflowCall
@@ -30,10 +33,10 @@ if TYPE_CHECKING:
     from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.registry import WorkflowRegistry
 
-logger = logging.getLogger(__name__)
-
 # More than any model's context holds of text.
 _MAX_RECALLED_BYTES = 2**20
+# Of one session, while a message of it is answered: people send few, a program may send any number.
+_MAX_WAITING_OF_SESSION = 8
 # A reader that is slower than the answer slows it down; this much is told ahead.
 _MAX_AHEAD = 16
 
@@ -61,14 +64,16 @@ class WorkflowRun:
         workflow: Workflow,
         inputs: Values,
         *,
-        deadline_s: float,
-        watch: Watch,
+        place: Ticket,
+        deadline: RunDeadline,
+        account: WorkflowAccount,
+        clock: Clock,
     ) -> None:
         self.workflow = workflow
         self.models = inputs[SERVICES].models
         self._channel: Channel[Progress] = Channel(_MAX_AHEAD)
         self._task = asyncio.create_task(
-            self._work(inputs, deadline_s, watch), name=f"workflow {workflow.name}"
+            self._work(inputs, place, deadline, account, clock), name=f"workflow {workflow.name}"
         )
         self._task.add_done_callback(lambda _: self._channel.close())
 
@@ -100,16 +105,24 @@ class WorkflowRun:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _work(self, inputs: Values, deadline_s: float, watch: Watch) -> Outcome:
-        name, call = self.workflow.name, inputs[CALL]
-        with WorkflowAccount(name, call, self.models, watch=watch) as account:
+    async def _work(
+        self,
+        inputs: Values,
+        place: Ticket,
+        deadline: RunDeadline,
+        account: WorkflowAccount,
+        clock: Clock,
+    ) -> Outcome:
+        # Of this task, and of those that it starts.
+        RUN.set(place)
+        with account:
 
             async def tell(event: Progress) -> None:
                 account.note(event)
                 await self._channel.put(event)
 
             account.outcome = await run_graph(
-                self.workflow.graph, inputs, tell=tell, clock=watch.clock, deadline_s=deadline_s
+                self.workflow.graph, inputs, tell=tell, clock=clock, deadline=deadline
             )
             return account.outcome
 
@@ -119,7 +132,7 @@ class Workflows:
 
     Args:
         registry: knows them by name.
-        generator: has models generate.
+        generator: lets runs in, and has models generate.
         meters: count tokens.
         sessions: keep conversations.
         settings: from the configuration.
@@ -130,7 +143,7 @@ class Workflows:
         self,
         registry: WorkflowRegistry,
         *,
-        generator: Generator,
+        generator: RunGenerator,
         meters: Meters,
         sessions: SessionStore,
         settings: WorkflowSettings,
@@ -142,22 +155,35 @@ class Workflows:
         self._meters = meters
         self._settings = settings
         self._watch = watch
-        self._locks = SessionLocks()
+        self._locks = SessionLocks(_MAX_WAITING_OF_SESSION)
 
-    def list_all(self) -> list[Workflow]:
+    async def list_all(self) -> list[Workflow]:
         """Return every workflow that can be run, in order of their names.
 
         One that cannot be imported is left out; asking for it says why.
         """
         if not self._settings.is_enabled:
             return []
-        found = []
-        for name in self._registry.names:
-            try:
-                found.append(self._registry.load(name, param="name"))
-            except WorkflowError as error:
-                logger.warning("%s", error)
-        return found
+        return await self._registry.find_usable()
+
+    async def find(self, name: str, *, param: str) -> Workflow:
+        """Return a workflow.
+
+        Args:
+            name: of the workflow.
+            param: the field that named it.
+
+        Raises:
+            NotServedError: workflows are switched off.
+            WorkflowNotFoundError: no workflow has this name.
+            WorkflowError: it cannot be imported.
+        """
+        if not self._settings.is_enabled:
+            raise NotServedError(
+                "There are no workflows here: workflows.enabled is false.",
+                remedy="Set it to true and start the server again.",
+            )
+        return await self._registry.load(name, param=param)
 
     @asynccontextmanager
     async def open(
@@ -171,61 +197,83 @@ class Workflows:
             param: the field that named the workflow.
 
         Raises:
-            NotServedError: workflows are switched off.
-            WorkflowNotFoundError: no workflow has this name.
+            NotServedError, WorkflowNotFoundError, WorkflowError: as :meth:`find`.
+            ModelNotFoundError, UnsupportedError: the model is none that generates.
+            OverloadError: the queue is full, the server drains, or too many wait for the session.
             SessionNotFoundError, SessionLimitError: the session cannot go on.
-            DeadlineError: another call has had the session for all the time there was.
+            DeadlineError: the time was over before the first step.
         """
-        if not self._settings.is_enabled:
-            raise NotServedError(
-                "There are no workflows here: workflows.enabled is false.",
-                remedy="Set it to true and start the server again.",
-            )
-        workflow = self._registry.load(name, param=param)
-        deadline_s = call.deadline_s or self._settings.deadline_s
+        workflow = await self.find(name, param=param)
         clock = self._watch.clock
-        end_s = clock() + deadline_s
+        deadline = RunDeadline(name, call.deadline_s or self._settings.deadline_s, clock)
+        models = RunModels(self._generator, name, call)
+        account = WorkflowAccount(name, call, models, watch=self._watch)
         async with AsyncExitStack() as stack:
-            history = await self._recall(call, stack, deadline_s)
+            try:
+                # First of all, so that who is refused costs nothing.
+                request = _stand_in(name, call, deadline)
+                place = stack.enter_context(self._generator.enter_run(request))
+                history = await self._recall(call, stack, deadline)
+            except MuAIError:
+                with account:
+                    raise
             inputs = Values()
             inputs.put(CALL, call)
             inputs.put(HISTORY, history)
-            inputs.put(SERVICES, self._services_for(name, call))
-            run = WorkflowRun(workflow, inputs, deadline_s=end_s - clock(), watch=self._watch)
+            inputs.put(SERVICES, self._services_for(models))
+            run = WorkflowRun(
+                workflow, inputs, place=place, deadline=deadline, account=account, clock=clock
+            )
             try:
                 yield run
             finally:
                 await run.aclose()
 
     async def _recall(
-        self, call: WorkflowCall, stack: AsyncExitStack, deadline_s: float
+        self, call: WorkflowCall, stack: AsyncExitStack, deadline: RunDeadline
     ) -> tuple[Message, ...]:
         """Take the call's session until the stack is left; return what was said in it."""
         session = call.session
         if session is None:
             return ()
-        try:
-            async with asyncio.timeout(deadline_s):
-                await stack.enter_async_context(self._locks.hold(call.owner, session.session_id))
-        except TimeoutError:
-            raise DeadlineError(
+
+        def still_answering() -> DeadlineError:
+            return DeadlineError(
                 f"Another message of the session {session.session_id} was still being answered"
-                f" after {deadline_s:g} s."
-            ) from None
-        recalled = await self.sessions.recall(
-            call.owner,
-            None if session.is_new else session.session_id,
-            max_bytes=_MAX_RECALLED_BYTES,
-        )
+                f" after {deadline.timeout_s:g} s.",
+                remedy=REMEDY,
+            )
+
+        async with deadline.bound(still_answering):
+            await stack.enter_async_context(self._locks.hold(call.owner, session.session_id))
+        async with deadline.bound():
+            recalled = await self.sessions.recall(
+                call.owner,
+                None if session.is_new else session.session_id,
+                max_bytes=_MAX_RECALLED_BYTES,
+            )
         return tuple(_messages_of(recalled.turns))
 
-    def _services_for(self, name: str, call: WorkflowCall) -> Services:
+    def _services_for(self, models: RunModels) -> Services:
         return Services(
-            models=RunModels(self._generator, name, call),
+            models=models,
             meters=self._meters,
             sessions=self.sessions,
             window_tokens=self._settings.window_tokens,
         )
+
+
+def _stand_in(workflow: str, call: WorkflowCall, deadline: RunDeadline) -> GenerationRequest:
+    """Return a request that is admitted for all that the run may ask for."""
+    return GenerationRequest(
+        request_id=call.request_id,
+        prompt=ChatPrompt(call.messages),
+        model=call.model,
+        timeout_s=deadline.timeout_s,
+        priority=call.priority,
+        caller=call.caller,
+        workflow=workflow,
+    )
 
 
 def _messages_of(turns: Iterable[Turn]) -> Iterable[Message]:

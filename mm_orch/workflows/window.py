@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
+
+from mm_orch.orchestration.measuring import guess_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -11,13 +15,10 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Meter
 
-# Of English about four; fewer, so that what is guessed to fit does.
-_BYTES_PER_TOKEN = 3
-_TOKENS_AROUND_MESSAGE = 4
-# A guess above so many times the budget is not off by that much.
-_MAX_GUESS_RATIO = 4
 # Of the context, for a prompt whose answer has no length of its own.
 _PROMPT_SHARE = 0.75
+# Counts that are aimed by the guesses, before what is left is halved each time.
+_MAX_AIMED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def find_budget(
     return min(bounds, default=None)
 
 
-def fit_window(conversation: Conversation, meter: Meter | None, budget: int) -> tuple[Message, ...]:
+def fit_window(conversation: Conversation, meter: Meter, budget: int) -> tuple[Message, ...]:
     """Return the messages with about the most of the last turns that the budget allows.
 
     The question stays even where it alone is over the budget: whoever takes it says so. Where turns
@@ -90,19 +91,20 @@ def fit_window(conversation: Conversation, meter: Meter | None, budget: int) -> 
 
     Args:
         conversation: what is said.
-        meter: counts tokens; None guesses them from the bytes.
+        meter: counts tokens.
         budget: tokens of the whole prompt.
     """
-    count = _guess_tokens if meter is None else meter.count
-    whole = conversation.with_last(len(conversation.turns))
-    # Most conversations fit, and are counted once; one that is far too long is never counted whole.
-    if _guess_tokens(whole) <= _MAX_GUESS_RATIO * budget and count(whole) <= budget:
-        return whole
-    num_turns = find_most(
-        len(conversation.turns), lambda num: count(conversation.with_last(num)) <= budget
-    )
-    num_hidden = find_steady_begin(len(conversation.turns) - num_turns, num_turns)
-    return conversation.with_last(len(conversation.turns) - num_hidden)
+    guesses = _guess_sizes(conversation)
+    total = len(conversation.turns)
+    num_turns = find_most(guesses, lambda num: meter.count(conversation.with_last(num)), budget)
+    num_hidden = find_steady_begin(total - num_turns, num_turns)
+    return conversation.with_last(total - num_hidden)
+
+
+def _guess_sizes(conversation: Conversation) -> list[int]:
+    """Return the guessed tokens with none of the turns, with the last, with the last two, ..."""
+    fixed = guess_tokens((*conversation.system, *conversation.question))
+    return list(accumulate(map(guess_tokens, reversed(conversation.turns)), initial=fixed))
 
 
 def find_steady_begin(begin: int, num_turns: int) -> int:
@@ -118,23 +120,29 @@ def find_steady_begin(begin: int, num_turns: int) -> int:
     return -(-begin // stride) * stride
 
 
-def find_most(limit: int, fits: Callable[[int], bool]) -> int:
-    """Return the greatest number up to a limit that fits, where what is smaller fits too; else 0.
+def find_most(guesses: Sequence[int], count: Callable[[int], int], budget: int) -> int:
+    """Return the greatest number that fits, where what is smaller fits too; else 0.
 
-    Numbers far above it are never tried: what does not fit may be costly to measure.
+    Counting is costly. Each count says how far guesses are off, so that the next is made where the
+    answer should be; usually two or three are needed, one to see that all fit.
+
+    Args:
+        guesses: of the sizes with 0, 1, ... parts, rising.
+        count: gives the true size with so many parts.
+        budget: the greatest size that fits.
     """
-    low, high = 0, 1
-    while high <= limit and fits(high):
-        low, high = high, 2 * high
-    high = min(high, limit + 1)
+    low, high = 0, len(guesses)
+    ratio = 1.0
+    num_counts = 0
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        if num_counts < _MAX_AIMED:
+            aimed = bisect_right(guesses, budget / ratio) - 1
+            middle = min(max(aimed, low + 1), high - 1)
+        else:
+            # Parts that are nothing like one another.
+            middle = (low + high) // 2
+        size = count(middle)
+        num_counts += 1
+        ratio = size / guesses[middle] or ratio
+        low, high = (middle, high) if size <= budget else (low, middle)
     return low
-
-
-def _guess_tokens(messages: Sequence[Message]) -> int:
-    return sum(
-        _TOKENS_AROUND_MESSAGE + len(message.content.encode()) // _BYTES_PER_TOKEN
-        for message in messages
-    )

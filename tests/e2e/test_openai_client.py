@@ -237,8 +237,9 @@ def test_a_completion_streams(client: openai.OpenAI) -> None:
 
 
 def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == [MODEL]
-    assert client.models.retrieve(MODEL).id == MODEL
+    names = [MODEL, "workflow/chat_generate"]
+    assert [model.id for model in client.models.list()] == names
+    assert [client.models.retrieve(name).id for name in names] == names
 
 
 def test_a_wrong_value_is_a_bad_request_that_names_its_field(client: openai.OpenAI) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from bisect import bisect_right
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,16 +115,36 @@ def test_what_fits_is_counted_once_and_what_is_far_too_long_never_whole() -> Non
     assert max(counted) < 50
 
 
-@given(st.integers(0, 5000), st.integers(0, 5000))
-def test_the_most_that_fits_is_found_in_few_tries_and_none_far_above_it(
-    limit: int, bound: int
+@given(
+    st.lists(st.tuples(st.integers(1, 100), st.integers(1, 100)), max_size=300),
+    st.integers(-10, 9000),
+)
+def test_the_most_that_fits_is_found_in_few_counts_however_wrong_the_guesses(
+    parts: list[tuple[int, int]], budget: int
 ) -> None:
-    tried: list[int] = []
+    guesses = list(accumulate((guess for guess, _ in parts), initial=5))
+    sizes = list(accumulate((size for _, size in parts), initial=5))
+    counted: list[int] = []
 
-    def fits(number: int) -> bool:
-        tried.append(number)
-        return number <= bound
+    def count(number: int) -> int:
+        counted.append(number)
+        return sizes[number]
 
-    assert find_most(limit, fits) == min(limit, bound)
-    assert len(tried) <= 2 * math.log2(limit + 2) + 2
-    assert max(tried, default=0) <= min(limit, 2 * bound + 1)
+    assert find_most(guesses, count, budget) == max(0, bisect_right(sizes, budget) - 1)
+    assert len(counted) <= 6 + math.log2(len(parts) + 1) + 1
+
+
+@given(st.integers(1, 2000), st.integers(30, 3000), st.sampled_from([0.4, 0.8, 1.0, 1.6, 3.0]))
+def test_of_turns_that_are_alike_the_most_is_found_in_four_counts(
+    num_turns: int, budget: int, ratio: float
+) -> None:
+    guesses = [20 + 30 * number for number in range(num_turns + 1)]
+    counted: list[int] = []
+
+    def count(number: int) -> int:
+        counted.append(number)
+        return int(ratio * guesses[number]) + 7
+
+    find_most(guesses, count, budget)
+
+    assert len(counted) <= 4

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_orch.core.errors import EngineFailedError, MuAIError
+from mm_orch.core.errors import DeadlineError, EngineFailedError, MuAIError
 from tests.unit.workflows.scripted_steps import (
     ANSWER,
     Listener,
@@ -18,8 +19,12 @@ from tests.unit.workflows.scripted_steps import (
     make_graph,
     make_step,
     play,
+    slot,
 )
 from tests.virtual_time import run_in_virtual_time
+
+if TYPE_CHECKING:
+    from mm_orch.workflows.graph_runner import Outcome
 
 MAX_STEPS = 8
 
@@ -144,15 +149,37 @@ def test_a_cancelled_run_leaves_nothing_running(planned: list[Plan], after_s: fl
     assert not any(script.is_running for script in stage.scripts)
 
 
-@given(plans(), st.floats(0.1, 30))
-def test_no_run_outlives_its_deadline(planned: list[Plan], deadline_s: float) -> None:
+PAUSES_S = st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, 20.0]), max_size=3 * MAX_STEPS)
+
+
+@given(plans(), PAUSES_S, st.floats(0.1, 30))
+def test_no_run_outlives_its_deadline_and_what_that_cut_off_is_told(
+    planned: list[Plan], pauses_s: list[float], deadline_s: float
+) -> None:
     stage = Stage(planned)
 
-    async def measure() -> float:
-        run = asyncio.create_task(play(stage.graph, Listener(), deadline_s=deadline_s))
+    async def measure() -> tuple[asyncio.Task[Outcome], float]:
+        reader = Listener(pauses_s)
+        run = asyncio.create_task(play(stage.graph, reader, deadline_s=deadline_s))
         await asyncio.wait([run])
-        assert isinstance(run.exception(), MuAIError | None)
-        return asyncio.get_running_loop().time()
+        return run, asyncio.get_running_loop().time()
 
-    assert run_in_virtual_time(measure()) <= deadline_s + 1e-6
+    run, end_s = run_in_virtual_time(measure())
+
+    assert end_s <= deadline_s + 1e-6
     assert not any(script.is_running for script in stage.scripts)
+    if error := run.exception():
+        assert isinstance(error, MuAIError)
+        return
+    outcome = run.result()
+    fates = {one.step: "failed" for one in outcome.failed} | dict.fromkeys(
+        outcome.skipped, "skipped"
+    )
+    # Each step is there, or is said to be missing: nothing is lost without a word.
+    for one, script in zip(planned, stage.scripts, strict=True):
+        has_ended = slot(one.name) in outcome.values
+        assert has_ended == (one.name not in fates)
+        assert script.ends_s or not has_ended
+    assert outcome.is_partial == bool(fates)
+    in_time = end_s < deadline_s
+    assert not in_time or not any(isinstance(o.error, DeadlineError) for o in outcome.failed)

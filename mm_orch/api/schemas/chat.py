@@ -183,7 +183,11 @@ class ChatRequest(SamplingFields):
             max_tokens_param=(
                 "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
             ),
-            guide_param=_SCHEMA_PARAM,
+            guide_param=(
+                _SCHEMA_PARAM
+                if isinstance(self.response_format, JsonSchemaFormat)
+                else "response_format"
+            ),
             tool_param=_TOOL_PARAM,
         )
         return [request]

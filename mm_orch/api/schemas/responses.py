@@ -25,6 +25,7 @@ from mm_orch.api.schemas.tools import (
 )
 from mm_orch.core.errors import UnsupportedError
 from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
+from mm_orch.workflows.call import WORKFLOW_PREFIX
 
 if TYPE_CHECKING:
     from mm_orch.core.guide import JsonObjectShape, JsonSchemaShape
@@ -207,10 +208,12 @@ class ResponsesRequest(CallFields):
         """Return what is to be generated.
 
         Raises:
-            UnsupportedError: it builds on an answer that would have to be stored.
+            UnsupportedError: it builds on an answer that would have to be stored, or asks of a
+                workflow what none promises.
             InvalidValueError: fields that contradict each other.
         """
         self._refuse_state()
+        self._refuse_workflow()
         request = GenerationRequest(
             request_id=request_id,
             prompt=self._prompt(),
@@ -218,10 +221,23 @@ class ResponsesRequest(CallFields):
             options=self.options(max_tokens=self.max_output_tokens, guide=self._shape()),
             timeout_s=self.timeout_s,
             max_tokens_param="max_output_tokens",
-            guide_param=_SCHEMA_PARAM,
+            guide_param=(
+                _SCHEMA_PARAM
+                if self.text and isinstance(self.text.format, SchemaTextFormat)
+                else "text.format"
+            ),
             tool_param=_TOOL_PARAM,
         )
         return [request]
+
+    def _refuse_workflow(self) -> None:
+        if self.truncation and (self.model or "").startswith(WORKFLOW_PREFIX):
+            raise UnsupportedError(
+                f"truncation is {self.truncation}, but workflows may leave out the first turns of"
+                " what is too long.",
+                param="truncation",
+                remedy="Leave it out, or ask a model.",
+            )
 
     def _refuse_state(self) -> None:
         if self.store:

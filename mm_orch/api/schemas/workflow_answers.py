@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -17,18 +17,27 @@ class FailedStepAnswer(BaseModel):
     message: str
 
 
+class SourceAnswer(BaseModel):
+    """A text that an answer goes by; of two scores the greater fits the question better."""
+
+    content: str
+    score: float
+    metadata: dict[str, Any]
+
+
 class QueryMetadata(BaseModel):
     """Who answered, what it took, and what is missing.
 
-    ``processing_time`` is in seconds; ``confidence`` and ``sources`` are those of workflows that
-    tell them.
+    ``processing_time`` is in seconds; ``confidence`` is null and ``sources`` is empty where the
+    workflow does not tell them, ``reasoning`` is null where the model has not thought aloud.
     """
 
     model: str
     engine: str
     confidence: float | None
     processing_time: float
-    sources: list[str]
+    sources: list[SourceAnswer]
+    reasoning: str | None
     finish_reason: Literal["stop", "length", "tool_calls"]
     usage: UsageAnswer
     session_id: str | None
@@ -62,6 +71,12 @@ class StepEvent(BaseModel):
     status: Literal["started", "ended", "retried", "failed", "skipped"]
     duration_s: float | None
     message: str
+
+
+class ThoughtEvent(BaseModel):
+    """An event ``thought``: before it answers, the model thinks this; no part of the result."""
+
+    text: str
 
 
 class PieceEvent(BaseModel):

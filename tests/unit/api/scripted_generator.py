@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from mm_orch.orchestration.reports import (
     ReadyReport,
     StatusReport,
 )
+from mm_orch.orchestration.ticket import Ticket
 from mm_orch.routing.router import Router
 from mm_orch.workers.phase import ModelPhase
 
@@ -123,6 +124,7 @@ class ScriptedGenerator:
         refusal: raised instead of opening.
         scripts: one a request, in order, over ``script``.
         requests: all that were asked for.
+        runs: what stood for each run of a workflow.
         released: conversations whose memory was given up.
         fallback: why another engine answers than the preferred one.
         on_open: called whenever one is opened, in the task that does it.
@@ -134,6 +136,7 @@ class ScriptedGenerator:
     refusal: Exception | None = None
     scripts: Sequence[Sequence[Step]] = ()
     requests: list[GenerationRequest] = field(default_factory=list)
+    runs: list[GenerationRequest] = field(default_factory=list)
     num_open: int = 0
     has_opened: asyncio.Event = field(default_factory=asyncio.Event)
     has_emptied: asyncio.Event = field(default_factory=asyncio.Event)
@@ -144,6 +147,13 @@ class ScriptedGenerator:
 
     def release_conversation(self, conversation_id: str) -> None:
         self.released.append(conversation_id)
+
+    @contextmanager
+    def enter_run(self, request: GenerationRequest) -> Iterator[Ticket]:
+        self.runs.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        yield Ticket(self.router.choose(request.model), 0.0)
 
     @asynccontextmanager
     async def open(self, request: GenerationRequest) -> AsyncIterator[ScriptedGeneration]:

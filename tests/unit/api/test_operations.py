@@ -6,11 +6,15 @@ import httpx2
 import pytest
 
 from mm_orch.api.application import create_metrics_application
+from mm_orch.api.schemas import answers
 from mm_orch.api.settings import ApiSettings
 from mm_orch.orchestration.reports import HealthStatus
 from mm_orch.workers.phase import ModelPhase
-from tests.unit.api.face import Face
+from mm_orch.workflows.running import WorkflowSettings
+from tests.unit.api.face import Face, assert_fits
 from tests.unit.api.scripted_generator import ScriptedReports, model_report
+
+WORKFLOW = "workflow/chat_generate"
 
 
 @pytest.mark.parametrize(
@@ -93,11 +97,39 @@ async def test_models_are_listed_as_openai_does() -> None:
     body = (await Face().call("GET", "/v1/models")).json()
 
     assert body["object"] == "list"
-    assert [model["id"] for model in body["data"]] == ["small", "large"]
+    assert [model["id"] for model in body["data"]] == ["small", "large", WORKFLOW]
     for model in body["data"]:
         assert model["object"] == "model"
         assert isinstance(model["created"], int)
         assert isinstance(model["owned_by"], str)
+
+
+@pytest.mark.parametrize("name", [WORKFLOW, f"{WORKFLOW}/tiny"])
+async def test_a_workflow_is_a_model_to_openais_clients(name: str) -> None:
+    response = await Face().call("GET", f"/v1/models/{name}")
+
+    assert response.status_code == 200
+    assert_fits(response.json(), answers.ModelAnswer)
+    assert (response.json()["id"], response.json()["owned_by"]) == (name, "muai-workflows")
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("workflow/gone", "workflow_not_found"), (f"{WORKFLOW}/gone", "model_not_found")],
+)
+async def test_a_workflow_or_its_model_that_is_not_there_is_404(name: str, code: str) -> None:
+    response = await Face().call("GET", f"/v1/models/{name}")
+
+    assert (response.status_code, response.json()["error"]["code"]) == (404, code)
+
+
+async def test_workflows_that_are_switched_off_are_no_models() -> None:
+    face = Face(workflow_settings=WorkflowSettings(is_enabled=False))
+
+    listed = await face.call("GET", "/v1/models")
+
+    assert [model["id"] for model in listed.json()["data"]] == ["small", "large"]
+    assert (await face.call("GET", f"/v1/models/{WORKFLOW}")).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["small", "tiny", "org/small", "org%2Fsmall"])

@@ -33,18 +33,25 @@ CALLING = [
 
 
 @pytest.mark.parametrize(
-    ("form", "expected"),
+    ("form", "expected", "param"),
     [
-        ({"type": "text"}, None),
-        ({"type": "json_object"}, JsonObjectShape()),
+        ({"type": "text"}, None, "response_format"),
+        ({"type": "json_object"}, JsonObjectShape(), "response_format"),
         (
             {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}},
             JsonSchemaShape(json.dumps(SCHEMA, separators=(",", ":"))),
+            "response_format.json_schema.schema",
         ),
-        ({"type": "json_schema", "json_schema": {"name": "x"}}, JsonObjectShape()),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x"}},
+            JsonObjectShape(),
+            "response_format.json_schema.schema",
+        ),
     ],
 )
-async def test_a_response_format_becomes_a_shape(form: dict[str, Any], expected: object) -> None:
+async def test_a_response_format_becomes_a_shape(
+    form: dict[str, Any], expected: object, param: str
+) -> None:
     face = Face()
 
     response = await face.chat(response_format=form)
@@ -52,7 +59,7 @@ async def test_a_response_format_becomes_a_shape(form: dict[str, Any], expected:
     assert response.status_code == 200, response.text
     [request] = face.generator.requests
     assert request.options.guide == expected
-    assert request.guide_param == "response_format.json_schema.schema"
+    assert request.guide_param == param
 
 
 @pytest.mark.parametrize(

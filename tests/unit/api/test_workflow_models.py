@@ -9,7 +9,7 @@ import pytest
 
 from mm_orch.api.schemas.answers import ChatAnswer
 from tests.unit.api.face import CHAT, Face, events_of, turns_asked
-from tests.unit.api.scripted_generator import ScriptedGenerator, say
+from tests.unit.api.scripted_generator import ScriptedGenerator, say, think
 
 if TYPE_CHECKING:
     from mm_orch.storage.sqlite_sessions import SqliteSessions
@@ -36,10 +36,28 @@ async def test_openai_clients_ask_a_workflow_as_a_model(store: SqliteSessions) -
     assert "".join(text) == "Hello"
     assert deltas[-2]["choices"][0]["finish_reason"] == "stop"
     assert deltas[-1]["usage"]["total_tokens"] == 9
-    assert [request.model for request in face.generator.requests] == [None, "tiny"]
+    await face.post(CHAT, model=f"{NAME}/auto", messages=messages)
+    assert [request.model for request in face.generator.requests] == [None, "tiny", None]
     assert face.generator.requests[0].options.max_tokens == 7
     assert turns_asked(face)[0] == [("system", "Be kind."), ("user", "Hi")]
     assert await store.list_sessions("", limit=9) == ()
+
+
+async def test_what_a_model_thinks_is_told_as_thoughts() -> None:
+    face = Face(ScriptedGenerator([*think("Hm", "m."), *say("Yes.")]))
+    messages = [{"role": "user", "content": "Hi"}]
+
+    whole = (await face.post(CHAT, model=NAME, messages=messages)).json()
+    streamed = await face.post(CHAT, model=NAME, messages=messages, stream=True)
+
+    message = whole["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("Hmm.", "Yes.")
+    assert whole["usage"]["completion_tokens_details"]["reasoning_tokens"] == 2
+    deltas = [json.loads(chunk)["choices"][0]["delta"] for chunk in events_of(streamed)[:-1]]
+    assert [one["reasoning_content"] for one in deltas if one.get("reasoning_content")] == [
+        "Hm",
+        "m.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +77,7 @@ async def test_openai_clients_ask_a_workflow_as_a_model(store: SqliteSessions) -
             },
             "response_format.json_schema.schema",
         ),
+        (CHAT, {"response_format": {"type": "json_object"}}, "response_format"),
     ],
 )
 async def test_what_workflows_do_not_take_is_refused(
@@ -85,3 +104,24 @@ async def test_responses_ask_a_workflow_too() -> None:
 
     assert response.status_code == 200
     assert response.json()["output"][0]["content"][0]["text"] == "Hello world"
+    # The first turns of what is too long are left out.
+    assert response.json()["truncation"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"truncation": "disabled"}, "truncation"),
+        ({"text": {"format": {"type": "json_object"}}}, "text.format"),
+        (
+            {"text": {"format": {"type": "json_schema", "name": "a", "schema": {}}}},
+            "text.format.schema",
+        ),
+    ],
+)
+async def test_what_workflows_do_not_promise_is_refused_in_the_words_of_responses(
+    fields: dict[str, Any], param: str
+) -> None:
+    response = await Face().respond(model=NAME, **fields)
+
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,20 @@ import pytest
 
 from mm_orch.api.schemas import workflow_answers as shapes
 from mm_orch.api.schemas.workflow import MAX_QUERY_CHARS
-from mm_orch.core.errors import EngineFailedError, QueueFullError
+from mm_orch.api.settings import ApiKey, ApiSettings
+from mm_orch.core.errors import (
+    ContextLengthError,
+    EngineFailedError,
+    InvalidValueError,
+    ModelNotFoundError,
+    QueueFullError,
+    RequestError,
+    UnsupportedError,
+)
 from mm_orch.core.generation import FinishReason
 from mm_orch.workflows.running import WorkflowSettings
 from tests.unit.api.face import CHAT, Face, assert_fits, turns_asked
-from tests.unit.api.scripted_generator import HOLD, ScriptedGenerator, say
+from tests.unit.api.scripted_generator import HOLD, ScriptedGenerator, say, think
 from tests.unit.api.served import PATIENCE_S, call, serve
 from tests.unit.storage.scene import FILE
 
@@ -132,6 +142,20 @@ async def test_a_turn_that_cannot_be_stored_makes_the_query_partial_and_the_chat
     assert len((await store.read("", session_id)).turns) == 1
 
 
+async def test_what_a_model_thinks_is_an_event_of_its_own_and_no_part_of_the_result() -> None:
+    face = Face(ScriptedGenerator([*think("Hm", "m."), *say("Yes.")]))
+
+    events = named_events(await face.post("/api/query", query="Hi", stream=True))
+
+    thoughts = [event for name, event in events if name == "thought"]
+    for event in thoughts:
+        assert_fits(event, shapes.ThoughtEvent)
+    assert [event["text"] for event in thoughts] == ["Hm", "m."]
+    result = events[-1][1]
+    assert_fits(result, shapes.QueryAnswer)
+    assert (result["result"], result["metadata"]["reasoning"]) == ("Yes.", "Hmm.")
+
+
 FAILING = {
     "engine": ([*say("Hel")[:1], EngineFailedError("broken")], 503, "engine_failed"),
     "fault": ([ValueError("secret")], 500, "workflow_failed"),
@@ -192,6 +216,46 @@ async def test_a_wrong_field_is_refused_by_its_name(
 
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
     assert not face.generator.requests
+
+
+@pytest.mark.parametrize(("path", "field"), [("/api/query", "query"), ("/api/chat", "message")])
+@pytest.mark.parametrize(
+    ("refusal", "param"),
+    [
+        (UnsupportedError("no", param="messages"), None),
+        (ContextLengthError("no", param="messages"), None),
+        (ModelNotFoundError("no", param="model"), "preferences.model"),
+        (InvalidValueError("no", param="temperature"), "preferences.temperature"),
+        (InvalidValueError("no", param="preferences.max_tokens"), "preferences.max_tokens"),
+        (InvalidValueError("no"), None),
+    ],
+)
+async def test_what_is_refused_further_in_is_told_by_the_bodys_own_fields(
+    store: SqliteSessions, path: str, field: str, refusal: RequestError, param: str | None
+) -> None:
+    expected = field if refusal.param == "messages" else param
+    # Each is told several times, and changed when it is.
+    face = Face(ScriptedGenerator([copy.copy(refusal)]), sessions=store)
+
+    response = await face.post(path, **{field: "Hi"})
+
+    error = response.json()["error"]
+    assert (response.status_code < 500, error["param"]) == (True, expected)
+    assert "/v1/" not in error["message"]
+    if path == "/api/query":
+        face.generator.script = [copy.copy(refusal)]
+        _, told = named_events(await face.post(path, query="Hi", stream=True))[-1]
+        assert told["error"]["param"] == expected
+
+
+async def test_a_priority_over_the_keys_is_told_by_the_bodys_own_field() -> None:
+    keys = (ApiKey(name="low", key="k", priority_max=1),)
+    face = Face(settings=ApiSettings(enable_auth=True, api_keys=keys))
+
+    response = await face.post("/api/query", "k", query="Hi", preferences={"priority": 2})
+
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "preferences.priority"
 
 
 async def test_the_longest_query_is_taken() -> None:

@@ -199,6 +199,7 @@ class Script:
     stream: bytes = sse(text_chunk("Hel"), text_chunk("lo", "stop"), USAGE_CHUNK)
     refusal: tuple[int, bytes] | None = None
     num_answered: int = 0
+    flows: tuple[str, ...] = ("chat_generate",)
     refused_field: str | None = None
     key: str | None = None
     hold_open: bool = False
@@ -216,6 +217,9 @@ class Script:
         return {
             "/api/status": self.status or msgspec.json.encode(self.report),
             "/api/metrics": msgspec.json.encode(self.figures) if self.figures else b"",
+            "/api/workflows": json.dumps(
+                {"workflows": [{"name": name, "summary": "", "steps": []} for name in self.flows]}
+            ).encode(),
             "/v1/models": b'{"data": [{"id": "smollm2-135m"}]}',
         }
 

@@ -192,6 +192,18 @@ def test_a_workflow_answers_once_it_is_chosen_and_until_it_is_left(
     ]
 
 
+def test_the_workflows_are_those_of_the_server_that_answers(
+    peer: Script, conversation: Conversation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer.flows = ("chat_generate", "theirs")
+
+    chat_commands.perform("/workflow", conversation)
+    chat_commands.perform("/workflow theirs", conversation)
+
+    assert "  theirs" in capsys.readouterr().out
+    assert conversation.wishes.workflow == "theirs"
+
+
 def test_an_unknown_workflow_is_refused_with_those_there_are(
     conversation: Conversation, capsys: pytest.CaptureFixture[str]
 ) -> None:

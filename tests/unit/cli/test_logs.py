@@ -5,13 +5,14 @@ import json
 import logging
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mm_orch.cli.logs import configure_logging
 from mm_orch.core.events import RequestStatus
 from mm_orch.core.trace import CURRENT, TraceContext
+from mm_orch.core.workflow_events import WorkflowFinished
 from mm_orch.monitoring.request_log import RequestLogObserver
 from tests.unit.monitoring.scripted_events import finished, story
 
@@ -198,6 +199,46 @@ def test_a_request_is_one_line_with_its_facts(tmp_path: Path) -> None:
         "error_type": None,
     }
     assert (failure["level"], failure["error_type"]) == ("warning", "EngineFailedError")
+
+
+@pytest.mark.parametrize(
+    ("fields", "level"),
+    [
+        ({"status": "success", "is_partial": False}, "info"),
+        ({"status": "success", "is_partial": True}, "warning"),
+        ({"status": "error", "is_partial": False, "error_type": "EngineFailedError"}, "warning"),
+        ({"status": "rejected", "is_partial": False, "error_type": "QueueFullError"}, "info"),
+    ],
+)
+def test_a_run_of_a_workflow_is_one_line_which_warns_of_what_is_missing(
+    tmp_path: Path, fields: dict[str, Any], level: str
+) -> None:
+    path = tmp_path / "muai.log"
+    configure_logging("INFO", path, "json", to_stderr=False)
+
+    RequestLogObserver().observe(
+        WorkflowFinished(
+            request_id="r", workflow="chat_generate", total_s=1.5, caller="alice", **fields
+        )
+    )
+
+    [line] = json_lines(path)
+    assert line.pop("timestamp")
+    assert line == {
+        "event": "workflow finished",
+        "level": level,
+        "logger": "mm_orch.monitoring.request_log",
+        "request_id": "r",
+        "workflow": "chat_generate",
+        "caller": "alice",
+        "prompt_tokens": 0,
+        "generated_tokens": 0,
+        "cached_tokens": 0,
+        "ttft_s": None,
+        "total_s": 1.5,
+        "error_type": None,
+        **fields,
+    }
 
 
 def test_a_refusal_is_nothing_to_warn_of(tmp_path: Path) -> None:

@@ -89,6 +89,61 @@ def test_a_draining_model_takes_nothing_new_and_others_go_on() -> None:
     assert admission.num_waiting == 2
 
 
+def test_a_run_waits_in_one_place_with_its_first_request() -> None:
+    admission = Admission(1, Clock())
+    run = admission.enter_run("m")
+    with pytest.raises(QueueFullError):
+        admission.enter_run("m")
+
+    first = admission.enter("m", run=run)
+    assert (admission.num_waiting, admission.num_runs) == (1, 1)
+    admission.start(first)
+    admission.leave(first)
+
+    assert (admission.num_waiting, admission.num_running, admission.num_runs) == (0, 0, 1)
+    admission.leave_run(run)
+    assert admission.num_runs == 0
+
+
+def test_what_belongs_to_a_run_is_taken_while_the_queue_is_full_or_the_server_drains() -> None:
+    admission = Admission(1, Clock())
+    run = admission.enter_run("m")
+    admission.start(admission.enter("m", run=run))
+    admission.enter("m")
+
+    admission.enter("m", run=run)
+    admission.is_draining = True
+    admission.enter("other", run=run)
+
+    with pytest.raises(DrainingError):
+        admission.enter("m")
+    admission.leave_run(run)
+    # It is over, and so is its right.
+    with pytest.raises(DrainingError):
+        admission.enter("m", run=run)
+
+
+def test_a_run_that_asks_no_model_gives_its_place_back() -> None:
+    admission = Admission(1, Clock())
+
+    admission.leave_run(admission.enter_run("m"))
+
+    assert admission.num_waiting == 0
+    admission.enter("m")
+
+
+def test_runs_that_are_broken_off_are_refused_as_everybody_else_is() -> None:
+    admission = Admission(9, Clock())
+    run = admission.enter_run("m")
+    admission.is_draining = True
+    admission.refuse_runs()
+
+    with pytest.raises(DrainingError):
+        admission.enter("m", run=run)
+    admission.leave_run(run)
+    assert (admission.num_waiting, admission.num_runs) == (0, 0)
+
+
 def test_retry_after_follows_the_measured_rate() -> None:
     clock = Clock()
     admission = Admission(1, clock)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.observers import ObserverFanOut
+from mm_orch.orchestration.measuring import GuessingMeter
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.registry import WorkflowRegistry
 from mm_orch.workflows.running import Workflows, WorkflowSettings
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mm_orch.core.generation import Message
-    from mm_orch.orchestration.generation import Generator
+    from mm_orch.orchestration.generation import RunGenerator
     from mm_orch.storage.sessions import SessionStore
 
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class WordMeter:
     """A token a word, and one around each message."""
 
-    context_length: int = 1000
+    context_length: int | None = 1000
 
     def count(self, messages: Sequence[Message]) -> int:
         return sum(1 + len(message.content.split()) for message in messages)
@@ -32,12 +33,12 @@ class WordMeter:
 class WordMeters:
     """One for every model but ``far``, which is a server elsewhere."""
 
-    async def find_meter(self, model: str | None) -> WordMeter | None:
-        return None if model == "far" else WordMeter()
+    async def find_meter(self, model: str | None) -> WordMeter | GuessingMeter:
+        return GuessingMeter(None) if model == "far" else WordMeter()
 
 
 def make_workflows(
-    generator: Generator,
+    generator: RunGenerator,
     sessions: SessionStore,
     settings: WorkflowSettings | None = None,
     *,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mm_orch.core.errors import EngineFailedError
+from mm_orch.workflows.deadline import RunDeadline
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_runner import run_graph
 from mm_orch.workflows.graph_state import Slot, Values
@@ -104,14 +105,19 @@ def failure(text: str = "broken") -> EngineFailedError:
 
 
 class Listener:
-    """Keeps the progress of a run."""
+    """Keeps the progress of a run.
 
-    def __init__(self) -> None:
+    Args:
+        pauses_s: what it takes to tell each of the first events.
+    """
+
+    def __init__(self, pauses_s: Sequence[float] = ()) -> None:
         self.events: list[Progress] = []
+        self._pauses_s = iter(pauses_s)
 
     async def tell(self, event: Progress) -> None:
         # As a real reader does, so that everything else gets its turn.
-        await asyncio.sleep(0)
+        await asyncio.sleep(next(self._pauses_s, 0))
         self.events.append(event)
 
     def named(self, kind: type[Progress]) -> list[Any]:
@@ -122,10 +128,13 @@ async def play(
     graph: Graph, listener: Listener | None = None, *, deadline_s: float | None = None
 ) -> Outcome:
     """Run a graph whose question is "q", by the loop's own clock."""
+    clock = asyncio.get_running_loop().time
+    inputs = Values()
+    inputs.put(QUESTION, "q")
     return await run_graph(
         graph,
-        Values({"question": "q"}),
+        inputs,
         tell=(listener or Listener()).tell,
-        clock=asyncio.get_running_loop().time,
-        deadline_s=deadline_s,
+        clock=clock,
+        deadline=None if deadline_s is None else RunDeadline(graph.name, deadline_s, clock),
     )

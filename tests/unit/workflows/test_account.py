@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.core.errors import EngineFailedError
+from mm_orch.core.errors import EngineFailedError, QueueFullError
 from mm_orch.core.trace import CURRENT, TraceContext
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowStepFinished
 from mm_orch.workflows.account import Watch
@@ -138,6 +138,17 @@ async def test_a_run_without_a_step_is_partial_and_has_ended_well(
     assert [one.step for one in outcome.failed] == ["keep"]
     assert scene.steps[-1].error_type == "SessionNotFoundError"
     assert (scene.end.status, scene.end.is_partial) == ("success", True)
+
+
+async def test_a_call_that_is_not_let_in_states_its_end_too(store: SqliteSessions) -> None:
+    refusal = QueueFullError("full", retry_after_s=3)
+    scene = Scene(ScriptedGenerator(refusal=refusal), store)
+
+    with pytest.raises(QueueFullError):
+        await answer(scene.workflows, make_call("Hi"))
+
+    assert (scene.end.status, scene.end.error_type) == ("rejected", "QueueFullError")
+    assert not scene.steps
 
 
 async def test_a_run_that_is_left_states_the_step_that_was_cancelled(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.core.errors import DeadlineError, SessionNotFoundError
+from mm_orch.core.errors import DeadlineError, QueueFullError, SessionNotFoundError
 from mm_orch.core.generation import ChatPrompt, GenerationOptions, Message
+from mm_orch.storage.database import Database
+from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.call import SessionCall, WorkflowCall
 from mm_orch.workflows.contract import ANSWER, KEPT
+from mm_orch.workflows.generating import RunModels
 from mm_orch.workflows.running import WorkflowSettings
 from mm_orch.workflows.window import find_budget
 from tests.unit.api.scripted_generator import HOLD, ScriptedGenerator, say
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
     from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.running import Workflows
 
@@ -191,7 +194,7 @@ async def test_an_answer_that_breaks_off_leaves_the_session_as_it_was(
     # The session is free again.
     generator.script = say("Yes.")
     await answer(workflows, make_call("Hi", session=going_on()))
-    assert len(workflows._locks) == 0
+    assert not workflows._locks._by_session
 
 
 async def test_messages_of_one_session_follow_one_another_and_other_sessions_do_not_wait(
@@ -226,6 +229,81 @@ async def test_who_waits_too_long_for_its_session_is_told_so(store: SqliteSessio
         call = make_call("next", session=going_on(), deadline_s=0.01)
         with pytest.raises(DeadlineError, match="session s was still being answered"):
             await answer(workflows, call)
+
+
+async def test_a_session_takes_so_many_messages_and_refuses_more(store: SqliteSessions) -> None:
+    await fill(store, "s", 1)
+    generator = ScriptedGenerator([HOLD])
+    workflows = make_workflows(generator, store)
+    async with workflows.open("chat_generate", make_call("first", session=going_on())):
+        waiting = [
+            asyncio.create_task(answer(workflows, make_call("next", session=going_on())))
+            for _ in range(20)
+        ]
+        done, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+
+        assert (len(done), len(others)) == (12, 8)
+        errors = [one.exception() for one in done]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    for error in errors:
+        assert isinstance(error, QueueFullError)
+        assert error.retry_after_s > 0
+        assert "8 messages of the session s wait" in str(error)
+    assert not workflows._locks._by_session
+
+
+async def test_who_is_refused_by_the_queue_costs_nothing(tmp_path: Path) -> None:
+    generator = ScriptedGenerator(refusal=QueueFullError("full", retry_after_s=3))
+    # A store that cannot be opened: whoever asks it fails otherwise.
+    workflows = make_workflows(generator, SqliteSessions(Database(tmp_path / "a/b", migrations=())))
+
+    with pytest.raises(QueueFullError, match="full"):
+        await answer(workflows, make_call("Hi", session=going_on(), priority=3, model="tiny"))
+
+    [run] = generator.runs
+    assert (run.model, run.priority, run.workflow) == ("tiny", 3, "chat_generate")
+    assert (generator.requests, workflows._locks._by_session) == ([], {})
+
+
+async def test_the_deadline_counts_from_the_call_and_is_told_as_it_was_given(
+    store: SqliteSessions,
+) -> None:
+    await fill(store, "s", 1)
+    is_free = threading.Event()
+    workflows = make_workflows(ScriptedGenerator([HOLD]), store)
+    call = make_call("Hi", session=going_on(), deadline_s=0.05)
+
+    with pytest.raises(
+        DeadlineError, match=r"chat_generate was not complete after 0\.05 s"
+    ) as late:
+        await answer(workflows, call)
+    assert "raise timeout_s or workflows.deadline_s" in str(late.value)
+    # Nor does it wait for a store that does not answer.
+    busy = asyncio.create_task(store._database.run(lambda _: is_free.wait()))
+    # Its turn comes before the next call's.
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineError, match=r"chat_generate was not complete after 0\.05 s"):
+        await answer(workflows, call)
+    is_free.set()
+    await busy
+
+
+@pytest.mark.parametrize(("left_s", "asked_s"), [(0.0, 0.01), (0.497799, 0.5), (None, None)])
+async def test_a_models_time_is_never_less_than_what_is_left(
+    left_s: float | None, asked_s: float | None
+) -> None:
+    generator = ScriptedGenerator()
+    models = RunModels(generator, "any", make_call("Hi"))
+
+    await models.answer((), say=_ignore, timeout_s=left_s)
+
+    assert generator.requests[0].timeout_s == asked_s
+
+
+async def _ignore(_: str) -> None: ...
 
 
 async def test_a_session_that_is_not_there_stops_the_call_before_any_step(

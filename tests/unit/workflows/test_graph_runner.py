@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -183,9 +184,70 @@ def test_when_the_time_is_over_optional_steps_are_gone_without() -> None:
 
     outcome = run_in_virtual_time(play(graph, deadline_s=7))
 
+    assert outcome.is_partial
     assert outcome.values[ANSWER] == "answer(q)"
-    assert [one.step for one in outcome.failed] == ["check"]
-    assert outcome.skipped == ("note",)
+    assert [one.step for one in outcome.failed] == ["check", "note"]
+    assert {type(one.error) for one in outcome.failed} == {DeadlineError}
+
+
+def test_what_a_slow_reader_keeps_from_beginning_in_time_has_failed() -> None:
+    graph = make_graph(
+        make_step("answer", script=Script(1, words=["w"])),
+        make_step("keep", "answer", is_optional=True),
+        results="keep",
+    )
+    # It has not taken the answer's end when the time is over.
+    reader = Listener([0, 0, 100])
+
+    outcome = run_in_virtual_time(play(graph, reader, deadline_s=7))
+
+    assert outcome.is_partial
+    [failed] = outcome.failed
+    assert (failed.step, type(failed.error)) == ("keep", DeadlineError)
+
+
+@pytest.mark.parametrize("is_optional", [True, False])
+def test_a_failure_that_a_slow_reader_has_not_been_told_of_is_no_deadline(
+    is_optional: bool,  # noqa: FBT001 - parametrised
+) -> None:
+    broken = failure("broken")
+    graph = make_graph(
+        make_step("answer"),
+        make_step("extra", script=Script(1, failures=[broken]), is_optional=is_optional),
+        results="extra",
+    )
+    reader = Listener([0, 0, 0, 100])
+
+    if is_optional:
+        outcome = run_in_virtual_time(play(graph, reader, deadline_s=7))
+        assert [one.error for one in outcome.failed] == [broken]
+    else:
+        with pytest.raises(EngineFailedError, match="broken"):
+            run_in_virtual_time(play(graph, reader, deadline_s=7))
+
+
+def test_a_step_that_finishes_what_it_has_begun_counts_when_the_time_is_over() -> None:
+    async def write(context: StepContext) -> None:
+        # As a write that cannot be taken back.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+        await asyncio.sleep(2)
+        context.put(slot("keep"), "kept")
+
+    listener = Listener()
+    graph = make_graph(
+        make_step("answer"),
+        Step(name="keep", run=write, inputs=(ANSWER,), outputs=(slot("keep"),), is_optional=True),
+        make_step("note", "keep", is_optional=True),
+        results="keep note",
+    )
+
+    outcome = run_in_virtual_time(play(graph, listener, deadline_s=7))
+
+    assert outcome.values[slot("keep")] == "kept"
+    # Nothing more begins.
+    assert [one.step for one in outcome.failed] == ["note"]
+    assert [one.step for one in listener.named(StepStarted)] == ["answer", "keep"]
 
 
 def test_a_step_is_told_how_much_time_it_has_left() -> None:

@@ -1,0 +1,73 @@
+"""The moment at which a run's time is over, and what its caller is told then."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from mm_orch.core.errors import DeadlineError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from mm_orch.core.clock import Clock
+
+REMEDY = "Ask for fewer tokens, or raise timeout_s or workflows.deadline_s."
+
+
+class RunDeadline:
+    """Bounds everything that is done for one call of a workflow.
+
+    Args:
+        workflow: its name.
+        timeout_s: seconds from now.
+        clock: of the moment.
+    """
+
+    def __init__(self, workflow: str, timeout_s: float, clock: Clock) -> None:
+        self.timeout_s = timeout_s
+        self.end_s = clock() + timeout_s
+        self._workflow = workflow
+        self._clock = clock
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left; 0 when it is over."""
+        return max(0.0, self.end_s - self._clock())
+
+    def error(self) -> DeadlineError:
+        """Say that the time is over."""
+        return DeadlineError(
+            f"The workflow {self._workflow} was not complete after {self.timeout_s:g} s.",
+            remedy=REMEDY,
+        )
+
+    def bound(
+        self, make_error: Callable[[], DeadlineError] | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        """Bound what is done in the context.
+
+        Args:
+            make_error: says what was not done in time; by default, the whole run.
+        """
+        return within(self.left_s, make_error or self.error)
+
+
+@asynccontextmanager
+async def within(
+    seconds: float | None, make_error: Callable[[], DeadlineError]
+) -> AsyncIterator[None]:
+    """Bound what is done in the context; None is no bound.
+
+    Raises:
+        DeadlineError: as it is made, when the time was over.
+    """
+    try:
+        async with asyncio.timeout(seconds) as scope:
+            yield
+    except TimeoutError:
+        if not scope.expired():
+            raise
+        raise make_error() from None

@@ -1,0 +1,61 @@
+"""What a workflow tells beside its answer, as the native API writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_orch.api.schemas.workflow_answers import QueryAnswer
+from mm_orch.api.workflow_format import write_result
+from mm_orch.core.generation import FinishReason
+from mm_orch.storage.database import Database
+from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.workflows.contract import ANSWER, CONFIDENCE, INPUTS, SOURCES, Source, Workflow
+from mm_orch.workflows.generating import GeneratedText
+from mm_orch.workflows.graph import Graph
+from mm_orch.workflows.graph_step import Step
+from mm_orch.workflows.registry import WorkflowRegistry
+from tests.unit.api.face import assert_fits
+from tests.unit.api.scripted_generator import ScriptedGenerator
+from tests.unit.workflows.scene import make_workflows
+from tests.unit.workflows.test_chat_generate import make_call
+
+if TYPE_CHECKING:
+    from mm_orch.workflows.graph_state import StepContext
+
+
+async def _answer(context: StepContext) -> None:
+    context.put(
+        ANSWER, GeneratedText(text="Blue", model="", engine="", finish_reason=FinishReason.STOP)
+    )
+    context.put(SOURCES, (Source("The sky is blue.", 0.75, {"page": 3}), Source("Sky", 0.5)))
+    context.put(CONFIDENCE, 0.9)
+
+
+async def test_sources_and_confidence_are_told_where_a_workflow_writes_them() -> None:
+    step = Step(name="answer", run=_answer, outputs=(ANSWER, SOURCES, CONFIDENCE))
+    registry = WorkflowRegistry()
+    registry._targets["found"] = "here:FOUND"
+    registry._found["found"] = Workflow(
+        summary="Knows.",
+        graph=Graph(
+            name="found",
+            inputs=INPUTS,
+            steps=(step,),
+            answer=ANSWER,
+            results=(SOURCES, CONFIDENCE),
+        ),
+    )
+    store = SqliteSessions(Database(Path("/dev/null/none")))
+    workflows = make_workflows(ScriptedGenerator(), store, registry=registry)
+
+    async with workflows.open("found", make_call("Which colour?")) as run:
+        await run.complete()
+        told = write_result(run, request_id="r", processing_s=0.5)
+
+    assert_fits(told, QueryAnswer)
+    assert told["metadata"]["sources"] == [
+        {"content": "The sky is blue.", "score": 0.75, "metadata": {"page": 3}},
+        {"content": "Sky", "score": 0.5, "metadata": {}},
+    ]
+    assert told["metadata"]["confidence"] == 0.9
