@@ -29,8 +29,8 @@ class Admission:
     waits until the first request of the run takes it over, and no request of the run is refused
     afterwards.
 
-    INVARIANT: without later requests of runs, no more than ``queue_capacity`` of each priority wait,
-    and no more than twice as many in all.
+    INVARIANT: without later requests of runs, no more than ``queue_capacity`` of each priority
+    wait, and no more than twice as many in all.
     """
 
     def __init__(self, queue_capacity: int, clock: Clock) -> None:
