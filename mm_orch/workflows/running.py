@@ -136,13 +136,19 @@ class Workflows:
         settings: WorkflowSettings,
         watch: Watch,
     ) -> None:
-        self.sessions = sessions
+        self._sessions = sessions
         self._registry = registry
         self._generator = generator
         self._meters = meters
         self._settings = settings
         self._watch = watch
         self._locks = SessionLocks()
+
+    @property
+    def sessions(self) -> SessionStore:
+        """The stored conversations; raises NotServedError where workflows are switched off."""
+        self._check_enabled()
+        return self._sessions
 
     def list_all(self) -> list[Workflow]:
         """Return every workflow that can be run, in order of their names.
@@ -176,11 +182,7 @@ class Workflows:
             SessionNotFoundError, SessionLimitError: the session cannot go on.
             DeadlineError: another call has had the session for all the time there was.
         """
-        if not self._settings.is_enabled:
-            raise NotServedError(
-                "There are no workflows here: workflows.enabled is false.",
-                remedy="Set it to true and start the server again.",
-            )
+        self._check_enabled()
         workflow = self._registry.load(name, param=param)
         deadline_s = call.deadline_s or self._settings.deadline_s
         clock = self._watch.clock
@@ -197,6 +199,13 @@ class Workflows:
             finally:
                 await run.aclose()
 
+    def _check_enabled(self) -> None:
+        if not self._settings.is_enabled:
+            raise NotServedError(
+                "There are no workflows and no sessions here: workflows.enabled is false.",
+                remedy="Set it to true and start the server again.",
+            )
+
     async def _recall(
         self, call: WorkflowCall, stack: AsyncExitStack, deadline_s: float
     ) -> tuple[Message, ...]:
@@ -212,7 +221,7 @@ class Workflows:
                 f"Another message of the session {session.session_id} was still being answered"
                 f" after {deadline_s:g} s."
             ) from None
-        recalled = await self.sessions.recall(
+        recalled = await self._sessions.recall(
             call.owner,
             None if session.is_new else session.session_id,
             max_bytes=_MAX_RECALLED_BYTES,
@@ -223,7 +232,7 @@ class Workflows:
         return Services(
             models=RunModels(self._generator, name, call),
             meters=self._meters,
-            sessions=self.sessions,
+            sessions=self._sessions,
             window_tokens=self._settings.window_tokens,
         )
 
