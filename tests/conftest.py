@@ -90,14 +90,8 @@ def embedding_model(data_directory: Path) -> StoredModel:
     return ModelStore(data_directory).ensure(EMBEDDING_MODEL, EMBEDDING_SOURCE)
 
 
-@pytest.fixture(scope="session")
-def own_data(
-    builtin_model: StoredModel,  # noqa: ARG001 - must be there before it is linked to
-    data_directory: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, str]:
-    """The environment of servers that store sessions of tests apart from this user's own."""
-    own = tmp_path_factory.mktemp("data")
+def lay_out_data(own: Path, data_directory: Path) -> dict[str, str]:
+    """Return the environment of servers that have the user's models and nothing else of it."""
     for name in ("models", "compiled"):
         (data_directory / name).mkdir(exist_ok=True)
         (own / name).symlink_to(data_directory / name)
@@ -105,25 +99,44 @@ def own_data(
 
 
 @pytest.fixture(scope="session")
-def server(
-    builtin_model: StoredModel,  # noqa: ARG001 - must be there before the server starts
+def own_data(
+    builtin_model: StoredModel,  # noqa: ARG001 - must be there before it is linked to
+    data_directory: Path,
     tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, str]:
+    """The environment of servers that store sessions of tests apart from this user's own."""
+    return lay_out_data(tmp_path_factory.mktemp("data"), data_directory)
+
+
+@pytest.fixture
+def fresh_data(
+    builtin_model: StoredModel,  # noqa: ARG001 - must be there before it is linked to
+    data_directory: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, str]:
+    """The environment of a server before which nobody has stored anything."""
+    return lay_out_data(tmp_path_factory.mktemp("data"), data_directory)
+
+
+@pytest.fixture(scope="session")
+def server(
+    own_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """One server with the real model for all tests that leave it as it was."""
-    server = start_server(tmp_path_factory.mktemp("server"))
+    server = start_server(tmp_path_factory.mktemp("server"), environment=own_data)
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
 def pytorch_server(
-    builtin_model: StoredModel,  # noqa: ARG001 - must be there before the server starts
-    tmp_path_factory: pytest.TempPathFactory,
+    own_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """One with the engine that can do all that a request may ask for."""
     server = start_server(
         tmp_path_factory.mktemp("pytorch-server"),
         config={"optimization": {"engine_preference": ["pytorch"]}},
+        environment=own_data,
     )
     yield server
     server.stop()
