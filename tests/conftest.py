@@ -15,7 +15,7 @@ from mm_orch.models.source import BUILT_IN_SOURCE
 from mm_orch.models.store import ModelStore
 from mm_orch.optimization.registry import probe_engine
 from tests import odd_engines as odd
-from tests.processes import ServerProcess, start_server
+from tests.processes import ServerProcess, share_models, start_server
 from tests.signal_stack import SignalStack, read_signal_stack, restore_signal_stack
 
 if TYPE_CHECKING:
@@ -90,14 +90,6 @@ def embedding_model(data_directory: Path) -> StoredModel:
     return ModelStore(data_directory).ensure(EMBEDDING_MODEL, EMBEDDING_SOURCE)
 
 
-def lay_out_data(own: Path, data_directory: Path) -> dict[str, str]:
-    """Return the environment of servers that have the user's models and nothing else of it."""
-    for name in ("models", "compiled"):
-        (data_directory / name).mkdir(exist_ok=True)
-        (own / name).symlink_to(data_directory / name)
-    return {"MUAI_DATA_DIR": str(own)}
-
-
 @pytest.fixture(scope="session")
 def own_data(
     builtin_model: StoredModel,  # noqa: ARG001 - must be there before it is linked to
@@ -105,7 +97,7 @@ def own_data(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, str]:
     """The environment of servers that store sessions of tests apart from this user's own."""
-    return lay_out_data(tmp_path_factory.mktemp("data"), data_directory)
+    return share_models(data_directory, tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
@@ -115,7 +107,7 @@ def fresh_data(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, str]:
     """The environment of a server before which nobody has stored anything."""
-    return lay_out_data(tmp_path_factory.mktemp("data"), data_directory)
+    return share_models(data_directory, tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")

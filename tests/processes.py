@@ -206,6 +206,18 @@ def _read_addresses(server: ServerProcess, stdout: IO[str] | None) -> None:
     raise AssertionError(f"the server ended with {server.process.wait()}:\n{server.log}")
 
 
+def share_models(source: Path, directory: Path) -> dict[str, str]:
+    """Make a data directory that has another one's models, and nothing else of it.
+
+    Returns:
+        The environment of processes that are to use it.
+    """
+    for name in ("models", "compiled"):
+        (source / name).mkdir(exist_ok=True)
+        (directory / name).symlink_to(source / name)
+    return {"MUAI_DATA_DIR": str(directory)}
+
+
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without variables that configure the product."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MUAI_")}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from fastapi import Query
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 from starlette.responses import JSONResponse, Response
 
-from mm_orch.api.documentation import refusals, shape_of
+from mm_orch.api.documentation import add_route, shape_of
 from mm_orch.api.rights import require_admin
 from mm_orch.api.schemas.answers import DrainAnswer
 from mm_orch.core.errors import NotServedError
@@ -43,8 +43,8 @@ def add_admin_routes(app: FastAPI, loader: ModelLoader, settings: ApiSettings) -
         loader.end_drain()
         return JSONResponse({"status": "serving"})
 
-    _add(app, "POST", "/admin/drain", drain, {"model": DrainAnswer}, 401, 403)
-    _add(app, "POST", "/admin/resume", resume, {"model": DrainAnswer}, 401, 403, 503)
+    add_route(app, "POST", "/admin/drain", drain, DrainAnswer, 401, 403)
+    add_route(app, "POST", "/admin/resume", resume, DrainAnswer, 401, 403, 503)
 
 
 def add_usage_route(
@@ -56,7 +56,7 @@ def add_usage_route(
         require_admin(request, settings)
         return _as_json(report_usage())
 
-    _add(app, "GET", "/admin/usage", show_usage, shape_of(UsageReport), 401, 403)
+    add_route(app, "GET", "/admin/usage", show_usage, shape_of(UsageReport), 401, 403)
 
 
 def add_observation_routes(
@@ -92,9 +92,11 @@ def add_observation_routes(
         require_admin(request, settings)
         return _as_json(seen().requests(limit))
 
-    _add(app, "GET", "/api/metrics", show_metrics, shape_of(Figures), 400, 401, 404)
-    _add(app, "GET", "/admin/alerts", show_alerts, shape_of(AlertsReport), 401, 403, 404)
-    _add(app, "GET", "/admin/requests", show_requests, shape_of(RequestsReport), 400, 401, 403, 404)
+    add_route(app, "GET", "/api/metrics", show_metrics, shape_of(Figures), 400, 401, 404)
+    add_route(app, "GET", "/admin/alerts", show_alerts, shape_of(AlertsReport), 401, 403, 404)
+    add_route(
+        app, "GET", "/admin/requests", show_requests, shape_of(RequestsReport), 400, 401, 403, 404
+    )
 
 
 def add_tuner_route(app: FastAPI, tuner: TunerReports | None, settings: ApiSettings) -> None:
@@ -109,25 +111,8 @@ def add_tuner_route(app: FastAPI, tuner: TunerReports | None, settings: ApiSetti
             )
         return _as_json(tuner.report())
 
-    _add(app, "GET", "/admin/tuner", show_tuner, shape_of(TunerReport), 401, 403, 404)
+    add_route(app, "GET", "/admin/tuner", show_tuner, shape_of(TunerReport), 401, 403, 404)
 
 
 def _as_json(answer: msgspec.Struct) -> Response:
     return Response(msgspec.json.encode(answer), media_type="application/json")
-
-
-def _add(
-    app: FastAPI,
-    method: str,
-    path: str,
-    endpoint: Callable[..., Any],
-    answer: dict[str, Any],
-    *statuses: int,
-) -> None:
-    app.add_api_route(
-        path,
-        endpoint,
-        methods=[method],
-        response_model=None,
-        responses={200: answer, **refusals(*statuses)},
-    )

@@ -107,16 +107,22 @@ def add_route(
     method: str,
     path: str,
     endpoint: Callable[..., Any],
-    schema: type,
+    answer: type | dict[str, Any],
     *statuses: int,
 ) -> None:
-    """Add a path that reads no body; it answers with this schema, or with one of the statuses."""
+    """Add a path that reads no body; it answers so, or with one of the statuses.
+
+    ``answer`` is a schema, or a whole description.
+    """
     app.add_api_route(
         path,
         endpoint,
         methods=[method],
         response_model=None,
-        responses={200: {"model": schema}, **refusals(*statuses)},
+        responses={
+            200: answer if isinstance(answer, dict) else {"model": answer},
+            **refusals(*statuses),
+        },
     )
 
 

@@ -176,7 +176,7 @@ class Database:
             self._opened = None
 
     def _explain(self, error: sqlite3.Error | OSError, *, is_writing: bool) -> MuAIError:
-        """Return the error to raise, which names no path; the log has it."""
+        """Return the error to raise, which names no folder of the server; the log does."""
         # The lower byte is the kind, the upper one a closer description.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY_CODES:
@@ -184,7 +184,7 @@ class Database:
                 "Another process is writing the stored sessions.", retry_after_s=_RETRY_AFTER_S
             )
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        message = f"The stored sessions cannot be used: {reason}."
+        message = f"{self._path.name} cannot be used: {reason}."
         self._is_failing_to_write |= is_writing and self._opened is not None
         self._note_failure(message)
         if code != sqlite3.SQLITE_FULL:

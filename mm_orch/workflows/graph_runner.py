@@ -70,7 +70,8 @@ async def run_graph(
         graph: the steps.
         inputs: of the whole graph; all of its input slots are filled.
         tell: takes the progress.
-        clock: of the times that are told, and of the deadlines.
+        clock: of the times that are told, and of what is left of a deadline; it must run as fast
+            as the event loop's own, which wakes those whose time is over.
         deadline_s: seconds for the whole run; None for any number.
 
     Raises:

@@ -18,7 +18,7 @@ from mm_orch.core.trace import parse_trace
 from mm_orch.models.chat_template import ChatTemplate, encode_chat
 from mm_orch.models.text import TextCodec
 from tests.otlp import Collector
-from tests.processes import run_cli, start_server
+from tests.processes import run_cli, share_models, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -241,6 +241,33 @@ def test_the_command_line_asks_the_running_servers_workflow(
     assert answer["usage"]["completion_tokens"] <= 5
     assert refused.returncode == 2
     assert "No workflow is named 'rag'. Known: chat_generate." in refused.stderr
+
+
+def test_a_server_whose_sessions_cannot_be_read_says_so_and_answers_all_else(
+    builtin_model: StoredModel,  # noqa: ARG001 - must be there before it is linked to
+    data_directory: Path,
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "sessions.sqlite3").write_text("no database, " * 1000)
+    server = start_server(
+        tmp_path,
+        config={"models": {"smollm2-135m": {"engines": ["echo"]}}},
+        environment=share_models(data_directory, data),
+    )
+    try:
+        chat = post(server, "/api/chat", message="Hi")
+        query = post(server, "/api/query", query="Hi", preferences=SHORT)
+        health = server.request("GET", "/health").json
+    finally:
+        server.stop()
+
+    assert (chat.status, chat.json["error"]["code"]) == (500, "storage_failed")
+    assert (query.status, query.json["status"]) == (200, "success")
+    assert health["status"] == "degraded"
+    [reason] = health["degradation_reasons"]
+    assert "no session can be stored: sessions.sqlite3 cannot be used" in reason
 
 
 def talk_until_cut(server: ServerProcess, has_answered: threading.Event) -> dict[str, list[str]]:

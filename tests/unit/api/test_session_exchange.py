@@ -58,6 +58,8 @@ async def test_an_export_that_cannot_begin_has_the_status_of_its_error() -> None
     response = await Face().call("GET", "/api/export/sessions")
 
     assert (response.status_code, response.json()["error"]["code"]) == (500, "storage_failed")
+    assert "sessions.sqlite3 cannot be used: File exists." in response.text
+    assert "/dev" not in response.text
 
 
 async def test_a_second_import_of_a_caller_is_to_wait_for_the_first(store: SqliteSessions) -> None:

@@ -51,7 +51,9 @@ async def test_nothing_is_made_before_sessions_are_used(tmp_path: Path) -> None:
 async def test_a_file_that_is_no_database_is_told_of_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("something else entirely, and long enough" * 100)
     async with open_store(tmp_path) as store:
-        with pytest.raises(StorageError, match="cannot be used: file is not a database") as told:
+        with pytest.raises(
+            StorageError, match=r"^sessions\.sqlite3 cannot be used: file is not a"
+        ) as told:
             await store.list_sessions(OWNER, limit=1)
         failure = store.failure
 
@@ -64,7 +66,7 @@ async def test_a_file_that_is_no_database_is_told_of_and_left_alone(tmp_path: Pa
     assert str(tmp_path) not in str(told.value)
 
 
-async def test_a_folder_that_cannot_be_used_is_told_of_without_its_name(
+async def test_a_folder_that_cannot_be_used_is_named_in_the_log_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "data").write_text("no folder")
