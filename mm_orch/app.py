@@ -118,7 +118,7 @@ async def open_runtime(
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
         workflows = _make_workflows(config, orchestrator, sessions, watch)
         status = _make_status(
-            config, manager=manager, admission=admission, monitor=monitor, clock=clock
+            config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
         )
         live = _make_live(
             config, origins, manager, orchestrator, admission=admission, observer=observer
@@ -271,9 +271,10 @@ def _preloaded(config: Config) -> tuple[str, ...]:
 
 def _make_status(
     config: Config,
-    *,
     manager: OptimizationManager,
     admission: Admission,
+    *,
+    sessions: SqliteSessions,
     monitor: Monitor | None,
     clock: Clock,
 ) -> SystemStatus:
@@ -285,6 +286,7 @@ def _make_status(
         engines=probe_engines(config.python_by_engine),
         find_alerts=monitor.firing if monitor else tuple,
         find_caches=monitor.caches if monitor else dict,
+        find_store_failure=lambda: sessions.failure,
         clock=clock,
         version=__version__,
     )

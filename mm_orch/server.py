@@ -16,7 +16,7 @@ import uvicorn
 from mm_orch.api.application import Insight, create_application, create_metrics_application
 from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.app import make_tuner, open_runtime
-from mm_orch.core.errors import ServerStartError, StorageError
+from mm_orch.core.errors import ServerStartError
 from mm_orch.core.heap import settle
 from mm_orch.live.following import FileFollower
 
@@ -107,7 +107,6 @@ async def _serve(
                     default_model=config.default_model_name,
                 )
             )
-        tasks.create_task(_check_sessions(runtime), name="open the stored sessions")
         for model in runtime.preloaded_models:
             runtime.manager.preload(model)
         number = await stop
@@ -119,18 +118,6 @@ async def _serve(
                 running.should_exit = True
         await serving
     return _INTERRUPTED_EXIT_CODE if number == signal.SIGINT else 0
-
-
-async def _check_sessions(runtime: Runtime) -> None:
-    """Say early that sessions cannot be stored; everything else is served all the same."""
-    if not runtime.config.workflows.enabled:
-        return
-    try:
-        await runtime.workflows.sessions.list_sessions("", limit=1)
-    except StorageError as error:
-        reason = f"no session can be stored: {error.message}"
-        logger.warning(reason)
-        runtime.status.add_degradation(reason)
 
 
 async def _drain(runtime: Runtime, timeout_s: float) -> None:

@@ -100,26 +100,35 @@ def own_data(
     return share_models(data_directory, tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture
+def fresh_data(
+    builtin_model: StoredModel,  # noqa: ARG001 - must be there before it is linked to
+    data_directory: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, str]:
+    """The environment of a server before which nobody has stored anything."""
+    return share_models(data_directory, tmp_path_factory.mktemp("data"))
+
+
 @pytest.fixture(scope="session")
 def server(
-    builtin_model: StoredModel,  # noqa: ARG001 - must be there before the server starts
-    tmp_path_factory: pytest.TempPathFactory,
+    own_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """One server with the real model for all tests that leave it as it was."""
-    server = start_server(tmp_path_factory.mktemp("server"))
+    server = start_server(tmp_path_factory.mktemp("server"), environment=own_data)
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
 def pytorch_server(
-    builtin_model: StoredModel,  # noqa: ARG001 - must be there before the server starts
-    tmp_path_factory: pytest.TempPathFactory,
+    own_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """One with the engine that can do all that a request may ask for."""
     server = start_server(
         tmp_path_factory.mktemp("pytorch-server"),
         config={"optimization": {"engine_preference": ["pytorch"]}},
+        environment=own_data,
     )
     yield server
     server.stop()

@@ -54,10 +54,12 @@ from mm_orch.api.schemas.workflow_answers import (
     StepEvent,
     ThoughtEvent,
 )
-from mm_orch.api.sessions import add_exchange_routes, add_session_routes
+from mm_orch.api.session_exchange import IMPORT_PATH, add_exchange_routes
+from mm_orch.api.sessions import add_session_routes
 from mm_orch.api.tracing import Traced
 from mm_orch.api.workflows import add_workflow_routes
 from mm_orch.core.errors import InvalidValueError, MuAIError
+from mm_orch.storage.json_lines import MIN_IMPORT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,8 +179,8 @@ def create_application(
     add_embedding_route(app, embedder, settings)
     add_conversation_routes(app, generator)
     add_workflow_routes(app, workflows, settings)
-    add_session_routes(app, workflows.sessions, generator)
-    add_exchange_routes(app, workflows.sessions, settings)
+    add_session_routes(app, workflows, generator)
+    add_exchange_routes(app, workflows, settings)
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router, workflows)
     add_native_model_routes(app, reports, router, loader, settings)
@@ -233,7 +235,15 @@ def _surroundings(
     if settings.rate_limit_per_minute or own:
         limits = RateLimits(settings.rate_limit_per_minute, own, time.monotonic)
         layers.append(Middleware(RateLimited, limits=limits, observer=observer))
-    layers.append(Middleware(BoundedBody, max_bytes=settings.max_request_bytes))
+    # What an export gave can be taken in again, whatever requests are bounded to.
+    import_bytes = max(settings.max_request_bytes, MIN_IMPORT_BYTES)
+    layers.append(
+        Middleware(
+            BoundedBody,
+            max_bytes=settings.max_request_bytes,
+            max_bytes_by_path={IMPORT_PATH: import_bytes},
+        )
+    )
     return layers
 
 

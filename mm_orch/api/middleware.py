@@ -18,7 +18,7 @@ from mm_orch.core.errors import AuthenticationError, PayloadTooLargeError
 from mm_orch.core.events import OTHER_METHOD, HttpRequestFinished
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -105,20 +105,28 @@ class IdentifiedRequest:
 
 
 class BoundedBody:
-    """Refuses bodies over the limit: by their announced length, or as soon as they exceed it."""
+    """Refuses bodies over the limit: by their announced length, or as soon as they exceed it.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    Args:
+        app: inside of it.
+        max_bytes: of a body.
+        max_bytes_by_path: of paths with a bound of their own.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_by_path: Mapping[str, int]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_bytes_by_path = max_bytes_by_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, counting what is received."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        max_bytes = self._max_bytes_by_path.get(scope["path"], self._max_bytes)
         length = _find_header(scope, b"content-length")
-        if length is not None and length.isdigit() and int(length) > self._max_bytes:
-            await error_response(self._error())(scope, receive, send)
+        if length is not None and length.isdigit() and int(length) > max_bytes:
+            await error_response(_too_large(max_bytes))(scope, receive, send)
             return
         num_received = 0
 
@@ -126,16 +134,11 @@ class BoundedBody:
             nonlocal num_received
             message = await receive()
             num_received += len(message.get("body", b""))
-            if num_received > self._max_bytes:
-                raise self._error()
+            if num_received > max_bytes:
+                raise _too_large(max_bytes)
             return message
 
         await self._app(scope, count, send)
-
-    def _error(self) -> PayloadTooLargeError:
-        return PayloadTooLargeError(
-            f"The body is larger than api.max_request_bytes ({self._max_bytes})."
-        )
 
 
 class Authenticated:
@@ -173,6 +176,13 @@ class Authenticated:
             if hmac.compare_digest(given, digest):
                 found = key
         return found
+
+
+def _too_large(max_bytes: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"The body is larger than {max_bytes} bytes, the most that this path takes"
+        " (api.max_request_bytes)."
+    )
 
 
 def _template_of(scope: Scope) -> str:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mm_orch.api.errors import error_response
+from mm_orch.api.session_exchange import IMPORT_PATH
 from mm_orch.core.errors import RateLimitError
 from mm_orch.core.generation import ANONYMOUS
 from mm_orch.orchestration.account import RequestAccount
@@ -16,18 +17,20 @@ if TYPE_CHECKING:
     from mm_orch.api.rate_limits import Allowance, RateLimits
     from mm_orch.core.events import Observer
 
-_OPERATION_BY_PATH = {
+_OPERATION_BY_PATH: dict[str, str | None] = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "text_completion",
     "/v1/responses": "chat",
     "/v1/embeddings": "embeddings",
     "/api/chat": "chat",
     "/api/query": "chat",
+    # Work for the server alone: none of the requests that are told of.
+    IMPORT_PATH: None,
 }
 
 
 class RateLimited:
-    """Counts the exchanges that have models work, by the key's name, else by the client's address.
+    """Counts the exchanges that mean work, by the key's name, else by the client's address.
 
     Args:
         app: inside of it.
@@ -42,8 +45,11 @@ class RateLimited:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with OpenAI's headers about the rate, or refuse."""
-        operation = _OPERATION_BY_PATH.get(scope["path"]) if scope["type"] == "http" else None
-        if operation is None or scope["method"] != "POST":
+        if (
+            scope["type"] != "http"
+            or scope["method"] != "POST"
+            or scope["path"] not in _OPERATION_BY_PATH
+        ):
             await self._app(scope, receive, send)
             return
         state = scope["state"]
@@ -67,6 +73,13 @@ class RateLimited:
             " key's own), and they were sent already.",
             retry_after_s=allowance.retry_after_s,
         )
+        self._tell(error, scope)
+        await error_response(error)(scope, receive, add_headers)
+
+    def _tell(self, error: RateLimitError, scope: Scope) -> None:
+        operation, state = _OPERATION_BY_PATH[scope["path"]], scope["state"]
+        if operation is None:
+            return
         with RequestAccount(
             state["request_id"],
             operation=operation,
@@ -75,7 +88,6 @@ class RateLimited:
             caller=state.get("key_name", ANONYMOUS),
         ) as account:
             account.fail(error)
-        await error_response(error)(scope, receive, add_headers)
 
 
 def _headers_of(allowance: Allowance) -> list[tuple[bytes, bytes]]:

@@ -27,6 +27,7 @@ MuAIError
 │   ├── QueueFullError          waiting requests are at ``server.queue_capacity``
 │   ├── DrainingError           the server or the model is being drained
 │   ├── DeadlineTooSoonError    too many wait for the request to be answered in its time
+│   ├── StorageBusyError        another process has what is kept on disk
 │   └── ModelUnavailableError   the model is loading too long, or its engine is restarting
 ├── DeadlineError           the request's time ran out
 └── EngineError             the engine's: these alone move its circuit
@@ -299,6 +300,12 @@ class DeadlineTooSoonError(OverloadError):
     """As fast as requests leave now, this one's turn would come after its deadline."""
 
     code = "deadline_too_soon"
+
+
+class StorageBusyError(OverloadError):
+    """Another process is writing what is kept on disk, for longer than a call waits."""
+
+    code = "storage_busy"
 
 
 class ModelUnavailableError(OverloadError):

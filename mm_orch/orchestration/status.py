@@ -45,6 +45,7 @@ class SystemStatus:
         engines: what was found to run here when the server started.
         find_alerts: gives the alerts that fire now.
         find_caches: gives what has been seen of KV memory, by model and engine.
+        find_store_failure: says why sessions cannot be stored now; None where they can.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class SystemStatus:
         engines: Sequence[Availability],
         find_alerts: Callable[[], tuple[FiringAlert, ...]],
         find_caches: Callable[[], Mapping[tuple[str, str], CacheFigures]],
+        find_store_failure: Callable[[], str | None],
         clock: Clock,
         version: str,
     ) -> None:
@@ -67,6 +69,7 @@ class SystemStatus:
         self._engines = tuple(engines)
         self._find_alerts = find_alerts
         self._find_caches = find_caches
+        self._find_store_failure = find_store_failure
         self._clock = clock
         self._start_s = clock()
         self._version = version
@@ -158,6 +161,8 @@ class SystemStatus:
             and report.stand_in.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
         ]
         reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
+        if (failure := self._find_store_failure()) is not None:
+            reasons.append(f"no session can be stored: {failure}")
         if self._admission.is_draining:
             reasons.append("draining")
         return reasons

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from mm_orch.core.errors import InvalidValueError
+from mm_orch.core.errors import InvalidValueError, SessionLimitError
 from mm_orch.storage.sessions import MAX_SESSION_BYTES, Session, check_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+T = TypeVar("T", bound=msgspec.Struct)
+
 _FORMAT = "muai-sessions"
 _VERSION = 1
-# JSON spells a byte of text with up to six; the rest is room for the ids.
-MAX_LINE_BYTES = 7 * MAX_SESSION_BYTES
+# The rest is room for what stands around the turns.
+MAX_LINE_BYTES = MAX_SESSION_BYTES + 1024
+# With the head.
+MIN_IMPORT_BYTES = MAX_LINE_BYTES + 1024
+"""Whoever takes imports of so many bytes can take every session that can be stored."""
 
 
-class _Head(msgspec.Struct, frozen=True, kw_only=True):
+class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: str
     version: int
+
+
+class ReadSession(NamedTuple):
+    """A session that may be stored, and the bytes of its turns."""
+
+    session: Session
+    num_bytes: int
 
 
 def make_head() -> bytes:
@@ -33,12 +45,12 @@ def make_line(session: Session) -> bytes:
     return _as_line(session)
 
 
-def read_lines(lines: Iterable[bytes]) -> Iterator[Session]:
+def read_lines(lines: Iterable[bytes]) -> Iterator[ReadSession]:
     """Yield the sessions of an export.
 
     Raises:
         InvalidValueError: the head is another format's, or a line is no session; says which.
-        SessionLimitError: a text is too long.
+        SessionLimitError: a text or a session is too long.
     """
     has_head = False
     for number, line in enumerate(lines, start=1):
@@ -51,17 +63,14 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[Session]:
         if has_head:
             yield _read_session(line, number)
         else:
-            _check_head(line)
+            _check_head(line, number)
             has_head = True
     if not has_head:
         raise InvalidValueError("The import is empty; it must begin with the line of its format.")
 
 
-def _check_head(line: bytes) -> None:
-    try:
-        head = msgspec.json.decode(line, type=_Head)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidValueError(f"Line 1 is no head of {_FORMAT}: {error}.") from error
+def _check_head(line: bytes, number: int) -> None:
+    head = _decode(line, _Head, f"Line {number} is no head of {_FORMAT}")
     if (head.format, head.version) != (_FORMAT, _VERSION):
         raise InvalidValueError(
             f"The import is {head.format} version {head.version}; this program takes {_FORMAT}"
@@ -69,14 +78,24 @@ def _check_head(line: bytes) -> None:
         )
 
 
-def _read_session(line: bytes, number: int) -> Session:
-    try:
-        session = msgspec.json.decode(line, type=Session)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidValueError(f"Line {number} is no session: {error}.") from error
+def _read_session(line: bytes, number: int) -> ReadSession:
+    session = _decode(line, Session, f"Line {number} is no session")
     for turn in session.turns:
         check_sizes(turn.user.content, turn.assistant.content, f"line {number}")
-    return session
+    num_bytes = sum(turn.num_bytes for turn in session.turns)
+    if num_bytes > MAX_SESSION_BYTES:
+        raise SessionLimitError(
+            f"The session of line {number} has {num_bytes} bytes; at most {MAX_SESSION_BYTES} are"
+            " stored."
+        )
+    return ReadSession(session, num_bytes)
+
+
+def _decode(line: bytes, kind: type[T], problem: str) -> T:
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidValueError(f"{problem}: {error}.") from error
 
 
 def _as_line(content: msgspec.Struct) -> bytes:

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 SESSION_ID = r"^[A-Za-z0-9._:-]{1,128}$"
 MAX_MESSAGE_BYTES = 2**20
 """Of one message in UTF-8."""
-MAX_SESSION_BYTES = 16 * 2**20
-"""Of all texts of one session."""
+MAX_SESSION_BYTES = 8 * 2**20
+"""Of the turns of one session as an export has them, so that a body of default size takes it."""
 MAX_TURNS = 10_000
 """Of one session."""
 MAX_SESSIONS = 10_000
 """Of one owner."""
 
-Identifier = Annotated[str, msgspec.Meta(pattern=SESSION_ID)]
+# Python's own $ fits before a last line end too.
+Identifier = Annotated[str, msgspec.Meta(pattern=SESSION_ID.replace("$", r"\Z"))]
 Moment = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -39,6 +40,11 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     user: StoredMessage
     assistant: StoredMessage
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes of a line of an export, with the comma after it."""
+        return len(msgspec.json.encode(self)) + 1
 
 
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +104,13 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
 class SessionStore(Protocol):
     """Keeps sessions, each for one owner; nobody else can read it, or learn that it is there.
 
-    Every call may raise StorageError when the disk fails, and QueueFullError when too many wait.
+    Every call may raise StorageError when the disk fails, StorageBusyError when another process
+    writes for too long, and QueueFullError when too many wait.
     """
+
+    @property
+    def failure(self) -> str | None:
+        """Why sessions cannot be stored now, as far as the last calls have shown; else None."""
 
     async def recall(self, owner: str, session_id: str | None, *, max_bytes: int) -> Recalled:
         """Return the last turns of a session that is to go on, or of a new one.
@@ -134,8 +145,10 @@ class SessionStore(Protocol):
     async def read(self, owner: str, session_id: str) -> Session:
         """Return a whole session; raises SessionNotFoundError."""
 
-    async def list_sessions(self, owner: str, *, limit: int) -> tuple[SessionSummary, ...]:
-        """Return so many sessions, the one that changed last first."""
+    async def list_sessions(
+        self, owner: str, *, limit: int, offset: int = 0
+    ) -> tuple[SessionSummary, ...]:
+        """Return so many sessions after ``offset``, the one that changed last first."""
 
     async def delete(self, owner: str, session_id: str) -> None:
         """Forget a session; raises SessionNotFoundError."""
@@ -145,6 +158,8 @@ class SessionStore(Protocol):
 
     async def import_lines(self, owner: str, lines: Iterable[bytes]) -> ImportReport:
         """Take what :meth:`export` gave, all or nothing; the owner may be another one.
+
+        The lines are read in a thread, before anything is written.
 
         Raises:
             InvalidValueError: a line is no session, or has the name of another one; says which.

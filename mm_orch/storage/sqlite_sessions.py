@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import InvalidValueError, SessionLimitError, SessionNotFoundError
-from mm_orch.storage.database import transaction
 from mm_orch.storage.json_lines import make_head, make_line, read_lines
 from mm_orch.storage.sessions import (
     MAX_SESSION_BYTES,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from mm_orch.storage.database import Database
+    from mm_orch.storage.json_lines import ReadSession
 
 
 _OLDEST_FIRST = (
@@ -53,9 +54,14 @@ class SqliteSessions:
         self._database = database
         self._now = now
 
+    @property
+    def failure(self) -> str | None:
+        """See SessionStore."""
+        return self._database.failure
+
     async def recall(self, owner: str, session_id: str | None, *, max_bytes: int) -> Recalled:
         """See SessionStore."""
-        return await self._database.run(
+        return await self._database.read(
             partial(_recall, owner=owner, session_id=session_id, max_bytes=max_bytes)
         )
 
@@ -71,21 +77,23 @@ class SqliteSessions:
         )
         turn = Turn(user=user, assistant=assistant)
         add = _begin if is_new else _go_on
-        return await self._database.run(
+        return await self._database.write(
             partial(add, owner=owner, session_id=session_id, turn=turn, now_s=now_s)
         )
 
     async def read(self, owner: str, session_id: str) -> Session:
         """See SessionStore."""
-        return await self._database.run(partial(_read, owner=owner, session_id=session_id))
+        return await self._database.read(partial(_read, owner=owner, session_id=session_id))
 
-    async def list_sessions(self, owner: str, *, limit: int) -> tuple[SessionSummary, ...]:
+    async def list_sessions(
+        self, owner: str, *, limit: int, offset: int = 0
+    ) -> tuple[SessionSummary, ...]:
         """See SessionStore."""
-        return await self._database.run(partial(_list, owner=owner, limit=limit))
+        return await self._database.read(partial(_list, owner=owner, limit=limit, offset=offset))
 
     async def delete(self, owner: str, session_id: str) -> None:
         """See SessionStore."""
-        await self._database.run(partial(_delete, owner=owner, session_id=session_id))
+        await self._database.write(partial(_delete, owner=owner, session_id=session_id))
 
     async def export(self, owner: str) -> AsyncIterator[bytes]:
         """See SessionStore."""
@@ -98,11 +106,13 @@ class SqliteSessions:
             except SessionNotFoundError:
                 # Deleted since it was listed.
                 continue
-            yield make_line(session)
+            yield await asyncio.to_thread(make_line, session)
 
     async def import_lines(self, owner: str, lines: Iterable[bytes]) -> ImportReport:
         """See SessionStore."""
-        return await self._database.run(partial(_import, owner=owner, lines=lines))
+        # Elsewhere than in the one thread that all sessions wait for.
+        sessions = await asyncio.to_thread(lambda: list(read_lines(lines)))
+        return await self._database.write(partial(_import, owner=owner, sessions=sessions))
 
 
 def _recall(
@@ -116,7 +126,7 @@ def _recall(
     turns: list[Turn] = []
     for turn in _turns_of(connection, number, newest_first=True):
         turns.append(turn)
-        max_bytes -= _size_of(turn)
+        max_bytes -= _count_text_bytes(turn)
         if max_bytes <= 0:
             break
     return Recalled(num_turns=num_turns, turns=tuple(reversed(turns)))
@@ -126,24 +136,23 @@ def _begin(
     connection: sqlite3.Connection, *, owner: str, session_id: str, turn: Turn, now_s: float
 ) -> Appended:
     session = Session(session_id=session_id, created_at=now_s, updated_at=now_s, turns=(turn,))
-    with transaction(connection):
-        _check_room(connection, owner)
-        _insert(connection, owner, session)
+    _check_length(session_id, 1, turn.num_bytes)
+    _check_room(connection, owner)
+    _insert(connection, owner, session, turn.num_bytes)
     return Appended(session_id=session_id, num_turns=1, message_id=turn.assistant.message_id)
 
 
 def _go_on(
     connection: sqlite3.Connection, *, owner: str, session_id: str, turn: Turn, now_s: float
 ) -> Appended:
-    with transaction(connection):
-        number, num_turns, num_bytes = _find(connection, owner, session_id)
-        num_bytes += _size_of(turn)
-        _check_length(session_id, num_turns + 1, num_bytes)
-        _insert_turn(connection, number, num_turns, turn)
-        connection.execute(
-            "UPDATE sessions SET num_turns = ?, num_bytes = ?, updated_at = ? WHERE number = ?",
-            (num_turns + 1, num_bytes, now_s, number),
-        )
+    number, num_turns, num_bytes = _find(connection, owner, session_id)
+    num_bytes += turn.num_bytes
+    _check_length(session_id, num_turns + 1, num_bytes)
+    _insert_turns(connection, number, (turn,), first=num_turns)
+    connection.execute(
+        "UPDATE sessions SET num_turns = ?, num_bytes = ?, updated_at = ? WHERE number = ?",
+        (num_turns + 1, num_bytes, now_s, number),
+    )
     return Appended(
         session_id=session_id,
         num_turns=num_turns + 1,
@@ -152,20 +161,21 @@ def _go_on(
 
 
 def _read(connection: sqlite3.Connection, *, owner: str, session_id: str) -> Session:
-    with transaction(connection, is_writing=False):
-        number, _, _ = _find(connection, owner, session_id)
-        created_at, updated_at = connection.execute(
-            "SELECT created_at, updated_at FROM sessions WHERE number = ?", (number,)
-        ).fetchone()
-        turns = tuple(_turns_of(connection, number))
+    number, _, _ = _find(connection, owner, session_id)
+    created_at, updated_at = connection.execute(
+        "SELECT created_at, updated_at FROM sessions WHERE number = ?", (number,)
+    ).fetchone()
+    turns = tuple(_turns_of(connection, number))
     return Session(session_id=session_id, created_at=created_at, updated_at=updated_at, turns=turns)
 
 
-def _list(connection: sqlite3.Connection, *, owner: str, limit: int) -> tuple[SessionSummary, ...]:
+def _list(
+    connection: sqlite3.Connection, *, owner: str, limit: int, offset: int
+) -> tuple[SessionSummary, ...]:
     rows = connection.execute(
         "SELECT session_id, num_turns, created_at, updated_at FROM sessions WHERE owner = ?"
-        " ORDER BY updated_at DESC, number DESC LIMIT ?",
-        (owner, limit),
+        " ORDER BY updated_at DESC, number DESC LIMIT ? OFFSET ?",
+        (owner, limit, offset),
     )
     return tuple(
         SessionSummary(
@@ -179,24 +189,23 @@ def _list(connection: sqlite3.Connection, *, owner: str, limit: int) -> tuple[Se
 
 
 def _delete(connection: sqlite3.Connection, *, owner: str, session_id: str) -> None:
-    with transaction(connection):
-        number, _, _ = _find(connection, owner, session_id)
-        # Its messages go with it, as the schema says.
-        connection.execute("DELETE FROM sessions WHERE number = ?", (number,))
+    number, _, _ = _find(connection, owner, session_id)
+    # Its messages go with it, as the schema says.
+    connection.execute("DELETE FROM sessions WHERE number = ?", (number,))
 
 
-def _import(connection: sqlite3.Connection, *, owner: str, lines: Iterable[bytes]) -> ImportReport:
+def _import(
+    connection: sqlite3.Connection, *, owner: str, sessions: Iterable[ReadSession]
+) -> ImportReport:
     num_added = num_known = 0
-    with transaction(connection):
-        for session in read_lines(lines):
-            if _is_known(connection, owner, session):
-                num_known += 1
-                continue
-            _check_room(connection, owner)
-            num_bytes = sum(map(_size_of, session.turns))
-            _check_length(session.session_id, len(session.turns), num_bytes)
-            _insert(connection, owner, session)
-            num_added += 1
+    num_before = _count_sessions(connection, owner)
+    for session, num_bytes in sessions:
+        if _is_known(connection, owner, session):
+            num_known += 1
+            continue
+        _check_count(num_before + num_added)
+        _insert(connection, owner, session, num_bytes)
+        num_added += 1
     return ImportReport(num_added=num_added, num_known=num_known)
 
 
@@ -214,7 +223,7 @@ def _is_known(connection: sqlite3.Connection, owner: str, session: Session) -> b
     )
 
 
-def _insert(connection: sqlite3.Connection, owner: str, session: Session) -> None:
+def _insert(connection: sqlite3.Connection, owner: str, session: Session, num_bytes: int) -> None:
     number = connection.execute(
         "INSERT INTO sessions (owner, session_id, created_at, updated_at, num_turns, num_bytes)"
         " VALUES (?, ?, ?, ?, ?, ?)",
@@ -224,21 +233,21 @@ def _insert(connection: sqlite3.Connection, owner: str, session: Session) -> Non
             session.created_at,
             session.updated_at,
             len(session.turns),
-            sum(map(_size_of, session.turns)),
+            num_bytes,
         ),
     ).lastrowid
-    for position, turn in enumerate(session.turns):
-        _insert_turn(connection, number, position, turn)
+    _insert_turns(connection, number, session.turns)
 
 
-def _insert_turn(
-    connection: sqlite3.Connection, number: int | None, position: int, turn: Turn
+def _insert_turns(
+    connection: sqlite3.Connection, number: int | None, turns: Iterable[Turn], *, first: int = 0
 ) -> None:
     connection.executemany(
         "INSERT INTO messages (session, turn, role, message_id, content, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         [
             (number, position, role, message.message_id, message.content, message.created_at)
+            for position, turn in enumerate(turns, start=first)
             for role, message in (("user", turn.user), ("assistant", turn.assistant))
         ],
     )
@@ -263,22 +272,27 @@ def _find(connection: sqlite3.Connection, owner: str, session_id: str) -> tuple[
         (owner, session_id),
     ).fetchone()
     if row is None:
-        raise SessionNotFoundError(
-            f"There is no session {session_id!r}.",
-            param="session_id",
-            remedy="Leave session_id out to begin one.",
-        )
+        raise SessionNotFoundError(f"There is no session {session_id!r}.", param="session_id")
     number, num_turns, num_bytes = row
     return number, num_turns, num_bytes
 
 
 def _check_room(connection: sqlite3.Connection, owner: str) -> None:
+    _check_count(_count_sessions(connection, owner))
+
+
+def _count_sessions(connection: sqlite3.Connection, owner: str) -> int:
     [count] = connection.execute(
         "SELECT count(*) FROM sessions WHERE owner = ?", (owner,)
     ).fetchone()
-    if count >= MAX_SESSIONS:
+    return int(count)
+
+
+def _check_count(num_sessions: int) -> None:
+    """Refuse one more session than so many."""
+    if num_sessions >= MAX_SESSIONS:
         raise SessionLimitError(
-            f"{count} sessions are stored, the most that one caller may have.",
+            f"{num_sessions} sessions are stored, the most that one caller may have.",
             remedy="Delete some, or go on in one of them.",
         )
 
@@ -293,5 +307,5 @@ def _check_length(session_id: str, num_turns: int, num_bytes: int) -> None:
         )
 
 
-def _size_of(turn: Turn) -> int:
+def _count_text_bytes(turn: Turn) -> int:
     return len(turn.user.content.encode()) + len(turn.assistant.content.encode())

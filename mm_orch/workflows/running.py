@@ -149,13 +149,19 @@ class Workflows:
         settings: WorkflowSettings,
         watch: Watch,
     ) -> None:
-        self.sessions = sessions
+        self._sessions = sessions
         self._registry = registry
         self._generator = generator
         self._meters = meters
         self._settings = settings
         self._watch = watch
         self._locks = SessionLocks(_MAX_WAITING_OF_SESSION)
+
+    @property
+    def sessions(self) -> SessionStore:
+        """The stored conversations; raises NotServedError where workflows are switched off."""
+        self._check_enabled()
+        return self._sessions
 
     async def list_all(self) -> list[Workflow]:
         """Return every workflow that can be run, in order of their names.
@@ -178,11 +184,7 @@ class Workflows:
             WorkflowNotFoundError: no workflow has this name.
             WorkflowError: it cannot be imported.
         """
-        if not self._settings.is_enabled:
-            raise NotServedError(
-                "There are no workflows here: workflows.enabled is false.",
-                remedy="Set it to true and start the server again.",
-            )
+        self._check_enabled()
         return await self._registry.load(name, param=param)
 
     @asynccontextmanager
@@ -229,6 +231,13 @@ class Workflows:
             finally:
                 await run.aclose()
 
+    def _check_enabled(self) -> None:
+        if not self._settings.is_enabled:
+            raise NotServedError(
+                "There are no workflows and no sessions here: workflows.enabled is false.",
+                remedy="Set it to true and start the server again.",
+            )
+
     async def _recall(
         self, call: WorkflowCall, stack: AsyncExitStack, deadline: RunDeadline
     ) -> tuple[Message, ...]:
@@ -247,7 +256,7 @@ class Workflows:
         async with deadline.bound(still_answering):
             await stack.enter_async_context(self._locks.hold(call.owner, session.session_id))
         async with deadline.bound():
-            recalled = await self.sessions.recall(
+            recalled = await self._sessions.recall(
                 call.owner,
                 None if session.is_new else session.session_id,
                 max_bytes=_MAX_RECALLED_BYTES,
@@ -258,7 +267,7 @@ class Workflows:
         return Services(
             models=models,
             meters=self._meters,
-            sessions=self.sessions,
+            sessions=self._sessions,
             window_tokens=self._settings.window_tokens,
         )
 

@@ -233,9 +233,12 @@ def test_many_requests_at_the_same_time_are_all_answered(server: ServerProcess) 
 
 
 def test_a_stop_lets_a_workflow_finish_and_its_turn_is_stored(
-    launch: Launch, own_data: dict[str, str]
+    launch: Launch, fresh_data: dict[str, str]
 ) -> None:
-    server = launch(environment=own_data)
+    stored = Path(fresh_data["MUAI_DATA_DIR"]) / "sessions.sqlite3"
+    server = launch(environment=fresh_data)
+    # Nobody has used any session yet.
+    assert not stored.exists()
     begun = server.request(
         "POST", "/api/chat", {"message": "Hi", "preferences": {"max_tokens": 4}}
     ).json
@@ -254,7 +257,6 @@ def test_a_stop_lets_a_workflow_finish_and_its_turn_is_stored(
     assert server.wait() == 0
 
     assert (result["status"], result["metadata"]["turn_count"]) == ("success", 2)
-    stored = Path(own_data["MUAI_DATA_DIR"]) / "sessions.sqlite3"
     with closing(sqlite3.connect(stored)) as connection:
         [num_turns] = connection.execute(
             "SELECT num_turns FROM sessions WHERE session_id = ?", (begun["session_id"],)

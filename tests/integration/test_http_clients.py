@@ -15,8 +15,11 @@ from mm_orch.core.generation import TextDelta
 from tests.unit.api.face import CHAT, HELLO, TEXT, Face
 from tests.unit.api.scripted_generator import HOLD, EventList, ScriptedGenerator, say
 from tests.unit.api.served import PATIENCE_S, call, serve
+from tests.unit.storage.scene import open_store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.unit.api.scripted_generator import Step
     from tests.unit.api.served import Caller
 
@@ -143,6 +146,21 @@ async def test_a_reader_that_stalls_is_dropped_and_its_generation_ends(
         assert await observer.next_status() == 200
         assert client.reader.at_eof() is False
     assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_reader_of_an_export_that_stalls_is_dropped(tmp_path: Path) -> None:
+    observer = AwaitedEvents()
+    async with open_store(tmp_path) as store:
+        for number in range(10):
+            await store.append_turn(
+                "", f"s{number}", question="x" * 10**6, answer="y" * 10**6, is_new=True
+            )
+        face = Face(settings=ApiSettings(send_timeout_s=0.2), observer=observer, sessions=store)
+        async with serve(face.app) as port, call(port, max_unread_bytes=4096) as client:
+            client.send_head("/api/export/sessions", method="GET")
+
+            assert await observer.next_status() == 200
+            assert client.reader.at_eof() is False
 
 
 async def test_a_slow_reader_is_not_dropped_as_long_as_it_reads() -> None:

@@ -43,6 +43,7 @@ STATUS_BY_ERROR = {
     "QueueFullError": 503,
     "DrainingError": 503,
     "DeadlineTooSoonError": 503,
+    "StorageBusyError": 503,
     "ModelUnavailableError": 503,
     "DeadlineError": 504,
     "EngineError": 503,

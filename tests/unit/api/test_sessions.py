@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from typing import TYPE_CHECKING
 
+from mm_orch.api import sessions as sessions_module
 from mm_orch.api.schemas import workflow_answers as shapes
 from mm_orch.api.settings import ApiKey, ApiSettings
 from tests.unit.api.face import Face, assert_fits, turns_asked
@@ -12,7 +14,10 @@ from tests.unit.api.scripted_generator import ScriptedGenerator, say
 from tests.unit.storage.scene import FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    import pytest
 
     from mm_orch.storage.sqlite_sessions import SqliteSessions
 
@@ -62,7 +67,10 @@ async def test_a_session_belongs_to_the_key_that_began_it(store: SqliteSessions)
     ]
 
     assert [one.status_code for one in answers] == [404] * 4
-    assert {one.json()["error"]["code"] for one in answers} == {"session_not_found"}
+    errors = [one.json()["error"] for one in answers]
+    assert {error["code"] for error in errors} == {"session_not_found"}
+    # Only one of these paths begins any.
+    assert {error["message"] for error in errors} == {f"There is no session {session_id!r}."}
     assert len(face.generator.requests) == 1
     own = await face.call("GET", "/api/sessions", headers={"X-API-Key": "sk-first"})
     assert [one["session_id"] for one in own.json()["sessions"]] == [session_id]
@@ -116,44 +124,39 @@ async def test_a_session_is_shown_and_deleted_with_its_kv_memory(store: SqliteSe
     ]
     assert gone.status_code == 404
     assert face.generator.released == [face.generator.requests[0].conversation_id]
-    assert (await face.call("GET", "/api/sessions?limit=0")).status_code == 400
 
 
-async def test_sessions_leave_with_one_key_and_come_with_another(store: SqliteSessions) -> None:
-    face = Face(settings=ApiSettings(enable_auth=True, api_keys=KEYS), sessions=store)
-    session_id = (await face.post("/api/chat", "sk-first", message="Hi")).json()["session_id"]
-    taking = {"X-API-Key": "sk-second"}
-
-    left = await face.call("GET", "/api/export/sessions", headers={"X-API-Key": "sk-first"})
-    came, again = [
-        await face.call("POST", "/api/import/sessions", headers=taking, content=left.content)
-        for _ in range(2)
-    ]
-
-    assert left.headers["content-type"].startswith("application/x-ndjson")
-    assert left.text.count("\n") == 2
-    for answer, told in ((came, (1, 0)), (again, (0, 1))):
-        assert_fits(answer.json(), shapes.ImportAnswer)
-        assert tuple(answer.json().values()) == told
-    shown = await face.call("GET", f"/api/sessions/{session_id}", headers=taking)
-    assert [one["content"] for one in shown.json()["messages"]] == ["Hi", "Hello world"]
-
-
-async def test_an_import_that_is_none_is_refused_with_the_line(store: SqliteSessions) -> None:
+async def test_sessions_are_listed_in_parts(store: SqliteSessions) -> None:
     face = Face(sessions=store)
+    begun = [(await face.post("/api/chat", message="Hi")).json()["session_id"] for _ in range(3)]
 
-    answers = [
-        await face.call("POST", "/api/import/sessions", content=content)
-        for content in (b"", b"{}", b'{"format":"muai-sessions","version":1}\nx\n')
+    part = await face.call("GET", "/api/sessions?limit=1&offset=1")
+    refused = [
+        await face.call("GET", f"/api/sessions?{query}")
+        for query in ("limit=0", "limit=1001", "offset=-1", "offset=10001")
     ]
 
-    assert [one.status_code for one in answers] == [400] * 3
-    assert "Line 2 is no session" in answers[2].json()["error"]["message"]
+    assert [one["session_id"] for one in part.json()["sessions"]] == [begun[1]]
+    assert [one.status_code for one in refused] == [400] * 4
 
 
-async def test_an_export_that_cannot_begin_has_the_status_of_its_error() -> None:
-    response = await Face().call("GET", "/api/export/sessions")
+async def test_large_answers_are_written_in_a_thread_of_their_own(
+    store: SqliteSessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+    for name in ("_as_list", "_as_whole"):
+        describe = getattr(sessions_module, name)
 
-    assert (response.status_code, response.json()["error"]["code"]) == (500, "storage_failed")
-    assert "sessions.sqlite3 cannot be used: File exists." in response.text
-    assert "/dev" not in response.text
+        def note(found: object, describe: Callable[[object], object] = describe) -> object:
+            threads.add(threading.get_ident())
+            return describe(found)
+
+        monkeypatch.setattr(sessions_module, name, note)
+    face = Face(sessions=store)
+    session_id = (await face.post("/api/chat", message="Hi")).json()["session_id"]
+
+    for path in ("/api/sessions", f"/api/sessions/{session_id}"):
+        assert (await face.call("GET", path)).status_code == 200
+
+    assert threads
+    assert threading.get_ident() not in threads

@@ -282,11 +282,16 @@ async def test_workflows_that_are_switched_off_are_not_served() -> None:
         await face.post("/api/query", query="Hi"),
         await face.post("/api/chat", message="Hi"),
         await face.post(CHAT, model=NAME, messages=[{"role": "user", "content": "x"}]),
+        # No more are the sessions that they would go on with.
+        await face.call("GET", "/api/sessions"),
+        await face.call("GET", "/api/sessions/s"),
+        await face.call("DELETE", "/api/sessions/s"),
+        await face.call("GET", "/api/export/sessions"),
+        await face.call("POST", "/api/import/sessions", content=b"x"),
     ]
 
-    assert [(one.status_code, one.json()["error"]["code"]) for one in asked] == [
-        (404, "not_served")
-    ] * 3
+    told = [(one.status_code, one.json()["error"]["code"]) for one in asked]
+    assert told == [(404, "not_served")] * len(asked)
 
 
 async def test_a_deadline_ends_a_query_that_hangs() -> None:
