@@ -303,18 +303,6 @@ def test_what_a_card_does_not_offer_has_no_series() -> None:
     }
 
 
-def test_the_processors_have_no_sample_until_their_use_is_known() -> None:
-    observer = PrometheusObserver([MODEL], clock=StillClock())
-    seen: list[list[float]] = []
-    for cpu_percent in (None, 40.0, None):
-        observer.observe(
-            ResourcesRead(cpu_percent=cpu_percent, memory_used_bytes=1, memory_total_bytes=2)
-        )
-        seen.append([s.value for s in samples_of(observer) if s.name == "cpu_usage_percent"])
-
-    assert seen == [[], [40], [40]]
-
-
 def test_an_alert_is_counted_when_it_begins_or_grows_worse() -> None:
     observer = told()
     labels = {"type": "high_latency", "severity": "warning"}
