@@ -284,7 +284,7 @@ def _make_status(
         required_models=_preloaded(config),
         default_model=config.default_model_name,
         engines=probe_engines(config.python_by_engine),
-        find_alerts=monitor.firing if monitor else tuple,
+        find_alerts=monitor.firing if monitor else lambda: None,
         find_caches=monitor.caches if monitor else dict,
         find_store_failure=lambda: sessions.failure,
         clock=clock,

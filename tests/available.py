@@ -29,6 +29,23 @@ def require_engine(name: str, python: str = "") -> None:
 
 
 def require_program(name: str) -> None:
-    """Skip the test where a program that it starts is not installed."""
-    if shutil.which(name) is None:
-        pytest.skip(f"{name} is not installed")
+    """Skip the test where a program that it starts is not installed; fail where it has to be.
+
+    MUAI_REQUIRED_PROGRAMS names the programs that have to, separated by commas.
+    """
+    if shutil.which(name) is not None:
+        return
+    reason = f"{name} is not installed"
+    if _is_required(name):
+        pytest.fail(f"{reason}, and MUAI_REQUIRED_PROGRAMS names it")
+    pytest.skip(reason)
+
+
+def needs_program(name: str) -> pytest.MarkDecorator:
+    """Mark tests to be skipped where a program is not installed; where it has to be, they run."""
+    is_skipped = shutil.which(name) is None and not _is_required(name)
+    return pytest.mark.skipif(is_skipped, reason=f"{name} is not installed")
+
+
+def _is_required(program: str) -> bool:
+    return program in os.environ.get("MUAI_REQUIRED_PROGRAMS", "").split(",")

@@ -12,6 +12,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from starlette.routing import Match
+
 from mm_orch.api.documentation import KEYED_PATHS
 from mm_orch.api.errors import error_response
 from mm_orch.core.errors import AuthenticationError, PayloadTooLargeError
@@ -20,6 +22,7 @@ from mm_orch.core.events import OTHER_METHOD, HttpRequestFinished
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from mm_orch.api.settings import ApiKey
@@ -186,9 +189,22 @@ def _too_large(max_bytes: int) -> PayloadTooLargeError:
 
 
 def _template_of(scope: Scope) -> str:
-    template = getattr(scope.get("route"), "path", _UNMATCHED)
+    # What was refused on its way has not come to its route.
+    route = scope.get("route") or _find_route(scope)
+    template = getattr(route, "path", _UNMATCHED)
     # How a parameter is matched is no part of its name.
     return str(template).replace(":path}", "}")
+
+
+def _find_route(scope: Scope) -> BaseRoute | None:
+    """Return the route that would answer, else the first that has the path without the method."""
+    routes: Sequence[BaseRoute] = scope["app"].routes
+    found = [(route.matches(scope)[0], route) for route in routes]
+    for wanted in (Match.FULL, Match.PARTIAL):
+        for match, route in found:
+            if match is wanted:
+                return route
+    return None
 
 
 def _digest(key: bytes) -> bytes:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mm_orch.cli.model_rows import lay_out_models
-from mm_orch.cli.status import name_readiness
+from mm_orch.cli.status import ALERTS_OFF, name_readiness
 from mm_orch.cli.styled import Piece, Tone, flow
 from mm_orch.cli.words import name_duration, name_number, name_size
 from mm_orch.orchestration.reports import HealthStatus
@@ -133,7 +133,7 @@ def _requests(status: StatusReport, figures: Figures | None, width: int) -> Iter
     ]
     if figures is None:
         if status.requests_per_second is not None:
-            facts.append((Piece(f"{name_number(status.requests_per_second)} req/s"),))
+            facts.append((Piece(f"{name_number(status.requests_per_second)} ended/s lately"),))
     else:
         if figures.history.points:
             total = figures.history.points[-1].total
@@ -173,8 +173,11 @@ def _describe_gpu(gpu: GpuFigures) -> str:
     return f"GPU {gpu.gpu_id} {', '.join(fact for fact in facts if fact)}"
 
 
-def _alerts(alerts: tuple[FiringAlert, ...], at: datetime, width: int) -> Iterator[Line]:
+def _alerts(alerts: tuple[FiringAlert, ...] | None, at: datetime, width: int) -> Iterator[Line]:
     label = Piece("Alerts".ljust(_INDENT), Tone.STRONG)
+    if alerts is None:
+        yield from flow([(Piece(ALERTS_OFF),)], width, label="Alerts", indent=_INDENT)
+        return
     if not alerts:
         yield (label, Piece("none"))
     for alert in alerts:

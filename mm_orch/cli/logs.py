@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import ProcessorFormatter
     from structlog.typing import EventDict, Processor
 
-_MAX_FILE_BYTES = 10 * 2**20
+MAX_FILE_BYTES = 10 * 2**20
 _NUM_OLD_FILES = 5
 # These bring handlers of their own or tell of every connection.
 _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
@@ -35,6 +35,7 @@ def configure_logging(
     log_format: Literal["text", "json"],
     *,
     to_stderr: bool,
+    max_file_bytes: int = MAX_FILE_BYTES,
 ) -> None:
     """Send every logger's lines to the places asked for; a second call replaces the first.
 
@@ -42,9 +43,10 @@ def configure_logging(
 
     Args:
         level: least severe level, in capitals.
-        log_file: rotated at 10 MiB, with five older files beside it; its folder is made.
+        log_file: rotated, with five older files beside it; its folder is made.
         log_format: lines for people, or one JSON object a line.
         to_stderr: write to standard error as well.
+        max_file_bytes: size that makes the log file roll over.
     """
     from structlog.stdlib import ProcessorFormatter
 
@@ -62,7 +64,7 @@ def configure_logging(
         _add(root, logging.StreamHandler(sys.stderr), formatter)
     if log_file is not None:
         try:
-            _add(root, _open_log_file(log_file), formatter)
+            _add(root, _open_log_file(log_file, max_file_bytes), formatter)
         except OSError as error:
             problem = error
     root.setLevel(level)
@@ -93,9 +95,9 @@ class _LogFile(RotatingFileHandler):
             _warn_of_file(self.baseFilename, error)
 
 
-def _open_log_file(path: Path) -> logging.Handler:
+def _open_log_file(path: Path, max_bytes: int) -> logging.Handler:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return _LogFile(path, maxBytes=_MAX_FILE_BYTES, backupCount=_NUM_OLD_FILES, encoding="utf-8")
+    return _LogFile(path, maxBytes=max_bytes, backupCount=_NUM_OLD_FILES, encoding="utf-8")
 
 
 def _warn_of_file(path: Path | str | None, error: OSError) -> None:

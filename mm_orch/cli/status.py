@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mm_orch.config import Config, LoadedConfig
+    from mm_orch.core.observations import FiringAlert
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.orchestration.reports import ModelReport, StatusReport
+
+ALERTS_OFF = "off (monitoring.enabled or monitoring.anomaly.enabled is false)"
+"""What is said of alerts where nothing watches for trouble."""
 
 _CODE_BY_STATUS = {
     HealthStatus.HEALTHY: exit_codes.DONE,
@@ -123,11 +127,9 @@ def _report_lines(place: str, report: StatusReport) -> Iterator[str]:
     yield (
         f"Requests: {report.num_running} running, {report.num_waiting} waiting"
         f" (at most {health.queue_capacity})"
-        + (f", {rate:.2f} per second" if rate is not None else "")
+        + (f", lately {rate:.2f} ended per second" if rate is not None else "")
     )
-    yield "Alerts" if report.alerts else "No alert fires"
-    for alert in report.alerts:
-        yield f"  {alert.severity} {alert.alert_type} since {alert.since}: {alert.message}"
+    yield from _alert_lines(report.alerts)
     yield "Engines"
     yield from engine_lines(report.engines)
     yield "Models"
@@ -135,6 +137,15 @@ def _report_lines(place: str, report: StatusReport) -> Iterator[str]:
         yield _model_line(model, is_default=model.name == report.default_model)
         yield from (f"    {line}" for line in model.detail.splitlines()[1:])
         yield from (f"    {line}" for line in list_exceptions(model))
+
+
+def _alert_lines(alerts: tuple[FiringAlert, ...] | None) -> Iterator[str]:
+    if alerts is None:
+        yield f"Alerts: {ALERTS_OFF}"
+        return
+    yield "Alerts" if alerts else "No alert fires"
+    for alert in alerts:
+        yield f"  {alert.severity} {alert.alert_type} since {alert.since}: {alert.message}"
 
 
 def name_readiness(report: StatusReport) -> str:

@@ -200,9 +200,13 @@ class GpuReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourcesRead:
-    """What the machine has and uses now."""
+    """What the machine has and uses now.
 
-    cpu_percent: float
+    Attributes:
+        cpu_percent: of all processors, since the reading before; None of the first.
+    """
+
+    cpu_percent: float | None
     memory_used_bytes: int
     memory_total_bytes: int
     gpus: tuple[GpuReading, ...] = ()

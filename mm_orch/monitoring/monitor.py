@@ -141,9 +141,9 @@ class Monitor:
 
         return describe(self._watch)
 
-    def firing(self) -> tuple[FiringAlert, ...]:
-        """Return the alerts that fire now: none with alerts off."""
-        return self.alerts().firing if self._watch is not None else ()
+    def firing(self) -> tuple[FiringAlert, ...] | None:
+        """Return the alerts that fire now; None with alerts off."""
+        return self.alerts().firing if self._watch is not None else None
 
     def caches(self) -> dict[tuple[str, str], CacheFigures]:
         """Return what is known of KV memory, by model and engine."""

@@ -107,6 +107,7 @@ class PrometheusObserver:
         self._running = Children(series.running)
         self._waiting = Children(series.waiting)
         self._clock = clock
+        self._begin_s = clock()
         self._models = frozenset(models)
         registry = self._series.registry
         self._cache = CacheSeries(registry, self._models, clock)
@@ -298,7 +299,8 @@ class PrometheusObserver:
         series.http_duration.labels(*labels).observe(event.duration_s)
         rate = self._http_rates.get(labels)
         if rate is None:
-            rate = self._http_rates[labels] = SlidingRate(self._clock)
+            # With an age of its own, the first exchange would be one per second.
+            rate = self._http_rates[labels] = SlidingRate(self._clock, begin_s=self._begin_s)
             series.http_per_second.labels(*labels).set_function(rate.per_second)
         rate.add(1)
 

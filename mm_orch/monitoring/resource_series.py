@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
@@ -21,7 +22,11 @@ class ResourceSeries:
             return Gauge(name, text, labels, registry=registry)
 
         begin_s = clock()
-        self._cpu = gauge("cpu_usage_percent", "Of all processors, since the last reading.")
+        # A gauge without labels shows 0 from the moment it is made.
+        self._make_cpu = partial(
+            gauge, "cpu_usage_percent", "Of all processors, since the last reading."
+        )
+        self._cpu: Gauge | None = None
         self._used = gauge("memory_used_bytes", "Memory of this machine or container in use.")
         self._total = gauge("memory_total_bytes", "Memory that this machine or container has.")
         uptime = gauge("system_uptime_seconds", "Time since the server started.")
@@ -36,7 +41,9 @@ class ResourceSeries:
 
     def observe(self, event: ResourcesRead) -> None:
         """Take one reading."""
-        self._cpu.set(event.cpu_percent)
+        if event.cpu_percent is not None:
+            self._cpu = self._cpu or self._make_cpu()
+            self._cpu.set(event.cpu_percent)
         self._used.set(event.memory_used_bytes)
         self._total.set(event.memory_total_bytes)
         for gpu in event.gpus:

@@ -15,13 +15,13 @@ from mm_orch.core.threads import start_abandonable
 from mm_orch.monitoring.memory import read_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from mm_orch.core.events import GpuReading, Observer
     from mm_orch.monitoring.gpus import GpuReader
     from mm_orch.monitoring.memory import Memory
 
-INTERVAL_S = 5.0
+FIRST_INTERVAL_S = 5.0
 GPU_DEADLINE_S = 5.0
 _COMPONENT = "monitoring"
 _HOST = "the machine's resources"
@@ -49,10 +49,12 @@ class HostReader:
     ) -> None:
         self._memory = memory
         self._cpu_times = cpu_times or _read_cpu_times
-        self._last = self._cpu_times()
+        self._last: Mapping[str, float] | None = None
 
     def read(self) -> ResourcesRead:
         """Return what is used now, without GPUs; of the processors, since the last reading.
+
+        The first has nothing to compare with, so it says nothing of the processors.
 
         Raises:
             OSError: the system does not tell.
@@ -65,17 +67,22 @@ class HostReader:
             memory_total_bytes=memory.total_bytes,
         )
 
-    def _read_cpu_percent(self) -> float:
+    def _read_cpu_percent(self) -> float | None:
         # psutil.cpu_percent remembers the last times by thread, and each reading has its own.
-        last, self._last = self._last, self._cpu_times()
+        last, now = self._last, self._cpu_times()
+        self._last = now
+        if last is None:
+            return None
         # Some of the kernel's counters go back at times.
-        spent_s = {kind: max(0.0, now - last[kind]) for kind, now in self._last.items()}
+        spent_s = {kind: max(0.0, now[kind] - last[kind]) for kind in now}
         # Summed apart, the share cannot come out above 1 by rounding.
         idle_s = sum(spent_s.get(kind, 0.0) for kind in _NOT_BUSY)
         busy_s = sum(
             spent for kind, spent in spent_s.items() if kind not in (*_NOT_BUSY, *_COUNTED_TWICE)
         )
-        return 100 * (busy_s / (busy_s + idle_s)) if busy_s else 0.0
+        spent_in_all_s = busy_s + idle_s
+        # Readings within one tick of the kernel's counters tell nothing.
+        return 100 * (busy_s / spent_in_all_s) if spent_in_all_s else None
 
 
 class GpuWatch:
@@ -129,7 +136,10 @@ class GpuWatch:
 
 
 class ResourceSampler:
-    """Hands a reading to the observer every ``interval_s``, while its owner runs it."""
+    """Hands a reading to the observer every ``interval_s``, while its owner runs it.
+
+    Only the second reading knows of the processors: it comes after ``FIRST_INTERVAL_S`` at most.
+    """
 
     def __init__(
         self,
@@ -137,12 +147,14 @@ class ResourceSampler:
         gpus: GpuWatch,
         observer: Observer,
         *,
-        interval_s: float = INTERVAL_S,
+        interval_s: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._host = host
         self._gpus = gpus
         self._observer = observer
         self._interval_s = interval_s
+        self._sleep = sleep
         self._failing: set[str] = set()
 
     async def run(self) -> None:
@@ -151,9 +163,11 @@ class ResourceSampler:
         What cannot be read is counted, told once in the log and tried again.
         """
         try:
+            await self.sample()
+            await self._sleep(min(FIRST_INTERVAL_S, self._interval_s))
             while True:
                 await self.sample()
-                await asyncio.sleep(self._interval_s)
+                await self._sleep(self._interval_s)
         finally:
             await self._gpus.close()
 

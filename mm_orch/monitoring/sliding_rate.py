@@ -17,12 +17,19 @@ class SlidingRate:
 
     A rate that is younger than the window is taken over its own age, so that the first minute
     does not look slower than it is.
+
+    Args:
+        clock: says when something happens.
+        window_s: whole seconds that the rate is taken over.
+        begin_s: since when it could have happened; None is now.
     """
 
-    def __init__(self, clock: Clock, window_s: int = WINDOW_S) -> None:
+    def __init__(
+        self, clock: Clock, window_s: int = WINDOW_S, *, begin_s: float | None = None
+    ) -> None:
         self._clock = clock
         self._window_s = window_s
-        self._begin_s = clock()
+        self._begin_s = clock() if begin_s is None else begin_s
         self._slots: deque[tuple[int, int]] = deque()
 
     def add(self, count: int) -> None:

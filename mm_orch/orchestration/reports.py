@@ -132,6 +132,10 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         is_ready: a request sent now would be served.
         not_ready_because: why not; empty when it would.
+        requests_per_second: that left, served or not, over their last 64 in the last minute at
+            most: what Retry-After goes by. None before two have. The windows of ``/api/metrics``
+            have the rate of those that succeeded.
+        alerts: those that fire now; None where nothing watches for trouble.
     """
 
     health: HealthReport
@@ -144,4 +148,4 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     num_waiting: int
     is_draining: bool
     requests_per_second: float | None
-    alerts: tuple[FiringAlert, ...] = ()
+    alerts: tuple[FiringAlert, ...] | None

@@ -43,7 +43,7 @@ class SystemStatus:
     Args:
         required_models: those that must be ready before the server is.
         engines: what was found to run here when the server started.
-        find_alerts: gives the alerts that fire now.
+        find_alerts: gives the alerts that fire now; None where nothing watches for trouble.
         find_caches: gives what has been seen of KV memory, by model and engine.
         find_store_failure: says why sessions cannot be stored now; None where they can.
     """
@@ -56,7 +56,7 @@ class SystemStatus:
         required_models: Sequence[str],
         default_model: str,
         engines: Sequence[Availability],
-        find_alerts: Callable[[], tuple[FiringAlert, ...]],
+        find_alerts: Callable[[], tuple[FiringAlert, ...] | None],
         find_caches: Callable[[], Mapping[tuple[str, str], CacheFigures]],
         find_store_failure: Callable[[], str | None],
         clock: Clock,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.available import needs_program
 from tests.e2e import console_answers as answers
 from tests.processes import ROOT, ServerProcess, start_server
 
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = "chromium"
+needs_chromium = needs_program(CHROMIUM)
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -57,7 +60,9 @@ REFUSED = "Failed to load resource: the server responded with a status of"
 def launched() -> Iterator[Browser]:
     """Chromium, without a window and without calls home."""
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        # Without a path, playwright would look for a browser of its own.
+        path = shutil.which(CHROMIUM) or CHROMIUM
+        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mm_orch.benchmarking.page import to_page
-from tests.e2e.console_browser import CHROMIUM, LOOKS, launched
+from tests.e2e.console_browser import LOOKS, launched, needs_chromium
 from tests.unit.benchmarking.test_report import report
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")
+pytestmark = needs_chromium
 
 COLOURS = """() => {
     const colour = (selector, name) => getComputedStyle(document.querySelector(selector))[name];

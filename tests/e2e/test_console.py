@@ -10,7 +10,6 @@ import pytest
 from tests import odd_engines as odd
 from tests.e2e import console_answers as answers
 from tests.e2e.console_browser import (
-    CHROMIUM,
     ECHO,
     LOOKS,
     MISSED,
@@ -20,6 +19,7 @@ from tests.e2e.console_browser import (
     expect,
     keep_picture,
     model_card,
+    needs_chromium,
     show,
     start_plugged,
     tab_through,
@@ -51,7 +51,7 @@ ENDLESS = {
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
+    needs_chromium,
 ]
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.available import require_program
+
 if TYPE_CHECKING:
     from tests.processes import ServerProcess
 
@@ -24,8 +26,8 @@ UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOU
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the client that the lock file names."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed")
+    for program in ("node", "npm"):
+        require_program(program)
     directory = tmp_path_factory.mktemp("npm")
     for source in PACKAGE.iterdir():
         if source.is_file():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.console_browser import CHROMIUM, expect, keep_picture, watched
+from tests.e2e.console_browser import expect, keep_picture, needs_chromium, watched
 from tests.processes import ServerProcess, start_server
 from tests.streams import CHAT, TEXT, Reading, kill_worker, wait_for_model
 
@@ -28,7 +28,7 @@ STORY = [{"role": "user", "content": "Tell me a long story about the sea."}]
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
+    needs_chromium,
 ]
 
 

@@ -34,6 +34,7 @@ MAX_BATCH_SIZE = 4
 
 # Ids of ordinary words of the model.
 FIRST_WORD, LAST_WORD = 1000, 40_000
+NUM_SHARED_TOKENS = 64
 PAST_S = 300
 """Longer than the load."""
 
@@ -49,11 +50,40 @@ sys.modules[__name__] = FakeNvml()
 
 
 @dataclass(frozen=True, slots=True)
+class Questions:
+    """Requests of one kind, of which every one is answered in full.
+
+    Attributes:
+        num_requests: all with the same beginning.
+        num_own_tokens: of each prompt, that no other one has.
+        max_tokens: of each answer, which has no fewer either.
+    """
+
+    num_requests: int
+    num_own_tokens: int = 500
+    max_tokens: int = 300
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Of each prompt."""
+        return NUM_SHARED_TOKENS + self.num_own_tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """A server that has had its load, and the Prometheus that saw it."""
 
     server: ServerProcess
     prometheus: Prometheus
+
+
+BEFORE_THE_LOSS = (
+    Questions(2 * NUM_CLIENTS),
+    Questions(45, num_own_tokens=6000, max_tokens=8),
+)
+AFTER_THE_LOSS = Questions(2 * NUM_CLIENTS)
+ALL = (*BEFORE_THE_LOSS, AFTER_THE_LOSS)
+NUM_SENT = sum(one.num_requests for one in ALL)
 
 
 @pytest.fixture(scope="module")
@@ -119,41 +149,34 @@ def make_folder(path: Path) -> Path:
 
 def load(server: ServerProcess, switch: odd.Switch, prometheus: Prometheus) -> None:
     """Ask much at a time, then lose the engine, then ask again; wait until all of it is scraped."""
-    num_sent = ask_together(server, num_requests=2 * NUM_CLIENTS)
-    num_sent += ask_together(server, num_requests=45, num_own_tokens=6000, max_tokens=8)
+    for questions in BEFORE_THE_LOSS:
+        ask_together(server, questions)
     switch.order("die")
-    num_sent += ask_together(server, num_requests=2 * NUM_CLIENTS)
+    ask_together(server, AFTER_THE_LOSS)
     refused = server.request("POST", "/v1/completions", {"model": "nobody", "prompt": "x"})
     assert refused.status == 404
     server.request("POST", "/admin/drain")
     refused = server.request("POST", "/v1/completions", {"prompt": "x"})
     assert refused.status == 503
     server.request("POST", "/admin/resume")
-    prometheus.wait_for('sum(inference_requests_total{status="success"})', num_sent)
+    prometheus.wait_for('sum(inference_requests_total{status="success"})', NUM_SENT)
     # A rate wants two scrapes of the last state.
     last_scrape = f'max(timestamp(up{{job="{JOB}"}}))'
     [seen_s] = prometheus.values(last_scrape)
     prometheus.wait_until(last_scrape, lambda found: found[0] > seen_s + 1)
 
 
-def ask_together(
-    server: ServerProcess, *, num_requests: int, num_own_tokens: int = 500, max_tokens: int = 300
-) -> int:
-    """Send as many requests at a time as there are clients; return how many were sent.
-
-    Args:
-        server: who is asked.
-        num_requests: all with the same beginning.
-        num_own_tokens: of each prompt, that no other one has.
-        max_tokens: of each answer.
-    """
-    drawn = random.Random(num_own_tokens)  # noqa: S311 - a repeatable load
-    beginning = draw_words(drawn, 64)
-    prompts = [[*beginning, *draw_words(drawn, num_own_tokens)] for _ in range(num_requests)]
+def ask_together(server: ServerProcess, questions: Questions) -> None:
+    """Send as many requests at a time as there are clients, until all are answered."""
+    drawn = random.Random(questions.num_own_tokens)  # noqa: S311 - a repeatable load
+    beginning = draw_words(drawn, NUM_SHARED_TOKENS)
+    prompts = [
+        [*beginning, *draw_words(drawn, questions.num_own_tokens)]
+        for _ in range(questions.num_requests)
+    ]
     with ThreadPoolExecutor(NUM_CLIENTS) as clients:
-        asked = [clients.submit(ask, server, prompt, max_tokens) for prompt in prompts]
-        assert [one.result() for one in asked] == [200] * num_requests
-    return num_requests
+        asked = [clients.submit(ask, server, prompt, questions.max_tokens) for prompt in prompts]
+        assert [one.result() for one in asked] == [200] * questions.num_requests
 
 
 def draw_words(drawn: random.Random, num_words: int) -> list[int]:
@@ -191,6 +214,26 @@ def summary(series: PromisedSeries) -> str:
             return f"max(max_over_time({series.name}[{PAST_S}s]))"
         case "histogram":
             return f"sum({series.name}_sum) / sum({series.name}_count)"
+
+
+@pytest.mark.parametrize(
+    ("expression", "amount"),
+    [
+        ('sum(inference_requests_total{status="success"})', NUM_SENT),
+        # Of the model that nobody has, and while the server drained.
+        ('sum(inference_requests_total{status="rejected"})', 2),
+        ('sum(inference_requests_total{status!~"success|rejected"})', 0),
+        ("sum(inference_latency_seconds_count)", NUM_SENT),
+        ("sum(time_to_first_token_seconds_count)", NUM_SENT),
+        ("sum(prompt_tokens_total)", sum(one.num_requests * one.num_prompt_tokens for one in ALL)),
+        ("sum(generation_tokens_total)", sum(one.num_requests * one.max_tokens for one in ALL)),
+        ('sum(http_requests_total{route="/v1/completions"})', NUM_SENT + 2),
+    ],
+)
+def test_what_was_sent_is_counted_to_the_last_token_though_an_engine_was_lost(
+    watched: Watched, expression: str, amount: int
+) -> None:
+    assert watched.prometheus.values(expression) == [amount]
 
 
 @pytest.mark.parametrize(("name", "expression"), list(dashboard_expressions()))

@@ -59,7 +59,7 @@ function Tile({ name, value, hint = "" }) {
 function Tiles({ status, metrics }) {
   if (!metrics) {
     return html`<dl class="tiles">
-      <${Tile} name="Requests a second" value=${formatNumber(status.requests_per_second)} />
+      <${Tile} name="Ended a second, lately" value=${formatNumber(status.requests_per_second)} />
       <${Tile} name="Running" value=${formatCount(status.num_running)} />
       <${Tile} name="Waiting" value=${formatCount(status.num_waiting)} hint=${`room for ${formatCount(status.health.queue_capacity)}`} />
     </dl>`;
@@ -68,7 +68,7 @@ function Tiles({ status, metrics }) {
   const memory = metrics.resources.memory_used_bytes?.last ?? null;
   const { num_requests: num, num_failed: failed } = sum(metrics.models);
   return html`<dl class="tiles">
-    <${Tile} name="Requests a second" value=${formatNumber(last.requests_per_second ?? status.requests_per_second)} />
+    <${Tile} name="Requests a second" value=${formatNumber(last.requests_per_second)} />
     <${Tile} name="Tokens a second" value=${formatNumber(last.tokens_per_second)} />
     <${Tile} name="First token, median" value=${formatSeconds(last.time_to_first_token_p50)} hint=${last.time_to_first_token_p95 ? `95 % within ${formatSeconds(last.time_to_first_token_p95)}` : ""} />
     <${Tile} name="Running" value=${formatCount(status.num_running)} hint=${`${formatCount(status.num_waiting)} waiting, room for ${formatCount(status.health.queue_capacity)}`} />

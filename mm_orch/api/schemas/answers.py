@@ -290,7 +290,7 @@ class StatusAnswer(BaseModel):
     num_waiting: int
     is_draining: bool
     requests_per_second: float | None
-    alerts: list[dict[str, Any]]
+    alerts: list[dict[str, Any]] | None
 
 
 class ReleaseAnswer(BaseModel):

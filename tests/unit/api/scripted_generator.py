@@ -261,6 +261,7 @@ class ScriptedReports:
             num_waiting=2,
             is_draining=False,
             requests_per_second=0.5,
+            alerts=(),
         )
 
 

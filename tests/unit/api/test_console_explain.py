@@ -9,9 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import mm_orch.api
+from tests.available import needs_program
 
 FOLDER = Path(mm_orch.api.__file__).parent / "console"
 NODE = shutil.which("node")
@@ -24,7 +23,7 @@ const found = cases.map(([request, limit]) => [explain(request, limit), summariz
 console.log(JSON.stringify(found));
 """
 
-pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
+pytestmark = needs_program("node")
 
 ATTEMPT = {
     "engine": "openvino",

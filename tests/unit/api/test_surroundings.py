@@ -206,6 +206,35 @@ async def test_a_refused_key_and_a_fault_of_ours_are_stated_too() -> None:
     assert [told.status for told in faulty.observer.exchanges()] == [500]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("GET", "/admin/alerts", "/admin/alerts"),
+        ("GET", "/v1/models/org/small", "/v1/models/{model}"),
+        ("PUT", "/v1/completions", "/v1/completions"),
+        ("GET", "/admin/some/random/path", "unmatched"),
+    ],
+)
+async def test_what_is_refused_for_want_of_a_key_has_the_template_of_its_path(
+    method: str, path: str, route: str
+) -> None:
+    face = Face(settings=LOCKED)
+
+    await face.call(method, path)
+
+    [told] = face.observer.exchanges()
+    assert (told.route, told.status) == (route, 401)
+
+
+async def test_a_body_that_is_too_large_has_the_template_of_its_path() -> None:
+    face = Face(settings=ApiSettings(max_request_bytes=1))
+
+    await face.call("POST", CHAT, HELLO)
+
+    [told] = face.observer.exchanges()
+    assert (told.route, told.status) == (CHAT, 413)
+
+
 async def test_the_path_is_told_without_the_query_and_cut() -> None:
     face = Face()
 

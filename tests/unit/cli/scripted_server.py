@@ -93,6 +93,7 @@ def status_report(
         num_waiting=4,
         is_draining=is_draining,
         requests_per_second=1.25,
+        alerts=(),
     )
 
 

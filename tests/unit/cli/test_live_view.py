@@ -119,10 +119,20 @@ def test_without_monitoring_it_says_so_and_shows_what_is_known() -> None:
     lines = texts_of(present(BUSY, figures=None))
 
     assert lines[2:4] == [
-        "Requests  3 running  4 of 100 waiting  1.2 req/s",
+        "Requests  3 running  4 of 100 waiting  1.2 ended/s lately",
         "Machine   not observed: monitoring.enabled is false",
     ]
     assert lines[-1].split()[:7] == ["smollm2-135m", "pytorch", "ready", "3", "4", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("alerts", "says"),
+    [((), "none"), (None, "off (monitoring.enabled or monitoring.anomaly.enabled is false)")],
+)
+def test_no_alert_is_told_from_nobody_who_watches(alerts: tuple[()] | None, says: str) -> None:
+    status = msgspec.structs.replace(status_report(), alerts=alerts)
+
+    assert f"Alerts    {says}" in texts_of(seen(status, figures_of()))
 
 
 def test_figures_of_another_engine_are_not_those_of_the_one_that_runs() -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import warnings
 from dataclasses import replace
+from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,6 +54,30 @@ def test_a_json_line_has_the_fields_of_its_call(tmp_path: Path) -> None:
         "logger": "mm_orch.some",
         "queue_size": 3,
     }
+
+
+def test_a_full_file_rolls_over_and_the_five_before_it_are_kept(tmp_path: Path) -> None:
+    path, max_file_bytes = tmp_path / "muai.log", 1000
+    configure_logging("INFO", path, "json", to_stderr=False, max_file_bytes=max_file_bytes)
+    num_lines = 100
+
+    for k in range(num_lines):
+        logging.getLogger("mm_orch.some").info("line", extra={"number": k})
+
+    older = [tmp_path / f"muai.log.{age}" for age in (5, 4, 3, 2, 1)]
+    assert {*tmp_path.iterdir()} == {path, *older}
+    assert max(file.stat().st_size for file in tmp_path.iterdir()) <= max_file_bytes
+    numbers = [line["number"] for file in (*older, path) for line in json_lines(file)]
+    # The oldest lines are gone; of the others none is lost, doubled or cut.
+    assert numbers == list(range(num_lines - len(numbers), num_lines))
+    assert len(numbers) < num_lines
+
+
+def test_a_file_may_have_10_mib(tmp_path: Path) -> None:
+    configure_logging("INFO", tmp_path / "muai.log", "json", to_stderr=False)
+
+    [file] = [h for h in logging.getLogger().handlers if isinstance(h, RotatingFileHandler)]
+    assert (file.maxBytes, file.backupCount) == (10 * 2**20, 5)
 
 
 def test_less_severe_lines_are_left_out(tmp_path: Path) -> None:

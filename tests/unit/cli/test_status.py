@@ -59,7 +59,7 @@ def test_a_servers_status_is_told_in_lines(
         f"The server at {peer.url} is healthy (version 0.1.0).",
         "  r1",
         "Up for 12 s; ready for requests",
-        "Requests: 3 running, 4 waiting (at most 100), 1.25 per second",
+        "Requests: 3 running, 4 waiting (at most 100), lately 1.25 ended per second",
         "No alert fires",
         "Engines",
         "  pytorch    can run",
@@ -118,6 +118,18 @@ def test_a_busy_model_has_its_load_cache_and_memory_and_an_alert_its_reason(
         " draining, takes no new requests, killed by SIGKILL",
         "    last line of its log",
     ]
+
+
+def test_where_nobody_watches_it_does_not_say_that_no_alert_fires(
+    peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer.report = msgspec.structs.replace(status_report(), alerts=None)
+
+    print_status(loaded_for(peer.port), as_json=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "Alerts: off (monitoring.enabled or monitoring.anomaly.enabled is false)" in lines
+    assert "No alert fires" not in lines
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from mm_orch.core.events import (
 )
 from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
+from tests.available import needs_program
 from tests.unit.monitoring.clock import StillClock
 from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished, story
 
@@ -363,7 +363,7 @@ def test_the_content_type_is_that_of_the_text_format() -> None:
     assert b"_created" not in body
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@needs_program("promtool")
 def test_promtool_finds_no_fault() -> None:
     body, _ = told().render()
 

@@ -34,7 +34,7 @@ def memory() -> Memory:
     ("before", "after", "percent"),
     [
         ({"user": 1, "idle": 1}, {"user": 2, "idle": 4}, 25),
-        ({"user": 1, "idle": 1}, {"user": 1, "idle": 1}, 0),
+        ({"user": 1, "idle": 1}, {"user": 1, "idle": 3}, 0),
         ({"user": 1, "idle": 1, "iowait": 0}, {"user": 2, "idle": 2, "iowait": 2}, 25),
         # A guest's time is in the user's time as well.
         ({"user": 1, "idle": 1, "guest": 0}, {"user": 2, "idle": 2, "guest": 1}, 50),
@@ -47,8 +47,10 @@ def test_processors_are_as_busy_as_since_the_last_reading(
 ) -> None:
     reader = HostReader(memory=memory, cpu_times=times_of(before, after, after))
 
+    assert reader.read().cpu_percent is None
     assert reader.read().cpu_percent == pytest.approx(percent)
-    assert reader.read().cpu_percent == 0
+    # No time has passed since: there is nothing to tell.
+    assert reader.read().cpu_percent is None
 
 
 def test_processors_without_rest_are_no_more_than_wholly_busy() -> None:
@@ -56,8 +58,16 @@ def test_processors_without_rest_are_no_more_than_wholly_busy() -> None:
     before = {"user": 9655.44, "nice": 76.91, "system": 2938.7, "irq": 2093.2, "idle": 4693.47}
     after = {"user": 9657.4, "nice": 78.01, "system": 2940.57, "irq": 2094.24, "idle": 4693.47}
     reader = HostReader(memory=memory, cpu_times=times_of(before, after))
+    reader.read()
 
     assert reader.read().cpu_percent == 100
+
+
+def test_a_load_that_began_before_the_first_reading_is_no_rest() -> None:
+    readings = [{"user": 10.0 * k, "idle": 50.0} for k in range(1, 4)]
+    reader = HostReader(memory=memory, cpu_times=times_of(*readings))
+
+    assert [reader.read().cpu_percent for _ in readings] == [None, 100, 100]
 
 
 def no_gpus() -> None:
@@ -67,7 +77,7 @@ def no_gpus() -> None:
 def test_this_machine_can_be_read() -> None:
     read = HostReader().read()
 
-    assert 0 <= read.cpu_percent <= 100
+    assert read.cpu_percent is None
     assert 0 < read.memory_used_bytes <= read.memory_total_bytes
 
 
@@ -117,6 +127,28 @@ async def test_readings_are_made_beside_the_loop_and_observed_on_it() -> None:
     assert threading.get_ident() not in readers
 
 
+@pytest.mark.parametrize(("interval_s", "pauses_s"), [(60, [5, 60, 60]), (2, [2, 2, 2])])
+async def test_the_second_reading_comes_soon_and_is_the_first_to_know_of_processors(
+    interval_s: float, pauses_s: list[float]
+) -> None:
+    recorder, slept_s = _Recorder(), list[float]()
+    readings = [{"user": 10.0 * k, "idle": 30.0 * k} for k in range(len(pauses_s))]
+
+    async def sleep(seconds: float) -> None:
+        slept_s.append(seconds)
+        if len(slept_s) == len(pauses_s):
+            raise asyncio.CancelledError
+
+    host = HostReader(memory=memory, cpu_times=times_of(*readings))
+    sampler = ResourceSampler(host, GpuWatch(no_gpus), recorder, interval_s=interval_s, sleep=sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await sampler.run()
+
+    assert slept_s == pauses_s
+    reads = [event for event in recorder.events if isinstance(event, ResourcesRead)]
+    assert [read.cpu_percent for read in reads] == [None, 25, 25]
+
+
 async def test_a_reading_holds_host_and_gpus_and_the_end_closes_the_library() -> None:
     nvml, recorder = FakeNvml(num_gpus=1), _Recorder()
     sampler = ResourceSampler(HostReader(memory=memory), watch(nvml), recorder, interval_s=3600)
@@ -151,7 +183,7 @@ async def test_while_the_gpus_hang_the_host_is_read_and_they_are_unhealthy(
 ) -> None:
     nvml, recorder = HangingNvml(), _Recorder()
     gpus = watch(nvml, deadline_s=0.01)
-    sampler = ResourceSampler(HostReader(memory=memory), gpus, recorder)
+    sampler = ResourceSampler(HostReader(memory=memory), gpus, recorder, interval_s=1)
     while not recorder.events or gpus.is_hanging:
         await sampler.sample()
     nvml.gate.clear()
@@ -191,7 +223,7 @@ async def test_a_driver_that_does_not_wake_costs_no_reading_of_the_host() -> Non
         return None
 
     gpus = GpuWatch(wake, deadline_s=0)
-    await ResourceSampler(HostReader(memory=memory), gpus, recorder).sample()
+    await ResourceSampler(HostReader(memory=memory), gpus, recorder, interval_s=1).sample()
     await gpus.close()
     gate.set()
 
@@ -209,7 +241,8 @@ async def test_what_cannot_be_read_is_told_once_and_tried_again(
         return memory()
 
     recorder = _Recorder()
-    sampler = ResourceSampler(HostReader(memory=read_at_last), GpuWatch(no_gpus), recorder)
+    host = HostReader(memory=read_at_last)
+    sampler = ResourceSampler(host, GpuWatch(no_gpus), recorder, interval_s=1)
     for _ in range(3):
         await sampler.sample()
     assert recorder.events == [
