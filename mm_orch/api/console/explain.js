@@ -78,15 +78,18 @@ function sayWait(request, queued, hasRun, maxBatchSize) {
   const running = request.num_running_before;
   const waiting = request.num_waiting_before;
   const holds = maxBatchSize ? ` (the batch holds ${formatCount(maxBatchSize)})` : "";
-  const before =
-    running + waiting > 0
-      ? `${plural(running, "request")} ran and ${formatCount(waiting)} waited before it${holds}`
-      : "though no other request of the model was before it";
   const separator = running + waiting > 0 ? ":" : ",";
   const length = hasRun
     ? `Waited ${formatSeconds(queued)} of ${formatSeconds(request.total_s)}`
     : `Waited ${formatSeconds(queued)} and never ran`;
-  return `${length}${separator} ${before}.`;
+  return `${length}${separator} ${sayBefore(running, waiting, holds)}.`;
+}
+
+function sayBefore(running, waiting, holds) {
+  if (running + waiting === 0) return "though no other request of the model was before it";
+  // Counted when it came: of a burst none runs yet, however many the batch has room for.
+  if (running === 0) return `${plural(waiting, "request")} had come before it and none ran yet${holds}`;
+  return `${plural(running, "request")} ran and ${formatCount(waiting)} waited before it${holds}`;
 }
 
 function findPrefill(request) {

@@ -137,6 +137,22 @@ TABLE: list[tuple[dict[str, Any], int | None, list[tuple[str, str]]]] = [
         [("wait", "Waited 3.2 s of 4.1 s: 8 requests ran and 12 waited before it.")],
     ),
     (
+        {**QUEUED, "num_running_before": 0, "num_waiting_before": 12},
+        8,
+        [
+            (
+                "wait",
+                "Waited 3.2 s of 4.1 s: 12 requests had come before it and none ran yet"
+                " (the batch holds 8).",
+            )
+        ],
+    ),
+    (
+        {**QUEUED, "num_running_before": 0, "num_waiting_before": 1},
+        None,
+        [("wait", "Waited 3.2 s of 4.1 s: 1 request had come before it and none ran yet.")],
+    ),
+    (
         {**QUEUED, "num_running_before": 0, "num_waiting_before": 0},
         8,
         [("wait", "Waited 3.2 s of 4.1 s, though no other request of the model was before it.")],
