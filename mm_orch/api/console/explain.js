@@ -9,6 +9,8 @@ const PREFILL_SHARE = 0.25;
 const SHARED_DECODE_SHARE = 0.3;
 const DELIVER_SHARE = 0.3;
 const DECODE_SHARE = 0.5;
+// A loss that took this much comes first, also where the answer itself took longer.
+const FAILOVER_SHARE = 0.1;
 // Fewer computed tokens make no long prompt, fewer generated ones no long answer.
 const LONG_PROMPT_TOKENS = 256;
 const LONG_ANSWER_TOKENS = 64;
@@ -16,20 +18,22 @@ const LONG_ANSWER_TOKENS = 64;
 const MANY_SEQUENCES = 8;
 
 /**
- * Returns all reasons, that with the most seconds first: [{kind, seconds, sentence}].
+ * Returns all reasons: [{kind, seconds, sentence}]. A failover that took its share of the time
+ * comes first, then that with the most seconds.
  * Kinds: wait, start, prepare, prefill, failover, batch, decode, deliver.
  * maxBatchSize is how many sequences the model's batch holds, null where unknown.
  */
 export function explain(told, maxBatchSize = null) {
   if (!(told.total_s > 0)) return [];
   const request = { ...told, attempts: attemptsOf(told) };
+  const isLoss = ({ kind, seconds }) => kind === "failover" && seconds >= FAILOVER_SHARE * request.total_s;
   return [
     ...findWait(request, maxBatchSize),
     ...findPrefill(request),
     ...findFailovers(request),
     ...findDecode(request, maxBatchSize),
     ...findDelivery(request),
-  ].sort((a, b) => b.seconds - a.seconds);
+  ].sort((a, b) => isLoss(b) - isLoss(a) || b.seconds - a.seconds);
 }
 
 /** One sentence, also where nothing stands out. */

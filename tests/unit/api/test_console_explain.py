@@ -299,6 +299,19 @@ def test_all_reasons_are_told_and_the_largest_comes_first() -> None:
     assert seconds == sorted(seconds, reverse=True)
 
 
+def test_a_failover_comes_before_a_long_answer_unless_it_took_next_to_nothing() -> None:
+    answered = {**RESUMED, "ended_s": 15.0, "num_tokens": 100}
+    quickly = {**answered, "submitted_s": 1.2, "started_s": 1.25, "first_token_s": 1.3}
+
+    [(slow, summary), (quick, _)] = find(
+        (request(LOST, answered, total_s=15.0), 8), (request(LOST, quickly, total_s=15.0), 8)
+    )
+
+    assert [one["kind"] for one in slow] == ["failover", "decode"]
+    assert summary == "Engine openvino was lost after 31 tokens; pytorch went on 1.8 s later."
+    assert [one["kind"] for one in quick] == ["decode", "failover"]
+
+
 def test_a_loss_is_told_however_little_time_it_took() -> None:
     [(reasons, _)] = find((LOST_FOR_GOOD, None))
 
