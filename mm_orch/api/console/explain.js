@@ -1,6 +1,6 @@
 // Finds why a request took as long as it did; knows nothing of pages.
 
-import { attemptsOf } from "./timeline.js";
+import { attemptsOf, waitsOf } from "./timeline.js";
 import { formatCount, formatSeconds, plural } from "./words.js";
 
 // A part that takes less of the whole than this is no reason.
@@ -45,21 +45,15 @@ export function summarize(request, maxBatchSize = null) {
 
 function findWait(request, maxBatchSize) {
   const total = request.total_s;
-  const [first] = request.attempts;
-  const hasRun = request.attempts.some((attempt) => attempt.started_s !== null);
-  const end = request.queue_wait_s ?? first?.started_s ?? (hasRun ? 0 : total);
-  const routed = Math.min(request.routed_s ?? 0, end);
-  const submitted = Math.min(Math.max(first?.submitted_s ?? routed, routed), end);
+  const { prepared, absent, queued } = waitsOf(request);
   const found = [];
-  if (routed >= WAIT_SHARE * total) {
+  if (prepared >= WAIT_SHARE * total) {
     found.push({
       kind: "prepare",
-      seconds: routed,
-      sentence: `Preparing the prompt took ${formatSeconds(routed)} of ${formatSeconds(total)}.`,
+      seconds: prepared,
+      sentence: `Preparing the prompt took ${formatSeconds(prepared)} of ${formatSeconds(total)}.`,
     });
   }
-  const gated = Math.min(request.gate_wait_s, submitted - routed);
-  const absent = submitted - routed - gated;
   if (absent >= WAIT_SHARE * total) {
     found.push({
       kind: "start",
@@ -67,18 +61,18 @@ function findWait(request, maxBatchSize) {
       sentence: `Waited ${formatSeconds(absent)} of ${formatSeconds(total)} for the model's worker to be there: it was being loaded or started again.`,
     });
   }
-  const queued = end - submitted + gated;
   if (queued >= WAIT_SHARE * total) {
     found.push({
       kind: "wait",
       seconds: queued,
-      sentence: sayWait(request, queued, hasRun, maxBatchSize),
+      sentence: sayWait(request, queued, maxBatchSize),
     });
   }
   return found;
 }
 
-function sayWait(request, queued, hasRun, maxBatchSize) {
+function sayWait(request, queued, maxBatchSize) {
+  const hasRun = request.attempts.some((attempt) => attempt.started_s !== null);
   const running = request.num_running_before;
   const waiting = request.num_waiting_before;
   const holds = maxBatchSize ? ` (the batch holds ${formatCount(maxBatchSize)})` : "";

@@ -23,6 +23,16 @@ const cases = JSON.parse(text);
 const found = cases.map(([request, limit]) => [explain(request, limit), summarize(request, limit)]);
 console.log(JSON.stringify(found));
 """
+WAITS_SCRIPT = """
+import { lanesOf, waitsOf } from "./timeline.js";
+let text = "";
+for await (const piece of process.stdin) text += piece;
+const found = JSON.parse(text).map((request) => {
+  const phases = lanesOf(request)[0].phases.filter((phase) => phase.kind === "queue");
+  return [waitsOf(request).queued, phases.reduce((sum, { start, end }) => sum + end - start, 0)];
+});
+console.log(JSON.stringify(found));
+"""
 
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
@@ -111,6 +121,7 @@ EMBEDDED = request(
 )
 SLOWLY_READ = request({"ended_s": 0.4}, total_s=4.0)
 ELSEWHERE = request(queue_wait_s=0.7, ttft_s=0.8, num_running_before=4)
+PREPARED = request({"submitted_s": 0.25, "started_s": 0.26}, queue_wait_s=0.26, routed_s=0.25)
 LOST_FOR_GOOD = request({**LOST, "ended_s": 1.0}, total_s=1.0, finish_reasons=[])
 MANY_AT_ONCE = {**QUEUED, "attempts": [{**QUEUED["attempts"][0], **LOST, "ended_s": 3.6}, RESUMED]}
 
@@ -264,6 +275,12 @@ TABLE: list[tuple[dict[str, Any], int | None, list[tuple[str, str]]]] = [
 
 def find(*cases: tuple[dict[str, Any], int | None]) -> list[tuple[list[dict[str, Any]], str]]:
     """Explain these in node."""
+    found: list[tuple[list[dict[str, Any]], str]] = run(SCRIPT, cases)
+    return found
+
+
+def run(script: str, given: Any) -> Any:
+    """Return what the script, that may import the console's modules, makes of what it is given."""
     assert NODE is not None
     with tempfile.TemporaryDirectory() as folder:
         for name in ("explain.js", "timeline.js", "words.js"):
@@ -271,16 +288,15 @@ def find(*cases: tuple[dict[str, Any], int | None]) -> list[tuple[list[dict[str,
         # Browsers are told by the page that these are modules, node by this.
         (Path(folder) / "package.json").write_text('{"type": "module"}')
         result = subprocess.run(
-            [NODE, "--input-type=module", "--eval", SCRIPT],
+            [NODE, "--input-type=module", "--eval", script],
             cwd=folder,
-            input=json.dumps(cases),
+            input=json.dumps(given),
             capture_output=True,
             text=True,
             check=False,
         )
     assert result.returncode == 0, result.stderr
-    found: list[tuple[list[dict[str, Any]], str]] = json.loads(result.stdout)
-    return found
+    return json.loads(result.stdout)
 
 
 def test_each_reason_has_its_sentence() -> None:
@@ -339,3 +355,12 @@ def test_several_choices_share_the_steps() -> None:
 
     sentence = "Long answer: 200 tokens took 4.0 s to generate, 40 ms each."
     assert [one["sentence"] for one in reasons] == [sentence]
+
+
+def test_the_queue_is_the_bars_without_preparation_and_the_workers_start() -> None:
+    waited = [QUEUED, HELD_BACK, LOADED, NEVER_RAN, ELSEWHERE, PREPARED]
+
+    queued, drawn = zip(*run(WAITS_SCRIPT, waited), strict=True)
+
+    assert queued == pytest.approx([3.2, 3.2, 0.1, 30.0, 0.7, 0.01])
+    assert drawn == pytest.approx(queued)
