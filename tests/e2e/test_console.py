@@ -249,14 +249,6 @@ def test_a_model_and_the_server_are_drained_and_resumed(page: Page, echo: Server
     assert echo.request("GET", "/ready").status == 200
 
 
-def test_a_destination_that_takes_no_alerts_is_shown_with_its_problem(page: Page) -> None:
-    show(page, "alerts")
-
-    webhook = page.get_by_role("row").filter(has_text="webhook")
-    expect(webhook).to_contain_text("Does not take them")
-    expect(webhook).to_contain_text("HTTP 503")
-
-
 def test_what_really_happened_is_shown(browser: Browser, echo: ServerProcess) -> None:
     sent = {"messages": [{"role": "user", "content": "again " * 400}], "max_tokens": 50}
     reply = echo.request("POST", "/v1/chat/completions", sent, {"X-Request-ID": "real"})
