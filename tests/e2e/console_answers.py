@@ -102,8 +102,8 @@ def alerts() -> dict[str, Any]:
         "model": MODEL,
         "engine": "openvino",
         "message": "95 % of the answers of smollm2-135m took up to 12.4 s; the limit is 5 s.",
-        "value": 12.4,
-        "limit": 5.0,
+        "value": 12_400.0,
+        "limit": 5000.0,
     }
     change = {key: value for key, value in firing.items() if key not in {"value", "limit"}}
     memory = {

@@ -90,6 +90,17 @@ def test_every_page_fits_in_every_look(
         assert widths[0] <= widths[1]
 
 
+@pytest.mark.parametrize("width", [390, 320])
+def test_the_name_of_the_page_is_in_sight_beside_a_firing_alert(
+    width: int, browser: Browser, echo: ServerProcess
+) -> None:
+    with watched(browser, echo, viewport={"width": width, "height": 844}) as page:
+        show(page, "playground")
+        expect(page.get_by_label("1 firing")).to_be_visible()
+
+        expect(page.get_by_role("link", name="Playground")).to_be_in_viewport(ratio=0.99)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_the_keyboard_reaches_every_control_and_shows_where_it_is(name: str, page: Page) -> None:
     show(page, name)
@@ -247,14 +258,6 @@ def test_a_model_and_the_server_are_drained_and_resumed(page: Page, echo: Server
 
     expect(whole.locator(".pill")).to_have_text("Takes requests")
     assert echo.request("GET", "/ready").status == 200
-
-
-def test_a_destination_that_takes_no_alerts_is_shown_with_its_problem(page: Page) -> None:
-    show(page, "alerts")
-
-    webhook = page.get_by_role("row").filter(has_text="webhook")
-    expect(webhook).to_contain_text("Does not take them")
-    expect(webhook).to_contain_text("HTTP 503")
 
 
 def test_what_really_happened_is_shown(browser: Browser, echo: ServerProcess) -> None:

@@ -60,10 +60,11 @@ def ask(server: ServerProcess, request_id: str, **fields: Any) -> None:
 def assert_explained(
     browser: Browser, server: ServerProcess, request_id: str, sentence: str, picture: str
 ) -> None:
-    """Open the console at the request and read why it was slow."""
+    """Open the console at the request and read what it says first of why it was slow."""
     with watched(browser, server, is_made_up=False) as page:
         page.goto(f"{page.url.partition('#')[0]}#/requests/{request_id}")
-        expect(page.get_by_text(re.compile(sentence)).first).to_be_visible(timeout=15_000)
+        first = page.locator(".why-first")
+        expect(first).to_have_text(re.compile(sentence), timeout=15_000)
         keep_picture(page, picture)
 
 

@@ -3,13 +3,23 @@
 import { html } from "./vendor/htm-preact.module.js";
 import { Awaited, Empty, Pill, Table } from "./parts.js";
 import { usePoll } from "./server.js";
-import { formatAgo, formatCount, formatMoment, formatNumber, NONE, sentenceCase } from "./words.js";
+import { formatAgo, formatCount, formatMoment, formatNumber, formatRatio, formatSeconds, NONE, sentenceCase } from "./words.js";
 
 const about = (alert) => [alert.model, alert.engine && `on ${alert.engine}`].filter(Boolean).join(" ") || "the server";
 const keyOf = (alert) => [alert.alert_type, alert.model, alert.engine].join(" ");
 
+// What an alert's value and limit are, by its kind.
+const FORMATS = {
+  high_latency: (milliseconds) => formatSeconds(milliseconds / 1000),
+  high_error_rate: formatRatio,
+  high_memory: (percent) => `${formatNumber(percent)} %`,
+  low_throughput: (rate) => `${formatNumber(rate)} requests/s`,
+  anomaly: formatSeconds,
+};
+
 function FiringAlert({ alert }) {
   const isMeasured = alert.value !== null && alert.value !== undefined;
+  const format = FORMATS[alert.alert_type] ?? formatNumber;
   return html`<li class="card alert" data-tone=${alert.severity}>
     <div class="model-head">
       <h3>${sentenceCase(alert.alert_type)}</h3>
@@ -18,7 +28,7 @@ function FiringAlert({ alert }) {
     <p>${alert.message}</p>
     <p class="hint">
       ${about(alert)} · since ${formatMoment(alert.since)} (${formatAgo(alert.since)})
-      ${isMeasured && ` · ${formatNumber(alert.value)} where ${formatNumber(alert.limit)} is the limit`}
+      ${isMeasured && ` · ${format(alert.value)} where ${format(alert.limit)} is the limit`}
     </p>
   </li>`;
 }

@@ -47,14 +47,20 @@ function useRoute() {
 }
 
 function Navigation({ page, numAlerts }) {
-  return html`<nav aria-label="Pages">
+  const list = useRef(null);
+  const hasAlerts = numAlerts > 0;
+  useEffect(() => {
+    // On a narrow screen not all names fit.
+    list.current.querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "center" });
+  }, [page, hasAlerts]);
+  return html`<nav ref=${list} aria-label="Pages">
     ${Object.entries(PAGES).map(
       ([key, { name }]) => html`<a
         key=${key}
         href=${`#/${key}`}
         aria-current=${key === page ? "page" : null}
       >
-        ${name}${key === "alerts" && numAlerts > 0 && html` <span class="count" aria-label="${numAlerts} firing">${numAlerts}</span>`}
+        ${name}${key === "alerts" && hasAlerts && html` <span class="count" aria-label="${numAlerts} firing">${numAlerts}</span>`}
       </a>`,
     )}
   </nav>`;

@@ -1,6 +1,6 @@
 // Finds why a request took as long as it did; knows nothing of pages.
 
-import { attemptsOf } from "./timeline.js";
+import { attemptsOf, waitsOf } from "./timeline.js";
 import { formatCount, formatSeconds, plural } from "./words.js";
 
 // A part that takes less of the whole than this is no reason.
@@ -9,6 +9,8 @@ const PREFILL_SHARE = 0.25;
 const SHARED_DECODE_SHARE = 0.3;
 const DELIVER_SHARE = 0.3;
 const DECODE_SHARE = 0.5;
+// A loss that took this much comes first, also where the answer itself took longer.
+const FAILOVER_SHARE = 0.1;
 // Fewer computed tokens make no long prompt, fewer generated ones no long answer.
 const LONG_PROMPT_TOKENS = 256;
 const LONG_ANSWER_TOKENS = 64;
@@ -16,20 +18,22 @@ const LONG_ANSWER_TOKENS = 64;
 const MANY_SEQUENCES = 8;
 
 /**
- * Returns all reasons, that with the most seconds first: [{kind, seconds, sentence}].
+ * Returns all reasons: [{kind, seconds, sentence}]. A failover that took its share of the time
+ * comes first, then that with the most seconds.
  * Kinds: wait, start, prepare, prefill, failover, batch, decode, deliver.
  * maxBatchSize is how many sequences the model's batch holds, null where unknown.
  */
 export function explain(told, maxBatchSize = null) {
   if (!(told.total_s > 0)) return [];
   const request = { ...told, attempts: attemptsOf(told) };
+  const isLoss = ({ kind, seconds }) => kind === "failover" && seconds >= FAILOVER_SHARE * request.total_s;
   return [
     ...findWait(request, maxBatchSize),
     ...findPrefill(request),
     ...findFailovers(request),
     ...findDecode(request, maxBatchSize),
     ...findDelivery(request),
-  ].sort((a, b) => b.seconds - a.seconds);
+  ].sort((a, b) => isLoss(b) - isLoss(a) || b.seconds - a.seconds);
 }
 
 /** One sentence, also where nothing stands out. */
@@ -41,21 +45,15 @@ export function summarize(request, maxBatchSize = null) {
 
 function findWait(request, maxBatchSize) {
   const total = request.total_s;
-  const [first] = request.attempts;
-  const hasRun = request.attempts.some((attempt) => attempt.started_s !== null);
-  const end = request.queue_wait_s ?? first?.started_s ?? (hasRun ? 0 : total);
-  const routed = Math.min(request.routed_s ?? 0, end);
-  const submitted = Math.min(Math.max(first?.submitted_s ?? routed, routed), end);
+  const { prepared, absent, queued } = waitsOf(request);
   const found = [];
-  if (routed >= WAIT_SHARE * total) {
+  if (prepared >= WAIT_SHARE * total) {
     found.push({
       kind: "prepare",
-      seconds: routed,
-      sentence: `Preparing the prompt took ${formatSeconds(routed)} of ${formatSeconds(total)}.`,
+      seconds: prepared,
+      sentence: `Preparing the prompt took ${formatSeconds(prepared)} of ${formatSeconds(total)}.`,
     });
   }
-  const gated = Math.min(request.gate_wait_s, submitted - routed);
-  const absent = submitted - routed - gated;
   if (absent >= WAIT_SHARE * total) {
     found.push({
       kind: "start",
@@ -63,30 +61,33 @@ function findWait(request, maxBatchSize) {
       sentence: `Waited ${formatSeconds(absent)} of ${formatSeconds(total)} for the model's worker to be there: it was being loaded or started again.`,
     });
   }
-  const queued = end - submitted + gated;
   if (queued >= WAIT_SHARE * total) {
     found.push({
       kind: "wait",
       seconds: queued,
-      sentence: sayWait(request, queued, hasRun, maxBatchSize),
+      sentence: sayWait(request, queued, maxBatchSize),
     });
   }
   return found;
 }
 
-function sayWait(request, queued, hasRun, maxBatchSize) {
+function sayWait(request, queued, maxBatchSize) {
+  const hasRun = request.attempts.some((attempt) => attempt.started_s !== null);
   const running = request.num_running_before;
   const waiting = request.num_waiting_before;
   const holds = maxBatchSize ? ` (the batch holds ${formatCount(maxBatchSize)})` : "";
-  const before =
-    running + waiting > 0
-      ? `${plural(running, "request")} ran and ${formatCount(waiting)} waited before it${holds}`
-      : "though no other request of the model was before it";
   const separator = running + waiting > 0 ? ":" : ",";
   const length = hasRun
     ? `Waited ${formatSeconds(queued)} of ${formatSeconds(request.total_s)}`
     : `Waited ${formatSeconds(queued)} and never ran`;
-  return `${length}${separator} ${before}.`;
+  return `${length}${separator} ${sayBefore(running, waiting, holds)}.`;
+}
+
+function sayBefore(running, waiting, holds) {
+  if (running + waiting === 0) return "though no other request of the model was before it";
+  // Counted when it came: of a burst none runs yet, however many the batch has room for.
+  if (running === 0) return `${plural(waiting, "request")} had come before it and none ran yet${holds}`;
+  return `${plural(running, "request")} ran and ${formatCount(waiting)} waited before it${holds}`;
 }
 
 function findPrefill(request) {

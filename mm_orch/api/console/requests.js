@@ -4,7 +4,7 @@ import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact.
 import { explain, summarize } from "./explain.js";
 import { Awaited, Choice, Empty, Facts, Pill, Table } from "./parts.js";
 import { usePoll } from "./server.js";
-import { lanesOf, PHASES, ticksOf } from "./timeline.js";
+import { lanesOf, PHASES, ticksOf, waitsOf } from "./timeline.js";
 import { formatCount, formatMoment, formatSeconds, plural } from "./words.js";
 
 const PATH = "admin/requests?limit=100";
@@ -110,7 +110,7 @@ function Detail({ request, maxBatchSize, onClose }) {
         ["From the cache", formatCount(request.num_cached_tokens)],
         ["Answer", plural(request.num_generated_tokens, "token")],
         ["First token", formatSeconds(request.ttft_s)],
-        ["In queue", formatSeconds(request.queue_wait_s)],
+        ["In queue", formatSeconds(waitsOf(request).queued)],
         ["Before it", `${formatCount(request.num_running_before)} ran, ${formatCount(request.num_waiting_before)} waited`],
         ["Ended by", request.finish_reasons.join(", ")],
       ]}
@@ -140,7 +140,7 @@ function columnsFor(onChoose, chosenId) {
     { name: "Model", render: (row) => html`${row.model} <span class="hint">${row.engine}</span>` },
     { name: "Ended", render: (row) => html`<${Pill} state=${row.status} />` },
     { name: "In → out", isNumber: true, render: (row) => `${formatCount(row.num_prompt_tokens)} → ${formatCount(row.num_generated_tokens)}` },
-    { name: "Queue", isNumber: true, render: (row) => formatSeconds(row.queue_wait_s) },
+    { name: "Queue", isNumber: true, render: (row) => formatSeconds(waitsOf(row).queued) },
     { name: "First token", isNumber: true, render: (row) => formatSeconds(row.ttft_s) },
     { name: "Total", isNumber: true, render: (row) => html`<strong>${formatSeconds(row.total_s)}</strong>` },
     {

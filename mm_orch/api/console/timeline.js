@@ -30,6 +30,21 @@ export function attemptsOf(request) {
 }
 
 /**
+ * Returns what came before a request's first step, in seconds: {prepared, absent, queued}. Absent
+ * was the model's worker, that was being loaded or started again.
+ */
+export function waitsOf(request) {
+  const attempts = attemptsOf(request);
+  const [first] = attempts;
+  const hasRun = attempts.some((attempt) => attempt.started_s !== null);
+  const end = request.queue_wait_s ?? first?.started_s ?? (hasRun ? 0 : request.total_s);
+  const prepared = Math.min(request.routed_s ?? 0, end);
+  const submitted = Math.min(Math.max(first?.submitted_s ?? prepared, prepared), end);
+  const gated = Math.min(request.gate_wait_s, submitted - prepared);
+  return { prepared, absent: submitted - prepared - gated, queued: end - submitted + gated };
+}
+
+/**
  * Returns one lane for each attempt: [{engine, error, attempt, phases: [{kind, start, end}]}],
  * in seconds after the request's begin. A request that no worker got has one lane that waits.
  */

@@ -22,6 +22,16 @@ const cases = JSON.parse(text);
 const found = cases.map(([request, limit]) => [explain(request, limit), summarize(request, limit)]);
 console.log(JSON.stringify(found));
 """
+WAITS_SCRIPT = """
+import { lanesOf, waitsOf } from "./timeline.js";
+let text = "";
+for await (const piece of process.stdin) text += piece;
+const found = JSON.parse(text).map((request) => {
+  const phases = lanesOf(request)[0].phases.filter((phase) => phase.kind === "queue");
+  return [waitsOf(request).queued, phases.reduce((sum, { start, end }) => sum + end - start, 0)];
+});
+console.log(JSON.stringify(found));
+"""
 
 pytestmark = needs_program("node")
 
@@ -110,6 +120,7 @@ EMBEDDED = request(
 )
 SLOWLY_READ = request({"ended_s": 0.4}, total_s=4.0)
 ELSEWHERE = request(queue_wait_s=0.7, ttft_s=0.8, num_running_before=4)
+PREPARED = request({"submitted_s": 0.25, "started_s": 0.26}, queue_wait_s=0.26, routed_s=0.25)
 LOST_FOR_GOOD = request({**LOST, "ended_s": 1.0}, total_s=1.0, finish_reasons=[])
 MANY_AT_ONCE = {**QUEUED, "attempts": [{**QUEUED["attempts"][0], **LOST, "ended_s": 3.6}, RESUMED]}
 
@@ -134,6 +145,22 @@ TABLE: list[tuple[dict[str, Any], int | None, list[tuple[str, str]]]] = [
         HELD_BACK,
         None,
         [("wait", "Waited 3.2 s of 4.1 s: 8 requests ran and 12 waited before it.")],
+    ),
+    (
+        {**QUEUED, "num_running_before": 0, "num_waiting_before": 12},
+        8,
+        [
+            (
+                "wait",
+                "Waited 3.2 s of 4.1 s: 12 requests had come before it and none ran yet"
+                " (the batch holds 8).",
+            )
+        ],
+    ),
+    (
+        {**QUEUED, "num_running_before": 0, "num_waiting_before": 1},
+        None,
+        [("wait", "Waited 3.2 s of 4.1 s: 1 request had come before it and none ran yet.")],
     ),
     (
         {**QUEUED, "num_running_before": 0, "num_waiting_before": 0},
@@ -247,6 +274,12 @@ TABLE: list[tuple[dict[str, Any], int | None, list[tuple[str, str]]]] = [
 
 def find(*cases: tuple[dict[str, Any], int | None]) -> list[tuple[list[dict[str, Any]], str]]:
     """Explain these in node."""
+    found: list[tuple[list[dict[str, Any]], str]] = run(SCRIPT, cases)
+    return found
+
+
+def run(script: str, given: Any) -> Any:
+    """Return what the script, that may import the console's modules, makes of what it is given."""
     assert NODE is not None
     with tempfile.TemporaryDirectory() as folder:
         for name in ("explain.js", "timeline.js", "words.js"):
@@ -254,16 +287,15 @@ def find(*cases: tuple[dict[str, Any], int | None]) -> list[tuple[list[dict[str,
         # Browsers are told by the page that these are modules, node by this.
         (Path(folder) / "package.json").write_text('{"type": "module"}')
         result = subprocess.run(
-            [NODE, "--input-type=module", "--eval", SCRIPT],
+            [NODE, "--input-type=module", "--eval", script],
             cwd=folder,
-            input=json.dumps(cases),
+            input=json.dumps(given),
             capture_output=True,
             text=True,
             check=False,
         )
     assert result.returncode == 0, result.stderr
-    found: list[tuple[list[dict[str, Any]], str]] = json.loads(result.stdout)
-    return found
+    return json.loads(result.stdout)
 
 
 def test_each_reason_has_its_sentence() -> None:
@@ -280,6 +312,19 @@ def test_all_reasons_are_told_and_the_largest_comes_first() -> None:
     assert {"wait", "failover"} <= {one["kind"] for one in reasons}
     seconds = [one["seconds"] for one in reasons]
     assert seconds == sorted(seconds, reverse=True)
+
+
+def test_a_failover_comes_before_a_long_answer_unless_it_took_next_to_nothing() -> None:
+    answered = {**RESUMED, "ended_s": 15.0, "num_tokens": 100}
+    quickly = {**answered, "submitted_s": 1.2, "started_s": 1.25, "first_token_s": 1.3}
+
+    [(slow, summary), (quick, _)] = find(
+        (request(LOST, answered, total_s=15.0), 8), (request(LOST, quickly, total_s=15.0), 8)
+    )
+
+    assert [one["kind"] for one in slow] == ["failover", "decode"]
+    assert summary == "Engine openvino was lost after 31 tokens; pytorch went on 1.8 s later."
+    assert [one["kind"] for one in quick] == ["decode", "failover"]
 
 
 def test_a_loss_is_told_however_little_time_it_took() -> None:
@@ -309,3 +354,12 @@ def test_several_choices_share_the_steps() -> None:
 
     sentence = "Long answer: 200 tokens took 4.0 s to generate, 40 ms each."
     assert [one["sentence"] for one in reasons] == [sentence]
+
+
+def test_the_queue_is_the_bars_without_preparation_and_the_workers_start() -> None:
+    waited = [QUEUED, HELD_BACK, LOADED, NEVER_RAN, ELSEWHERE, PREPARED]
+
+    queued, drawn = zip(*run(WAITS_SCRIPT, waited), strict=True)
+
+    assert queued == pytest.approx([3.2, 3.2, 0.1, 30.0, 0.7, 0.01])
+    assert drawn == pytest.approx(queued)
