@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import mm_orch.api
 from tests.available import needs_program
 
