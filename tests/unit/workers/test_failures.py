@@ -17,6 +17,9 @@ from mm_orch.core.errors import (
 from mm_orch.workers import messages
 from mm_orch.workers.failures import MAX_STACK_BYTES, as_error, as_failures
 
+# A command of one call, run in this process before, may have silenced the workers.
+LOGGER = "mm_orch.workers.failures"
+
 
 def break_down(message: str) -> None:
     raise RuntimeError(message)
@@ -80,6 +83,7 @@ def test_halves_of_characters_end_no_worker() -> None:
 
 
 def test_an_error_that_loses_several_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
     error = raised(EngineFailedError("It failed."))
 
     failures = as_failures([("a", error), ("b", error)])
@@ -91,7 +95,7 @@ def test_an_error_that_loses_several_is_logged_once(caplog: pytest.LogCaptureFix
 
 
 def test_a_callers_error_has_no_stack(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, LOGGER)
 
     error = cross_the_line(raised(InvalidValueError("guide has a fault.")))
 
