@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+from benchmarks.unique_lines import normalised, read_unique
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,26 +85,19 @@ def parse_questions(lines: bytes, documents: Iterable[Document]) -> list[Questio
     """
     text_by_name = {document.name: document.text for document in documents}
     questions: list[Question] = []
-    number_by_text: dict[str, int] = {}
-    for number, line in enumerate(lines.splitlines(), start=1):
-        place = f"questions.jsonl, line {number}"
-        try:
-            question = msgspec.json.decode(line, type=Question)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"{place}: {error}") from error
-        text = normalised(question.question)
-        if not text:
-            raise ValueError(f"{place}: the question {question.question!r} is empty")
-        if text in number_by_text:
-            raise ValueError(
-                f"{place}: {question.question!r} is the question of line {number_by_text[text]}"
-            )
+    entries = read_unique(
+        lines,
+        Question,
+        file="questions.jsonl",
+        noun="question",
+        text_of=lambda one: one.question,
+    )
+    for place, question in entries:
         if question.part != part_of(question.question):
             raise ValueError(f"{place}: {question.question!r} belongs to the other part")
         fault = _find_fault(question, text_by_name)
         if fault:
             raise ValueError(f"{place}: {fault}")
-        number_by_text[text] = number
         questions.append(question)
     return questions
 
@@ -112,13 +106,6 @@ def part_of(question: str) -> Part:
     """Say which part a question belongs to; nothing but its text decides that."""
     digest = hashlib.sha256(f"{_SPLIT_SEED} {question}".encode()).digest()
     return "held_out" if int.from_bytes(digest, "big") % 2 == 0 else "development"
-
-
-def normalised(text: str) -> str:
-    """Return the text without case, punctuation and spaces; equal results are the same text."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    # P: punctuation, Z: spaces, C: line breaks and tabs.
-    return "".join(sign for sign in folded if unicodedata.category(sign)[0] not in "PZC")
 
 
 def _find_fault(question: Question, text_by_name: dict[str, str]) -> str | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+
+from benchmarks.unique_lines import read_unique
 
 Part = Literal["train", "more_train", "held_out"]
 Language = Literal["en", "zh"]
@@ -58,24 +59,17 @@ def parse_part(lines: bytes, part: Part) -> list[LabelledQuery]:
             equals an earlier one.
     """
     queries: list[LabelledQuery] = []
-    number_by_text: dict[str, int] = {}
-    for number, line in enumerate(lines.splitlines(), start=1):
-        place = f"{part}.jsonl, line {number}"
-        try:
-            query = msgspec.json.decode(line, type=LabelledQuery)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"{place}: {error}") from error
-        text = normalised(query.query)
-        if not text:
-            raise ValueError(f"{place}: the query {query.query!r} is empty or punctuation alone")
-        if text in number_by_text:
-            raise ValueError(
-                f"{place}: {query.query!r} is the query of line {number_by_text[text]}"
-            )
+    entries = read_unique(
+        lines,
+        LabelledQuery,
+        file=f"{part}.jsonl",
+        noun="query",
+        text_of=lambda one: one.query,
+    )
+    for place, query in entries:
         # More to train with was written later, with the development part seen: it is not divided.
         if part != "more_train" and is_held_out(query.query) != (part == "held_out"):
             raise ValueError(f"{place}: {query.query!r} belongs to the other part")
-        number_by_text[text] = number
         queries.append(query)
     return queries
 
@@ -84,10 +78,3 @@ def is_held_out(query: str) -> bool:
     """Say which part a query belongs to; nothing but its text decides that."""
     digest = hashlib.sha256(f"{_SPLIT_SEED} {query}".encode()).digest()
     return int.from_bytes(digest, "big") % 100 < _HELD_OUT_PERCENT
-
-
-def normalised(query: str) -> str:
-    """Return the query without case, punctuation and spaces; equal results are the same query."""
-    folded = unicodedata.normalize("NFKC", query).casefold()
-    # P: punctuation, Z: spaces, C: line breaks and tabs. Symbols stay: C and C++ are two things.
-    return "".join(sign for sign in folded if unicodedata.category(sign)[0] not in "PZC")

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.results_file import report, write_table
-from benchmarks.routing.labelled import load_part, normalised
+from benchmarks.routing.labelled import load_part
 from benchmarks.routing.scoring import (
     confusion,
     per_class,
@@ -26,6 +26,7 @@ from benchmarks.routing.scoring import (
 )
 from benchmarks.routing.train import context_of, cross_validate, load_examples
 from benchmarks.statistics import Verdict, percentile
+from benchmarks.unique_lines import normalised
 from mm_orch.routing.loading import load_workflow_router
 from mm_orch.routing.route import WORKFLOWS
 from mm_orch.routing.workflow_router import WorkflowRouter

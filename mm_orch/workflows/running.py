@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.registry import WorkflowRegistry
 
-# More than any model's context holds of text.
+# More than most models' contexts hold of text; what is older is not recalled.
 _MAX_RECALLED_BYTES = 2**20
 # Of one session, while a message of it is answered: people send few, a program may send any number.
 _MAX_WAITING_OF_SESSION = 8

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES
-from tests.available import needs_program
 from tests.e2e import console_answers as answers
-from tests.e2e.console_browser import CHROMIUM, expect, show, watched
+from tests.e2e.console_browser import expect, needs_chromium, show, watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from tests.processes import ServerProcess
 
-pytestmark = [pytest.mark.model, needs_program(CHROMIUM)]
+pytestmark = [pytest.mark.model, needs_chromium]
 
 MEASURED = {
     "high_latency": (26_400.0, 5000.0, "26.4 s where 5.0 s is the limit"),

@@ -17,10 +17,10 @@ from benchmarks.rag.corpus import (
     Question,
     load_documents,
     load_questions,
-    normalised,
     parse_questions,
     part_of,
 )
+from benchmarks.unique_lines import normalised
 
 PARTS: tuple[Part, ...] = get_args(Part)
 PAGE = Document(name="page.md", text="The tower is red. It was lit in 1834.\n| V-1 | red |\n")

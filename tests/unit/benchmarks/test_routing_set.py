@@ -17,9 +17,9 @@ from benchmarks.routing.labelled import (
     Part,
     is_held_out,
     load_part,
-    normalised,
     parse_part,
 )
+from benchmarks.unique_lines import normalised
 
 PARTS: tuple[Part, ...] = ("train", "held_out")
 STRATA = list(product(get_args(Label), get_args(Language)))
