@@ -11,9 +11,10 @@ ENGINES ?= $(patsubst requirements-%.lock,%,$(filter-out requirements-dev.lock,$
 
 .PHONY: run serve test test-engines test-long setup setup-dev lock docs clean
 
-# A model this small rambles at a temperature of 1; its authors recommend this one.
+# A model this small rambles at a temperature of 1; its authors recommend this one. Even so it may
+# say the same over and over, to the end of its context: hence the bound.
 run: setup
-	@$(VENV)/bin/python -m mm_orch.main --temperature 0.2 "$(Q)"
+	@$(VENV)/bin/python -m mm_orch.main --temperature 0.2 --max-tokens 400 "$(Q)"
 
 serve: setup
 	@$(VENV)/bin/python -m mm_orch.main --server
