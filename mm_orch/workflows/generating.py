@@ -11,7 +11,7 @@ from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationRequest,
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from mm_orch.core.generation import Message, Usage
+    from mm_orch.core.generation import GenerationOptions, Message, Usage
     from mm_orch.orchestration.generation import Generation, Generator
     from mm_orch.workflows.call import WorkflowCall
 
@@ -24,6 +24,8 @@ class GeneratedText:
 
     Attributes:
         reasoning: what it thought before; no part of the text.
+        logprobs: natural logarithm of the probability of each token of the text, where the options
+            ask for them.
     """
 
     text: str
@@ -31,6 +33,7 @@ class GeneratedText:
     engine: str
     finish_reason: FinishReason
     reasoning: str = ""
+    logprobs: tuple[float, ...] = ()
 
 
 class RunModels:
@@ -60,17 +63,21 @@ class RunModels:
         self,
         messages: tuple[Message, ...],
         *,
-        say: Say,
+        say: Say | None = None,
         think: Say | None = None,
         timeout_s: float | None,
+        options: GenerationOptions | None = None,
+        model: str | None = None,
     ) -> GeneratedText:
-        """Have the call's model answer a conversation; say each piece of text as it comes.
+        """Have a model answer a conversation; say each piece of text as it comes.
 
         Args:
             messages: of the conversation.
-            say: takes the text.
+            say: takes the text; None leaves it to the returned value.
             think: takes what the model thinks before; None leaves that to the returned value.
             timeout_s: what is left of the step's time; None for the default.
+            options: of this generation; None for the call's.
+            model: that answers; None for the call's.
 
         Raises:
             RequestError, OverloadError, DeadlineError, EngineError: as every generation.
@@ -79,8 +86,8 @@ class RunModels:
         request = GenerationRequest(
             request_id=call.request_id,
             prompt=ChatPrompt(messages),
-            model=call.model,
-            options=call.options,
+            model=model or call.model,
+            options=options or call.options,
             timeout_s=None if timeout_s is None else _round_up(timeout_s),
             max_tokens_param=call.max_tokens_param,
             conversation_id=call.conversation_id,
@@ -90,6 +97,7 @@ class RunModels:
         )
         pieces: list[str] = []
         thoughts: list[str] = []
+        logprobs: list[float] = []
         reason = FinishReason.STOP
         async with self._generator.open(request) as generation:
             self.generations.append(generation)
@@ -99,15 +107,19 @@ class RunModels:
                     thoughts.append(delta.reasoning)
                     if think is not None:
                         await think(delta.reasoning)
+                if delta.logprobs:
+                    logprobs.extend(one.logprob for one in delta.logprobs)
                 if delta.text:
                     pieces.append(delta.text)
-                    await say(delta.text)
+                    if say is not None:
+                        await say(delta.text)
         return GeneratedText(
             text="".join(pieces),
             model=generation.model,
             engine=generation.engine,
             finish_reason=reason,
             reasoning="".join(thoughts),
+            logprobs=tuple(logprobs),
         )
 
 
