@@ -10,10 +10,11 @@ PYTHON is the interpreter of an environment that has guidellm, made with
 One server with the built-in model runs all the while, its prefix cache off, so that both may ask
 the very same prompts. It computes on half of the cores and the tools run on the other half, or the
 more costly of them would be seen in the server's times. In each round both let so many clients work
-the same short chats off, one tool after the other, in an order that is reversed each round. Ours is
-the load generator and the summary of the command; guidellm's figures are those of its own report. A
-figure agrees when the whole interval of the rounds' ratios, ours over guidellm's, is within its
-tolerance.
+the same short chats off, one tool after the other, in an order that is reversed each round. The
+chats are answered at different lengths: clients that all wait for the same length begin in step,
+with one tool more than with the other, and then wait for the prompts of all. Ours is the load
+generator and the summary of the command; guidellm's figures are those of its own report. A figure
+agrees when the whole interval of the rounds' ratios, ours over guidellm's, is within its tolerance.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ in."""
 
 _MS_PER_S = 1000
 _TOOL_TIMEOUT_S = 600.0
+_GOLDEN_RATIO = 0.618
 _PINNED = (
     "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1].split(',')));"
     " os.execv(sys.argv[2], sys.argv[2:])"
@@ -78,7 +80,8 @@ def main() -> int:
                 # A single client waits for each answer; more clients answer more in that time.
                 num_requests = options.requests * max(1, level // 2)
                 make = short_chats(level, num_requests, counter_of(model))
-                pair = _take_turns(tool, running, make(running[0], number), level, number, faults)
+                workload = vary_lengths(make(running[0], number))
+                pair = _take_turns(tool, running, workload, level, number, faults)
                 rounds[level].append(pair)
                 print(f"round {number + 1}, {level} clients: {pair}", file=sys.stderr, flush=True)
     figures: dict[str, object] = {
@@ -87,6 +90,7 @@ def main() -> int:
         "server_cores": len(server_cores),
         "tool_cores": len(tool_cores),
         "num_rounds": options.rounds,
+        "num_runs_repeated": tool.num_repeated,
         "tolerances": TOLERANCES,
     }
     verdicts = _compare(rounds, figures)
@@ -109,6 +113,20 @@ def pinned(contender: Contender, cores: Sequence[int]) -> Contender:
     return replace(contender, command=command)
 
 
+def vary_lengths(workload: Workload) -> Workload:
+    """Return the same chats, answered at a half to one and a half of their lengths."""
+    sessions = []
+    for number, session in enumerate(workload.sessions):
+        # Spread evenly, however many there are.
+        factor = 0.5 + (number + 0.5) * _GOLDEN_RATIO % 1
+        turns = tuple(
+            replace(turn, num_output_tokens=max(1, round(turn.num_output_tokens * factor)))
+            for turn in session.turns
+        )
+        sessions.append(replace(session, turns=turns))
+    return replace(workload, sessions=tuple(sessions))
+
+
 def figures_of(summary: RunSummary) -> Figures:
     """Return our figures of a run: the rate, and medians in milliseconds."""
     return {
@@ -123,14 +141,14 @@ def read_figures(content: Mapping[str, Any], num_requests: int) -> Figures:
     """Return the same figures out of guidellm's report.
 
     Raises:
-        ValueError: not all requests were answered, so it was not the same load.
+        OtherLoadError: not all requests were answered, so it was not the same load.
     """
     [run] = content["benchmarks"]
     metrics = run["metrics"]
     num_answered = metrics["request_totals"]["successful"]
     if num_answered != num_requests:
         message = f"guidellm had {num_answered} of {num_requests} requests answered"
-        raise ValueError(message)
+        raise OtherLoadError(message)
     return {
         "requests_per_s": metrics["requests_per_second"]["successful"]["mean"],
         "ttft_ms": metrics["time_to_first_token_ms"]["successful"]["median"],
@@ -146,11 +164,16 @@ def data_of(workload: Workload) -> str:
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
+class OtherLoadError(Exception):
+    """The tool has not had the requests answered that it was given."""
+
+
 class _Guidellm:
     """The tool in an environment of its own.
 
     Attributes:
         version: of guidellm.
+        num_repeated: runs that were repeated, because some of their requests were given up.
     """
 
     def __init__(self, python: str, one: Running, model_directory: str, folder: Path) -> None:
@@ -158,11 +181,19 @@ class _Guidellm:
         self._one = one
         self._model_directory = model_directory
         self._folder = folder
+        self.num_repeated = 0
         code = "import importlib.metadata as m; print(m.version('guidellm'))"
         self.version = self._run("-c", code).strip()
 
     def measure(self, workload: Workload, num_clients: int) -> Figures:
-        """Let so many clients work a workload off."""
+        """Let so many clients work a workload off; once more where it gives requests up."""
+        try:
+            return self._measure(workload, num_clients)
+        except OtherLoadError:
+            self.num_repeated += 1
+            return self._measure(workload, num_clients)
+
+    def _measure(self, workload: Workload, num_clients: int) -> Figures:
         data, written = self._folder / "prompts.jsonl", self._folder / "report.json"
         data.write_text(data_of(workload))
         written.unlink(missing_ok=True)

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeadlineTooSoonError, DrainingError, QueueFullError
-from mm_orch.orchestration.drain_rate import DrainRate, ModelDrain, Promises, bound_retry_s
+from mm_orch.orchestration.drain_rate import DrainRate, ModelDrain, bound_retry_s
+from mm_orch.orchestration.promises import Promises, name_asker
 from mm_orch.orchestration.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -19,18 +20,22 @@ if TYPE_CHECKING:
 # Higher priorities come in beside a full queue, but not without end: each of the levels could fill
 # it once more.
 _MAX_QUEUES = 2
+# Of the queue's places, as many again are kept for those that come back when they were told to:
+# where ten ask for each place, who waits politely would else be the last to get one.
+_KEPT_SHARE = 4
 
 
 class Admission:
     """Places for requests.
 
     Those of lower priority take no place from a higher one: else a full queue would keep out who is
-    to go first. A run of a workflow is let in once, as a whole: its place counts as a request that
-    waits until the first request of the run takes it over, and no request of the run is refused
-    afterwards.
+    to go first. Who was refused and asks the same again, no sooner than told, finds places that are
+    kept for such. A run of a workflow is let in once, as a whole: its place counts as a request
+    that waits until the first request of the run takes it over, and no request of the run is
+    refused afterwards.
 
     INVARIANT: without later requests of runs, no more than ``queue_capacity`` of each priority
-    wait, and no more than twice as many in all.
+    wait, a quarter more with those that came back, and no more than twice as many in all.
     """
 
     def __init__(self, queue_capacity: int, clock: Clock) -> None:
@@ -85,6 +90,7 @@ class Admission:
         priority: int = 0,
         timeout_s: float = math.inf,
         run: Ticket | None = None,
+        content: object = None,
     ) -> Ticket:
         """Take a place in the queue.
 
@@ -94,17 +100,18 @@ class Admission:
             priority: of the request.
             timeout_s: it is of no use later than this.
             run: that it is a part of.
+            content: what is asked; tells a request that is asked again.
 
         Raises:
             DrainingError: the server or this model is being drained.
             QueueFullError: ``queue_capacity`` requests of this or a higher priority wait already,
-                or twice as many of any.
+                a quarter more for one that was told to come back, or twice as many of any.
             DeadlineTooSoonError: at the present pace its turn would come too late.
         """
         now_s = self._clock()
         if run not in self._runs:
             self._refuse_draining(model, now_s)
-            self._refuse_full(priority, now_s)
+            self._refuse_full(priority, (caller, model, content), now_s)
             self._refuse_hopeless(model, (priority, caller), timeout_s, now_s)
         ticket = Ticket(model, now_s, caller=caller, priority=priority)
         self._tickets[ticket] = None
@@ -115,10 +122,18 @@ class Admission:
         return ticket
 
     def enter_run(
-        self, model: str, *, caller: str = "", priority: int = 0, timeout_s: float = math.inf
+        self,
+        model: str,
+        *,
+        caller: str = "",
+        priority: int = 0,
+        timeout_s: float = math.inf,
+        content: object = None,
     ) -> Ticket:
         """Take a place for a run of a workflow; as :meth:`enter`."""
-        run = self.enter(model, caller=caller, priority=priority, timeout_s=timeout_s)
+        run = self.enter(
+            model, caller=caller, priority=priority, timeout_s=timeout_s, content=content
+        )
         self._runs.add(run)
         return run
 
@@ -174,17 +189,26 @@ class Admission:
             retry_after_s=self._retry_after_s(models, num_ahead, now_s),
         )
 
-    def _refuse_full(self, priority: int, now_s: float) -> None:
+    def _refuse_full(self, priority: int, asking: tuple[str, str, object], now_s: float) -> None:
+        is_over = self.num_waiting >= _MAX_QUEUES * self.queue_capacity
+        num_waiting = self._count_not_below(priority)
+        if not is_over and num_waiting < self.queue_capacity:
+            return
+        # Only now, so that who comes in at once pays nothing for it.
+        asker = name_asker(*asking)
+        num_kept = math.ceil(self.queue_capacity / _KEPT_SHARE)
         if (
-            self._count_not_below(priority) < self.queue_capacity
-            and self.num_waiting < _MAX_QUEUES * self.queue_capacity
+            not is_over
+            and num_waiting < self.queue_capacity + num_kept
+            and self._promises.has_kept_its_word(asker, now_s)
         ):
+            self._promises.redeem(asker)
             return
         # Whichever of those that wait begins, its place is free: whatever model it is for.
         num_ahead = 1 + min(self._promises.count(now_s), self.queue_capacity)
         models = {model for model, count in self._num_waiting_by_model.items() if count}
         retry_after_s = self._retry_after_s(models, num_ahead, now_s)
-        self._promises.add(now_s + retry_after_s)
+        self._promises.add(asker, now_s + retry_after_s)
         raise QueueFullError(
             f"{self.num_waiting} requests are waiting and monitoring.server.queue_capacity is"
             f" {self.queue_capacity}.",

@@ -11,7 +11,6 @@ _WINDOW_S = 60.0
 _MIN_RETRY_S = 1.0
 # The official OpenAI client obeys Retry-After up to 120 s and gives up above it.
 _MAX_RETRY_S = 120.0
-_MAX_PROMISES = 4096
 
 
 class DrainRate:
@@ -76,26 +75,6 @@ class ModelDrain:
         """The rate while others wait, or None where too few have left since that began."""
         rate = self._backlog.find_rate(now_s)
         return rate if self._backlog.is_founded else None
-
-
-class Promises:
-    """When those that were refused have been told to return.
-
-    Each is told a moment of its own, or all would come back in the same one and find one place.
-    """
-
-    def __init__(self) -> None:
-        self._returns_s: deque[float] = deque(maxlen=_MAX_PROMISES)
-
-    def count(self, now_s: float) -> int:
-        """Those whose moment has not come; moments come mostly in order."""
-        while self._returns_s and self._returns_s[0] <= now_s:
-            self._returns_s.popleft()
-        return len(self._returns_s)
-
-    def add(self, at_s: float) -> None:
-        """Note one that was told to return then."""
-        self._returns_s.append(at_s)
 
 
 def bound_retry_s(estimate_s: float) -> float:

@@ -100,7 +100,9 @@ class EmbeddingOrchestrator:
             check_task(self._manager.plans, account.model, "embed")
             replays = self._lobby.make_replays(account)
             with (
-                self._lobby.entrance.place(account, deadline, priority=request.priority) as ticket,
+                self._lobby.entrance.place(
+                    account, deadline, priority=request.priority, content=request.inputs
+                ) as ticket,
                 self._manager.using(account.model),
                 contextlib.closing(replays),
             ):

@@ -37,11 +37,17 @@ class Entrance:
 
     @contextmanager
     def place(
-        self, account: RequestAccount, deadline: Deadline, *, priority: int
+        self, account: RequestAccount, deadline: Deadline, *, priority: int, content: object
     ) -> Iterator[Ticket]:
         """Hold a place in the queue; raises OverloadError where there is none.
 
         What belongs to a run that was let in always finds one.
+
+        Args:
+            account: of the request.
+            deadline: that it has.
+            priority: that it has.
+            content: what is asked.
         """
         model, run = account.model, RUN.get()
         account.num_waiting_before = self._admission.count_waiting(model)
@@ -52,6 +58,7 @@ class Entrance:
             priority=priority,
             timeout_s=deadline.timeout_s,
             run=run,
+            content=content,
         )
         if run is not None and run.model != model:
             self._report_load(run.model)
@@ -67,11 +74,11 @@ class Entrance:
 
     @contextmanager
     def place_run(
-        self, model: str, *, caller: str, priority: int, timeout_s: float
+        self, model: str, *, caller: str, priority: int, timeout_s: float, content: object
     ) -> Iterator[Ticket]:
         """Hold a place for a run of a workflow; raises OverloadError where there is none."""
         run = self._admission.enter_run(
-            model, caller=caller, priority=priority, timeout_s=timeout_s
+            model, caller=caller, priority=priority, timeout_s=timeout_s, content=content
         )
         self._report_load(model)
         try:

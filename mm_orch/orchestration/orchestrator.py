@@ -114,7 +114,9 @@ class Orchestrator:
             account.model = self._choose_model(request.model)
             check_task(self._manager.plans, account.model, "generate")
             with (
-                self.entrance.place(account, deadline, priority=request.priority) as ticket,
+                self.entrance.place(
+                    account, deadline, priority=request.priority, content=request.prompt
+                ) as ticket,
                 self._manager.using(account.model) as use,
             ):
                 generation = await self._start(request, account, ticket, deadline, use)
@@ -140,6 +142,7 @@ class Orchestrator:
                         caller=request.caller,
                         priority=request.priority,
                         timeout_s=timeout_s,
+                        content=request.prompt,
                     )
                 )
             except (RequestError, OverloadError):

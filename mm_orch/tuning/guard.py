@@ -86,8 +86,11 @@ class Guard:
         house = self.find_full_house(setting)
         if house is None or self._costs is None:
             return True
-        wait_s = house.wait_s(_least_queue(setting))
-        return house.service_s + wait_s <= _BATCH_MARGIN * self._target_s
+        return self.fits(house.service_s + house.wait_s(_least_queue(setting)))
+
+    def fits(self, latency_s: float) -> bool:
+        """Whether so long a time is within the target, and a little to spare."""
+        return latency_s <= _BATCH_MARGIN * self._target_s
 
     def find_room(self, setting: Setting, keys: frozenset[str]) -> GuardStep | None:
         """Return the step that makes room in the target for batches of this size, or None.
@@ -157,7 +160,7 @@ class Guard:
         if wait_s < _QUEUE_SHARE * latency_s:
             order.reverse()
         if setting.get(QUEUE_CAPACITY, 0) <= _least_queue(setting):
-            order = [BATCH_SIZE, QUEUE_CAPACITY]
+            order = [BATCH_SIZE]
         for key in order:
             value = KNOBS[key].below(setting[key]) if key in keys and key in setting else None
             if value is not None:

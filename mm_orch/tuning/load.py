@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from mm_orch.tuning.readings import Reading
 
 # Poisson arrivals in a short window stray this far by chance.
@@ -38,6 +41,14 @@ class Load:
     def of(cls, reading: Reading) -> Load:
         """Return the load of a window."""
         return cls(reading.arrivals_per_s, reading.concurrency)
+
+    @classmethod
+    def of_all(cls, readings: Collection[Reading]) -> Load:
+        """Return the mean load of some windows."""
+        return cls(
+            statistics.fmean(one.arrivals_per_s for one in readings),
+            statistics.fmean(one.concurrency for one in readings),
+        )
 
     @property
     def level(self) -> LoadLevel:

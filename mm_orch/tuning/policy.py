@@ -10,7 +10,6 @@ window -> has the load changed? -> what was tried there cannot be judged: back
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,13 +18,13 @@ from mm_orch.tuning.backoff import Backoff
 from mm_orch.tuning.decisions import Decision, DecisionKind, name_change
 from mm_orch.tuning.guard import Guard
 from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MAX_FACTOR, QUEUE_CAPACITY, describe_change
+from mm_orch.tuning.leap import is_safe_leap
 from mm_orch.tuning.load import Load
 from mm_orch.tuning.moves import Move, find_moves
-from mm_orch.tuning.trial import Trial, Verdict, summarise
+from mm_orch.tuning.settling import count_draining, count_settling
+from mm_orch.tuning.trial import Trial, Verdict, decide, summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from mm_orch.tuning.guard import GuardStep
     from mm_orch.tuning.knobs import Setting
     from mm_orch.tuning.load import LoadLevel
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 MIN_WINDOWS = 3
 """Fewer windows before a change say nothing of their own noise."""
 MAX_WINDOWS = 8
-_MAX_SETTLING = 3
 _NO_LOAD = Load(0.0, 0.0)
 
 
@@ -93,12 +91,12 @@ class TuningPolicy:
         keys = tunable - self._refused
         if self._trial is not None:
             return self._watch(self._trial, reading, setting, keys, min_batch_size)
-        self._settle(reading)
+        is_settled = self._settle(reading)
         if recalled := self._recall(reading, setting, keys, min_batch_size):
             return (recalled,)
-        return self._protect(reading, setting, keys, min_batch_size) or self._improve(
-            reading, setting, keys, min_batch_size
-        )
+        return self._protect(
+            reading, setting, keys, min_batch_size, is_settled=is_settled
+        ) or self._improve(reading, setting, keys, min_batch_size)
 
     @property
     def left_alone(self) -> frozenset[str]:
@@ -175,7 +173,13 @@ class TuningPolicy:
                 return (kept, *self._improve(reading, setting, keys, min_batch_size))
 
     def _protect(
-        self, reading: Reading, setting: Setting, keys: frozenset[str], min_batch_size: int
+        self,
+        reading: Reading,
+        setting: Setting,
+        keys: frozenset[str],
+        min_batch_size: int,
+        *,
+        is_settled: bool,
     ) -> tuple[Decision, ...]:
         """Return a step that keeps the target, where one is needed."""
         if self._guard is None:
@@ -184,7 +188,7 @@ class TuningPolicy:
             # The least batch is what an idle engine waits for.
             keys -= {BATCH_SIZE}
         step, is_forecast = self._guard.find_step(setting, keys, min_batch_size), True
-        is_urgent = self._has_met and self._objective.is_over(reading) and not self._num_settling
+        is_urgent = self._has_met and self._objective.is_over(reading) and is_settled
         if step is None and is_urgent:
             step, is_forecast = self._guard.find_emergency(reading, setting, keys), False
         if step is None:
@@ -200,19 +204,22 @@ class TuningPolicy:
     ) -> tuple[Decision, ...]:
         if not self._objective.has_something_to_gain(reading):
             return ()
-        if self._num_settling or len(self._evidence) < MIN_WINDOWS:
-            return ()
+        is_ready = not self._num_settling and len(self._evidence) >= MIN_WINDOWS
         is_over = self._objective.is_over(reading)
         for move in find_moves(reading, setting, min_batch_size=min_batch_size, is_over=is_over):
             value = self._find_value(move, setting, keys, min_batch_size)
             if value is None:
                 continue
+            if is_safe_leap(move, value, reading, setting, self._guard):
+                return (self._try(move, value, setting, (reading,), is_over=is_over),)
+            if not is_ready:
+                return ()
             if move.key == BATCH_SIZE and self._guard is not None and move.direction == "up":
                 room = self._guard.find_room({**setting, move.key: value}, keys)
                 if room is not None:
                     return (self._take_step(room, reading, setting),)
             return (self._try(move, value, setting, is_over=is_over),)
-        return self._rest(setting)
+        return self._rest(setting) if is_ready else ()
 
     def _find_value(
         self, move: Move, setting: Setting, keys: frozenset[str], min_batch_size: int
@@ -243,19 +250,30 @@ class TuningPolicy:
         )
         return None if is_too_much else value
 
-    def _try(self, move: Move, value: int, setting: Setting, *, is_over: bool) -> Decision:
+    def _try(
+        self,
+        move: Move,
+        value: int,
+        setting: Setting,
+        quick: tuple[Reading, ...] = (),
+        *,
+        is_over: bool,
+    ) -> Decision:
+        """Begin a trial; a quick one is compared with these windows alone, and at once."""
         old, new = {move.key: setting[move.key]}, {move.key: value}
+        baseline = quick or tuple(self._evidence)
         self._is_resting = False
         return self._start(
             Trial(
                 move=move,
                 old=old,
                 new=new,
-                baseline=tuple(self._evidence),
-                num_settling=self._count_settling(self._evidence[-1]),
+                baseline=baseline,
+                num_settling=0 if quick else count_settling(baseline[-1]),
                 was_over=is_over,
-                load=_mean_load(self._evidence),
+                load=Load.of_all(baseline),
                 level=self._level,
+                is_quick=bool(quick),
             ),
             f"{move.reason}: {describe_change(move.key, old[move.key], value)}",
         )
@@ -282,7 +300,7 @@ class TuningPolicy:
                 old={key: setting[key] for key in new},
                 new=new,
                 baseline=(reading,),
-                num_settling=self._count_settling(reading),
+                num_settling=count_settling(reading),
                 was_over=self._objective.is_over(reading),
                 load=Load.of(reading),
                 level=self._level,
@@ -294,7 +312,7 @@ class TuningPolicy:
         self._trial = trial
         self._expect(trial.new)
         kind = DecisionKind.RECALL if trial.move is None else DecisionKind.TRY
-        return _decide(kind, trial, trial.old, trial.new, rationale)
+        return decide(kind, trial, trial.old, trial.new, rationale)
 
     def _keep(self, trial: Trial, setting: Setting, reason: str) -> Decision:
         if trial.move is not None:
@@ -303,7 +321,7 @@ class TuningPolicy:
         self._trial = None
         self._evidence.clear()
         self._evidence.extend(trial.watched)
-        decision = _decide(DecisionKind.KEEP, trial, trial.old, trial.new, reason)
+        decision = decide(DecisionKind.KEEP, trial, trial.old, trial.new, reason)
         return replace(decision, direction="none")
 
     def _fail(self, trial: Trial, reason: str) -> Decision:
@@ -316,11 +334,11 @@ class TuningPolicy:
     def _roll_back(self, trial: Trial, reason: str) -> Decision:
         self._trial = None
         self._expect(trial.old)
-        self._begin_settling(self._count_settling(trial.baseline[-1]))
+        self._begin_settling(count_settling(trial.baseline[-1]))
         if self._load_is_same(trial):
             # The setting of these windows is in force again.
             self._evidence.extend(trial.baseline)
-        return _decide(DecisionKind.ROLL_BACK, trial, trial.new, trial.old, reason)
+        return decide(DecisionKind.ROLL_BACK, trial, trial.new, trial.old, reason)
 
     def _load_is_same(self, trial: Trial) -> bool:
         return trial.move is not None and not self._is_new_level
@@ -328,7 +346,7 @@ class TuningPolicy:
     def _take_step(self, step: GuardStep, reading: Reading, setting: Setting) -> Decision:
         old, new = {key: setting[key] for key in step.new}, step.new
         self._expect(new)
-        self._begin_settling(self._count_settling(reading))
+        self._begin_settling(count_draining(reading, new))
         parameter, direction = name_change(old, new)
         changes = ", ".join(describe_change(key, old[key], value) for key, value in new.items())
         return Decision(
@@ -357,44 +375,19 @@ class TuningPolicy:
             ),
         )
 
-    def _settle(self, reading: Reading) -> None:
+    def _settle(self, reading: Reading) -> bool:
+        """Take a window in; return whether it tells of the setting in force alone."""
         if self._num_settling:
             self._num_settling -= 1
-        elif self._objective.has_something_to_gain(reading):
+            return False
+        if self._objective.has_something_to_gain(reading):
             # Where all that came was served, throughput says nothing of the setting.
             self._evidence.append(reading)
+        return True
 
     def _begin_settling(self, num_windows: int) -> None:
         self._evidence.clear()
         self._num_settling = num_windows
 
-    def _count_settling(self, reading: Reading) -> int:
-        """Return how many windows will hold requests that came before a change."""
-        return min(_MAX_SETTLING, max(1, math.ceil((reading.latency_p50_s or 0) / reading.span_s)))
-
     def _expect(self, new: Setting) -> None:
         self._expected = {**(self._expected or {}), **new}
-
-
-def _decide(
-    kind: DecisionKind, trial: Trial, old: Setting, new: Setting, rationale: str
-) -> Decision:
-    parameter, direction = name_change(old, new)
-    return Decision(
-        kind=kind,
-        parameter=parameter,
-        direction=direction,
-        rationale=rationale,
-        old=old,
-        new=new,
-        before=summarise(trial.baseline),
-        after=summarise(trial.watched),
-    )
-
-
-def _mean_load(readings: Collection[Reading]) -> Load:
-    loads = [Load.of(reading) for reading in readings]
-    return Load(
-        sum(load.rate for load in loads) / len(loads),
-        sum(load.concurrency for load in loads) / len(loads),
-    )

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mm_orch.tuning.decisions import Figures
+from mm_orch.tuning.decisions import Decision, DecisionKind, Figures, name_change
 from mm_orch.tuning.evidence import Comparison, Effect, compare
 from mm_orch.tuning.load import Load, LoadLevel
 
@@ -23,6 +23,8 @@ _MIN_WATCHED = 2
 # A chance dip at the beginning is no reason to give up.
 _MIN_RULED_OUT = 4
 _PROMISING = 0.02
+# What one window strays by.
+_QUICK_LOSS = 0.05
 # Load that comes and goes is waited for.
 _MAX_PASSED_OVER = 24
 
@@ -47,6 +49,7 @@ class Trial:
         was_over: whether p95 was over its target before.
         load: for which it is tried.
         level: where what comes of it is remembered.
+        is_quick: it stays when the first window is no worse; see tuning.leap.
         watched: windows that count.
         num_passed_over: windows that could not tell; ``num_settled`` held requests from before.
     """
@@ -59,6 +62,7 @@ class Trial:
     was_over: bool
     load: Load
     level: LoadLevel
+    is_quick: bool = False
     watched: list[Reading] = field(default_factory=list)
     num_passed_over: int = 0
     num_settled: int = 0
@@ -82,7 +86,7 @@ class Trial:
         if self.num_passed_over > _MAX_PASSED_OVER:
             return Verdict.ROLL_BACK, "the load went away before anything could be told"
         if len(self.watched) < _MIN_WATCHED:
-            return Verdict.WATCH, ""
+            return self._judge_early()
         found = compare(
             [objective.score(one) for one in self.baseline],
             [objective.score(one) for one in self.watched],
@@ -99,6 +103,16 @@ class Trial:
             case Effect.UNCLEAR | Effect.NONE:
                 return self._judge_unclear(found, max_windows, change)
 
+    def _judge_early(self) -> tuple[Verdict, str]:
+        """Judge a quick step by throughput alone: latencies still tell of requests before it."""
+        if not (self.is_quick and self.watched):
+            return Verdict.WATCH, ""
+        before, after = self.baseline[-1].tokens_per_s, self.watched[0].tokens_per_s
+        if after < (1 - _QUICK_LOSS) * before:
+            return Verdict.WATCH, ""
+        change = f"{after / before - 1:+.0%}" if before else "the first tokens"
+        return Verdict.KEEP, f"nothing is lost by it: {change} in one window"
+
     def _judge_unclear(
         self, found: Comparison, max_windows: int, change: str
     ) -> tuple[Verdict, str]:
@@ -111,6 +125,23 @@ class Trial:
         if self.move is None:
             return Verdict.KEEP, f"no worse than before: {change}"
         return Verdict.ROLL_BACK, f"no help to be told from noise: {change}"
+
+
+def decide(
+    kind: DecisionKind, trial: Trial, old: Setting, new: Setting, rationale: str
+) -> Decision:
+    """Return a decision on a trial, with what was seen before and after."""
+    parameter, direction = name_change(old, new)
+    return Decision(
+        kind=kind,
+        parameter=parameter,
+        direction=direction,
+        rationale=rationale,
+        old=old,
+        new=new,
+        before=summarise(trial.baseline),
+        after=summarise(trial.watched),
+    )
 
 
 def summarise(readings: Sequence[Reading]) -> Figures | None:

@@ -11,11 +11,13 @@ import pytest
 from benchmarks.contenders import Contender
 from benchmarks.outside_tool import (
     TOLERANCES,
+    OtherLoadError,
     data_of,
     figures_of,
     pinned,
     read_figures,
     split_cores,
+    vary_lengths,
 )
 from benchmarks.statistics import Ratio, Verdict, judge_within
 from mm_orch.benchmarking.summary import summarise
@@ -48,8 +50,22 @@ def test_both_tools_figures_have_the_same_names_and_units() -> None:
 
 
 def test_a_load_that_was_not_answered_whole_is_not_compared() -> None:
-    with pytest.raises(ValueError, match="guidellm had 3 of 4 requests answered"):
+    with pytest.raises(OtherLoadError, match="guidellm had 3 of 4 requests answered"):
         read_figures(told(3), 4)
+
+
+def test_answers_have_many_lengths_and_together_the_same_one() -> None:
+    same = Workload(
+        name="w", is_chat=True, sessions=tuple(Session(turns=(Turn("a", 64),)) for _ in range(16))
+    )
+
+    varied = vary_lengths(same)
+    lengths = [session.turns[0].num_output_tokens for session in varied.sessions]
+
+    assert [session.turns[0].text for session in varied.sessions] == ["a"] * 16
+    assert len(set(lengths)) == 16
+    assert 32 <= min(lengths) < max(lengths) <= 96
+    assert sum(lengths) / 16 == pytest.approx(64, rel=0.05)
 
 
 def test_prompts_are_handed_over_with_their_lengths() -> None:

@@ -315,6 +315,61 @@ def test_those_that_are_refused_are_told_to_return_one_after_another() -> None:
     assert [refused_for_s() for _ in range(7)] == [2.0, 4.0, 6.0, 8.0, 10.0, 10.0, 10.0]
 
 
+def refuse(busy: Busy, content: str, *, caller: str = "") -> float:
+    """Have a request refused; return when it may come back."""
+    with pytest.raises(QueueFullError) as refusal:
+        busy.admission.enter("m", caller=caller, content=content)
+    return busy.clock.now_s + refusal.value.retry_after_s
+
+
+def fill(busy: Busy, *, capacity: int) -> None:
+    busy.drain("m", 9, every_s=2.0)
+    for number in range(capacity):
+        busy.admission.enter("m", content=f"earlier {number}")
+
+
+def test_who_comes_back_when_told_to_finds_a_place_that_newcomers_do_not() -> None:
+    busy = Busy(capacity=4)
+    fill(busy, capacity=4)
+    busy.clock.now_s = refuse(busy, "mine")
+
+    refuse(busy, "another")
+    busy.admission.enter("m", content="mine")
+
+    assert busy.admission.num_waiting == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "caller", "late_s"),
+    [("mine", "me", -0.5), ("mine", "me", 61.0), ("mine", "you", 0.0), ("other", "me", 0.0)],
+    ids=["too early", "too late", "another caller", "another question"],
+)
+def test_a_kept_place_is_for_those_alone_that_were_told_to_come(
+    content: str, caller: str, late_s: float
+) -> None:
+    busy = Busy(capacity=4)
+    fill(busy, capacity=4)
+
+    busy.clock.now_s = refuse(busy, "mine", caller="me") + late_s
+
+    refuse(busy, content, caller=caller)
+
+
+def test_a_promise_is_kept_once_and_only_for_as_many_as_there_are_places() -> None:
+    busy = Busy(capacity=8)
+    fill(busy, capacity=8)
+    moments_s = [refuse(busy, f"patient {number}") for number in range(3)]
+    busy.clock.now_s = max(moments_s)
+
+    for number in range(2):
+        busy.admission.enter("m", content=f"patient {number}")
+    refuse(busy, "patient 2")
+
+    assert busy.admission.num_waiting == 10
+    busy.clock.now_s += 1
+    refuse(busy, "patient 0")
+
+
 @given(st.lists(st.floats(0, 100), max_size=100), st.integers(1, 30), st.floats(0, 200))
 def test_retry_after_is_always_between_one_second_and_two_minutes(
     gaps_s: list[float], num_refused: int, later_s: float

@@ -88,6 +88,24 @@ def test_a_bad_start_comes_to_nine_tenths_of_the_best_and_keeps_the_target(
     check_steps(seen, start)
 
 
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_far_from_the_best_a_few_windows_are_enough(seed: int) -> None:
+    simulator = BatchingSimulator(ENGINE, WORKLOAD, ONE_AT_A_TIME, seed=seed)
+
+    seen = tune(make_policy(), simulator, steady, 20)
+
+    readings = [one.reading for one in seen]
+    assert goodput(readings[-6:], TARGET_S) >= 0.9 * best_untuned("steady")
+    leaps = [
+        decision
+        for one in seen
+        for decision in one.decisions
+        if "nothing is lost" in decision.rationale
+    ]
+    assert leaps
+    check_steps(seen, ONE_AT_A_TIME)
+
+
 def check_steps(seen: list[Seen], start: dict[str, int]) -> None:
     setting = dict(start)
     for one in seen:

@@ -1,0 +1,44 @@
+"""Steps that need no long trial: even if they gained nothing, they could not break the target.
+
+Far from the best setting a trial of many windows tells with great care what one window shows. A
+batch of twice the size takes at worst twice as long a request and answers no more of them; where
+that would still be within the target while requests are turned away, it is made at once, and the
+next window says whether it stays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mm_orch.tuning.knobs import BATCH_SIZE, QUEUE_CAPACITY
+
+if TYPE_CHECKING:
+    from mm_orch.tuning.guard import Guard
+    from mm_orch.tuning.knobs import Setting
+    from mm_orch.tuning.moves import Move
+    from mm_orch.tuning.readings import Reading
+
+# Of requests that come. With fewer the setting is near to what the load asks for.
+_MANY_REFUSED = 0.2
+
+
+def is_safe_leap(
+    move: Move, value: int, reading: Reading, setting: Setting, guard: Guard | None
+) -> bool:
+    """Whether a step may be made without a trial of many windows.
+
+    Args:
+        move: that is to be made.
+        value: where it leads.
+        reading: the last window.
+        setting: in force.
+        guard: knows what a full house takes; without a target there is none.
+    """
+    if guard is None or move.key != BATCH_SIZE or move.direction != "up":
+        return False
+    are_many = reading.num_rejected > _MANY_REFUSED * reading.num_arrived
+    house = guard.find_full_house(setting)
+    if house is None or not are_many:
+        return False
+    worst_s = house.service_s * value / setting[BATCH_SIZE]
+    return guard.fits(worst_s + house.wait_s(setting.get(QUEUE_CAPACITY, 0)))

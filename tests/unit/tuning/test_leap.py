@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.batching_simulator import BatchingSimulator
+from mm_orch.tuning.guard import Guard
+from mm_orch.tuning.knobs import BATCH_SIZE, QUEUE_CAPACITY
+from mm_orch.tuning.leap import is_safe_leap
+from mm_orch.tuning.moves import Move
+from tests.tuning_simulation import ENGINE, WINDOW_S, WORKLOAD, make_setting
+
+HIGH = 7.0
+
+
+@pytest.mark.parametrize(
+    ("target_s", "queue", "rate", "is_safe"),
+    [
+        (8.0, 2, HIGH, True),
+        (2.0, 2, HIGH, False),
+        (8.0, 100, HIGH, False),
+        (8.0, 2, 0.3, False),
+    ],
+    ids=["much is refused", "twice the time is too long", "the queue is too long", "all is served"],
+)
+def test_only_where_nothing_can_be_lost_and_much_is_refused(
+    target_s: float, queue: int, rate: float, *, is_safe: bool
+) -> None:
+    setting = make_setting(batch_size=2, queue_capacity=queue)
+    simulator = BatchingSimulator(ENGINE, WORKLOAD, setting, seed=1)
+    for _ in range(8):
+        reading = simulator.run(WINDOW_S, rate)
+    guard = Guard(target_s)
+    guard.take(reading)
+    up = Move(BATCH_SIZE, "up", "the batch is full")
+
+    assert is_safe_leap(up, 4, reading, setting, guard) is is_safe
+    assert not is_safe_leap(Move(BATCH_SIZE, "down", "-"), 1, reading, setting, guard)
+    assert not is_safe_leap(Move(QUEUE_CAPACITY, "up", "-"), 4, reading, setting, guard)
+    assert not is_safe_leap(up, 4, reading, setting, None)
