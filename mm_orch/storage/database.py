@@ -143,8 +143,8 @@ class Database:
     def _open(self) -> _Opened:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise StorageError(
-                f"This Python has SQLite {sqlite3.sqlite_version}; sessions and documents are stored"
-                " with 3.37 or newer.",
+                f"This Python has SQLite {sqlite3.sqlite_version}; sessions and documents are"
+                " stored with 3.37 or newer.",
                 remedy="Run the server with a Python that has a newer one.",
             )
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,8 @@ class Database:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY_CODES:
             return StorageBusyError(
-                "Another process is writing stored sessions or documents.", retry_after_s=_RETRY_AFTER_S
+                "Another process is writing stored sessions or documents.",
+                retry_after_s=_RETRY_AFTER_S,
             )
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         message = f"{self._path.name} cannot be used: {reason}."
