@@ -15,26 +15,32 @@ from pathlib import Path
 import msgspec
 
 from mm_orch.core.errors import InvalidValueError
-from mm_orch.documents.pdf_child import MAX_CPU_S, Reading
+from mm_orch.documents.pdf_child import Reading
 from mm_orch.documents.reading import NO_TEXT, normalize
 from mm_orch.documents.text import MAX_TEXT_CHARS, FileText
 
-# Far beyond its bound on processor time, however busy the machine is.
-_PATIENCE_S = 600.0
+_MAX_CPU_S = 60
+# Of the wall's clock, for each second of processor time: however busy the machine is.
+_PATIENCE = 10.0
 _MAX_AT_ONCE = 2
 _MAX_FAULT_CHARS = 200
 _BETWEEN_PAGES = "\n\n"
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 _START_CODE = (
     f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); "
-    f"from mm_orch.documents.pdf_child import main; sys.exit(main({MAX_TEXT_CHARS}))"
+    "from mm_orch.documents.pdf_child import main; sys.exit(main(*map(int, sys.argv[1:])))"
 )
 
 
 class PdfReader:
-    """Reads a few PDFs at the same time; more wait."""
+    """Reads a few PDFs at the same time; more wait.
 
-    def __init__(self) -> None:
+    Args:
+        max_cpu_s: processor time for one.
+    """
+
+    def __init__(self, max_cpu_s: int = _MAX_CPU_S) -> None:
+        self._max_cpu_s = max_cpu_s
         self._places = asyncio.Semaphore(_MAX_AT_ONCE)
 
     async def read(self, content: bytes) -> FileText:
@@ -45,22 +51,22 @@ class PdfReader:
             DocumentLimitError: it holds too much.
         """
         async with self._places:
-            reading = await _ask(content)
+            reading = await _ask(content, self._max_cpu_s)
         return await asyncio.to_thread(_join, reading)
 
 
-async def _ask(content: bytes) -> Reading:
+async def _ask(content: bytes, max_cpu_s: int) -> Reading:
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-c", _START_CODE),
+        *(sys.executable, "-P", "-c", _START_CODE, str(MAX_TEXT_CHARS), str(max_cpu_s)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(max_cpu_s * _PATIENCE):
             answer, _ = await child.communicate(content)
     except TimeoutError:
-        return Reading(fault=_too_long())
+        return Reading(fault=_too_long(max_cpu_s))
     finally:
         if child.returncode is None:
             child.kill()
@@ -69,7 +75,7 @@ async def _ask(content: bytes) -> Reading:
     try:
         return msgspec.json.decode(answer, type=Reading)
     except msgspec.MsgspecError:
-        return Reading(fault=_reason_of_end(child.returncode or 0))
+        return Reading(fault=_reason_of_end(child.returncode or 0, max_cpu_s))
 
 
 def _join(reading: Reading) -> FileText:
@@ -91,18 +97,18 @@ def _clean(page: str) -> str:
     return NO_TEXT.sub(" ", page.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
-def _reason_of_end(exit_code: int) -> str:
+def _reason_of_end(exit_code: int, max_cpu_s: int) -> str:
     match -exit_code:
         case signal.SIGXCPU:
-            return _too_long()
+            return _too_long(max_cpu_s)
         case signal.SIGKILL:
             return "reading it takes too long, or too much memory"
         case _:
             return "it is damaged"
 
 
-def _too_long() -> str:
-    return f"reading it takes more than {MAX_CPU_S} s"
+def _too_long(max_cpu_s: int) -> str:
+    return f"reading it takes more than {max_cpu_s} s of processor time"
 
 
 def _unreadable(fault: str, remedy: str | None = None) -> InvalidValueError:

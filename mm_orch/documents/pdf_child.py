@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pypdf import PdfReader
 
 MAX_PAGES = 2000
-MAX_CPU_S = 60
-"""Processor time; after it the kernel ends the process."""
 _MAX_MEMORY_BYTES = 2 << 30
 
 
@@ -35,13 +33,18 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     fault: str = ""
 
 
-def main(max_chars: int) -> int:
-    """Read one file; returns the exit code."""
+def main(max_chars: int, max_cpu_s: int) -> int:
+    """Read one file; returns the exit code.
+
+    Args:
+        max_chars: of all pages.
+        max_cpu_s: processor time; after it the kernel ends this process.
+    """
     import resource
 
     die_with_parent()
     # The first bound ends it with a signal of its own, the second for certain.
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (max_cpu_s, max_cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable()
@@ -51,13 +54,15 @@ def main(max_chars: int) -> int:
 
 def _read(max_chars: int) -> Reading:
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
+    from pypdf.errors import DependencyError, PyPdfError
 
     try:
         reader = PdfReader(io.BytesIO(sys.stdin.buffer.read()))
         if reader.is_encrypted and not reader.decrypt(""):
             return Reading(fault="it is encrypted, and needs a password")
         return _read_pages(reader, max_chars)
+    except DependencyError:
+        return Reading(fault="it is encrypted")
     except MemoryError:
         return Reading(fault="it takes too much memory")
     except RecursionError:
