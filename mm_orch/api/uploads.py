@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from mm_orch.documents.library import DocumentLibrary
 
 _FORM = "multipart/form-data"
-_NO_VECTORS = (
-    "No embedding model is configured: the chunks have no vectors, and are found by their words"
-    " alone."
-)
 _FORM_SCHEMA = {
     "type": "object",
     "properties": {
@@ -65,7 +61,7 @@ class UploadResponse(WatchedResponse):
                 "chunks_count": summary.num_chunks,
                 "status": uploaded.status,
                 "embedding_model": summary.embedding_model,
-                "note": None if summary.embedding_model else _NO_VECTORS,
+                "note": uploaded.note,
             }
         )
         await response(scope, receive_nothing, send)
