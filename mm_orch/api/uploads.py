@@ -95,6 +95,7 @@ def add_upload_route(app: FastAPI, library: DocumentLibrary, settings: ApiSettin
 
 def _read_upload(request: Request, body: bytes) -> Upload:
     content_type = request.headers.get("content-type", "")
+    fields: FormFields | TextUpload
     if content_type.partition(";")[0].strip().lower() == _FORM:
         form = read_form(body, content_type)
         file = _find_file(form)
