@@ -260,9 +260,10 @@ class RunningServer:
 
 
 def write_form(name: str, content: bytes) -> tuple[bytes, str]:
-    """Return a form with a file, and its Content-Type (RFC 7578, names as browsers write them)."""
+    """Return a form with a file, and its Content-Type (RFC 7578, names in UTF-8)."""
     boundary = uuid.uuid4().hex
-    plain = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    plain = name.replace("\\", r"\\").replace('"', r"\"")
+    plain = plain.replace("\r", "%0D").replace("\n", "%0A")
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{plain}"\r\n\r\n'
     )
