@@ -191,9 +191,7 @@ def create_application(
     add_conversation_routes(app, generator)
     add_workflow_routes(app, workflows, settings)
     add_session_routes(app, workflows, generator)
-    add_upload_route(app, library, settings)
-    add_document_routes(app, library)
-    add_exchange_routes(app, workflows, library, settings)
+    _add_documents(app, workflows, library, settings)
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router, workflows)
     add_native_model_routes(app, reports, router, loader, settings)
@@ -202,6 +200,14 @@ def create_application(
     add_console_routes(app)
     add_description(app, _DESCRIBED, needs_key=settings.enable_auth)
     return app
+
+
+def _add_documents(
+    app: FastAPI, workflows: Workflows, library: DocumentLibrary, settings: ApiSettings
+) -> None:
+    add_upload_route(app, library, settings)
+    add_document_routes(app, library)
+    add_exchange_routes(app, workflows, library, settings)
 
 
 def _add_insight(app: FastAPI, insight: Insight, settings: ApiSettings) -> None:
