@@ -70,6 +70,8 @@ class Check:
                     await self.store.delete(owner, stored[0])
             case ("move", str(giver), str(taker)):
                 await self._move(giver, taker)
+            case _:
+                raise AssertionError(call)
 
     async def _add(
         self, owner: str, file: File, chunks: tuple[str, ...], *, has_vectors: bool
