@@ -40,9 +40,11 @@ def find_media_type(name: str, content: bytes) -> MediaType:
     Raises:
         InvalidValueError: it is none of those that are read.
     """
-    if _PDF_MARK in content[:_PDF_MARK_WITHIN]:
-        return "application/pdf"
     ending = PurePath(name).suffix.lower()
+    # Elsewhere than at its beginning, a text may speak of PDFs.
+    begins = content[:_PDF_MARK_WITHIN]
+    if _PDF_MARK in begins if ending == ".pdf" else begins.lstrip().startswith(_PDF_MARK):
+        return "application/pdf"
     media_type = _TYPES.get(ending)
     if media_type is None:
         allowed = ", ".join(_TYPES)

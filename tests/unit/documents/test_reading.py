@@ -19,6 +19,8 @@ from mm_orch.documents.reading import decode, find_media_type, read_text
         ("a.pdf", b"%PDF-1.7", "application/pdf"),
         ("a", b"\n\n%PDF-1.7", "application/pdf"),
         ("a.txt", b"%PDF-1.7", "application/pdf"),
+        ("a.pdf", b"junk\n%PDF-1.7", "application/pdf"),
+        ("a.md", b"A PDF begins with %PDF-1.7", "text/markdown"),
         ("a.txt", b" " * 2000 + b"%PDF-1.7", "text/plain"),
     ],
 )
