@@ -41,9 +41,10 @@ def find_media_type(name: str, content: bytes) -> MediaType:
         InvalidValueError: it is none of those that are read.
     """
     ending = PurePath(name).suffix.lower()
-    # Elsewhere than at its beginning, a text may speak of PDFs.
     begins = content[:_PDF_MARK_WITHIN]
-    if _PDF_MARK in begins if ending == ".pdf" else begins.lstrip().startswith(_PDF_MARK):
+    # Elsewhere than at its beginning, a text may speak of PDFs.
+    is_marked = begins.lstrip().startswith(_PDF_MARK)
+    if is_marked or (ending == ".pdf" and _PDF_MARK in begins):
         return "application/pdf"
     media_type = _TYPES.get(ending)
     if media_type is None:
