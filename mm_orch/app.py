@@ -5,20 +5,17 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.documents.library import DocumentLibrary
 from mm_orch.live.configuration import LiveConfiguration
-from mm_orch.live.sharing import find_sharing
+from mm_orch.model_plans import make_plans
 from mm_orch.models.guide_check import GuideChecker
 from mm_orch.models.source import RemoteSource, parse_source
-from mm_orch.models.store import ModelStore
 from mm_orch.optimization.footprint import find_budget_bytes
 from mm_orch.optimization.manager import OptimizationManager
-from mm_orch.optimization.plan import EngineOrder, EnginePlan, ModelPlan
 from mm_orch.optimization.registry import probe_engines
 from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.embedding import EmbeddingOrchestrator
@@ -42,6 +39,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Observer
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
+    from mm_orch.optimization.plan import ModelPlan
     from mm_orch.remote.server import RemoteServer
     from mm_orch.tuning.loop import Tuner
 
@@ -108,7 +106,7 @@ async def open_runtime(
     clock = time.monotonic
     observer = ObserverFanOut([usage := UsageBook()])
     monitor = _make_monitor(config, observer, clock) if is_server else None
-    plans = _make_plans(config, engine, progress, is_server=is_server)
+    plans = make_plans(config, engine, progress, is_server=is_server)
     router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with (
@@ -165,16 +163,6 @@ def make_tuner(runtime: Runtime) -> Tuner | None:
     )
     runtime.observer.add((tuner.observer_of_path,))
     return tuner
-
-
-def _make_plans(
-    config: Config, engine: str | None, progress: Progress | None, *, is_server: bool
-) -> dict[str, ModelPlan]:
-    store = ModelStore(config.system.data_directory, progress=progress)
-    return {
-        name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
-        for name in config.models
-    }
 
 
 def _make_manager(
@@ -344,48 +332,6 @@ def _make_remotes(config: Config, observer: Observer, clock: Clock) -> dict[str,
 def _max_failovers(config: Config) -> int:
     optimization = config.optimization
     return config.orchestration.max_failovers if optimization.fallback_on_error else 0
-
-
-def _find_order(config: Config, name: str, *, is_server: bool) -> EngineOrder:
-    model = config.models[name]
-    if config.optimization.engine_preference != "auto" or model.engines or model.task != "generate":
-        return EngineOrder.AS_LISTED
-    # Who wants one answer is served best by what starts first.
-    return EngineOrder.FASTEST if is_server else EngineOrder.QUICKEST_START
-
-
-def _plan(
-    config: Config, name: str, store: ModelStore, engine: str | None, order: EngineOrder
-) -> ModelPlan:
-    model, optimization = config.models[name], config.optimization
-    sharing = find_sharing(config)
-    return ModelPlan(
-        name=name,
-        task=model.task,
-        aliases=tuple(model.aliases),
-        source=model.source,
-        ensure_files=partial(store.ensure, name, model.source, with_code=model.trust_remote_code),
-        engines=tuple(
-            EnginePlan(
-                name=one,
-                dtype=config.dtype_for(name, one),
-                python=config.python_by_engine.get(one, ""),
-                settings=config.settings_for(one),
-            )
-            for one in ([engine] if engine else config.engines_for(name))
-        ),
-        order=order,
-        context_length=model.context_length,
-        device=config.system.device,
-        trust_remote_code=model.trust_remote_code,
-        batcher=sharing.batcher,
-        cache=sharing.cache,
-        max_kv_bytes=sharing.max_kv_bytes,
-        cache_directory=config.system.data_directory / "compiled",
-        is_falling_back=optimization.fallback_on_error,
-        watchdog_timeout_s=config.orchestration.watchdog_timeout_s,
-        idle_unload_s=model.idle_unload_s,
-    )
 
 
 def _keeps_content(config: Config) -> bool:
