@@ -11,7 +11,7 @@ from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.documents.library import DocumentLibrary
 from mm_orch.live.configuration import LiveConfiguration
-from mm_orch.model_plans import make_plans
+from mm_orch.live.plans import make_plans
 from mm_orch.models.guide_check import GuideChecker
 from mm_orch.models.source import RemoteSource, parse_source
 from mm_orch.optimization.footprint import find_budget_bytes

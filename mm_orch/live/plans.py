@@ -1,4 +1,4 @@
-"""Makes of the configuration how each model is run: its files, engines, limits."""
+"""Says how each configured model is to be run, as the configuration has it."""
 
 from __future__ import annotations
 
@@ -17,27 +17,19 @@ if TYPE_CHECKING:
 def make_plans(
     config: Config, engine: str | None, progress: Progress | None, *, is_server: bool
 ) -> dict[str, ModelPlan]:
-    """Return how each configured model is run.
+    """Return the plan of each model, by its name.
 
     Args:
         config: the whole configuration.
-        engine: run every model with this engine, whatever the configuration prefers.
+        engine: run every model with this one, whatever the configuration prefers.
         progress: told about downloads.
-        is_server: many requests are to be answered, rather than one.
+        is_server: it starts once and answers for long.
     """
     store = ModelStore(config.system.data_directory, progress=progress)
     return {
         name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
         for name in config.models
     }
-
-
-def _find_order(config: Config, name: str, *, is_server: bool) -> EngineOrder:
-    model = config.models[name]
-    if config.optimization.engine_preference != "auto" or model.engines or model.task != "generate":
-        return EngineOrder.AS_LISTED
-    # Who wants one answer is served best by what starts first.
-    return EngineOrder.FASTEST if is_server else EngineOrder.QUICKEST_START
 
 
 def _plan(
@@ -72,3 +64,11 @@ def _plan(
         watchdog_timeout_s=config.orchestration.watchdog_timeout_s,
         idle_unload_s=model.idle_unload_s,
     )
+
+
+def _find_order(config: Config, name: str, *, is_server: bool) -> EngineOrder:
+    model = config.models[name]
+    if config.optimization.engine_preference != "auto" or model.engines or model.task != "generate":
+        return EngineOrder.AS_LISTED
+    # Who wants one answer is served best by what starts first.
+    return EngineOrder.FASTEST if is_server else EngineOrder.QUICKEST_START
