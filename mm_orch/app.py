@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
+from mm_orch.documents.library import DocumentLibrary
 from mm_orch.live.configuration import LiveConfiguration
-from mm_orch.live.sharing import find_sharing
+from mm_orch.live.plans import make_plans
 from mm_orch.models.guide_check import GuideChecker
 from mm_orch.models.source import RemoteSource, parse_source
-from mm_orch.models.store import ModelStore
 from mm_orch.optimization.footprint import find_budget_bytes
 from mm_orch.optimization.manager import OptimizationManager
-from mm_orch.optimization.plan import EngineOrder, EnginePlan, ModelPlan
 from mm_orch.optimization.registry import probe_engines
 from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.embedding import EmbeddingOrchestrator
@@ -26,6 +24,7 @@ from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
 from mm_orch.routing.router import Router
 from mm_orch.storage.database import Database
+from mm_orch.storage.sqlite_documents import SqliteDocuments
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Observer
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
+    from mm_orch.optimization.plan import ModelPlan
     from mm_orch.remote.server import RemoteServer
     from mm_orch.tuning.loop import Tuner
 
@@ -59,6 +59,7 @@ class Runtime:
     orchestrator: Orchestrator
     embedder: EmbeddingOrchestrator
     workflows: Workflows
+    library: DocumentLibrary
     status: SystemStatus
     live: LiveConfiguration
     usage: UsageBook
@@ -74,6 +75,14 @@ class Runtime:
     def preloaded_models(self) -> tuple[str, ...]:
         """The models that a server loads before it is ready."""
         return _preloaded(self.config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """What is kept on the disk."""
+
+    sessions: SqliteSessions
+    documents: SqliteDocuments
 
 
 @asynccontextmanager
@@ -97,14 +106,14 @@ async def open_runtime(
     clock = time.monotonic
     observer = ObserverFanOut([usage := UsageBook()])
     monitor = _make_monitor(config, observer, clock) if is_server else None
-    plans = _make_plans(config, engine, progress, is_server=is_server)
+    plans = make_plans(config, engine, progress, is_server=is_server)
     router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with (
         monitor.running() if monitor else nullcontext(),
         GuideChecker() as checker,
         _make_manager(config, plans, observer, clock) as manager,
-        _open_sessions(config) as sessions,
+        _open_stores(config) as stores,
     ):
         orchestrator, embedder = _make_orchestrators(
             config,
@@ -116,9 +125,9 @@ async def open_runtime(
             clock=clock,
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        workflows = _make_workflows(config, orchestrator, sessions, watch)
+        workflows = _make_workflows(config, orchestrator, stores, watch)
         status = _make_status(
-            config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
+            config, manager, admission, stores=stores, monitor=monitor, clock=clock
         )
         live = _make_live(
             config, origins, manager, orchestrator, admission=admission, observer=observer
@@ -130,6 +139,7 @@ async def open_runtime(
             orchestrator=orchestrator,
             embedder=embedder,
             workflows=workflows,
+            library=_make_library(config, orchestrator, embedder, stores),
             status=status,
             live=live,
             usage=usage,
@@ -153,16 +163,6 @@ def make_tuner(runtime: Runtime) -> Tuner | None:
     )
     runtime.observer.add((tuner.observer_of_path,))
     return tuner
-
-
-def _make_plans(
-    config: Config, engine: str | None, progress: Progress | None, *, is_server: bool
-) -> dict[str, ModelPlan]:
-    store = ModelStore(config.system.data_directory, progress=progress)
-    return {
-        name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
-        for name in config.models
-    }
 
 
 def _make_manager(
@@ -219,24 +219,38 @@ def _make_orchestrators(
 
 
 @asynccontextmanager
-async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
+async def _open_stores(config: Config) -> AsyncIterator[_Stores]:
     # The file is opened, or made, with the first call.
     database = Database(config.system.data_directory / "sessions.sqlite3")
     try:
-        yield SqliteSessions(database)
+        yield _Stores(SqliteSessions(database), SqliteDocuments(database))
     finally:
         await database.close()
 
 
+def _make_library(
+    config: Config, orchestrator: Orchestrator, embedder: EmbeddingOrchestrator, stores: _Stores
+) -> DocumentLibrary:
+    return DocumentLibrary(
+        stores.documents,
+        embedder=embedder,
+        places=orchestrator.entrance,
+        embedding_model=config.default_embedder_name,
+        default_model=config.default_model_name,
+        timeout_s=config.api.request_timeout_s,
+        is_enabled=config.workflows.enabled,
+    )
+
+
 def _make_workflows(
-    config: Config, orchestrator: Orchestrator, sessions: SqliteSessions, watch: Watch
+    config: Config, orchestrator: Orchestrator, stores: _Stores, watch: Watch
 ) -> Workflows:
     workflows = config.workflows
     return Workflows(
         WorkflowRegistry(),
         generator=orchestrator,
         meters=orchestrator,
-        sessions=sessions,
+        sessions=stores.sessions,
         settings=WorkflowSettings(
             is_enabled=workflows.enabled,
             deadline_s=workflows.deadline_s or config.api.request_timeout_s,
@@ -274,7 +288,7 @@ def _make_status(
     manager: OptimizationManager,
     admission: Admission,
     *,
-    sessions: SqliteSessions,
+    stores: _Stores,
     monitor: Monitor | None,
     clock: Clock,
 ) -> SystemStatus:
@@ -286,7 +300,8 @@ def _make_status(
         engines=probe_engines(config.python_by_engine),
         find_alerts=monitor.firing if monitor else lambda: None,
         find_caches=monitor.caches if monitor else dict,
-        find_store_failure=lambda: sessions.failure,
+        # They have one file.
+        find_store_failure=lambda: stores.documents.failure,
         clock=clock,
         version=__version__,
     )
@@ -317,48 +332,6 @@ def _make_remotes(config: Config, observer: Observer, clock: Clock) -> dict[str,
 def _max_failovers(config: Config) -> int:
     optimization = config.optimization
     return config.orchestration.max_failovers if optimization.fallback_on_error else 0
-
-
-def _find_order(config: Config, name: str, *, is_server: bool) -> EngineOrder:
-    model = config.models[name]
-    if config.optimization.engine_preference != "auto" or model.engines or model.task != "generate":
-        return EngineOrder.AS_LISTED
-    # Who wants one answer is served best by what starts first.
-    return EngineOrder.FASTEST if is_server else EngineOrder.QUICKEST_START
-
-
-def _plan(
-    config: Config, name: str, store: ModelStore, engine: str | None, order: EngineOrder
-) -> ModelPlan:
-    model, optimization = config.models[name], config.optimization
-    sharing = find_sharing(config)
-    return ModelPlan(
-        name=name,
-        task=model.task,
-        aliases=tuple(model.aliases),
-        source=model.source,
-        ensure_files=partial(store.ensure, name, model.source, with_code=model.trust_remote_code),
-        engines=tuple(
-            EnginePlan(
-                name=one,
-                dtype=config.dtype_for(name, one),
-                python=config.python_by_engine.get(one, ""),
-                settings=config.settings_for(one),
-            )
-            for one in ([engine] if engine else config.engines_for(name))
-        ),
-        order=order,
-        context_length=model.context_length,
-        device=config.system.device,
-        trust_remote_code=model.trust_remote_code,
-        batcher=sharing.batcher,
-        cache=sharing.cache,
-        max_kv_bytes=sharing.max_kv_bytes,
-        cache_directory=config.system.data_directory / "compiled",
-        is_falling_back=optimization.fallback_on_error,
-        watchdog_timeout_s=config.orchestration.watchdog_timeout_s,
-        idle_unload_s=model.idle_unload_s,
-    )
 
 
 def _keeps_content(config: Config) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mm_orch.core.generation import Prompt
+    from mm_orch.documents.library import Upload
 
     Conversation = Sequence[Mapping[str, str]]
 
@@ -55,6 +56,32 @@ class EmbeddingOptions(TypedDict, total=False):
     timeout_s: float
     priority: int
     dimensions: int
+
+
+class UploadOptions(TypedDict, total=False):
+    """What a call that stores a document may say besides its name and content."""
+
+    metadata: dict[str, Any]
+    chunk_size: int
+    chunk_overlap: int
+    timeout_s: float
+    priority: int
+
+
+def make_upload(name: str, content: bytes, *, options: UploadOptions) -> Upload:
+    """Return the upload that a call asks for; its owner is whoever calls without a key.
+
+    Raises:
+        InvalidValueError: an option has the wrong type.
+    """
+    # Who asks only for answers does not wait for what reads files.
+    from mm_orch.documents.library import Upload
+
+    values = {"request_id": _new_id(), "owner": "", "name": name, "content": content, **options}
+    try:
+        return msgspec.convert(values, Upload)
+    except msgspec.ValidationError as error:
+        raise InvalidValueError(f"An option of the upload is wrong: {error}.") from error
 
 
 def make_embedding_request(
