@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -29,19 +30,23 @@ from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
-from mm_orch.workflows.registry import WorkflowRegistry
+from mm_orch.workflows.registry import WorkflowRegistry, find_installed
 from mm_orch.workflows.running import Workflows, WorkflowSettings
+from mm_orch.workflows.yaml_folder import read_folder
+from mm_orch.workflows.yaml_workflow import Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from mm_orch.config import Config
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
+    from mm_orch.core.guide import Guide
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
     from mm_orch.remote.server import RemoteServer
     from mm_orch.tuning.loop import Tuner
+    from mm_orch.workflows.yaml_folder import FoundWorkflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +121,8 @@ async def open_runtime(
             clock=clock,
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        workflows = _make_workflows(config, orchestrator, sessions, watch)
+        files = await asyncio.to_thread(find_workflow_files, config, checker.find_reason)
+        workflows = _make_workflows(config, files, orchestrator, sessions, watch)
         status = _make_status(
             config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
         )
@@ -228,12 +234,35 @@ async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
         await database.close()
 
 
+def find_workflow_files(
+    config: Config, find_reason: Callable[[Guide], str] | None = None
+) -> tuple[FoundWorkflow, ...]:
+    """Return the workflows in YAML that the configuration's folder holds, right ones and wrong ones.
+
+    Args:
+        config: names the folder and the models.
+        find_reason: says why answers cannot be kept to a guide; None leaves that to the calls.
+    """
+    if not config.workflows.enabled:
+        return ()
+    around = Surroundings(
+        taken_names=frozenset(find_installed()),
+        models=config.generator_names,
+        find_reason=find_reason,
+    )
+    return read_folder(config.workflow_folder, around)
+
+
 def _make_workflows(
-    config: Config, orchestrator: Orchestrator, sessions: SqliteSessions, watch: Watch
+    config: Config,
+    files: Sequence[FoundWorkflow],
+    orchestrator: Orchestrator,
+    sessions: SqliteSessions,
+    watch: Watch,
 ) -> Workflows:
     workflows = config.workflows
     return Workflows(
-        WorkflowRegistry(),
+        WorkflowRegistry(files),
         generator=orchestrator,
         meters=orchestrator,
         sessions=sessions,

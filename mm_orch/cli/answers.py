@@ -89,9 +89,12 @@ class _LocalAnswers:
         return self._muai.stream(turns, **given)  # type: ignore[arg-type]  # typed one by one above
 
     def workflows(self) -> Sequence[str]:
+        from mm_orch.app import find_workflow_files
         from mm_orch.workflows.registry import WorkflowRegistry
 
-        return WorkflowRegistry().names if self._config.workflows.enabled else ()
+        if not self._config.workflows.enabled:
+            return ()
+        return WorkflowRegistry(find_workflow_files(self._config)).names
 
 
 def _find_suitable_server(config: Config, wishes: Wishes) -> RunningServer | None:

@@ -1,4 +1,4 @@
-"""Which workflows exist: the built-in ones and plug-ins installed beside them."""
+"""Which workflows exist: the built-in ones, plug-ins installed beside them, and those in YAML."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import asyncio
 import importlib
 import importlib.metadata
 import logging
+from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import WorkflowError, WorkflowNotFoundError
 from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mm_orch.workflows.yaml_folder import FoundWorkflow
 
 logger = logging.getLogger(__name__)
 
@@ -19,16 +25,30 @@ _BUILT_IN = {
 }
 
 
+def find_installed() -> dict[str, str]:
+    """Return where the workflows lie that are written in Python, by name."""
+    plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    return {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
+
+
 class WorkflowRegistry:
     """Reads once what is installed; a workflow is imported when it is first asked for.
 
     What cannot be imported is not tried again: Python keeps halves of modules that failed.
+
+    Args:
+        files: workflows in YAML, right ones and wrong ones; none takes the place of another.
     """
 
-    def __init__(self) -> None:
-        plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-        self._targets = {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
+    def __init__(self, files: Iterable[FoundWorkflow] = ()) -> None:
+        self._targets = find_installed()
         self._found: dict[str, Workflow | WorkflowError] = {}
+        for file in files:
+            if isinstance(file.outcome, WorkflowError):
+                logger.warning("%s", file.outcome)
+            if file.name not in self._targets:
+                self._targets[file.name] = file.origin
+                self._found[file.name] = file.outcome
 
     @property
     def names(self) -> tuple[str, ...]:
