@@ -30,23 +30,20 @@ from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
-from mm_orch.workflows.registry import WorkflowRegistry, find_installed
+from mm_orch.workflows.finding import make_registry
 from mm_orch.workflows.running import Workflows, WorkflowSettings
-from mm_orch.workflows.yaml_folder import read_folder
-from mm_orch.workflows.yaml_workflow import Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
     from mm_orch.config import Config
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
-    from mm_orch.core.guide import Guide
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
     from mm_orch.remote.server import RemoteServer
     from mm_orch.tuning.loop import Tuner
-    from mm_orch.workflows.yaml_folder import FoundWorkflow
+    from mm_orch.workflows.registry import WorkflowRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +118,8 @@ async def open_runtime(
             clock=clock,
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        files = await asyncio.to_thread(find_workflow_files, config, checker.find_reason)
-        workflows = _make_workflows(config, files, orchestrator, sessions, watch)
+        registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
+        workflows = _make_workflows(config, registry, orchestrator, sessions, watch)
         status = _make_status(
             config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
         )
@@ -234,35 +231,16 @@ async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
         await database.close()
 
 
-def find_workflow_files(
-    config: Config, find_reason: Callable[[Guide], str] | None = None
-) -> tuple[FoundWorkflow, ...]:
-    """Return the workflows in YAML that the configuration's folder holds, right ones and wrong ones.
-
-    Args:
-        config: names the folder and the models.
-        find_reason: says why answers cannot be kept to a guide; None leaves that to the calls.
-    """
-    if not config.workflows.enabled:
-        return ()
-    around = Surroundings(
-        taken_names=frozenset(find_installed()),
-        models=config.generator_names,
-        find_reason=find_reason,
-    )
-    return read_folder(config.workflow_folder, around)
-
-
 def _make_workflows(
     config: Config,
-    files: Sequence[FoundWorkflow],
+    registry: WorkflowRegistry,
     orchestrator: Orchestrator,
     sessions: SqliteSessions,
     watch: Watch,
 ) -> Workflows:
     workflows = config.workflows
     return Workflows(
-        WorkflowRegistry(files),
+        registry,
         generator=orchestrator,
         meters=orchestrator,
         sessions=sessions,

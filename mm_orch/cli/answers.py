@@ -89,12 +89,9 @@ class _LocalAnswers:
         return self._muai.stream(turns, **given)  # type: ignore[arg-type]  # typed one by one above
 
     def workflows(self) -> Sequence[str]:
-        from mm_orch.app import find_workflow_files
-        from mm_orch.workflows.registry import WorkflowRegistry
+        from mm_orch.workflows.finding import make_registry
 
-        if not self._config.workflows.enabled:
-            return ()
-        return WorkflowRegistry(find_workflow_files(self._config)).names
+        return make_registry(self._config).names if self._config.workflows.enabled else ()
 
 
 def _find_suitable_server(config: Config, wishes: Wishes) -> RunningServer | None:

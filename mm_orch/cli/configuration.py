@@ -90,9 +90,10 @@ def _find_workflow_faults(config: Config) -> list[Fault]:
     if not config.workflow_folder.exists():
         # Whoever has none does not wait for what reads them to be imported.
         return []
-    from mm_orch.app import find_workflow_files
+    from mm_orch.workflows.yaml_folder import read_folder
 
-    return [fault for file in find_workflow_files(config) for fault in file.faults]
+    files = read_folder(config.workflow_folder, models=config.generator_names)
+    return [fault for file in files for fault in file.faults]
 
 
 def print_config(loaded: LoadedConfig) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import importlib.metadata
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import WorkflowError, WorkflowNotFoundError
@@ -14,7 +15,7 @@ from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mm_orch.workflows.yaml_folder import FoundWorkflow
+    from mm_orch.core.errors import Fault
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,25 @@ _BUILT_IN = {
     "chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE",
     "lesson_pack": "mm_orch.workflows.lesson_pack:LESSON_PACK",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FoundWorkflow:
+    """One file.
+
+    Attributes:
+        name: under which it is asked for: its own, or where that is not to be had the file's.
+        origin: the file.
+        outcome: the workflow, or what is wrong with it.
+        faults: none of a workflow.
+        has_own_name: the name stands in the file, and is no other workflow's.
+    """
+
+    name: str
+    origin: str
+    outcome: Workflow | WorkflowError
+    faults: tuple[Fault, ...] = ()
+    has_own_name: bool = True
 
 
 def find_installed() -> dict[str, str]:

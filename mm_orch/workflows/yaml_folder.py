@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.config.setting import printable
 from mm_orch.core.errors import Fault, GraphError
-from mm_orch.workflows.yaml_workflow import ReadWorkflow, read_workflow
+from mm_orch.workflows.registry import FoundWorkflow, find_installed
+from mm_orch.workflows.yaml_workflow import ReadWorkflow, Surroundings, read_workflow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from mm_orch.workflows.contract import Workflow
-    from mm_orch.workflows.yaml_workflow import Surroundings
+    from mm_orch.core.guide import Guide
 
 MAX_FILES = 200
 MAX_FILE_BYTES = 256 * 1024
 _SUFFIXES = frozenset((".yaml", ".yml"))
 
 
-@dataclass(frozen=True, slots=True)
-class FoundWorkflow:
-    """One file.
-
-    Attributes:
-        name: under which it is asked for: its own, or where that is not to be had the file's.
-        origin: the file.
-        outcome: the workflow, or what is wrong with it.
-        faults: none of a workflow.
-        has_own_name: the name stands in the file, and is no other workflow's.
-    """
-
-    name: str
-    origin: str
-    outcome: Workflow | GraphError
-    faults: tuple[Fault, ...] = ()
-    has_own_name: bool = True
-
-
-def read_folder(folder: Path, around: Surroundings) -> tuple[FoundWorkflow, ...]:
+def read_folder(
+    folder: Path,
+    *,
+    models: Collection[str],
+    find_reason: Callable[[Guide], str] | None = None,
+) -> tuple[FoundWorkflow, ...]:
     """Return what the folder holds, in the order of the files' names; nothing where there is none.
 
     Args:
         folder: the files that end with ``.yaml`` or ``.yml`` are read; folders in it are not.
-        around: what they are checked against.
+        models: every name and alias of a model that generates.
+        find_reason: says why answers cannot be kept to a guide; None leaves that to the calls.
     """
     try:
         paths = sorted(one for one in folder.iterdir() if one.suffix in _SUFFIXES)
@@ -57,9 +43,10 @@ def read_folder(folder: Path, around: Surroundings) -> tuple[FoundWorkflow, ...]
         )
         return (_refused(folder, ReadWorkflow(None, None, (fault,))),)
     found: list[FoundWorkflow] = []
-    taken = set(around.taken_names)
+    taken = set(find_installed())
     for path in paths[:MAX_FILES]:
-        one = _read_file(path, dataclasses.replace(around, taken_names=frozenset(taken)))
+        around = Surroundings(taken_names=taken, models=models, find_reason=find_reason)
+        one = _read_file(path, around)
         found.append(one)
         if one.has_own_name:
             taken.add(one.name)
