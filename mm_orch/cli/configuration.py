@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,9 +91,13 @@ def _find_workflow_faults(config: Config) -> list[Fault]:
     if not config.workflow_folder.exists():
         # Whoever has none does not wait for what reads them to be imported.
         return []
+    from mm_orch.models.guide_check import GuideChecker
     from mm_orch.workflows.yaml_folder import read_folder
 
-    files = read_folder(config.workflow_folder, models=config.generator_names)
+    with closing(GuideChecker()) as checker:
+        files = read_folder(
+            config.workflow_folder, models=config.generator_names, find_reason=checker.find_reason
+        )
     return [fault for file in files for fault in file.faults]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="Section")
 
 _STEPS = "steps"
+_STAND_INS: dict[str, object] = {_STEPS: {}}
 
 
 @dataclass(slots=True)
@@ -38,6 +39,10 @@ class Places:
     def note(self, path: tuple[str, ...], node: Node) -> None:
         """Remember where a key stands."""
         self._lines[path] = node.line
+
+    def has_fault(self, key: str) -> bool:
+        """Whether a fault of this key has been stated."""
+        return any(fault.key == key for fault in self.faults)
 
     def refuse(
         self, path: tuple[str, ...], value: object, problem: str, suggestion: str | None = None
@@ -62,8 +67,8 @@ class Draft:
 
     Attributes:
         name: of the workflow; None where the file has none that can be read.
-        options: None where they have a fault; their ``steps`` are in ``steps``.
-        steps: by name, those without a fault.
+        options: of the file; None where it has none.
+        steps: by name, those that are steps.
         step_names: all of them.
     """
 
@@ -102,21 +107,31 @@ def read_draft(text: str, places: Places) -> Draft:
 
 
 def _read_section(section: type[S], node: Node, path: tuple[str, ...], places: Places) -> S | None:
-    """Return a section, or None where something in it is wrong."""
+    """Return a section, or None where it is none.
+
+    What is wrong in it has a stand-in, so that the rest can still be checked.
+    """
     places.note(path, node)
     if not isinstance(node.value, dict):
         places.refuse(path or ("file",), node.plain, "must be a mapping of options")
         return None
+    entries = {name: entry.plain for name, entry in node.value.items()}
     for name, entry in node.value.items():
         places.note((*path, name), entry)
     try:
-        return section.model_validate(node.plain)
+        return section.model_validate(entries)
     except ValidationError as error:
         # A union states an error for each of its members.
         wrong = {str(details["loc"][0]): details["type"] for details in error.errors()}
     for name, kind in wrong.items():
         _refuse_option(section, node.value, (*path, name), kind, places)
-    return None
+    right = {name: entry for name, entry in entries.items() if name not in wrong}
+    missing = [name for name in wrong if _is_required(section, name)]
+    return section.model_validate(right | {name: _STAND_INS.get(name, "x") for name in missing})
+
+
+def _is_required(section: type[Section], name: str) -> bool:
+    return name in section.model_fields and section.model_fields[name].is_required()
 
 
 def _refuse_option(

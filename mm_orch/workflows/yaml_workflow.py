@@ -138,7 +138,7 @@ class _Checks:
                 problem = "is no name of a step: small letters, digits and _, a letter first"
                 self.places.refuse((_STEPS, step), step, problem)
         options = self.draft.options
-        if options is not None:
+        if options is not None and not self.places.has_fault("answer"):
             self._check_step_name(("answer",), options.answer)
 
     def check_step(self, step: str, options: StepOptions) -> _Templates | None:
