@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,9 @@ from mm_orch.workflows.lesson_checks import (
     keep_sentences,
     normalise,
 )
-from mm_orch.workflows.lesson_schema import Language
+
+if TYPE_CHECKING:
+    from mm_orch.workflows.lesson_schema import Language
 
 PLAIN = "Plants need sunlight, water and carbon dioxide. Roots take up water every single day."
 
@@ -34,7 +38,7 @@ PLAIN = "Plants need sunlight, water and carbon dioxide. Roots take up water eve
     ],
 )
 def test_the_same_is_said_whatever_the_case_the_signs_and_one_word_in_five(
-    one: str, other: str, same: bool
+    one: str, other: str, *, same: bool
 ) -> None:
     assert is_same(one, other) is same
     assert is_same(other, one) is same
@@ -54,7 +58,9 @@ def test_the_same_is_said_whatever_the_case_the_signs_and_one_word_in_five(
         ("", False),
     ],
 )
-def test_a_text_goes_in_circles_when_a_phrase_comes_three_times(text: str, circles: bool) -> None:
+def test_a_text_goes_in_circles_when_a_phrase_comes_three_times(
+    text: str, *, circles: bool
+) -> None:
     assert goes_in_circles(text) is circles
 
 
