@@ -49,7 +49,8 @@ from mm_orch.workflows.lesson_tasks import (
 from mm_orch.workflows.lesson_wishes import LessonWishes, read_wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Coroutine
+    from typing import Any
 
     from mm_orch.workflows.graph_state import StepContext
     from mm_orch.workflows.lesson_pieces import Fields
@@ -112,7 +113,7 @@ async def explain(context: StepContext) -> None:
     piece = SHAPES[wishes.language].section
     sections: dict[int, Section] = {}
 
-    def write(number: int, attempt: int) -> Awaitable[Fields | None]:
+    def write(number: int, attempt: int) -> Coroutine[Any, Any, Fields | None]:
         known = [one.text for one in sections.values()] if attempt else []
         task = write_section_task(wishes, planned.title, planned.headings[number], known)
         return writer.write(piece, task, number=_FIRST_SECTION + number, attempt=attempt)
@@ -151,7 +152,7 @@ async def write_exercises(context: StepContext) -> None:
     writer = _make_writer(context)
     piece = SHAPES[wishes.language].exercise
 
-    def write(number: int, attempt: int) -> Awaitable[Fields | None]:
+    def write(number: int, attempt: int) -> Coroutine[Any, Any, Fields | None]:
         text = sections[number % len(sections)].text
         # Another kind each time the sections begin again, and with each attempt.
         kind = number // len(sections) + number + attempt

@@ -7,7 +7,6 @@ more.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from mm_orch.core.generation import FinishReason, Message
 from mm_orch.core.guide import JsonSchemaShape
 from mm_orch.orchestration.limits import SEED_BOUND
 from mm_orch.workflows.lesson_checks import tidy
+from mm_orch.workflows.side_by_side import side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable
 
     from mm_orch.core.generation import GenerationOptions
     from mm_orch.workflows.call import WorkflowCall
@@ -223,7 +223,7 @@ class PieceWriter:
 
 async def fill_pieces(
     numbers: Iterable[int],
-    write: Callable[[int, int], Awaitable[T | None]],
+    write: Callable[[int, int], Coroutine[Any, Any, T | None]],
     accept: Callable[[int, T], bool],
 ) -> None:
     """Have pieces written, a few at the same time, and those again that are not accepted.
@@ -244,23 +244,11 @@ async def fill_pieces(
         refused: list[int] = []
         for first in range(0, len(missing), _WIDTH):
             group = missing[first : first + _WIDTH]
-            written = await _side_by_side([write(number, attempt) for number in group])
+            written = await side_by_side(write(number, attempt) for number in group)
             for number, piece in zip(group, written, strict=True):
                 if piece is None or not accept(number, piece):
                     refused.append(number)
         missing = refused
-
-
-async def _side_by_side(calls: Sequence[Awaitable[T]]) -> list[T]:
-    async def wait_for(call: Awaitable[T]) -> T:
-        return await call
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            begun = [tasks.create_task(wait_for(call)) for call in calls]
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
-    return [task.result() for task in begun]
 
 
 def _wrap(seed: int) -> int:

@@ -157,7 +157,7 @@ async def test_without_an_optional_step_the_result_is_partial_and_its_variable_e
     outcome, _ = await run(RIGHT, generator)
 
     assert [one.step for one in outcome.failed] == ["cons"]
-    assert prompts_of(generator)[-1] == ["Go by this: ", "Tea?\ncheap"]
+    assert prompts_of(generator)[-1] == ["Go by this: ", "Tea?\ncheap\n"]
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -244,7 +244,7 @@ async def test_what_a_caller_says_is_never_a_template() -> None:
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:
-    text = """
+    text = """# Line 1.
 name: chat_generate
 sumary: Weighs.
 answer: verdikt
