@@ -47,6 +47,7 @@ from mm_orch.workflows.lesson_tasks import (
     write_section_task,
 )
 from mm_orch.workflows.lesson_wishes import LessonWishes, read_wishes
+from mm_orch.workflows.lesson_words import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -124,7 +125,7 @@ async def explain(context: StepContext) -> None:
         fault = find_fault_of_text(
             section.text,
             wishes.language,
-            shown=(heading, context[CALL].question),
+            shown=(heading, context[CALL].question, WORDS[wishes.language].example.text),
             others=[one.text for one in sections.values()],
         )
         # Of each, an exercise can be made without the model.
@@ -151,6 +152,8 @@ async def write_exercises(context: StepContext) -> None:
     wishes, sections, accepted = context[_WISHES], context[_EXPLANATION], context[_ACCEPTED]
     writer = _make_writer(context)
     piece = SHAPES[wishes.language].exercise
+    example = WORDS[wishes.language].example
+    shown = (context[CALL].question, *(one.question for one in example.exercises))
 
     def write(number: int, attempt: int) -> Coroutine[Any, Any, Fields | None]:
         text = sections[number % len(sections)].text
@@ -162,11 +165,15 @@ async def write_exercises(context: StepContext) -> None:
 
     def accept(number: int, fields: Fields) -> bool:
         [question], [answer] = fields["question"], fields["answer"]
+        if piece.reaches_bound("question", question):
+            return False
+        if piece.reaches_bound("answer", answer):
+            answer = keep_sentences(answer, wishes.language)
         fault = find_fault_of_exercise(
             question,
             answer,
             wishes.language,
-            shown=(sections[number % len(sections)].text, context[CALL].question),
+            shown=(*shown, sections[number % len(sections)].text),
             others=[one.question for one in accepted],
         )
         if not fault:

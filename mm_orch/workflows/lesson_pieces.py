@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from mm_orch.core.errors import InvalidValueError
-from mm_orch.core.generation import FinishReason, Message
+from mm_orch.core.generation import FinishReason
 from mm_orch.core.guide import JsonSchemaShape
 from mm_orch.orchestration.limits import SEED_BOUND
 from mm_orch.workflows.lesson_checks import tidy
@@ -24,7 +24,7 @@ from mm_orch.workflows.side_by_side import side_by_side
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from mm_orch.core.generation import GenerationOptions
+    from mm_orch.core.generation import GenerationOptions, Message
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.generating import RunModels
     from mm_orch.workflows.lesson_schema import Language
@@ -35,7 +35,7 @@ Fields = dict[str, list[str]]
 
 logger = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 4
+MAX_ATTEMPTS = 3
 # Side by side; a batch of them takes little longer than one.
 _WIDTH = 4
 _TEMPERATURE = 0.7
@@ -56,6 +56,7 @@ _REST = {
     "en": r"[ !-\[\]-~\u00a1-\u024f\u0370-\u03ff]",
     "zh": r"[ !-\[\]-~\u3001-\u3003\u300a-\u3011\u4e00-\u9fff\uff01-\uff1f]",
 }
+_QUESTION_MARK = {"en": r"\?", "zh": r"\uff1f"}
 _CHAR_BYTES = {"en": 2, "zh": 3}
 
 
@@ -67,12 +68,14 @@ class Field:
         least: characters of each text.
         most: the same.
         count: texts of the list; None for a text that stands alone.
+        is_question: each text ends with a question mark.
     """
 
     name: str
     least: int
     most: int
     count: int | None = None
+    is_question: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,10 @@ class Piece:
             }
         )
 
+    def reaches_bound(self, name: str, text: str) -> bool:
+        """Whether a field's text is as long as it may be: it was ended, and not by the model."""
+        return any(field.name == name and len(text) >= field.most for field in self.fields)
+
     @property
     def max_tokens(self) -> int:
         """The most tokens that it can take, whatever the tokeniser."""
@@ -121,10 +128,10 @@ class Piece:
 
     def _schema_of(self, field: Field) -> dict[str, Any]:
         begin, rest = _BEGIN[self.language], _REST[self.language]
-        text = {
-            "type": "string",
-            "pattern": f"^{begin}{rest}{{{field.least - 1},{field.most - 1}}}$",
-        }
+        end = _QUESTION_MARK[self.language] if field.is_question else ""
+        num_ends = 2 if field.is_question else 1
+        bounds = f"{{{field.least - num_ends},{field.most - num_ends}}}"
+        text = {"type": "string", "pattern": f"^{begin}{rest}{bounds}{end}$"}
         if field.count is None:
             return text
         return {"type": "array", "items": text, "minItems": field.count, "maxItems": field.count}
@@ -177,12 +184,14 @@ class PieceWriter:
         self._remaining_s = remaining_s
         self._thought_tokens = 0
 
-    async def write(self, piece: Piece, task: str, *, number: int, attempt: int) -> Fields | None:
+    async def write(
+        self, piece: Piece, task: tuple[Message, ...], *, number: int, attempt: int
+    ) -> Fields | None:
         """Have a piece written; None where what came cannot be read.
 
         Args:
             piece: its shape.
-            task: what the model is told.
+            task: what the model is told, the last of it by its user.
             number: tells it from others of the lesson, and chooses its seed.
             attempt: counts from 0; each draws otherwise.
 
@@ -190,7 +199,7 @@ class PieceWriter:
             RequestError, OverloadError, DeadlineError, EngineError: as every generation.
         """
         reply = await self._models.answer(
-            (*self._context, Message(role="user", content=task)),
+            (*self._context, *task),
             timeout_s=self._remaining_s(),
             options=self._options_of(piece, number, attempt),
         )

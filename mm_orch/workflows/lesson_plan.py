@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.workflows.lesson_checks import find_fault_of_line
 from mm_orch.workflows.lesson_schema import MAX_OBJECTIVES, MAX_SECTIONS
+from mm_orch.workflows.lesson_shapes import SHAPES
 from mm_orch.workflows.lesson_words import WORDS
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class PlanDraft:
 
     Args:
         wishes: what the lesson is to be.
-        query: as the learner wrote it; a copy of it is no plan.
+        query: as the learner wrote it; a copy of it is no plan, nor is one of the example.
     """
 
     wishes: LessonWishes
@@ -46,11 +47,12 @@ class PlanDraft:
 
     def take(self, fields: Fields) -> bool:
         """Keep what can be used of an attempt; return whether nothing is missing any more."""
-        for title in fields["title"]:
-            if not self._title and self._is_usable(title, ()):
-                self._title = title
-        self._add(self._headings, fields["headings"], MAX_SECTIONS)
-        self._add(self._objectives, fields["objectives"], MAX_OBJECTIVES)
+        example = WORDS[self.wishes.language].example
+        titles = [self._title] if self._title else []
+        self._add(titles, "title", fields, 1, example.title)
+        self._title = "".join(titles)
+        self._add(self._headings, "headings", fields, MAX_SECTIONS, *example.headings)
+        self._add(self._objectives, "objectives", fields, MAX_OBJECTIVES, *example.objectives)
         counts = (len(self._headings), len(self._objectives))
         return bool(self._title) and counts == (MAX_SECTIONS, MAX_OBJECTIVES)
 
@@ -65,15 +67,18 @@ class PlanDraft:
             headings=tuple(self._headings),
         )
 
-    def _add(self, kept: list[str], offered: Iterable[str], most: int) -> None:
-        for line in offered:
-            if len(kept) < most and self._is_usable(line, kept):
+    def _add(self, kept: list[str], name: str, fields: Fields, most: int, *shown: str) -> None:
+        language = self.wishes.language
+        for line in fields[name]:
+            others = (*kept, *shown, self.query)
+            is_whole = not SHAPES[language].plan.reaches_bound(name, line)
+            if (
+                len(kept) < most
+                and is_whole
+                and not find_fault_of_line(line, language, others=others)
+            ):
                 kept.append(line)
 
     def _fill(self, kept: list[str], plain: Iterable[str], most: int) -> None:
         ours = (one.format(subject=self.wishes.subject) for one in plain)
         kept += [one for one in ours if one not in kept][: most - len(kept)]
-
-    def _is_usable(self, line: str, others: Iterable[str]) -> bool:
-        language = self.wishes.language
-        return not find_fault_of_line(line, language, others=(*others, self.query))

@@ -32,16 +32,16 @@ _ENGLISH = Shapes(
     plan=Piece(
         language="en",
         fields=(
-            Field(name="title", least=4, most=60),
+            Field(name="title", least=4, most=70),
             Field(name="objectives", least=10, most=100, count=MAX_OBJECTIVES),
-            Field(name="headings", least=4, most=50, count=MAX_SECTIONS),
+            Field(name="headings", least=4, most=60, count=MAX_SECTIONS),
         ),
     ),
     section=Piece(language="en", fields=(Field(name="text", least=60, most=500),)),
     exercise=Piece(
         language="en",
         fields=(
-            Field(name="question", least=12, most=160),
+            Field(name="question", least=12, most=160, is_question=True),
             Field(name="answer", least=1, most=160),
         ),
     ),
@@ -60,7 +60,7 @@ _CHINESE = Shapes(
     exercise=Piece(
         language="zh",
         fields=(
-            Field(name="question", least=6, most=80),
+            Field(name="question", least=6, most=80, is_question=True),
             Field(name="answer", least=1, most=80),
         ),
     ),

@@ -48,7 +48,7 @@ class Places:
         self, path: tuple[str, ...], value: object, problem: str, suggestion: str | None = None
     ) -> None:
         """State a fault of a key, or of the nearest one around it whose line is known."""
-        lines = (self._lines.get(path[:length]) for length in range(len(path), 0, -1))
+        lines = (self._lines.get(path[:length]) for length in range(len(path), -1, -1))
         line = next((one for one in lines if one is not None), 1)
         self.faults.append(
             Fault(

@@ -31,6 +31,30 @@ class WishPatterns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     article: str
 
 
+class ExampleExercise(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An exercise of the example; its kind is how its question begins, or what it asks for."""
+
+    kind: str
+    question: str
+    answer: str
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A lesson that is shown piece by piece, so that a small model sees what is wanted.
+
+    Attributes:
+        text: of the first heading.
+        exercises: one of each kind, which are taken in turn.
+    """
+
+    request: str
+    title: str
+    objectives: tuple[str, ...]
+    headings: tuple[str, ...]
+    text: str
+    exercises: tuple[ExampleExercise, ...]
+
+
 class Words(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The words of one language.
 
@@ -38,7 +62,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         task_of_plan, task_of_section, task_of_exercise: what a model is told.
         earlier: what the learner asked before.
         known: goes before what is not to be written again.
-        kinds: of exercises, taken in turn.
+        example: shown before each task.
         title, objectives, headings: of a lesson whose model gave none that can be used.
         gap: the question of an exercise that is a sentence with a gap.
         learners: who a lesson of each level is for.
@@ -50,11 +74,11 @@ class Words(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     task_of_exercise: str
     earlier: str
     known: str
-    kinds: tuple[str, ...]
     title: str
     objectives: tuple[str, ...]
     headings: tuple[str, ...]
     gap: str
+    example: Example
     learners: dict[Level, str]
     wishes: WishPatterns
     levels: dict[Level, str]

@@ -19,8 +19,10 @@ from mm_orch.workflows.account import Watch
 from mm_orch.workflows.call import WorkflowCall
 from mm_orch.workflows.contract import ANSWER
 from mm_orch.workflows.graph_progress import AnswerPiece, StepEnded
+from mm_orch.workflows.lesson_pack import LESSON_PACK
 from mm_orch.workflows.lesson_pieces import MAX_ATTEMPTS
 from mm_orch.workflows.lesson_shapes import SHAPES
+from mm_orch.workflows.registry import WorkflowRegistry
 from tests.unit.api.scripted_generator import say, think
 from tests.unit.workflows.lesson_model import (
     PLAN,
@@ -55,8 +57,14 @@ async def teach(model: LessonModel, call: WorkflowCall | None = None) -> Outcome
 
 async def teach_by_loop(model: LessonModel, call: WorkflowCall) -> Outcome:
     clock = asyncio.get_running_loop().time
+    registry = WorkflowRegistry()
+    # Else a thread would import it, which a loop without time does not wait for.
+    registry._found["lesson_pack"] = LESSON_PACK
     workflows = make_workflows(
-        model, SqliteSessions(Database(NOWHERE)), watch=Watch(ObserverFanOut(), clock)
+        model,
+        SqliteSessions(Database(NOWHERE)),
+        registry=registry,
+        watch=Watch(ObserverFanOut(), clock),
     )
     async with workflows.open("lesson_pack", call) as run:
         return await run.complete()

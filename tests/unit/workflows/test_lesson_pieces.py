@@ -31,7 +31,9 @@ def write_longest(piece: Piece, char: str) -> str:
     begin = "A" if piece.language == "en" else "\u4e2d"
     parts = []
     for field in piece.fields:
-        text = json.dumps(begin + char * (field.most - 1), ensure_ascii=False)
+        end = {"en": "?", "zh": "\uff1f"}[piece.language] if field.is_question else ""
+        longest = begin + char * (field.most - 1 - len(end)) + end
+        text = json.dumps(longest, ensure_ascii=False)
         value = text
         if field.count is not None:
             entries = f"{BLANKS},{BLANKS}".join([text] * field.count)
@@ -72,6 +74,7 @@ def read_bytes(directory: Path, text: str) -> list[int]:
         '{"question": "What is a root?", "answer": " "}',
         '{"question": "     What is it?", "answer": "Water."}',
         '{"question": "What is a root?"}',
+        '{"question": "It is a root.", "answer": "Water."}',
         '{"question": "What is a\\nroot?", "answer": "Water."}',
         '{"question": "What is a \\\\ root?", "answer": "Water."}',
         '{"question": "What \\u0069s a root?", "answer": "Water."}',
