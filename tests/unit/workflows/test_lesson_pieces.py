@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -125,17 +126,16 @@ async def test_pieces_are_accepted_in_order_and_those_refused_are_written_again(
 
 
 async def test_the_first_error_ends_the_pieces_beside_it_and_is_raised_itself() -> None:
-    import asyncio
-
     ended: list[int] = []
 
     async def write(number: int, attempt: int) -> str:
         if number == 1:
             raise EngineFailedError(f"broken {attempt}")
         try:
-            return await asyncio.get_running_loop().create_future()
+            await asyncio.Event().wait()
         finally:
             ended.append(number)
+        return "never"
 
     with pytest.raises(EngineFailedError, match="broken 0"):
         await fill_pieces(range(3), write, lambda _, __: True)

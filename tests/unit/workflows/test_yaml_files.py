@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +18,9 @@ from mm_orch.workflows.yaml_folder import MAX_FILE_BYTES, read_folder
 from mm_orch.workflows.yaml_options import StepOptions, WorkflowOptions
 from mm_orch.workflows.yaml_workflow import Surroundings, read_workflow
 from tests.unit.workflows.yaml_scene import AROUND, RIGHT, weigh
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def faults_of(text: str, around: Surroundings = AROUND) -> list[str]:
