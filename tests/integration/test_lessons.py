@@ -169,7 +169,7 @@ def test_the_lesson_is_in_the_language_of_the_query(
     "num_lessons", [2, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 )
 def test_every_lesson_of_the_benchmark_is_right(num_lessons: int) -> None:
-    made = asyncio.run(make_lessons(SUBJECTS[:num_lessons], "pytorch", seed=7))
+    made = asyncio.run(make_lessons(SUBJECTS[:num_lessons], "pytorch", seed=7, at_once=8))
 
     figures, faults = summarise(made)
     assert faults == []
