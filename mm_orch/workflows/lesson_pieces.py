@@ -102,14 +102,14 @@ class Piece:
             }
         )
 
-    def reaches_bound(self, name: str, text: str) -> bool:
-        """Whether a field's text is as long as it may be: it was ended, and not by the model."""
-        return any(field.name == name and len(text) >= field.most for field in self.fields)
-
     @property
     def max_tokens(self) -> int:
         """The most tokens that it can take, whatever the tokeniser."""
         return _GAP_BYTES + 2 + sum(map(self._max_bytes, self.fields)) + 1
+
+    def reaches_bound(self, name: str, text: str) -> bool:
+        """Whether a field's text is as long as it may be: it was ended, and not by the model."""
+        return any(field.name == name and len(text) >= field.most for field in self.fields)
 
     def read(self, text: str) -> Fields | None:
         """Return the texts of what a model wrote, tidied; None where it is none of this piece."""
@@ -182,7 +182,6 @@ class PieceWriter:
         self._options = options
         self._context = context
         self._remaining_s = remaining_s
-        self._thought_tokens = 0
 
     async def write(
         self, piece: Piece, task: tuple[Message, ...], *, number: int, attempt: int
@@ -203,9 +202,6 @@ class PieceWriter:
             timeout_s=self._remaining_s(),
             options=self._options_of(piece, number, attempt),
         )
-        if reply.reasoning:
-            # It thinks first, and what it thinks counts as a part of the answer.
-            self._thought_tokens = _THOUGHT_TOKENS
         fields = piece.read(reply.text) if reply.finish_reason is FinishReason.STOP else None
         if fields is None:
             logger.debug("piece %d, attempt %d: it is not whole", number, attempt)
@@ -216,10 +212,12 @@ class PieceWriter:
         temperature = _TEMPERATURE if asked.temperature is None else asked.temperature
         # What is greedy is to be the same each time, its repetitions too.
         seed = 0 if asked.seed is None and asked.temperature == 0 else asked.seed
+        # What a model thinks before it writes counts as a part of the answer.
+        is_thinking = self._models.usage.num_reasoning_tokens > 0
         return replace(
             asked,
             guide=JsonSchemaShape(piece.schema),
-            max_tokens=piece.max_tokens + self._thought_tokens,
+            max_tokens=piece.max_tokens + (_THOUGHT_TOKENS if is_thinking else 0),
             temperature=min(temperature + attempt * _WARMER, max(temperature, _MAX_WARMED)),
             top_p=_TOP_P if asked.top_p is None else asked.top_p,
             seed=None if seed is None else _wrap(seed + _SEED_STRIDE * number + attempt),
@@ -267,4 +265,5 @@ def _wrap(seed: int) -> int:
 
 def _texts_of(value: object) -> list[str]:
     entries = value if isinstance(value, list) else [value]
-    return [tidy(one) for one in entries if isinstance(one, str)]
+    # JSON may spell halves of characters, which no text has.
+    return [tidy(one.encode("utf-8", "ignore").decode()) for one in entries if isinstance(one, str)]

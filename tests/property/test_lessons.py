@@ -26,10 +26,25 @@ if TYPE_CHECKING:
 
 # Few words, so that what is written often repeats something, copies something or says nothing.
 WORDS = st.sampled_from(
-    ["What", "is", "a", "root", "root?", "...", "", "  ", "Plants", "need", "water.", "Answer"]
+    [
+        *("What", "is", "a", "root", "root?", "...", "", "  ", "Plants", "need", "water."),
+        *("Answer", "\ud800"),
+    ]
 )
 TEXTS = st.lists(WORDS, max_size=30).map(" ".join) | st.text(max_size=40)
-JUNK = st.sampled_from(["", "{}", "[]", "null", '{"text": 3}', '{"question": "Wha', "\x00", "12"])
+JUNK = st.sampled_from(
+    [
+        "",
+        "{}",
+        r'{"text": "\ud800"}',
+        "[]",
+        "null",
+        '{"text": 3}',
+        '{"question": "Wha',
+        "\x00",
+        "12",
+    ]
+)
 
 
 @st.composite
