@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from mm_orch.storage.sqlite_documents import SqliteDocuments
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
-from mm_orch.workflows.registry import WorkflowRegistry
+from mm_orch.workflows.finding import make_registry
 from mm_orch.workflows.running import Workflows, WorkflowSettings
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.remote.server import RemoteServer
     from mm_orch.tuning.loop import Tuner
+    from mm_orch.workflows.registry import WorkflowRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,8 @@ async def open_runtime(
             clock=clock,
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        workflows = _make_workflows(config, orchestrator, stores, watch)
+        registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
+        workflows = _make_workflows(config, registry, orchestrator, stores, watch)
         status = _make_status(
             config, manager, admission, stores=stores, monitor=monitor, clock=clock
         )
@@ -243,11 +246,15 @@ def _make_library(
 
 
 def _make_workflows(
-    config: Config, orchestrator: Orchestrator, stores: _Stores, watch: Watch
+    config: Config,
+    registry: WorkflowRegistry,
+    orchestrator: Orchestrator,
+    stores: _Stores,
+    watch: Watch,
 ) -> Workflows:
     workflows = config.workflows
     return Workflows(
-        WorkflowRegistry(),
+        registry,
         generator=orchestrator,
         meters=orchestrator,
         sessions=stores.sessions,

@@ -89,9 +89,9 @@ class _LocalAnswers:
         return self._muai.stream(turns, **given)  # type: ignore[arg-type]  # typed one by one above
 
     def workflows(self) -> Sequence[str]:
-        from mm_orch.workflows.registry import WorkflowRegistry
+        from mm_orch.workflows.finding import make_registry
 
-        return WorkflowRegistry().names if self._config.workflows.enabled else ()
+        return make_registry(self._config).names if self._config.workflows.enabled else ()
 
 
 def _find_suitable_server(config: Config, wishes: Wishes) -> RunningServer | None:

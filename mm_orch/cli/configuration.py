@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_orch.cli import exit_codes, terminal
 from mm_orch.cli.arguments import Action
+from mm_orch.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mm_orch.cli.arguments import Arguments
-    from mm_orch.config import LoadedConfig
+    from mm_orch.config import Config, LoadedConfig
+    from mm_orch.core.errors import Fault
 
 # In this order: a key of our own servers, and the one that OpenAI's clients read.
 _KEY_VARIABLES = ("MUAI_API_KEY", "OPENAI_API_KEY")
@@ -71,13 +74,31 @@ def check_config(arguments: Arguments) -> int:
     """Say whether the configuration is valid, and what is worth a warning.
 
     Raises:
-        ConfigError: with every fault.
+        ConfigError: with every fault, those of workflows in YAML among them.
     """
     loaded = load(arguments)
+    faults = _find_workflow_faults(loaded.config)
+    if faults:
+        raise ConfigError(faults)
     terminal.say("The configuration is valid.")
     for warning in loaded.warnings:
         terminal.say(f"warning: {warning}")
     return exit_codes.DONE
+
+
+def _find_workflow_faults(config: Config) -> list[Fault]:
+    """Return what is wrong with workflows in YAML; a server starts without those."""
+    if not config.workflow_folder.exists():
+        # Whoever has none does not wait for what reads them to be imported.
+        return []
+    from mm_orch.models.guide_check import GuideChecker
+    from mm_orch.workflows.yaml_folder import read_folder
+
+    with closing(GuideChecker()) as checker:
+        files = read_folder(
+            config.workflow_folder, models=config.generator_names, find_reason=checker.find_reason
+        )
+    return [fault for file in files for fault in file.faults]
 
 
 def print_config(loaded: LoadedConfig) -> int:

@@ -90,6 +90,8 @@ def _bare_kind(annotation: Any, metadata: tuple[Any, ...]) -> ValueKind:
             entry_words=entry.words,
             entry_options=_option_kinds(entry_type),
         )
+    if origin is dict:
+        return ValueKind(shape=Shape.MAPPING, words="a mapping")
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return ValueKind(
             shape=Shape.MAPPING, words=f"a mapping of {', '.join(annotation.model_fields)}"

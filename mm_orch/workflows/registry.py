@@ -1,4 +1,4 @@
-"""Which workflows exist: the built-in ones and plug-ins installed beside them."""
+"""Which workflows exist: the built-in ones, plug-ins installed beside them, and those in YAML."""
 
 from __future__ import annotations
 
@@ -6,26 +6,69 @@ import asyncio
 import importlib
 import importlib.metadata
 import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import WorkflowError, WorkflowNotFoundError
 from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mm_orch.core.errors import Fault
+
 logger = logging.getLogger(__name__)
 
 # Named here too, so that a checkout works without being installed as a distribution.
-_BUILT_IN = {"chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE"}
+_BUILT_IN = {
+    "chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE",
+    "lesson_pack": "mm_orch.workflows.lesson_pack:LESSON_PACK",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundWorkflow:
+    """One file.
+
+    Attributes:
+        name: under which it is asked for: its own, or where that is not to be had the file's.
+        origin: the file.
+        outcome: the workflow, or what is wrong with it.
+        faults: none of a workflow.
+        has_own_name: the name stands in the file, and is no other workflow's.
+    """
+
+    name: str
+    origin: str
+    outcome: Workflow | WorkflowError
+    faults: tuple[Fault, ...] = ()
+    has_own_name: bool = True
+
+
+def find_installed() -> dict[str, str]:
+    """Return where the workflows lie that are written in Python, by name."""
+    plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    return {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
 
 
 class WorkflowRegistry:
     """Reads once what is installed; a workflow is imported when it is first asked for.
 
     What cannot be imported is not tried again: Python keeps halves of modules that failed.
+
+    Args:
+        files: workflows in YAML, right ones and wrong ones; none takes the place of another.
     """
 
-    def __init__(self) -> None:
-        plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-        self._targets = {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
+    def __init__(self, files: Iterable[FoundWorkflow] = ()) -> None:
+        self._targets = find_installed()
         self._found: dict[str, Workflow | WorkflowError] = {}
+        for file in files:
+            if isinstance(file.outcome, WorkflowError):
+                logger.warning("%s", file.outcome)
+            if file.name not in self._targets:
+                self._targets[file.name] = file.origin
+                self._found[file.name] = file.outcome
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -69,6 +70,23 @@ class Config(Section):
     def default_embedder_name(self) -> str | None:
         """The same for a request to embed texts; None where no model does."""
         return next(iter(self._names_for("embed")), None)
+
+    @property
+    def workflow_folder(self) -> Path:
+        """Where workflows that are written in YAML lie; it may not be there."""
+        if self.workflows.folder is None:
+            return self.system.data_directory / "workflows"
+        # Path.expanduser raises for an unknown user; this leaves the name as it is.
+        return Path(os.path.expanduser(self.workflows.folder))  # noqa: PTH111
+
+    @property
+    def generator_names(self) -> tuple[str, ...]:
+        """Every name and alias of a model that generates text."""
+        return tuple(
+            spelling
+            for spelling, name in self.model_name_by_spelling.items()
+            if self.models[name].task == "generate"
+        )
 
     @property
     def preload_model_names(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from mm_orch.config.schema.section import Section, option
-from mm_orch.config.schema.values import AtLeastOne, PositiveFloat
+from mm_orch.config.schema.values import AtLeastOne, FilePath, PositiveFloat
 
 
 class WorkflowsSettings(Section):
@@ -22,4 +22,9 @@ class WorkflowsSettings(Section):
         " are left out, the oldest first.",
         default=None,
         default_in_words="null: three quarters of the model's context, or what max_tokens leaves",
+    )
+    folder: FilePath | None = option(
+        "Folder of workflows that are written in YAML, one a file.",
+        default=None,
+        default_in_words="null: workflows in system.data_dir",
     )

@@ -164,6 +164,29 @@ def test_the_data_directory_is_the_users_own_unless_configured(
     assert own == platformdirs.user_data_path("muai")
     assert load("system: {data_dir: /srv/muai}").config.system.data_directory == Path("/srv/muai")
     assert load("system: {data_dir: ~/muai}").config.system.data_directory == tmp_path / "muai"
+
+
+@pytest.mark.parametrize(
+    ("section", "folder"),
+    [
+        ("system: {data_dir: /srv/muai}", "/srv/muai/workflows"),
+        ("workflows: {folder: /etc/muai}", "/etc/muai"),
+        ("workflows: {folder: ~/mine}", "~/mine"),
+        ("workflows: {folder: mine}", "mine"),
+    ],
+)
+def test_workflows_lie_in_the_data_directory_unless_configured(
+    load: Load, section: str, folder: str
+) -> None:
+    assert load(section).config.workflow_folder == Path(folder).expanduser()
+
+
+def test_models_that_generate_are_known_by_every_spelling(load: Load) -> None:
+    config = load(
+        "models:"
+        " {mine: {source: 'path:/m', aliases: [own]}, vectors: {source: 'path:/v', task: embed}}"
+    ).config
+    assert set(config.generator_names) == {"mine", "own", BUILT_IN_MODEL}
     environ = {"MUAI_DATA_DIR": "/var/muai"}
     assert load("system: {data_dir: /a}", environ).config.system.data_directory == Path("/var/muai")
 

@@ -65,6 +65,7 @@ DEFAULTS: dict[str, object] = {
     "workflows.enabled": True,
     "workflows.deadline_s": None,
     "workflows.window_tokens": None,
+    "workflows.folder": None,
     "monitoring.enabled": True,
     "monitoring.collection_interval_seconds": 60,
     "monitoring.prometheus.enabled": True,

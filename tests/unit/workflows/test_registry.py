@@ -157,7 +157,8 @@ async def test_those_that_cannot_be_used_are_left_out_and_tried_and_logged_once(
 
     for _ in range(2):
         usable = [one.name for one in await workflows.list_all()]
-        assert usable == ["chat_generate", "shout"]
+        assert {"chat_generate", "shout"} <= set(usable)
+        assert not {"absent", "broken", "leaving", "number", "quiet", "renamed"} & set(usable)
 
     assert caplog.text.count("No module named 'no_such_module'") == 1
     [thread] = os.environ["IMPORTS"].split(",")[:-1]
