@@ -135,6 +135,7 @@ def _stem(word: str) -> str:
             break
     if len(word) > _MIN_STEM and word.endswith("e"):
         word = word[:-1]
-    if len(word) > _MIN_STEM and word[-1] == word[-2] and word[-1] not in "aeiou":
+    # As in "stopped"; "fill" and "file" stay two words.
+    if len(word) > _MIN_STEM and word[-1] == word[-2] and word[-1] not in "aeioulsfz":
         word = word[:-1]
     return word
