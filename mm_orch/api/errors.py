@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from mm_orch.core.errors import (
     AuthenticationError,
     DeadlineError,
+    DocumentNotFoundError,
     EngineError,
     ForbiddenError,
     ModelBusyError,
@@ -33,6 +34,7 @@ _STATUS_AND_TYPE: tuple[tuple[type[MuAIError], int, str], ...] = (
     (ModelNotFoundError, 404, "not_found_error"),
     (WorkflowNotFoundError, 404, "not_found_error"),
     (SessionNotFoundError, 404, "not_found_error"),
+    (DocumentNotFoundError, 404, "not_found_error"),
     (NotServedError, 404, "not_found_error"),
     (PayloadTooLargeError, 413, "invalid_request_error"),
     (RateLimitError, 429, "rate_limit_error"),

@@ -17,6 +17,8 @@ MuAIError
 │   ├── WorkflowNotFoundError   no workflow has this name
 │   ├── SessionNotFoundError    the caller has no such session
 │   ├── SessionLimitError       no more is stored: of a text, a session, or an owner's sessions
+│   ├── DocumentNotFoundError   the caller has no such document
+│   ├── DocumentLimitError      no more is stored: of a document, or of an owner's documents
 │   ├── AuthenticationError     no key, or a wrong one
 │   ├── ForbiddenError          the caller may not do this
 │   ├── ModelBusyError          the model answers requests now
@@ -208,6 +210,18 @@ class SessionLimitError(RequestError):
     """No more is stored: of one text, in one session, or of one owner."""
 
     code = "session_limit"
+
+
+class DocumentNotFoundError(RequestError):
+    """The caller has no such document: it was never stored, was deleted, or is another's."""
+
+    code = "document_not_found"
+
+
+class DocumentLimitError(RequestError):
+    """No more is stored: of one document, or of one owner."""
+
+    code = "document_limit"
 
 
 class AuthenticationError(RequestError):

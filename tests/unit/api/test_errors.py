@@ -32,6 +32,8 @@ STATUS_BY_ERROR = {
     "WorkflowNotFoundError": 404,
     "SessionNotFoundError": 404,
     "SessionLimitError": 400,
+    "DocumentNotFoundError": 404,
+    "DocumentLimitError": 400,
     "AuthenticationError": 401,
     "ForbiddenError": 403,
     "ModelBusyError": 409,
