@@ -10,9 +10,8 @@ for the URL, and up to five redirects:
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
@@ -24,18 +23,17 @@ from mm_orch.core.version import __version__
 from mm_orch.search.errors import PageError
 from mm_orch.search.guard import Guard, resolve_by_system
 from mm_orch.search.inflating import ENCODINGS, BrokenBodyError, TooLargeError, read_bounded
-from mm_orch.search.page import RawPage
+from mm_orch.search.page import TEXT_TYPES, RawPage
 from mm_orch.search.targets import find_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mm_orch.search.guard import Resolve
+    from mm_orch.search.limits import FetchLimits
     from mm_orch.search.targets import Target
 
 MAX_REDIRECTS = 5
-HTML_TYPES = ("text/html", "application/xhtml+xml")
-TEXT_TYPES = (*HTML_TYPES, "text/plain")
 _REDIRECTS = {301, 302, 303, 307, 308}
 _HEADERS = {
     "User-Agent": f"muai/{__version__} (reads pages for questions)",
@@ -43,26 +41,11 @@ _HEADERS = {
     "Accept-Encoding": "gzip",
 }
 # A page says in its first bytes how it is encoded, where its head does not.
-_META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.I)
+_META_CHARSET = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE
+)
 _CHARSET_WITHIN_BYTES = 2048
 _PIECE_BYTES = 16384
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchLimits:
-    """What fetching a page may cost, and where it may lead.
-
-    Attributes:
-        timeout_s: for one page with all its redirects.
-        max_bytes: of the body, packed and unpacked.
-        allowed_ports: that may be reached.
-        allowed_private_hosts: names and addresses that may be off the public internet.
-    """
-
-    timeout_s: float = 10.0
-    max_bytes: int = 2 * 2**20
-    allowed_ports: tuple[int, ...] = (80, 443)
-    allowed_private_hosts: tuple[str, ...] = ()
 
 
 class PageFetcher:
@@ -82,7 +65,7 @@ class PageFetcher:
         limits: FetchLimits,
         *,
         resolve: Resolve = resolve_by_system,
-        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self._limits = limits
         self._resolve = resolve

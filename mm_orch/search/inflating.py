@@ -40,7 +40,9 @@ async def read_bounded(pieces: AsyncIterator[bytes], encoding: str, max_bytes: i
         num_read += len(piece)
         try:
             # A byte more than there is room for, where it becomes too much.
-            body += piece if inflate is None else inflate.decompress(piece, max_bytes - len(body) + 1)
+            body += (
+                piece if inflate is None else inflate.decompress(piece, max_bytes - len(body) + 1)
+            )
         except zlib.error:
             raise BrokenBodyError from None
         if max(num_read, len(body)) > max_bytes:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from mm_orch.core.errors import SearchError
+
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+TEXT_TYPES = (*HTML_TYPES, "text/plain")
+"""What can be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +30,7 @@ class RawPage:
     url: str
     content_type: str
     text: str
-    fetched_at: datetime.datetime
+    fetched_at: dt.datetime
     title: str = ""
 
 
@@ -47,7 +56,7 @@ class Document:
     url: str
     title: str
     text: str
-    fetched_at: datetime.datetime
+    fetched_at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +66,9 @@ class Found:
     Attributes:
         hits: best first.
         notice: where the pages come from, if that is not the web of this moment; a sentence.
+        failure: why it was not the web, where that was wanted.
     """
 
     hits: tuple[Hit, ...]
     notice: str = ""
+    failure: SearchError | None = None

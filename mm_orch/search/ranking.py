@@ -1,0 +1,72 @@
+"""Ranks texts by the words of a query: Okapi BM25 (Robertson and Zaragoza 2009), in memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mm_orch.retrieval.terms import read_question, terms_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_K1 = 1.2
+_B = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One text that has words of the query.
+
+    Attributes:
+        index: of the text.
+        score: greater is better.
+        share: of what the query's words weigh together, those that the text has; 0 to 1.
+    """
+
+    index: int
+    score: float
+    share: float
+
+
+class Ranking:
+    """Texts, each as the words that it has.
+
+    Args:
+        texts: in the order of their indexes.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._lengths: list[int] = []
+        self._counts: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        for index, text in enumerate(texts):
+            counts = Counter(terms_of(text))
+            self._lengths.append(counts.total())
+            for term, count in counts.items():
+                self._counts[term][index] = count
+        self._mean_length = max(1.0, sum(self._lengths) / max(1, len(self._lengths)))
+
+    def rank(self, query: str) -> list[Ranked]:
+        """Return the texts that have words of a query, best first; of equals the first leads."""
+        # The commonest words tell nothing, unless there are no others.
+        terms = read_question(query).content or frozenset(terms_of(query))
+        weights = {term: self._weigh(term) for term in terms}
+        total = sum(weights.values())
+        scores: defaultdict[int, float] = defaultdict(float)
+        found: defaultdict[int, float] = defaultdict(float)
+        for term, weight in sorted(weights.items()):
+            for index, count in self._counts.get(term, {}).items():
+                scores[index] += weight * self._saturate(count, self._lengths[index])
+                found[index] += weight
+        ranked = [Ranked(index, score, found[index] / total) for index, score in scores.items()]
+        return sorted(ranked, key=lambda one: (-one.score, one.index))
+
+    def _weigh(self, term: str) -> float:
+        num_texts, num_with = len(self._lengths), len(self._counts.get(term, ()))
+        return math.log(1 + (num_texts - num_with + 0.5) / (num_with + 0.5))
+
+    def _saturate(self, count: int, length: int) -> float:
+        norm = 1 - _B + _B * length / self._mean_length
+        return count * (_K1 + 1) / (count + _K1 * norm)
