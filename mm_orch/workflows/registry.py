@@ -13,7 +13,11 @@ from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
 logger = logging.getLogger(__name__)
 
 # Named here too, so that a checkout works without being installed as a distribution.
-_BUILT_IN = {"chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE"}
+_BUILT_IN = {
+    "chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE",
+    "search_qa": "mm_orch.workflows.search_qa:SEARCH_QA",
+    "self_ask_search_qa": "mm_orch.workflows.self_ask_search_qa:SELF_ASK_SEARCH_QA",
+}
 
 
 class WorkflowRegistry:

@@ -1,0 +1,151 @@
+"""An answer of which no more is told than its pages bear out, told as it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mm_orch.retrieval.citations import SourceText, bear_out
+from mm_orch.retrieval.sentences import split_sentences
+from mm_orch.retrieval.terms import read_question, terms_of
+from mm_orch.workflows.contract import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mm_orch.search.page import Document
+
+# What is quoted is from the page, but that it answers is not known.
+_QUOTED_SURENESS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page that was read, prepared for statements to be looked for in it.
+
+    Attributes:
+        document: of the page.
+        source: its text.
+        notes: what of it has to do with the question.
+    """
+
+    document: Document
+    source: SourceText
+    notes: str
+
+
+class Citations:
+    """Numbers pages in the order in which they are cited, whoever cites them."""
+
+    def __init__(self) -> None:
+        self._document_by_url: dict[str, tuple[int, Document, list[str]]] = {}
+
+    def cite(self, document: Document, text: str) -> str:
+        """Return the mark of a page that a text goes by."""
+        number = len(self._document_by_url) + 1
+        number, _, texts = self._document_by_url.setdefault(document.url, (number, document, []))
+        texts.append(text)
+        return f"[{number}]"
+
+    def list_sources(self, question: str) -> tuple[Source, ...]:
+        """Return the cited pages in the order of their numbers, and what they are cited for."""
+        content = read_question(question).content
+        return tuple(
+            Source(
+                content="\n".join(texts),
+                score=_share(content, f"{document.title}\n" + "\n".join(texts)),
+                metadata={
+                    "number": number,
+                    "url": document.url,
+                    "title": document.title,
+                    "fetched_at": document.fetched_at.isoformat(timespec="seconds"),
+                },
+            )
+            for number, document, texts in self._document_by_url.values()
+        )
+
+    def tell(self) -> str:
+        """Return the list of sources as text, for those who see nothing else."""
+        return "\n".join(
+            f"[{number}] {document.title or 'Untitled'}, {document.url}"
+            f" (as of {document.fetched_at.date().isoformat()})"
+            for number, document, _ in self._document_by_url.values()
+        )
+
+
+class CitedAnswer:
+    """Takes what a model writes, piece by piece; gives each sentence that a page bears out.
+
+    Args:
+        question: that is answered.
+        pages: as the model was shown them.
+        citations: numbers them.
+
+    Attributes:
+        text: what was given so far.
+    """
+
+    def __init__(self, question: str, pages: Sequence[Page], citations: Citations) -> None:
+        self.text = ""
+        self._question = question
+        self._pages = pages
+        self._citations = citations
+        self._written = ""
+        self._num_taken = 0
+        self._kept: list[str] = []
+        self._cited_titles: set[str] = set()
+        self._is_quoted = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was borne out so far."""
+        return not self._kept
+
+    @property
+    def confidence(self) -> float:
+        """How much of what was written is borne out, times how much of the question it is about.
+
+        From 0 to 1; a measure of support, which is not calibrated.
+        """
+        if not self._kept:
+            return 0.0
+        kept = _QUOTED_SURENESS if self._is_quoted else len(self._kept) / self._num_taken
+        about = "\n".join([*self._kept, *self._cited_titles])
+        return min(1.0, kept) * _share(read_question(self._question).content, about)
+
+    def take(self, piece: str) -> str:
+        """Return what may be told now that the model has written this too; often nothing yet."""
+        self._written += piece
+        # The last one may go on.
+        return self._tell_new(split_sentences(self._written)[:-1])
+
+    def finish(self) -> str:
+        """Return what may still be told now that the model has ended."""
+        return self._tell_new(split_sentences(self._written))
+
+    def quote(self, page: Page, sentence: str) -> str:
+        """Return a sentence of a page word for word, where the model has said nothing of use."""
+        self._is_quoted = True
+        return self._keep(f'"{sentence}"', page)
+
+    def _tell_new(self, sentences: Sequence[str]) -> str:
+        new, self._num_taken = sentences[self._num_taken :], max(self._num_taken, len(sentences))
+        sources = [page.source for page in self._pages]
+        told = ""
+        for statement in bear_out("\n".join(new), self._question, sources):
+            if statement.text not in self._kept:
+                told += self._keep(statement.text, self._pages[statement.source - 1])
+        return told
+
+    def _keep(self, text: str, page: Page) -> str:
+        self._kept.append(text)
+        self._cited_titles.add(page.document.title)
+        told = f"{text} {self._citations.cite(page.document, text)}"
+        told = f" {told}" if self.text else told
+        self.text += told
+        return told
+
+
+def _share(content: frozenset[str], text: str) -> float:
+    """Return the share of a question's words that a text has."""
+    return len(content & set(terms_of(text))) / len(content) if content else 0.0
