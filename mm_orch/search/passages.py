@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mm_orch.retrieval.sentences import split_sentences
+from mm_orch.retrieval.terms import read_question, terms_of
 from mm_orch.search.ranking import Ranking
 
 if TYPE_CHECKING:
@@ -12,6 +14,12 @@ if TYPE_CHECKING:
 
 _PASSAGE_BYTES = 500
 _MAX_QUOTE_CHARS = 400
+_WANTS_NUMBER = re.compile(
+    r"\bwhen\b|\bhow\s+(?!do\b|does\b|did\b|is\b|are\b|was\b|were\b|can\b|to\b)\w+"
+    r"|\b(?:what|which|in what)\s+(?:year|date|day|number)\b"
+    r"|\u591a[\u5c11\u957f\u9ad8\u5927\u6df1\u4e45\u8fdc\u91cd]|\u51e0|\u4f55\u65f6|\u54ea(?:\u4e00)?\u5e74",
+    re.IGNORECASE,
+)
 
 
 def choose_passages(text: str, query: str, max_bytes: int) -> str:
@@ -43,11 +51,14 @@ def choose_sentences(
 ) -> list[tuple[int, str]]:
     """Return the sentences that fit a query best: the index of the text, and the sentence.
 
+    Those with the most of the query's names and numbers go first; and where it asks for a number or
+    a moment, of these the ones with a digit. None has less than half of the names.
+
     Args:
         texts: (title, text) of each; what a title says belongs to each of its sentences.
         query: whose words are looked for.
         limit: at most so many, best first.
-        min_share: of what the query's words weigh, that a sentence must have; 0 to 1.
+        min_share: of the query's words, that a sentence must have; 0 to 1.
     """
     sentences = [
         (index, sentence)
@@ -55,9 +66,19 @@ def choose_sentences(
         for sentence in split_sentences(text)
         if len(sentence) <= _MAX_QUOTE_CHARS
     ]
-    ranking = Ranking([f"{texts[index][0]}\n{sentence}" for index, sentence in sentences])
-    fitting = [one for one in ranking.rank(query) if one.share >= min_share]
-    return [sentences[one.index] for one in fitting[:limit]]
+    whole = [f"{texts[index][0]}\n{sentence}" for index, sentence in sentences]
+    keys = read_question(query).keys
+    wants_number = _WANTS_NUMBER.search(query) is not None
+    chosen: dict[int, tuple[int, str]] = {}
+    order: list[tuple[int, bool, int]] = []
+    for place, one in enumerate(Ranking(whole).rank(query)):
+        num_keys = len(keys & set(terms_of(whole[one.index])))
+        if one.share < min_share or 2 * num_keys < len(keys):
+            continue
+        has_number = any(character.isdigit() for character in sentences[one.index][1])
+        order.append((-num_keys, wants_number and not has_number, place))
+        chosen[place] = sentences[one.index]
+    return [chosen[place] for _, _, place in sorted(order)[:limit]]
 
 
 def _group(sentences: Sequence[str]) -> list[str]:

@@ -16,6 +16,16 @@ _K1 = 1.2
 _B = 0.75
 
 
+# Pairs of characters with one of these stand across words, or are no names of things.
+_CHINESE_STOPS = frozenset("的了是在有和与跟吗呢么什谁哪几多少何怎如为到被把从这那个些")
+
+
+def content_of(question: str) -> frozenset[str]:
+    """Return the words that a question is about."""
+    content = read_question(question).content
+    return frozenset(term for term in content if not _CHINESE_STOPS & set(term))
+
+
 @dataclass(frozen=True, slots=True)
 class Ranked:
     """One text that has words of the query.
@@ -23,7 +33,7 @@ class Ranked:
     Attributes:
         index: of the text.
         score: greater is better.
-        share: of what the query's words weigh together, those that the text has; 0 to 1.
+        share: of the query's words, those that the text has; 0 to 1.
     """
 
     index: int
@@ -51,16 +61,15 @@ class Ranking:
     def rank(self, query: str) -> list[Ranked]:
         """Return the texts that have words of a query, best first; of equals the first leads."""
         # The commonest words tell nothing, unless there are no others.
-        terms = read_question(query).content or frozenset(terms_of(query))
-        weights = {term: self._weigh(term) for term in terms}
-        total = sum(weights.values())
+        terms = content_of(query) or frozenset(terms_of(query))
         scores: defaultdict[int, float] = defaultdict(float)
-        found: defaultdict[int, float] = defaultdict(float)
-        for term, weight in sorted(weights.items()):
+        num_found: Counter[int] = Counter()
+        for term in sorted(terms):
+            weight = self._weigh(term)
             for index, count in self._counts.get(term, {}).items():
                 scores[index] += weight * self._saturate(count, self._lengths[index])
-                found[index] += weight
-        ranked = [Ranked(index, score, found[index] / total) for index, score in scores.items()]
+                num_found[index] += 1
+        ranked = [Ranked(one, score, num_found[one] / len(terms)) for one, score in scores.items()]
         return sorted(ranked, key=lambda one: (-one.score, one.index))
 
     def _weigh(self, term: str) -> float:

@@ -49,7 +49,7 @@ class RecordedProvider:
     def _notice(self, pages: Sequence[RawPage]) -> str:
         which = "that is built in" if self._is_built_in else self._place.name
         days = sorted(page.fetched_at.date().isoformat() for page in pages)
-        when = f", recorded from {days[0]} to {days[-1]}" if days else ""
+        when = f", the newest of {days[-1]}" if days else ""
         return (
             f"The web was not searched: this comes from the recorded corpus {which}"
             f" ({len(pages)} pages{when})."

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from mm_orch.retrieval.citations import SourceText, bear_out
 from mm_orch.retrieval.sentences import split_sentences
-from mm_orch.retrieval.terms import read_question, terms_of
+from mm_orch.retrieval.terms import terms_of
+from mm_orch.search.ranking import content_of
 from mm_orch.workflows.contract import Source
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ class Citations:
         """Return the mark of a page that a text goes by."""
         number = len(self._document_by_url) + 1
         number, _, texts = self._document_by_url.setdefault(document.url, (number, document, []))
-        texts.append(text)
+        if text not in texts:
+            texts.append(text)
         return f"[{number}]"
 
     def list_sources(self, question: str) -> tuple[Source, ...]:
         """Return the cited pages in the order of their numbers, and what they are cited for."""
-        content = read_question(question).content
+        content = content_of(question)
         return tuple(
             Source(
                 content="\n".join(texts),
@@ -81,20 +83,21 @@ class CitedAnswer:
         pages: as the model was shown them.
         citations: numbers them.
 
-    Attributes:
-        text: what was given so far.
     """
 
     def __init__(self, question: str, pages: Sequence[Page], citations: Citations) -> None:
-        self.text = ""
         self._question = question
         self._pages = pages
         self._citations = citations
         self._written = ""
         self._num_taken = 0
-        self._kept: list[str] = []
-        self._cited_titles: set[str] = set()
+        self._kept: dict[str, Document] = {}
         self._is_quoted = False
+
+    @property
+    def text(self) -> str:
+        """What was given so far, with its marks."""
+        return self.tell(self._citations)
 
     @property
     def is_empty(self) -> bool:
@@ -110,8 +113,15 @@ class CitedAnswer:
         if not self._kept:
             return 0.0
         kept = _QUOTED_SURENESS if self._is_quoted else len(self._kept) / self._num_taken
-        about = "\n".join([*self._kept, *self._cited_titles])
-        return min(1.0, kept) * _share(read_question(self._question).content, about)
+        titles = {document.title for document in self._kept.values()}
+        about = "\n".join([*self._kept, *titles])
+        return min(1.0, kept) * _share(content_of(self._question), about)
+
+    def tell(self, citations: Citations) -> str:
+        """Return what was given so far, with the marks that others number."""
+        return " ".join(
+            f"{text} {citations.cite(document, text)}" for text, document in self._kept.items()
+        )
 
     def take(self, piece: str) -> str:
         """Return what may be told now that the model has written this too; often nothing yet."""
@@ -138,12 +148,9 @@ class CitedAnswer:
         return told
 
     def _keep(self, text: str, page: Page) -> str:
-        self._kept.append(text)
-        self._cited_titles.add(page.document.title)
-        told = f"{text} {self._citations.cite(page.document, text)}"
-        told = f" {told}" if self.text else told
-        self.text += told
-        return told
+        before = " " if self._kept else ""
+        self._kept[text] = page.document
+        return f"{before}{text} {self._citations.cite(page.document, text)}"
 
 
 def _share(content: frozenset[str], text: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mm_orch.search.page import Found
+    from mm_orch.workflows.cited_answer import CitedAnswer
     from mm_orch.workflows.generating import GeneratedText
     from mm_orch.workflows.graph_state import StepContext
     from mm_orch.workflows.research import Desk
@@ -60,26 +61,26 @@ class PartAnswer:
     """What has come of one part.
 
     Attributes:
-        text: the answer with its marks, or why there is none.
-        confidence: as of a whole answer.
+        cited: the answer; None where there is none.
+        why_not: what is said instead.
         found: what the search has found; None where the part failed before.
         said: by the model that answered last.
     """
 
     question: str
-    text: str
-    is_answered: bool
-    confidence: float
-    found: Found | None
-    said: GeneratedText
+    cited: CitedAnswer | None = None
+    why_not: str = ""
+    found: Found | None = None
+    said: GeneratedText = field(default_factory=no_model)
 
+    @property
+    def confidence(self) -> float:
+        """As of a whole answer."""
+        return 0.0 if self.cited is None else self.cited.confidence
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The parts in their order, and the pages that they cite."""
-
-    parts: tuple[PartAnswer, ...]
-    citations: Citations
+    def tell(self, citations: Citations) -> str:
+        """Return the answer with its marks, or why there is none."""
+        return self.why_not if self.cited is None else self.cited.tell(citations)
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -87,7 +88,7 @@ class _Parts(msgspec.Struct, frozen=True):
 
 
 _QUESTIONS: Slot[tuple[str, ...]] = Slot("questions", tuple)
-_ANSWERS = Slot("answers", Answers)
+_ANSWERS: Slot[tuple[PartAnswer, ...]] = Slot("answers", tuple)
 
 
 async def decompose(context: StepContext) -> None:
@@ -102,9 +103,9 @@ async def decompose(context: StepContext) -> None:
 
 async def answer_parts(context: StepContext) -> None:
     """Answer each part from pages, all at once; one that fails leaves the others as they are."""
-    desk, citations = desk_of(context), Citations()
+    desk = desk_of(context)
     outcomes = await asyncio.gather(
-        *(_answer_part(desk, question, citations) for question in context[_QUESTIONS]),
+        *(_answer_part(desk, question) for question in context[_QUESTIONS]),
         return_exceptions=True,
     )
     parts: list[PartAnswer] = []
@@ -113,26 +114,24 @@ async def answer_parts(context: StepContext) -> None:
         if isinstance(outcome, BaseException):
             raise outcome
         parts.append(outcome)
-    context.put(_ANSWERS, Answers(tuple(parts), citations))
+    context.put(_ANSWERS, tuple(parts))
 
 
 async def join(context: StepContext) -> None:
     """Have the model make one answer, and show what it is made of."""
-    answers = context[_ANSWERS]
-    parts, question = answers.parts, context[CALL].question
-    answered = [part for part in parts if part.is_answered]
-    said, joined = no_model(), ""
+    parts, question, citations = context[_ANSWERS], context[CALL].question, Citations()
+    told = [(part.question, part.tell(citations)) for part in parts]
+    answered = [one for one, part in zip(told, parts, strict=True) if part.cited is not None]
+    said, joined = parts[0].said, ""
     if len(answered) > 1:
         said = await _join(desk_of(context), question, answered)
-        joined = keep_grounded(said.text, question, [part.text for part in answered])
-    elif answered:
-        said = answered[0].said
+        joined = keep_grounded(said.text, question, [text for _, text in answered])
     found = [part.found for part in parts if part.found is not None]
-    told = [joined, _list_parts(parts), tell_origin(answers.citations, found)]
-    text = "\n\n".join(one for one in told if one)
+    sections = [joined, _list_parts(told), tell_origin(citations, found)]
+    text = "\n\n".join(one for one in sections if one)
     await context.say(text)
     confidence = sum(part.confidence for part in parts) / len(parts)
-    put_answer(context, said, text, answers.citations, confidence)
+    put_answer(context, said, text, citations, confidence)
 
 
 def keep_grounded(text: str, question: str, answers: Sequence[str]) -> str:
@@ -171,37 +170,33 @@ async def _ask_for_parts(desk: Desk, question: str) -> list[str]:
         return []
 
 
-async def _answer_part(desk: Desk, question: str, citations: Citations) -> PartAnswer:
-    lacking: list[MuAIError] = []
-    own = dataclasses.replace(desk, lack=lacking.append)
-    found: Found | None = None
-    text, confidence, said, is_answered = "", 0.0, no_model(), False
-    try:
-        found = await find_pages(own, question)
-        documents = await read_pages(own, found.hits)
-        if documents:
-            pages = await take_notes(own, question, documents)
-            cited, said = await answer(own, question, pages, citations)
-            text, confidence, is_answered = cited.text, cited.confidence, not cited.is_empty
-        text = text or say_why_not(found, documents)
-    except MODEL_FAILURES as error:
-        lacking.append(error)
-        text = f"There is no answer: {error.message}"
-    for error in dict.fromkeys(lacking):
+async def _answer_part(desk: Desk, question: str) -> PartAnswer:
+    """Return what has come of a part; what it failed of is noted as a failure of this part."""
+
+    def lack(error: MuAIError) -> None:
         desk.lack(_of_part(question, error))
-    return PartAnswer(
-        question=question,
-        text=text,
-        is_answered=is_answered,
-        confidence=confidence,
-        found=found,
-        said=said,
-    )
+
+    try:
+        return await _research(dataclasses.replace(desk, lack=lack), question)
+    except MODEL_FAILURES as error:
+        lack(error)
+        return PartAnswer(question=question, why_not=f"There is no answer: {error.message}")
 
 
-async def _join(desk: Desk, question: str, answered: Sequence[PartAnswer]) -> GeneratedText:
+async def _research(desk: Desk, question: str) -> PartAnswer:
+    found = await find_pages(desk, question)
+    documents = await read_pages(desk, found.hits)
+    part = PartAnswer(question=question, why_not=say_why_not(found, documents), found=found)
+    if not documents:
+        return part
+    pages = await take_notes(desk, question, documents)
+    cited, said = await answer(desk, question, pages, Citations())
+    return dataclasses.replace(part, cited=None if cited.is_empty else cited, said=said)
+
+
+async def _join(desk: Desk, question: str, answered: Sequence[tuple[str, str]]) -> GeneratedText:
     given = [message.content for message in desk.call.messages if message.role == "system"]
-    prompt = ask_to_join(question, [(part.question, part.text) for part in answered], given)
+    prompt = ask_to_join(question, answered, given)
     most = desk.call.options.max_tokens or _JOIN_TOKENS
     try:
         return await desk.services.models.answer(
@@ -214,10 +209,10 @@ async def _join(desk: Desk, question: str, answered: Sequence[PartAnswer]) -> Ge
         return no_model()
 
 
-def _list_parts(parts: Sequence[PartAnswer]) -> str:
-    if len(parts) == 1:
-        return parts[0].text
-    return "\n".join(f"- {part.question} {part.text}" for part in parts)
+def _list_parts(told: Sequence[tuple[str, str]]) -> str:
+    if len(told) == 1:
+        return told[0][1]
+    return "\n".join(f"- {question} {text}" for question, text in told)
 
 
 def _of_part(question: str, error: MuAIError) -> MuAIError:
