@@ -46,7 +46,7 @@ class Guard(AbstractResolver):
         self,
         resolve: Resolve,
         *,
-        allowed_hosts: Collection[str],
+        allowed_hosts: frozenset[str],
         allowed_ports: Collection[int],
     ) -> None:
         self.refusal = ""
@@ -67,7 +67,7 @@ class Guard(AbstractResolver):
         addresses = list(dict.fromkeys(await self._resolve(host)))[:MAX_ADDRESSES]
         name = host.rstrip(".").lower()
         for address in addresses:
-            if name not in self._allowed_hosts:
+            if not {name, address} & self._allowed_hosts:
                 self._check(address, f"{host} is at {address}")
         self._passed.update(addresses)
         return [

@@ -69,16 +69,16 @@ def choose_sentences(
     whole = [f"{texts[index][0]}\n{sentence}" for index, sentence in sentences]
     keys = read_question(query).keys
     wants_number = _WANTS_NUMBER.search(query) is not None
-    chosen: dict[int, tuple[int, str]] = {}
-    order: list[tuple[int, bool, int]] = []
-    for place, one in enumerate(Ranking(whole).rank(query)):
+    fitting: list[tuple[tuple[int, bool], tuple[int, str]]] = []
+    for one in Ranking(whole).rank(query):
         num_keys = len(keys & set(terms_of(whole[one.index])))
         if one.share < min_share or 2 * num_keys < len(keys):
             continue
         has_number = any(character.isdigit() for character in sentences[one.index][1])
-        order.append((-num_keys, wants_number and not has_number, place))
-        chosen[place] = sentences[one.index]
-    return [chosen[place] for _, _, place in sorted(order)[:limit]]
+        order = (-num_keys, wants_number and not has_number)
+        fitting.append((order, sentences[one.index]))
+    fitting.sort(key=lambda one: one[0])
+    return [sentence for _, sentence in fitting[:limit]]
 
 
 def _group(sentences: Sequence[str]) -> list[str]:

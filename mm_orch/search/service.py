@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mm_orch.search.settings import SearchSettings
 
 
+_SPARE = 2
+
+
 class Search:
     """One for all runs. Nothing is imported or read before the first search.
 
@@ -66,7 +69,8 @@ class Search:
 
     async def _search(self, name: str, query: str) -> Found:
         provider = await self._ensure_provider(name)
-        return await provider.search(query, limit=self.max_pages)
+        # Of what is found on the web, not everything can be read.
+        return await provider.search(query, limit=_SPARE * self.max_pages)
 
     async def _ensure_provider(self, name: str) -> SearchProvider:
         async with self._lock:

@@ -45,6 +45,7 @@ _MIN_PAGE_TOKENS = 64
 # As where tokens are guessed: rather too few bytes than too many.
 _BYTES_PER_TOKEN = 3
 _NOTE_SENTENCES = 2
+_BEGIN_CHARS = 300
 # Of what a question's words weigh: a sentence with less is not taken for an answer to it.
 _MIN_SHARE = 0.3
 # Generations of one run at a time; more only wait for one another.
@@ -270,10 +271,11 @@ def _find_quotes(question: str, pages: Sequence[Page]) -> Iterator[tuple[Page, s
 def _make_page(question: str, document: Document, summary: str) -> Page:
     source = SourceText(document.title, document.text)
     said = [one.text for one in bear_out(summary, question, [source])]
-    quoted = choose_sentences(
+    found = choose_sentences(
         [(document.title, document.text)], question, limit=_NOTE_SENTENCES, min_share=0.0
     )
-    notes = " ".join(dict.fromkeys([*said, *(sentence for _, sentence in quoted)]))
+    quoted = [sentence for _, sentence in found] or [document.text[:_BEGIN_CHARS]]
+    notes = " ".join(dict.fromkeys([*said, *quoted]))
     return Page(document, source, f"{document.title}: {notes}" if document.title else notes)
 
 
