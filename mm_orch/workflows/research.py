@@ -51,8 +51,8 @@ _MIN_SHARE = 0.3
 # Generations of one run at a time; more only wait for one another.
 _MAX_GENERATING = 4
 # Of what is left, so that there is time for an answer without what was not done by then.
-_TIME_SHARE = 0.5
-_ANSWER_TIME_SHARE = 0.9
+TIME_SHARE = 0.5
+ANSWER_TIME_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +99,12 @@ def make_places() -> asyncio.Semaphore:
 async def find_pages(desk: Desk, question: str) -> Found:
     """Search; where that cannot be done, nothing is found and it is said why."""
     try:
-        found = await desk.services.search.find(question)
+        async with asyncio.timeout(desk.bound_s(TIME_SHARE)):
+            found = await desk.services.search.find(question)
     except SearchError as error:
         found = Found(hits=(), failure=error)
+    except TimeoutError:
+        found = Found(hits=(), failure=SearchError("The search was not complete in time."))
     if found.failure is not None:
         desk.lack(found.failure)
     return found
@@ -222,7 +225,7 @@ async def answer(
                 prompt,
                 say=take,
                 think=think,
-                timeout_s=desk.bound_s(_ANSWER_TIME_SHARE),
+                timeout_s=desk.bound_s(ANSWER_TIME_SHARE),
                 options=msgspec.structs.replace(desk.call.options, max_tokens=most),
             )
     except MODEL_FAILURES as error:
@@ -294,7 +297,7 @@ async def _in_time(desk: Desk, work: Sequence[Coroutine[Any, Any, None]], what_n
     """Do all of this side by side, for no longer than half of the time that is left."""
     try:
         async with (
-            asyncio.timeout(desk.bound_s(_TIME_SHARE)) as scope,
+            asyncio.timeout(desk.bound_s(TIME_SHARE)) as scope,
             asyncio.TaskGroup() as group,
         ):
             for one in work:

@@ -30,7 +30,9 @@ from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
 from mm_orch.workflows.keeping import KEEP
 from mm_orch.workflows.research import (
+    ANSWER_TIME_SHARE,
     MODEL_FAILURES,
+    TIME_SHARE,
     answer,
     find_pages,
     no_model,
@@ -154,7 +156,7 @@ async def _ask_for_parts(desk: Desk, question: str) -> list[str]:
     try:
         said = await desk.services.models.answer(
             ask_for_parts(question),
-            timeout_s=desk.remaining_s(),
+            timeout_s=desk.bound_s(TIME_SHARE),
             options=msgspec.structs.replace(desk.options(_PARTS_TOKENS), guide=guide),
         )
     except UnsupportedError:
@@ -201,7 +203,7 @@ async def _join(desk: Desk, question: str, answered: Sequence[tuple[str, str]]) 
     try:
         return await desk.services.models.answer(
             prompt,
-            timeout_s=desk.bound_s(0.9),
+            timeout_s=desk.bound_s(ANSWER_TIME_SHARE),
             options=msgspec.structs.replace(desk.call.options, max_tokens=most),
         )
     except MODEL_FAILURES as error:

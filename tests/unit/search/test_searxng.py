@@ -65,7 +65,7 @@ async def test_without_the_network_it_is_said_that_the_web_cannot_be_searched() 
     async with serve_pages() as server:
         url = server.url("127.0.0.1")
 
-    with pytest.raises(SearchError, match="cannot be searched: .* cannot be reached"):
+    with pytest.raises(SearchError, match=r"cannot be searched: .* cannot be reached"):
         await make_provider(url).search("q", limit=3)
 
 
