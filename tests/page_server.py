@@ -50,7 +50,12 @@ class PageServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.num_connections += 1
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with (
+            contextlib.closing(writer),
+            contextlib.suppress(
+                ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError
+            ),
+        ):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests.append(head.lower())
             path = head.split(" ", 2)[1]
@@ -62,7 +67,6 @@ class PageServer:
             else:
                 await answer(writer)
             await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager

@@ -16,8 +16,6 @@ _MAX_TITLE_CHARS = 200
 _MAX_SECONDS = 15.0
 # More would only take the processor from one another.
 _MAX_RUNNING = 2
-# Elements of a page; those of a long article of an encyclopedia are ten thousand.
-_MAX_ELEMENTS = 100_000
 _SPACE = re.compile(r"\s+")
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,1000})", re.IGNORECASE)
 REMEDY = "Install what reads them: pip install 'muai-orchestration[search]'."
@@ -72,11 +70,7 @@ def _read_html(page: RawPage) -> tuple[str, str]:
 
     try:
         found = bare_extraction(
-            page.text,
-            url=page.url,
-            include_comments=False,
-            include_tables=True,
-            max_tree_size=_MAX_ELEMENTS,
+            page.text, url=page.url, include_comments=False, include_tables=True
         )
     except Exception as error:  # its library raises nothing more special for a page of any kind
         raise PageError(page.url, f"its HTML cannot be read: {type(error).__name__}") from error

@@ -10,6 +10,7 @@ for the URL, and up to five redirects:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import re
 from http import HTTPStatus
@@ -168,11 +169,9 @@ def decode(body: bytes, charset: str | None) -> str:
         charset: that its head names, or None: then it is looked for in the body, and else is UTF-8.
     """
     found = _META_CHARSET.search(body, 0, _CHARSET_WITHIN_BYTES)
-    named = [charset, found.group(1).decode() if found else None]
-    for name in named:
-        try:
-            return body.decode(name or "utf-8", "replace")
-        except LookupError:
-            # Named is an encoding that there is not.
-            continue
-    return body.decode("utf-8", "replace")
+    for name in (charset, found.group(1).decode() if found else None, "utf-8"):
+        # Named may be an encoding that there is not, or none of text.
+        with contextlib.suppress(LookupError):
+            if name:
+                return body.decode(name, "replace")
+    return ""

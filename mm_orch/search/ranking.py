@@ -20,10 +20,36 @@ _B = 0.75
 _CHINESE_STOPS = frozenset("的了是在有和与跟吗呢么什谁哪几多少何怎如为到被把从这那个些")
 
 
+# What is asked for by one word is mostly told by another.
+_MEASURE_LINES = """
+    high height | tall height | long length | deep depth | wide width | heavy weight weighs mass
+    large size area diameter | big size area diameter | old age born built | fast speed
+    far distance | hot temperature | warm temperature | cold temperature | expensive price cost
+"""
+
+
+def _read_measures() -> dict[str, frozenset[str]]:
+    groups = [terms_of(line) for line in _MEASURE_LINES.replace("\n", "|").split("|")]
+    return {group[0]: frozenset(group) for group in groups if group}
+
+
+_MEASURES = _read_measures()
+
+
 def content_of(question: str) -> frozenset[str]:
     """Return the words that a question is about."""
     content = read_question(question).content
     return frozenset(term for term in content if not _CHINESE_STOPS & set(term))
+
+
+def find_share(question: str, text: str) -> float:
+    """Return the share of a question's words that a text has, or a word that answers them."""
+    content, terms = content_of(question), set(terms_of(text))
+    return sum(bool(_group(term) & terms) for term in content) / len(content) if content else 0.0
+
+
+def _group(term: str) -> frozenset[str]:
+    return _MEASURES.get(term) or frozenset({term})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +59,7 @@ class Ranked:
     Attributes:
         index: of the text.
         score: greater is better.
-        share: of the query's words, those that the text has; 0 to 1.
+        share: of the query's words, those that the text has, as of :func:`find_share`.
     """
 
     index: int
@@ -65,15 +91,18 @@ class Ranking:
         scores: defaultdict[int, float] = defaultdict(float)
         num_found: Counter[int] = Counter()
         for term in sorted(terms):
-            weight = self._weigh(term)
-            for index, count in self._counts.get(term, {}).items():
+            counts: Counter[int] = Counter()
+            for one in _group(term):
+                counts.update(self._counts.get(one, {}))
+            weight = self._weigh(len(counts))
+            for index, count in counts.items():
                 scores[index] += weight * self._saturate(count, self._lengths[index])
                 num_found[index] += 1
         ranked = [Ranked(one, score, num_found[one] / len(terms)) for one, score in scores.items()]
         return sorted(ranked, key=lambda one: (-one.score, one.index))
 
-    def _weigh(self, term: str) -> float:
-        num_texts, num_with = len(self._lengths), len(self._counts.get(term, ()))
+    def _weigh(self, num_with: int) -> float:
+        num_texts = len(self._lengths)
         return math.log(1 + (num_texts - num_with + 0.5) / (num_with + 0.5))
 
     def _saturate(self, count: int, length: int) -> float:

@@ -107,8 +107,9 @@ class SearxngProvider:
                 f"The web cannot be searched: what {self._url} answers is no result of SearXNG.",
                 remedy=_FORMAT,
             ) from None
-        by_url = {one.url.partition("#")[0]: one for one in reversed(answer.results)}
-        return [
-            Hit(url=url, title=one.title or "", snippet=one.content or "")
-            for url, one in reversed(by_url.items())
-        ]
+        hit_by_url: dict[str, Hit] = {}
+        for one in answer.results:
+            url = one.url.partition("#")[0]
+            hit = Hit(url=url, title=one.title or "", snippet=one.content or "")
+            hit_by_url.setdefault(url, hit)
+        return list(hit_by_url.values())

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.retrieval.citations import SourceText, bear_out
 from mm_orch.retrieval.sentences import split_sentences
-from mm_orch.retrieval.terms import terms_of
-from mm_orch.search.ranking import content_of
+from mm_orch.search.ranking import find_share
 from mm_orch.workflows.contract import Source
 
 if TYPE_CHECKING:
@@ -51,11 +50,10 @@ class Citations:
 
     def list_sources(self, question: str) -> tuple[Source, ...]:
         """Return the cited pages in the order of their numbers, and what they are cited for."""
-        content = content_of(question)
         return tuple(
             Source(
                 content="\n".join(texts),
-                score=_share(content, f"{document.title}\n" + "\n".join(texts)),
+                score=find_share(question, "\n".join([document.title, *texts])),
                 metadata={
                     "number": number,
                     "url": document.url,
@@ -115,7 +113,7 @@ class CitedAnswer:
         kept = _QUOTED_SURENESS if self._is_quoted else len(self._kept) / self._num_taken
         titles = {document.title for document in self._kept.values()}
         about = "\n".join([*self._kept, *titles])
-        return min(1.0, kept) * _share(content_of(self._question), about)
+        return min(1.0, kept) * find_share(self._question, about)
 
     def tell(self, citations: Citations) -> str:
         """Return what was given so far, with the marks that others number."""
@@ -151,8 +149,3 @@ class CitedAnswer:
         before = " " if self._kept else ""
         self._kept[text] = page.document
         return f"{before}{text} {self._citations.cite(page.document, text)}"
-
-
-def _share(content: frozenset[str], text: str) -> float:
-    """Return the share of a question's words that a text has."""
-    return len(content & set(terms_of(text))) / len(content) if content else 0.0

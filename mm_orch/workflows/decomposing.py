@@ -105,7 +105,7 @@ def split_by_rules(question: str) -> tuple[str, ...]:
     """Return the parts of a question, two to four; none where no rule knows how it is made."""
     if len(question) > _MAX_CHARS:
         return ()
-    asked = [one for one in split_sentences(question) if _is_question(one)]
+    asked = [one for one in dict.fromkeys(split_sentences(question)) if _is_question(one)]
     if len(asked) >= MIN_PARTS:
         return tuple(asked[:MAX_PARTS])
     plain = _TAIL.sub("", (asked or [question])[0].strip())
@@ -140,7 +140,7 @@ def choose_useful(question: str, parts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _is_question(sentence: str) -> bool:
-    return sentence.endswith(("?", _WIDE_MARK))
+    return sentence.endswith(("?", _WIDE_MARK)) and any(one.isalnum() for one in sentence)
 
 
 def _split_comparison(question: str) -> Sequence[str]:

@@ -326,8 +326,8 @@ async def test_the_workflows_are_listed_with_their_steps() -> None:
     off = Face(workflow_settings=WorkflowSettings(is_enabled=False))
 
     assert_fits(listed.json(), shapes.WorkflowList)
-    [chat] = listed.json()["workflows"]
-    assert (chat["name"], chat["summary"][-1]) == ("chat_generate", ".")
+    [chat] = [one for one in listed.json()["workflows"] if one["name"] == "chat_generate"]
+    assert chat["summary"][-1] == "."
     assert [(one["name"], one["is_optional"]) for one in chat["steps"]] == [
         ("window", False),
         ("answer", False),

@@ -94,7 +94,7 @@ def test_a_question_has_no_part_or_two_to_four(question: str) -> None:
     parts = split_by_rules(question)
 
     assert not parts or MIN_PARTS <= len(parts) <= MAX_PARTS
-    assert len(set(parts)) == len(parts) or "?" in question
+    assert len(set(parts)) == len(parts)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +150,6 @@ def test_of_a_models_parts_those_count_that_ask_for_parts_of_the_question(
 
 
 def test_no_more_than_four_parts_are_answered() -> None:
-    parts = [f"How high is Everest by rule {number}?" for number in range(9)]
+    parts = [f"How high is Everest {number}?" for number in range(9)]
 
-    assert len(choose_useful("How high is Everest by each rule?", parts)) == MAX_PARTS
+    assert len(choose_useful("How high is Everest in Nepal?", parts)) == MAX_PARTS
