@@ -69,8 +69,8 @@ async def read(context: StepContext) -> None:
 
 async def summarise(context: StepContext) -> None:
     """Note what each page says about the question."""
-    pages = await take_notes(desk_of(context), context[CALL].question, context[_DOCUMENTS])
-    context.put(_PAGES, pages)
+    documents = context[_DOCUMENTS]
+    context.put(_PAGES, await take_notes(desk_of(context), context[CALL].question, documents))
 
 
 async def answer_from_pages(context: StepContext) -> None:

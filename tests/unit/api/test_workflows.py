@@ -23,6 +23,7 @@ from mm_orch.core.errors import (
     UnsupportedError,
 )
 from mm_orch.core.generation import FinishReason
+from mm_orch.workflows.registry import WorkflowRegistry
 from mm_orch.workflows.running import WorkflowSettings
 from tests.unit.api.face import CHAT, Face, assert_fits, turns_asked
 from tests.unit.api.scripted_generator import HOLD, ScriptedGenerator, say, think
@@ -273,7 +274,9 @@ async def test_an_unknown_workflow_is_refused_with_those_there_are() -> None:
     errors = [one.json()["error"] for one in asked]
     assert [error["param"] for error in errors] == ["workflow_type", "model"]
     for error in errors:
-        assert error["message"] == "No workflow is named 'rag'. Known: chat_generate."
+        assert error["message"] == (
+            f"No workflow is named 'rag'. Known: {', '.join(WorkflowRegistry().names)}."
+        )
 
 
 async def test_workflows_that_are_switched_off_are_not_served() -> None:

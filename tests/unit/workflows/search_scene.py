@@ -132,7 +132,9 @@ def make_search(provider: Provider, fetcher: Fetcher | None = None, max_pages: i
     return search
 
 
-def make_call(question: str = QUESTION, **fields: object) -> WorkflowCall:
+def make_call(**fields: object) -> WorkflowCall:
+    """Return a call; ``question`` stands for a message of the user."""
+    question = str(fields.pop("question", QUESTION))
     return WorkflowCall(
         **{
             "request_id": "r",

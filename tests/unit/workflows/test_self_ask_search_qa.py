@@ -67,7 +67,7 @@ def two_mountains(said: dict[str, Said] | None = None) -> Model:
 async def answer(model: Model, found: Provider | None = None, **call: object) -> Outcome:
     workflows = make_workflows(model, no_sessions(), search=make_search(found or provider()))
     fields: dict[str, object] = {"question": HIGHER, **call}
-    outcome, _ = await play(workflows, "self_ask_search_qa", make_call(**fields))  # type: ignore[arg-type]  # by name
+    outcome, _ = await play(workflows, "self_ask_search_qa", make_call(**fields))
     return outcome
 
 
@@ -178,7 +178,7 @@ async def test_parts_are_answered_side_by_side() -> None:
     model = two_mountains({SUMMARY: [HOLD]})
     workflows = make_workflows(model, no_sessions(), search=make_search(provider()))
 
-    async with workflows.open("self_ask_search_qa", make_call(HIGHER)):
+    async with workflows.open("self_ask_search_qa", make_call(question=HIGHER)):
         async with asyncio.timeout(5):
             while model.num_open < 2:
                 await model.has_opened.wait()
