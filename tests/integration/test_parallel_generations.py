@@ -29,9 +29,9 @@ TEXTS = ("alpha beta gamma", "one two three four", "red green blue")
 LEFT = Slot("left", tuple)
 
 
-async def ask(context: StepContext, text: str, max_tokens: int = 40) -> GeneratedText:
+async def ask(context: StepContext, text: str, max_tokens: int = 100) -> GeneratedText:
     return await context[SERVICES].models.answer(
-        (Message(role="user", content=text),),
+        (Message(role="system", content=text), Message(role="user", content="Yes?")),
         timeout_s=context.remaining_s(),
         options=GenerationOptions(max_tokens=max_tokens),
     )
@@ -89,7 +89,7 @@ async def test_each_generation_of_a_run_gets_its_own_text_and_all_are_counted(
 
     for outcome, run in zip(outcomes, (first, second), strict=True):
         said = outcome.values[LEFT]
-        # The echo says the prompt back.
+        # The echo says the prompt back, up to the end of its first message.
         assert all(text in one.text for text, one in zip(TEXTS, said, strict=True))
         assert TEXTS[0] in outcome.values[ANSWER].text
         assert len(run.models.generations) == 4
