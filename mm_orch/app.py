@@ -25,9 +25,8 @@ from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
 from mm_orch.routing.router import Router
-from mm_orch.search.limits import FetchLimits
 from mm_orch.search.service import Search
-from mm_orch.search.settings import SearchSettings
+from mm_orch.search.settings import read_settings
 from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
@@ -240,32 +239,13 @@ def _make_workflows(
         generator=orchestrator,
         meters=orchestrator,
         sessions=sessions,
-        search=_make_search(config),
+        search=Search(read_settings(workflows.search)),
         settings=WorkflowSettings(
             is_enabled=workflows.enabled,
             deadline_s=workflows.deadline_s or config.api.request_timeout_s,
             window_tokens=workflows.window_tokens,
         ),
         watch=watch,
-    )
-
-
-def _make_search(config: Config) -> Search:
-    search = config.workflows.search
-    return Search(
-        SearchSettings(
-            provider=search.provider,
-            url=search.url or "",
-            corpus=search.corpus_path,
-            max_pages=search.max_pages,
-            timeout_s=search.timeout_s,
-            limits=FetchLimits(
-                timeout_s=search.page_timeout_s,
-                max_bytes=search.max_page_bytes,
-                allowed_ports=search.allowed_ports,
-                allowed_private_hosts=search.allowed_private_hosts,
-            ),
-        )
     )
 
 

@@ -11,7 +11,7 @@ from mm_orch.core.threads import start_abandonable
 from mm_orch.search.errors import PageError
 from mm_orch.search.page import HTML_TYPES, Document, RawPage
 
-MAX_TEXT_CHARS = 200_000
+MAX_TEXT_CHARS = 100_000
 _MAX_TITLE_CHARS = 200
 _MAX_SECONDS = 15.0
 # More would only take the processor from one another.
@@ -36,7 +36,7 @@ class Extractor:
         self._places = asyncio.Semaphore(_MAX_RUNNING)
 
     async def extract(self, page: RawPage) -> Document:
-        """Return the text of a page, at most 200 000 characters of it.
+        """Return the text of a page, at most 100 000 characters of it.
 
         Raises:
             PageError: there is none, it takes too long, or what reads HTML is not installed.

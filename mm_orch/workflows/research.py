@@ -24,7 +24,7 @@ from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.search_prompts import ask_for_answer, ask_for_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from typing import Any
 
     from mm_orch.core.generation import GenerationOptions
@@ -233,7 +233,7 @@ async def answer(
         said = no_model()
     await tell(cited.finish())
     if cited.is_empty:
-        for page, sentence in _find_quotes(question, pages):
+        for page, sentence in await asyncio.to_thread(_find_quotes, question, pages):
             await tell(cited.quote(page, sentence))
     return cited, said
 
@@ -265,10 +265,10 @@ def tell_origin(citations: Citations, found: Sequence[Found]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _find_quotes(question: str, pages: Sequence[Page]) -> Iterator[tuple[Page, str]]:
+def _find_quotes(question: str, pages: Sequence[Page]) -> list[tuple[Page, str]]:
     texts = [(page.document.title, page.document.text) for page in pages]
-    for index, sentence in choose_sentences(texts, question, limit=1, min_share=_MIN_SHARE):
-        yield pages[index], sentence
+    found = choose_sentences(texts, question, limit=1, min_share=_MIN_SHARE)
+    return [(pages[index], sentence) for index, sentence in found]
 
 
 def _make_page(question: str, document: Document, summary: str) -> Page:
