@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mm_orch.retrieval.sentences import split_sentences
-from mm_orch.retrieval.terms import read_question, terms_of
-from mm_orch.search.ranking import Ranking
+from mm_orch.search.ranking import Ranking, count_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,15 +66,14 @@ def choose_sentences(
         if len(sentence) <= _MAX_QUOTE_CHARS
     ]
     whole = [f"{texts[index][0]}\n{sentence}" for index, sentence in sentences]
-    keys = read_question(query).keys
     wants_number = _WANTS_NUMBER.search(query) is not None
     fitting: list[tuple[tuple[int, bool], tuple[int, str]]] = []
     for one in Ranking(whole).rank(query):
-        num_keys = len(keys & set(terms_of(whole[one.index])))
-        if one.share < min_share or 2 * num_keys < len(keys):
+        num_names = count_names(query, whole[one.index])
+        if one.share < min_share or num_names is None:
             continue
         has_number = any(character.isdigit() for character in sentences[one.index][1])
-        order = (-num_keys, wants_number and not has_number)
+        order = (-num_names, wants_number and not has_number)
         fitting.append((order, sentences[one.index]))
     fitting.sort(key=lambda one: one[0])
     return [sentence for _, sentence in fitting[:limit]]

@@ -48,6 +48,13 @@ def find_share(question: str, text: str) -> float:
     return sum(bool(_group(term) & terms) for term in content) / len(content) if content else 0.0
 
 
+def count_names(question: str, text: str) -> int | None:
+    """Return how many of a question's names and numbers a text has; None for less than half."""
+    keys = read_question(question).keys
+    num_found = len(keys & set(terms_of(text)))
+    return None if 2 * num_found < len(keys) else num_found
+
+
 def _group(term: str) -> frozenset[str]:
     return _MEASURES.get(term) or frozenset({term})
 

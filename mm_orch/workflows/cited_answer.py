@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.retrieval.citations import SourceText, bear_out
 from mm_orch.retrieval.sentences import split_sentences
-from mm_orch.search.ranking import find_share
+from mm_orch.search.ranking import count_names, find_share
 from mm_orch.workflows.contract import Source
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from mm_orch.search.page import Document
 
+_LEAD = re.compile(r"(?:the )?answer(?: to [^.:]{0,200})? is: ", re.IGNORECASE)
 # What is quoted is from the page, but that it answers is not known.
 _QUOTED_SURENESS = 0.5
 
@@ -138,12 +140,22 @@ class CitedAnswer:
 
     def _tell_new(self, sentences: Sequence[str]) -> str:
         new, self._num_taken = sentences[self._num_taken :], max(self._num_taken, len(sentences))
-        sources = [page.source for page in self._pages]
+        bare = "\n".join(self._take_lead_off(sentence) for sentence in new)
         told = ""
-        for statement in bear_out("\n".join(new), self._question, sources):
-            if statement.text not in self._kept:
-                told += self._keep(statement.text, self._pages[statement.source - 1])
+        for statement in bear_out(bare, self._question, [page.source for page in self._pages]):
+            page = self._pages[statement.source - 1]
+            # A page about something else bears out much that is no answer.
+            whole = f"{page.document.title}\n{statement.text}"
+            if statement.text not in self._kept and count_names(self._question, whole) is not None:
+                told += self._keep(statement.text, page)
         return told
+
+    def _take_lead_off(self, sentence: str) -> str:
+        """Return a sentence without what small models put before it, such as a note's title."""
+        sentence = _LEAD.sub("", sentence)
+        for page in self._pages:
+            sentence = sentence.removeprefix(f"{page.document.title}: ")
+        return sentence
 
     def _keep(self, text: str, page: Page) -> str:
         before = " " if self._kept else ""

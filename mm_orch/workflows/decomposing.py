@@ -51,6 +51,7 @@ _WIDE_MARK = "\uff1f"
 # No rule is for more, and what patterns try grows faster than the text.
 _MAX_CHARS = 400
 _COMPARATIVE = "|".join(_PLAIN_BY_COMPARATIVE)
+_COMPARES = re.compile(rf"\b(?:{_COMPARATIVE}|earlier|later|more|less|fewer|than)\b")
 _ASKS = r"(?:who|whom|whose|what|when|where|which|why|how|is|are|was|were|did|does|do|has|have|can)"
 _IS = r"(?:is|are|was|were)"
 _THAN = re.compile(
@@ -119,8 +120,8 @@ def split_by_rules(question: str) -> tuple[str, ...]:
 def choose_useful(question: str, parts: Iterable[str]) -> tuple[str, ...]:
     """Return those of a model's parts that are of use; none where they are not enough.
 
-    A part has a word of the question, is not the question itself, and is not too long; together
-    they have most of its words.
+    A part has a word of the question, is not the question itself, is not too long, compares no more
+    where the question does, and names what it is about; together they have most of its words.
 
     Args:
         question: that was taken apart.
@@ -130,13 +131,21 @@ def choose_useful(question: str, parts: Iterable[str]) -> tuple[str, ...]:
     useful: dict[frozenset[str], str] = {}
     for part in parts:
         words = read_question(part).content
-        is_whole = words >= content
-        if part.strip() and len(part) <= MAX_PART_CHARS and words & content and not is_whole:
+        is_part = bool(words & content) and not words >= content
+        if is_part and len(part) <= MAX_PART_CHARS and not _is_left_open(part, question):
             useful.setdefault(words, part.strip())
     covered: set[str] = set().union(*useful) & content
     if len(useful) < MIN_PARTS or len(covered) < _MIN_COVERED * len(content):
         return ()
     return tuple(useful.values())[:MAX_PARTS]
+
+
+def _is_left_open(part: str, question: str) -> bool:
+    """Say whether a part still compares, or is about an "it" that it does not name."""
+    still_compares = set(_COMPARES.findall(part.lower())) & set(_COMPARES.findall(question.lower()))
+    return bool(still_compares) or (
+        _PRONOUN.search(part) is not None and not read_question(part).keys
+    )
 
 
 def _is_question(sentence: str) -> bool:

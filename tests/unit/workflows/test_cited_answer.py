@@ -63,6 +63,22 @@ def test_a_sentence_is_told_as_soon_as_the_next_one_has_begun() -> None:
 
 
 @pytest.mark.parametrize(
+    "lead", ["The answer is: ", "Answer to the question is: ", "Mount Vell: ", "the answer is: "]
+)
+def test_what_a_small_model_puts_before_a_sentence_is_left_out(lead: str) -> None:
+    answer, _, _ = play(f"{lead}Mara Lind climbed Mount Vell in 1921.")
+
+    assert answer.text == "Mara Lind climbed Mount Vell in 1921. [1]"
+
+
+def test_what_a_page_about_something_else_bears_out_is_no_answer() -> None:
+    other = make_page(3, "It is a river in Orr. Goats live there.", title="Zorn")
+    answer = CitedAnswer("Where is Mount Vell?", (other,), Citations())
+
+    assert answer.take("It is a river in Orr.") == answer.finish() == ""
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "The height of Mount Vell is 2,200 metres [1].",
