@@ -24,6 +24,8 @@ from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
 from mm_orch.routing.router import Router
+from mm_orch.search.service import Search
+from mm_orch.search.settings import read_settings
 from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_documents import SqliteDocuments
 from mm_orch.storage.sqlite_sessions import SqliteSessions
@@ -258,6 +260,7 @@ def _make_workflows(
         generator=orchestrator,
         meters=orchestrator,
         sessions=stores.sessions,
+        search=Search(read_settings(workflows.search)),
         settings=WorkflowSettings(
             is_enabled=workflows.enabled,
             deadline_s=workflows.deadline_s or config.api.request_timeout_s,

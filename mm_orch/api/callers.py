@@ -17,7 +17,7 @@ def caller_of(request: Request) -> str:
 
 
 def owner_of(request: Request) -> str:
-    """Return whose stored sessions the request may use; empty for callers that need no key."""
+    """Return whose sessions and documents the request may use; empty for callers that need no key."""
     return getattr(request.state, "owner", "")
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 
 from mm_orch.api.answer import GenerationResponse
 from mm_orch.api.bodies import read_body
-from mm_orch.api.callers import allowed_priority, caller_of
+from mm_orch.api.callers import allowed_priority, caller_of, owner_of
 from mm_orch.api.conversations import qualify
 from mm_orch.api.documentation import answer_of, body_of, refusals
 from mm_orch.api.formats import ChatFormat, CompletionFormat
@@ -104,7 +104,13 @@ def _respond(
     asked = body.as_requests(request.state.request_id)
     priority = allowed_priority(request, body.priority)
     requests = [
-        replace(one, conversation_id=conversation_id, priority=priority, caller=caller_of(request))
+        replace(
+            one,
+            conversation_id=conversation_id,
+            priority=priority,
+            caller=caller_of(request),
+            owner=owner_of(request),
+        )
         for one in asked
     ]
     _check(body, num_prompts=len(requests), settings=settings)

@@ -164,6 +164,18 @@ def _check_preloaded_models(config: Config) -> Iterator[Conflict]:
             )
 
 
+def _check_search(config: Config) -> Iterator[Conflict]:
+    search = config.workflows.search
+    section = ("workflows", "search")
+    if search.provider == "searxng" and search.url is None:
+        yield Conflict(
+            path=(*section, "url"),
+            value=None,
+            problem="must be the server's URL, because workflows.search.provider is searxng",
+            others=((*section, "provider"),),
+        )
+
+
 _CHECKS: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _check_batch_sizes,
     _check_alert_destinations,
@@ -175,4 +187,5 @@ _CHECKS: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _check_model_names,
     _check_model_engines,
     _check_preloaded_models,
+    _check_search,
 )

@@ -6,6 +6,7 @@ MuAIError
 ├── ServerStartError        the server cannot listen on its address
 ├── NoServerError           no running server answers where one is needed
 ├── StorageError            what is kept on disk cannot be read or written
+├── SearchError             pages cannot be searched for or read (of one page: search.errors)
 ├── WorkflowError           a workflow's own code failed
 │   └── GraphError              its steps do not fit together (all faults, see ``faults``)
 ├── RequestError            the caller's: never counts against an engine
@@ -128,6 +129,12 @@ class StorageError(MuAIError):
     """What is kept on disk cannot be read or written: damaged, full, or of a newer version."""
 
     code = "storage_failed"
+
+
+class SearchError(MuAIError):
+    """The web or the recorded corpus cannot be searched, or a page of it cannot be read."""
+
+    code = "search_failed"
 
 
 class WorkflowError(MuAIError):

@@ -194,6 +194,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
             for none.
         priority: higher goes first; see core.priority.
         caller: name of the key that it belongs to.
+        owner: whose sessions and documents a workflow may use; see WorkflowCall.
         workflow: that it is a part of; empty for none.
     """
 
@@ -208,6 +209,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     conversation_id: str = ""
     priority: int = 0
     caller: str = ANONYMOUS
+    owner: str = ""
     workflow: str = ""
 
 

@@ -152,6 +152,7 @@ def _as_call(request: GenerationRequest, model: str | None) -> WorkflowCall:
         deadline_s=request.timeout_s,
         priority=request.priority,
         caller=request.caller,
+        owner=request.owner,
         conversation_id=request.conversation_id,
         max_tokens_param=request.max_tokens_param,
     )

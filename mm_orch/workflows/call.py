@@ -28,6 +28,19 @@ class SessionCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PassageOptions:
+    """Which passages of stored documents an answer may go by.
+
+    Attributes:
+        top_k: at most so many.
+        threshold: only those whose score, 0 to 1, is at least this; None for the measured one.
+    """
+
+    top_k: int = 5
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowCall:
     """One call.
 
@@ -38,10 +51,11 @@ class WorkflowCall:
         deadline_s: seconds for all; None for the configured ones.
         priority: of everything that models are asked; see core.priority.
         caller: name of the key, for counting.
-        owner: whose sessions; empty for those of callers without a key.
+        owner: whose sessions and documents; empty for those of callers without a key.
         session: that the call goes on with; None keeps nothing.
         conversation_id: names what is left in the KV cache; empty for none.
         max_tokens_param: how the caller spells ``max_tokens``.
+        passages: for workflows that answer from documents.
     """
 
     request_id: str
@@ -55,6 +69,7 @@ class WorkflowCall:
     session: SessionCall | None = None
     conversation_id: str = ""
     max_tokens_param: str = "max_tokens"
+    passages: PassageOptions = field(default_factory=PassageOptions)
 
     @property
     def question(self) -> str:

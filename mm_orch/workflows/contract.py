@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Meters
+    from mm_orch.search.service import Search
     from mm_orch.storage.sessions import Appended, SessionStore
     from mm_orch.workflows.graph import Graph
 
@@ -29,6 +30,7 @@ class Services:
         models: generate.
         meters: count tokens.
         sessions: keep conversations.
+        search: finds pages and reads them.
         window_tokens: most tokens of a conversation that a model is shown; None for as many as its
             context allows.
     """
@@ -36,6 +38,7 @@ class Services:
     models: RunModels
     meters: Meters
     sessions: SessionStore
+    search: Search
     window_tokens: int | None = None
 
 

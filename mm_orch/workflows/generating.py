@@ -88,7 +88,7 @@ class RunModels:
             prompt=ChatPrompt(messages),
             model=model or call.model,
             options=options or call.options,
-            timeout_s=None if timeout_s is None else _round_up(timeout_s),
+            timeout_s=None if timeout_s is None else round_up_timeout(timeout_s),
             max_tokens_param=call.max_tokens_param,
             conversation_id=call.conversation_id,
             priority=call.priority,
@@ -123,7 +123,7 @@ class RunModels:
         )
 
 
-def _round_up(timeout_s: float) -> float:
+def round_up_timeout(timeout_s: float) -> float:
     """Return hundredths that are no less: whoever bounds the step is the one to end it.
 
     What is left after the steps before is no round number, and people may be told of it; none at

@@ -20,11 +20,12 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded:
-    """A step has done its work, in so many seconds and attempts."""
+    """A step has done its work, in so many seconds and attempts; and what it had to do without."""
 
     step: str
     duration_s: float
     num_attempts: int
+    lacking: tuple[MuAIError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ Tell = Callable[[Progress], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedStep:
-    """An optional step that the result is without."""
+    """An optional step that the result is without, or a part that a step has done without."""
 
     step: str
     error: MuAIError

@@ -42,8 +42,8 @@ class Outcome:
 
     Attributes:
         values: all that was written.
-        failed: optional steps that failed, in the order in which they did; those that the deadline
-            cut off, begun or not, come last.
+        failed: optional steps that failed, and parts that steps had to do without, in the order in
+            which they did; those that the deadline cut off, begun or not, come last.
         skipped: names of the steps that did not run, because of those.
     """
 
@@ -177,7 +177,13 @@ class _Run:
         if error is None:
             self._values.take(context.written)
             self._settled.add(step.name)
-            event = StepEnded(step=step.name, duration_s=duration_s, num_attempts=num_attempts)
+            self._failed += [FailedStep(step=step.name, error=one) for one in context.lacking]
+            event = StepEnded(
+                step=step.name,
+                duration_s=duration_s,
+                num_attempts=num_attempts,
+                lacking=tuple(context.lacking),
+            )
         else:
             event = StepFailed(
                 step=step.name,

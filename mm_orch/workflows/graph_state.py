@@ -11,6 +11,7 @@ from mm_orch.workflows.graph_progress import AnswerPiece, ThoughtPiece
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mm_orch.core.errors import MuAIError
     from mm_orch.workflows.graph_progress import Tell
 
 T = TypeVar("T")
@@ -89,6 +90,7 @@ class StepContext:
         self.step = step
         self.written = Values()
         self.has_spoken = False
+        self.lacking: list[MuAIError] = []
         self.remaining_s = remaining_s
         self._readable = readable
         self._writable = writable
@@ -117,6 +119,10 @@ class StepContext:
                 f" {_listed(self._writable)}."
             )
         self.written.put(slot, value)
+
+    def lack(self, error: MuAIError) -> None:
+        """Note a part that the step does without; once it has ended, the result is partial."""
+        self.lacking.append(error)
 
     async def say(self, text: str) -> None:
         """Give the next piece of the final answer to whoever listens.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.orchestration.generation import Meters, RunGenerator
     from mm_orch.orchestration.ticket import Ticket
+    from mm_orch.search.service import Search
     from mm_orch.storage.sessions import SessionStore, Turn
     from mm_orch.workflows.account import Watch
     from mm_orch.workflows.call import WorkflowCall
@@ -135,6 +136,7 @@ class Workflows:
         generator: lets runs in, and has models generate.
         meters: count tokens.
         sessions: keep conversations.
+        search: finds pages and reads them.
         settings: from the configuration.
         watch: who is told of runs.
     """
@@ -146,10 +148,12 @@ class Workflows:
         generator: RunGenerator,
         meters: Meters,
         sessions: SessionStore,
+        search: Search,
         settings: WorkflowSettings,
         watch: Watch,
     ) -> None:
         self._sessions = sessions
+        self._search = search
         self._registry = registry
         self._generator = generator
         self._meters = meters
@@ -268,6 +272,7 @@ class Workflows:
             models=models,
             meters=self._meters,
             sessions=self._sessions,
+            search=self._search,
             window_tokens=self._settings.window_tokens,
         )
 

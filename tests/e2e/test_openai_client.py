@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from mm_orch.workflows.registry import WorkflowRegistry
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -237,7 +239,8 @@ def test_a_completion_streams(client: openai.OpenAI) -> None:
 
 
 def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
-    names = [MODEL, "workflow/chat_generate"]
+    workflows = [f"workflow/{name}" for name in WorkflowRegistry().names]
+    names = [MODEL, *workflows]
     assert [model.id for model in client.models.list()] == names
     assert [client.models.retrieve(name).id for name in names] == names
 

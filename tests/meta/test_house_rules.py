@@ -31,6 +31,7 @@ BROAD_CATCHES = {
     "mm_orch/monitoring/tracing/exporting.py",
     # Not a boundary: its library raises nothing more special.
     "mm_orch/models/text.py",
+    "mm_orch/search/extraction.py",
     "mm_orch/optimization/supervisor.py",
     "mm_orch/tuning/loop.py",
     "mm_orch/workflows/graph_runner.py",

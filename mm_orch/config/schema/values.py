@@ -133,6 +133,13 @@ SecretKey = Annotated[
     AfterValidator(_check_key),
     Allowed("ASCII letters, digits and signs, no spaces, no *** first (a masked key)"),
 ]
+ProviderName = Annotated[
+    str,
+    _check(_ENGINE_NAME.fullmatch),
+    Allowed(
+        "a search provider's name (small letters, digits, _ and -)", known=("recorded", "searxng")
+    ),
+]
 Device = Annotated[str, _check(_DEVICE.fullmatch), Allowed("auto, cpu, cuda or cuda:N")]
 ModelName = Annotated[
     str,
@@ -157,6 +164,8 @@ Source = Annotated[
 _AsTuple = Strict(strict=False)
 Texts = Annotated[tuple[Text, ...], _AsTuple]
 ModelNames = Annotated[tuple[ModelName, ...], _AsTuple]
+Hosts = Annotated[tuple[Host, ...], _AsTuple]
+Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], _AsTuple, Field(min_length=1)]
 Origins = Annotated[tuple[Origin, ...], _AsTuple]
 EngineNames = Annotated[tuple[EngineName, ...], _AsTuple, Field(min_length=1)]
 EnginePreference = Annotated[

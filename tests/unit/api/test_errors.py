@@ -27,6 +27,7 @@ STATUS_BY_ERROR = {
     "UnsupportedError": 400,
     "ModelNotFoundError": 404,
     "StorageError": 500,
+    "SearchError": 500,
     "WorkflowError": 500,
     "GraphError": 500,
     "WorkflowNotFoundError": 404,

@@ -10,6 +10,7 @@ from mm_orch.api.schemas import answers
 from mm_orch.api.settings import ApiSettings
 from mm_orch.orchestration.reports import HealthStatus
 from mm_orch.workers.phase import ModelPhase
+from mm_orch.workflows.registry import WorkflowRegistry
 from mm_orch.workflows.running import WorkflowSettings
 from tests.unit.api.face import Face, assert_fits
 from tests.unit.api.scripted_generator import ScriptedReports, model_report
@@ -97,7 +98,11 @@ async def test_models_are_listed_as_openai_does() -> None:
     body = (await Face().call("GET", "/v1/models")).json()
 
     assert body["object"] == "list"
-    assert [model["id"] for model in body["data"]] == ["small", "large", WORKFLOW]
+    assert [model["id"] for model in body["data"]] == [
+        "small",
+        "large",
+        *(f"workflow/{name}" for name in WorkflowRegistry().names),
+    ]
     for model in body["data"]:
         assert model["object"] == "model"
         assert isinstance(model["created"], int)

@@ -65,7 +65,19 @@ DEFAULTS: dict[str, object] = {
     "workflows.enabled": True,
     "workflows.deadline_s": None,
     "workflows.window_tokens": None,
+<<<<<<< HEAD
     "workflows.folder": None,
+=======
+    "workflows.search.provider": "recorded",
+    "workflows.search.url": None,
+    "workflows.search.corpus": None,
+    "workflows.search.max_pages": 3,
+    "workflows.search.timeout_s": 10.0,
+    "workflows.search.page_timeout_s": 10.0,
+    "workflows.search.max_page_bytes": 2097152,
+    "workflows.search.allowed_ports": (80, 443),
+    "workflows.search.allowed_private_hosts": (),
+>>>>>>> search
     "monitoring.enabled": True,
     "monitoring.collection_interval_seconds": 60,
     "monitoring.prometheus.enabled": True,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.orchestration.measuring import GuessingMeter
+from mm_orch.search.service import Search
+from mm_orch.search.settings import SearchSettings
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.registry import WorkflowRegistry
 from mm_orch.workflows.running import Workflows, WorkflowSettings
@@ -43,6 +45,7 @@ def make_workflows(
     settings: WorkflowSettings | None = None,
     *,
     registry: WorkflowRegistry | None = None,
+    search: Search | None = None,
     watch: Watch | None = None,
 ) -> Workflows:
     return Workflows(
@@ -50,6 +53,7 @@ def make_workflows(
         generator=generator,
         meters=WordMeters(),
         sessions=sessions,
+        search=search or Search(SearchSettings()),
         settings=settings or WorkflowSettings(),
         watch=watch or Watch(ObserverFanOut(), time.monotonic),
     )

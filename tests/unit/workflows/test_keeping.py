@@ -11,6 +11,8 @@ import pytest
 from mm_orch.api.workflow_answer import write_message
 from mm_orch.core.errors import DeadlineError
 from mm_orch.core.generation import FinishReason
+from mm_orch.search.service import Search
+from mm_orch.search.settings import SearchSettings
 from mm_orch.workflows.contract import ANSWER, CALL, KEPT, SERVICES, Services
 from mm_orch.workflows.generating import GeneratedText, RunModels
 from mm_orch.workflows.graph_state import StepContext, Values
@@ -36,6 +38,7 @@ def context_of(store: SqliteSessions) -> StepContext:
             models=RunModels(ScriptedGenerator(), "any", call),
             meters=WordMeters(),
             sessions=store,
+            search=Search(SearchSettings()),
         ),
     )
     values.put(
