@@ -30,7 +30,8 @@ from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.registry import WorkflowRegistry
-from mm_orch.workflows.running import Workflows, WorkflowSettings
+from mm_orch.workflows.running import Workflows
+from mm_orch.workflows.settings import make_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -231,17 +232,12 @@ async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
 def _make_workflows(
     config: Config, orchestrator: Orchestrator, sessions: SqliteSessions, watch: Watch
 ) -> Workflows:
-    workflows = config.workflows
     return Workflows(
         WorkflowRegistry(),
         generator=orchestrator,
         meters=orchestrator,
         sessions=sessions,
-        settings=WorkflowSettings(
-            is_enabled=workflows.enabled,
-            deadline_s=workflows.deadline_s or config.api.request_timeout_s,
-            window_tokens=workflows.window_tokens,
-        ),
+        settings=make_settings(config),
         watch=watch,
     )
 

@@ -195,6 +195,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
         priority: higher goes first; see core.priority.
         caller: name of the key that it belongs to.
         workflow: that it is a part of; empty for none.
+        tells_logprobs: tell the log probability of each token where whoever answers can; unlike
+            ``options.num_logprobs`` it is no reason to refuse.
     """
 
     request_id: str
@@ -209,6 +211,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     caller: str = ANONYMOUS
     workflow: str = ""
+    tells_logprobs: bool = False
 
 
 class TextLogprob(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mm_orch.consciousness.gauge import Gauge
 from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationRequest, total_usage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from mm_orch.core.generation import GenerationOptions, Message, Usage
+    from mm_orch.consciousness.confidence import Confidence
+    from mm_orch.core.generation import GenerationOptions, Message, TextDelta, Usage
     from mm_orch.orchestration.generation import Generation, Generator
     from mm_orch.workflows.call import WorkflowCall
 
@@ -25,7 +27,8 @@ class GeneratedText:
     Attributes:
         reasoning: what it thought before; no part of the text.
         logprobs: natural logarithm of the probability of each token of the text, where the options
-            ask for them.
+            ask for them, or confidence was asked for.
+        confidence: how sure it is; None where that was not asked for, or the engine does not say.
     """
 
     text: str
@@ -34,6 +37,7 @@ class GeneratedText:
     finish_reason: FinishReason
     reasoning: str = ""
     logprobs: tuple[float, ...] = ()
+    confidence: Confidence | None = None
 
 
 class RunModels:
@@ -43,13 +47,21 @@ class RunModels:
         generator: takes the requests.
         workflow: name of what runs.
         call: that the run answers.
+        gauge: says how sure answers are; None for one without calibrations.
 
     Attributes:
         generations: all that were begun, in order.
     """
 
-    def __init__(self, generator: Generator, workflow: str, call: WorkflowCall) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        workflow: str,
+        call: WorkflowCall,
+        gauge: Gauge | None = None,
+    ) -> None:
         self.generations: list[Generation] = []
+        self.gauge = gauge or Gauge()
         self._workflow = workflow
         self._generator = generator
         self._call = call
@@ -68,6 +80,7 @@ class RunModels:
         timeout_s: float | None,
         options: GenerationOptions | None = None,
         model: str | None = None,
+        is_gauged: bool = False,
     ) -> GeneratedText:
         """Have a model answer a conversation; say each piece of text as it comes.
 
@@ -78,6 +91,7 @@ class RunModels:
             timeout_s: what is left of the step's time; None for the default.
             options: of this generation; None for the call's.
             model: that answers; None for the call's.
+            is_gauged: say how sure the answer is, where the engine tells its log probabilities.
 
         Raises:
             RequestError, OverloadError, DeadlineError, EngineError: as every generation.
@@ -94,6 +108,7 @@ class RunModels:
             priority=call.priority,
             caller=call.caller,
             workflow=self._workflow,
+            tells_logprobs=is_gauged,
         )
         pieces: list[str] = []
         thoughts: list[str] = []
@@ -107,8 +122,7 @@ class RunModels:
                     thoughts.append(delta.reasoning)
                     if think is not None:
                         await think(delta.reasoning)
-                if delta.logprobs:
-                    logprobs.extend(one.logprob for one in delta.logprobs)
+                logprobs += _logprobs_of_text(delta)
                 if delta.text:
                     pieces.append(delta.text)
                     if say is not None:
@@ -120,7 +134,14 @@ class RunModels:
             finish_reason=reason,
             reasoning="".join(thoughts),
             logprobs=tuple(logprobs),
+            confidence=self.gauge.of_answer(generation.model, logprobs) if is_gauged else None,
         )
+
+
+def _logprobs_of_text(delta: TextDelta) -> list[float]:
+    """Return those of the tokens that are no thoughts, which come first."""
+    told = delta.logprobs or ()
+    return [one.logprob for one in told[delta.num_reasoning_tokens :]]
 
 
 def _round_up(timeout_s: float) -> float:

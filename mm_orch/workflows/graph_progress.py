@@ -20,11 +20,12 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded:
-    """A step has done its work, in so many seconds and attempts."""
+    """A step has done its work, in so many seconds and attempts; ``remark`` says what it did."""
 
     step: str
     duration_s: float
     num_attempts: int
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,15 @@ Tell = Callable[[Progress], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedStep:
-    """An optional step that the result is without."""
+    """An optional step that the result is without, or a part of one, such as ``vote.sample_2``."""
 
     step: str
     error: MuAIError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """What a step says of what it has decided or done, for people."""
+
+    step: str
+    text: str

@@ -11,6 +11,7 @@ from mm_orch.workflows.graph_progress import AnswerPiece, ThoughtPiece
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mm_orch.core.errors import MuAIError
     from mm_orch.workflows.graph_progress import Tell
 
 T = TypeVar("T")
@@ -64,8 +65,9 @@ class Values:
 class StepContext:
     """One attempt of one step, as the step's own code sees it.
 
-    What it writes counts when the attempt has ended well; what it says is said at once, so a step
-    that has spoken is not tried again.
+    What it writes counts when the attempt has ended well, and so does what it misses and its
+    ``remark`` for people; what it says is said at once, so a step that has spoken is not tried
+    again.
 
     Args:
         step: its name.
@@ -88,6 +90,8 @@ class StepContext:
     ) -> None:
         self.step = step
         self.written = Values()
+        self.missed: list[tuple[str, MuAIError]] = []
+        self.remark = ""
         self.has_spoken = False
         self.remaining_s = remaining_s
         self._readable = readable
@@ -137,6 +141,15 @@ class StepContext:
             )
         self.has_spoken = True
         await self._tell(piece)
+
+    def miss(self, part: str, error: MuAIError) -> None:
+        """Note that the step does without a part of its work; the result is partial then.
+
+        Args:
+            part: which, in small letters, digits and ``_``.
+            error: what it failed of.
+        """
+        self.missed.append((part, error))
 
     def _check_readable(self, slot: Slot[Any]) -> None:
         if slot.name not in self._readable:

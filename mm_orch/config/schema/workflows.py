@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from mm_orch.config.schema.section import Section, option
+from mm_orch.config.schema.confidence import CascadeOptions, ConfidenceOptions
+from mm_orch.config.schema.section import Section, option, section
 from mm_orch.config.schema.values import AtLeastOne, PositiveFloat
 
 
@@ -22,4 +23,8 @@ class WorkflowsSettings(Section):
         " are left out, the oldest first.",
         default=None,
         default_in_words="null: three quarters of the model's context, or what max_tokens leaves",
+    )
+    confidence: ConfidenceOptions = section(ConfidenceOptions, "How sure answers are.")
+    cascade: CascadeOptions = section(
+        CascadeOptions, "The workflow that asks again where a first answer is not sure."
     )

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from benchmarks.confidence.answers import find_letter, find_number, is_right
+from benchmarks.confidence.answers import find_number, is_right
 from benchmarks.confidence.questions import (
     Form,
     Kind,
@@ -123,25 +123,6 @@ def test_a_question_in_the_wrong_part_is_refused() -> None:
 )
 def test_the_last_number_of_an_answer_counts(text: str, number: float | None) -> None:
     assert find_number(text) == number
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("B", "B"),
-        ("B) a red apple", "B"),
-        ("The answer is C.", "C"),
-        ("A red apple", "B"),
-        ("the river", "C"),
-        ("a red apple, no river", None),
-        ("fruit", None),
-        ("**B**: it grows on trees", "B"),
-    ],
-)
-def test_a_letter_is_chosen_by_itself_or_by_what_it_stands_for(
-    text: str, letter: str | None
-) -> None:
-    assert find_letter(OPTIONS, text) == letter
 
 
 @pytest.mark.parametrize(
