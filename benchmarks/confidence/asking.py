@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmarks.confidence.answers import is_right
 from benchmarks.contenders import our_server
@@ -15,12 +15,12 @@ from mm_orch.config import load_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import TypeVar
 
     from benchmarks.confidence.questions import Question
     from benchmarks.contenders import Contender
 
-    T = TypeVar("T")
+A = TypeVar("A")
+T = TypeVar("T")
 
 MAX_TOKENS = 32
 _NUM_AT_ONCE = 8
@@ -96,10 +96,10 @@ def serve(
     )
 
 
-def ask_all(work: Callable[[Question], T], questions: Sequence[Question]) -> list[T]:
-    """Return what the work makes of each question, several of them at once, in their order."""
+def ask_all(work: Callable[[A], T], things: Sequence[A]) -> list[T]:
+    """Return what the work makes of each thing, several of them at once, in their order."""
     with ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
-        return list(pool.map(work, questions))
+        return list(pool.map(work, things))
 
 
 def ask_model(

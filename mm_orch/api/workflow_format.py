@@ -32,7 +32,8 @@ def write_progress(event: Progress) -> bytes:
         case StepStarted():
             return _step_event(event.step, "started")
         case StepEnded():
-            return _step_event(event.step, "ended", event.duration_s, event.remark)
+            said = [event.remark, *[str(one) for one in event.lacking]]
+            return _step_event(event.step, "ended", event.duration_s, " ".join(filter(None, said)))
         case StepFailed():
             status = "retried" if event.will_retry else "failed"
             return _step_event(event.step, status, event.duration_s, str(event.error))

@@ -92,7 +92,7 @@ async def _ask_large(context: StepContext, drafted: GeneratedText | None) -> Gen
     except MuAIError as error:
         if drafted is None or context.has_spoken:
             raise
-        context.miss("large_model", error)
+        context.lack(error)
         context.remark = f"{services.cascade.large_model} failed: the first answer is the answer."
         return await _say_whole(context, drafted)
     context.remark = f"{text.model} has answered."
@@ -111,9 +111,8 @@ async def _hold_vote(context: StepContext, drafted: GeneratedText | None) -> Gen
     candidates = [drafted, *answers] if drafted is not None else answers
     if not candidates:
         raise errors[0]
-    for number, one in enumerate(tried, start=1):
-        if one.error is not None:
-            context.miss(f"sample_{number}", one.error)
+    for error in errors:
+        context.lack(error)
     if not answers:
         context.remark = "No other answer came: the first answer is the answer."
         return candidates[0]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.consciousness.gauge import Gauge
+from mm_orch.core.errors import MuAIError
 from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationRequest, total_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from mm_orch.consciousness.confidence import Confidence
     from mm_orch.core.generation import GenerationOptions, Message, TextDelta, Usage
@@ -61,6 +63,7 @@ class RunModels:
         gauge: Gauge | None = None,
     ) -> None:
         self.generations: list[Generation] = []
+        self._failed: list[Generation] = []
         self.gauge = gauge or Gauge()
         self._workflow = workflow
         self._generator = generator
@@ -70,6 +73,12 @@ class RunModels:
     def usage(self) -> Usage:
         """Tokens of everything that was generated so far."""
         return total_usage(generation.usage for generation in self.generations)
+
+    @property
+    def last(self) -> Generation | None:
+        """The last that has not failed, who answers; where all have, the last; None of none."""
+        living = [one for one in self.generations if one not in self._failed]
+        return next(reversed(living or self.generations), None)
 
     async def answer(
         self,
@@ -114,8 +123,7 @@ class RunModels:
         thoughts: list[str] = []
         logprobs: list[float] = []
         reason = FinishReason.STOP
-        async with self._generator.open(request) as generation:
-            self.generations.append(generation)
+        async with self._generator.open(request) as generation, self._counted(generation):
             async for delta in generation:
                 reason = delta.finish_reason or reason
                 if delta.reasoning:
@@ -136,6 +144,15 @@ class RunModels:
             logprobs=tuple(logprobs),
             confidence=self.gauge.of_answer(generation.model, logprobs) if is_gauged else None,
         )
+
+    @contextmanager
+    def _counted(self, generation: Generation) -> Iterator[None]:
+        self.generations.append(generation)
+        try:
+            yield
+        except MuAIError:
+            self._failed.append(generation)
+            raise
 
 
 def _logprobs_of_text(delta: TextDelta) -> list[float]:

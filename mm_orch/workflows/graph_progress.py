@@ -20,11 +20,17 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded:
-    """A step has done its work, in so many seconds and attempts; ``remark`` says what it did."""
+    """A step has done its work, in so many seconds and attempts.
+
+    Attributes:
+        lacking: what it had to do without.
+        remark: what it says of what it did; empty for nothing.
+    """
 
     step: str
     duration_s: float
     num_attempts: int
+    lacking: tuple[MuAIError, ...] = ()
     remark: str = ""
 
 
@@ -78,7 +84,7 @@ Tell = Callable[[Progress], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedStep:
-    """An optional step that the result is without, or a part of one, such as ``vote.sample_2``."""
+    """An optional step that the result is without, or a part that a step has done without."""
 
     step: str
     error: MuAIError

@@ -43,8 +43,8 @@ class Outcome:
 
     Attributes:
         values: all that was written.
-        failed: optional steps that failed, in the order in which they did, and parts that steps do
-            without; those that the deadline cut off, begun or not, come last.
+        failed: optional steps that failed, and parts that steps had to do without, in the order in
+            which they did; those that the deadline cut off, begun or not, come last.
         skipped: names of the steps that did not run, because of those.
         remarks: what steps said of themselves, in the order in which they ended.
     """
@@ -187,6 +187,7 @@ class _Run:
                 step=step.name,
                 duration_s=duration_s,
                 num_attempts=num_attempts,
+                lacking=tuple(context.lacking),
                 remark=context.remark,
             )
         else:
@@ -231,9 +232,7 @@ class _Run:
         """Keep what has come of an attempt that has ended well."""
         self._values.take(context.written)
         self._settled.add(context.step)
-        self._failed += [
-            FailedStep(step=f"{context.step}.{part}", error=error) for part, error in context.missed
-        ]
+        self._failed += [FailedStep(step=context.step, error=one) for one in context.lacking]
         if context.remark:
             self._remarks.append(Remark(step=context.step, text=context.remark))
 

@@ -65,9 +65,8 @@ class Values:
 class StepContext:
     """One attempt of one step, as the step's own code sees it.
 
-    What it writes counts when the attempt has ended well, and so does what it misses and its
-    ``remark`` for people; what it says is said at once, so a step that has spoken is not tried
-    again.
+    What it writes counts when the attempt has ended well, and so does its ``remark``, which tells
+    people what it did; what it says is said at once, so a step that has spoken is not tried again.
 
     Args:
         step: its name.
@@ -90,9 +89,9 @@ class StepContext:
     ) -> None:
         self.step = step
         self.written = Values()
-        self.missed: list[tuple[str, MuAIError]] = []
-        self.remark = ""
         self.has_spoken = False
+        self.lacking: list[MuAIError] = []
+        self.remark = ""
         self.remaining_s = remaining_s
         self._readable = readable
         self._writable = writable
@@ -122,6 +121,10 @@ class StepContext:
             )
         self.written.put(slot, value)
 
+    def lack(self, error: MuAIError) -> None:
+        """Note a part that the step does without; once it has ended, the result is partial."""
+        self.lacking.append(error)
+
     async def say(self, text: str) -> None:
         """Give the next piece of the final answer to whoever listens.
 
@@ -141,15 +144,6 @@ class StepContext:
             )
         self.has_spoken = True
         await self._tell(piece)
-
-    def miss(self, part: str, error: MuAIError) -> None:
-        """Note that the step does without a part of its work; the result is partial then.
-
-        Args:
-            part: which, in small letters, digits and ``_``.
-            error: what it failed of.
-        """
-        self.missed.append((part, error))
 
     def _check_readable(self, slot: Slot[Any]) -> None:
         if slot.name not in self._readable:

@@ -273,7 +273,7 @@ async def test_an_unknown_workflow_is_refused_with_those_there_are() -> None:
     errors = [one.json()["error"] for one in asked]
     assert [error["param"] for error in errors] == ["workflow_type", "model"]
     for error in errors:
-        assert error["message"] == "No workflow is named 'rag'. Known: chat_generate."
+        assert error["message"] == "No workflow is named 'rag'. Known: cascade, chat_generate."
 
 
 async def test_workflows_that_are_switched_off_are_not_served() -> None:

@@ -65,14 +65,15 @@ def settings(unsure_below: float | None = None, **fields: object) -> WorkflowSet
 class Played:
     """A run of the cascade over a script, with all that it told."""
 
-    def __init__(self, outcome: Outcome, events: Sequence[object]) -> None:
+    def __init__(self, outcome: Outcome, events: Sequence[object], model: str) -> None:
         self.outcome = outcome
         self.answer = outcome.values[ANSWER]
+        self.model = model
         self.said = "".join(one.text for one in events if isinstance(one, AnswerPiece))
         self.remark_by_step = {
             one.step: one.remark for one in events if isinstance(one, StepEnded) and one.remark
         }
-        self.failed = {one.step: str(one.error) for one in outcome.failed}
+        self.failed = [(one.step, str(one.error)) for one in outcome.failed]
 
 
 async def play(
@@ -84,7 +85,8 @@ async def play(
     workflows = make_workflows(generator, store, own or settings())
     async with workflows.open("cascade", call or make_call(QUESTION)) as run:
         events = [event async for event in run]
-        return Played(run.outcome, events)
+        assert run.models.last is not None
+        return Played(run.outcome, events, run.models.last.model)
 
 
 def scripted(*scripts: Sequence[Step]) -> ScriptedGenerator:
@@ -219,8 +221,11 @@ async def test_where_the_larger_model_fails_the_first_answer_is_told_as_partial(
 
     assert played.said == played.answer.text == "Lyon"
     assert played.outcome.is_partial
-    assert list(played.failed) == ["answer.large_model"]
-    assert "no memory" in played.failed["answer.large_model"]
+    # Who has answered is told, not who was asked last.
+    assert (played.model, played.answer.model) == ("small", "small")
+    [(step, reason)] = played.failed
+    assert step == "answer"
+    assert "no memory" in reason
     assert played.remark_by_step["answer"] == "large failed: the first answer is the answer."
 
 
@@ -241,7 +246,7 @@ async def test_samples_that_fail_are_done_without(store: SqliteSessions, num_fai
     played = await play(store, generator)
 
     assert played.answer.text == "Paris"
-    assert list(played.failed) == [f"answer.sample_{n}" for n in range(1, num_failing + 1)]
+    assert [step for step, _ in played.failed] == ["answer"] * num_failing
     assert played.remark_by_step["answer"].startswith(f"{4 - num_failing} of {4 - num_failing}")
 
 
@@ -273,8 +278,9 @@ async def test_without_a_first_answer_the_others_answer(
     played = await play(store, generator, own)
 
     assert played.answer.text == text
-    assert list(played.failed) == ["draft"]
-    assert "not now" in played.failed["draft"]
+    [(step, reason)] = played.failed
+    assert step == "draft"
+    assert "not now" in reason
 
 
 @pytest.mark.parametrize("large_model", [None, "large"])

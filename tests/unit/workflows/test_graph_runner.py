@@ -289,32 +289,32 @@ def test_progress_is_told_in_order_with_the_pieces_of_the_answer() -> None:
     ]
 
 
-async def _miss_a_part(context: StepContext) -> None:
-    context.miss("second", failure("no network"))
+async def _lack_a_part(context: StepContext) -> None:
+    context.lack(failure("no network"))
     context.remark = "One of two."
     context.put(ANSWER, "one")
 
 
 def test_a_step_says_what_it_did_and_what_it_did_without() -> None:
     listener = Listener()
-    step = Step(name="answer", run=_miss_a_part, inputs=(QUESTION,), outputs=(ANSWER,))
+    step = Step(name="answer", run=_lack_a_part, inputs=(QUESTION,), outputs=(ANSWER,))
 
     outcome = run_in_virtual_time(play(make_graph(step), listener))
 
     assert outcome.is_partial
     assert [(one.step, str(one.error)) for one in outcome.failed] == [
-        ("answer.second", str(failure("no network")))
+        ("answer", str(failure("no network")))
     ]
     assert outcome.remarks == (Remark(step="answer", text="One of two."),)
     [ended] = listener.named(StepEnded)
     assert ended.remark == "One of two."
 
 
-def test_what_a_failed_attempt_missed_and_remarked_does_not_count() -> None:
+def test_what_a_failed_attempt_lacked_and_remarked_does_not_count() -> None:
     async def fail_once(context: StepContext) -> None:
         if not attempts:
             attempts.append(context)
-            await _miss_a_part(context)
+            await _lack_a_part(context)
             raise failure()
         context.put(ANSWER, "two")
 
