@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from mm_orch.core.errors import MuAIError
 from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationRequest, total_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from mm_orch.consciousness.confidence import Confidence
     from mm_orch.core.generation import GenerationOptions, Message, TextDelta, Usage
@@ -123,7 +123,7 @@ class RunModels:
         thoughts: list[str] = []
         logprobs: list[float] = []
         reason = FinishReason.STOP
-        async with self._generator.open(request) as generation, self._counted(generation):
+        async with self._open(request) as generation:
             async for delta in generation:
                 reason = delta.finish_reason or reason
                 if delta.reasoning:
@@ -145,14 +145,15 @@ class RunModels:
             confidence=self.gauge.of_answer(generation.model, logprobs) if is_gauged else None,
         )
 
-    @contextmanager
-    def _counted(self, generation: Generation) -> Iterator[None]:
-        self.generations.append(generation)
-        try:
-            yield
-        except MuAIError:
-            self._failed.append(generation)
-            raise
+    @asynccontextmanager
+    async def _open(self, request: GenerationRequest) -> AsyncIterator[Generation]:
+        async with self._generator.open(request) as generation:
+            self.generations.append(generation)
+            try:
+                yield generation
+            except MuAIError:
+                self._failed.append(generation)
+                raise
 
 
 def _logprobs_of_text(delta: TextDelta) -> list[float]:

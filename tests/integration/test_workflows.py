@@ -182,7 +182,7 @@ def test_openais_client_asks_a_workflow_as_a_model(serving: ServerProcess) -> No
             stream_options={"include_usage": True},
         ) as stream:
             chunks = list(stream)
-        with pytest.raises(NotFoundError, match="Known: .*chat_generate"):
+        with pytest.raises(NotFoundError, match=r"Known: .*chat_generate"):
             client.chat.completions.create(model="workflow/rag", messages=messages)
 
     assert chunks[-1].usage is not None
