@@ -2,17 +2,17 @@
 
 usage: python -m benchmarks.cascade [--large SOURCE] [--name NAME]
 
-single      chat_generate, one answer at temperature 0
-always      cascade whose min_confidence is 1: every question is asked again, or of the larger model
+single      one answer of the model at temperature 0, with its log probabilities
+always      cascade whose min_confidence is 1: a vote is held over every question
 cascade     cascade as it is configured by default, but switched on
 
 All answer the held-out questions of benchmarks/confidence, a chunk of them after another, each
 chunk in turn, on servers of their own that live side by side. Costs are of the servers with their
-workers: processor seconds, wall seconds with eight questions at once, and tokens. Shares have
+workers: processor seconds, wall seconds with 32 questions at once, and tokens. Shares have
 bootstrap intervals over questions, costs over chunks. Prints and keeps figures alone, no question.
 
-With --large, always and cascade ask that model (a source, as models.<name>.source) where they ask
-again, in place of a vote.
+With --large, a larger model (a source, as models.<name>.source) takes the place of the vote: always
+asks it alone, cascade asks it where the first answer is not sure.
 """
 
 from __future__ import annotations
@@ -22,10 +22,19 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.confidence.answers import is_right
-from benchmarks.confidence.asking import ask_all, ask_model, ask_workflow, built_in_source, serve
+from benchmarks.confidence.asking import (
+    BUILT_IN,
+    Result,
+    ask_all,
+    ask_model,
+    ask_workflow,
+    built_in_source,
+    serve,
+)
 from benchmarks.confidence.fit import digest
 from benchmarks.confidence.questions import load_questions
 from benchmarks.contenders import run_all
@@ -43,18 +52,20 @@ from mm_orch.consciousness.gauge import Gauge, load_calibrations
 from mm_orch.workflows.cascade_settings import CascadeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from benchmarks.confidence.asking import Result
     from benchmarks.confidence.questions import Question
     from benchmarks.contenders import Running
     from benchmarks.statistics import Ratio
+
+    Ask = Callable[[int, Question], Result]
 
 _NUM_CHUNKS = 6
 _NUM_WARM_UP = 8
 _WAYS = ("single", "always", "cascade")
 _LARGE = "large"
-_WORKFLOW_BY_WAY = {"single": "chat_generate", "always": "cascade", "cascade": "cascade"}
+_OWN = "own"
+_GAUGE = Gauge(calibration_by_model=load_calibrations({_OWN: built_in_source()}))
 
 
 @dataclass(slots=True)
@@ -85,12 +96,16 @@ def main() -> int:
     others = None if options.large is None else {_LARGE: {"source": options.large}}
     servers = [
         serve("single", {}),
-        serve("always", {"enabled": True, "min_confidence": 1.0, **own}, others),
+        serve("always", {"enabled": True, "min_confidence": 1.0}, others),
         serve("cascade", {"enabled": True, **own}, others),
     ]
+    ask_by_way = {
+        "single": partial(_ask_single, BUILT_IN),
+        "always": _ask_cascade if options.large is None else partial(_ask_single, _LARGE),
+        "cascade": _ask_cascade,
+    }
     with run_all(servers) as running:
-        told = _ask_first(running[0], questions)
-        run_by_way = _measure(running, questions)
+        run_by_way = _measure(running, ask_by_way, questions)
     figures: dict[str, object] = {
         "num_questions": len(questions),
         "questions_digest": digest(questions),
@@ -98,7 +113,7 @@ def main() -> int:
         "min_confidence": CascadeSettings().min_confidence,
         "num_samples": CascadeSettings().num_samples,
         "temperature": CascadeSettings().temperature,
-        **_calibration_figures(options.name, told),
+        **_calibration_figures(options.name, run_by_way["single"]),
         **{f"{way}_accuracy_rate": _accuracy(run) for way, run in run_by_way.items()},
     }
     table = [_row(way, run) for way, run in run_by_way.items()]
@@ -113,50 +128,53 @@ def main() -> int:
     return report(options.name, figures, faults, verdicts)
 
 
-def _ask_first(running: Running, questions: Sequence[Question]) -> list[tuple[bool, float, float]]:
-    """Return of each first answer whether it is right, and how sure: as it is, and calibrated."""
-    calibrated = Gauge(calibration_by_model=load_calibrations({"own": built_in_source()}))
-    answers = ask_all(lambda one: ask_model(running.process.port, one), questions)
-    found = []
-    for question, told in zip(questions, answers, strict=True):
-        tokens = measure_tokens(told.logprobs)
-        sure = calibrated.of_answer("own", told.logprobs)
-        raw = 0.0 if tokens is None else tokens.normalised_probability
-        found.append((is_right(question, told.text), raw, 0.0 if sure is None else sure.value))
-    return found
+def _ask_single(model: str, port: int, question: Question) -> Result:
+    told = ask_model(port, question, model=model)
+    tokens = measure_tokens(told.logprobs)
+    sure = _GAUGE.of_answer(_OWN, told.logprobs)
+    return Result(
+        is_right=is_right(question, told.text),
+        confidence=0.0 if sure is None else sure.value,
+        raw_confidence=0.0 if tokens is None else tokens.normalised_probability,
+        num_tokens=told.num_tokens,
+    )
 
 
-def _measure(running: Sequence[Running], questions: Sequence[Question]) -> dict[str, Run]:
+def _ask_cascade(port: int, question: Question) -> Result:
+    return ask_workflow(port, question, "cascade", seed=1)
+
+
+def _measure(
+    running: Sequence[Running], ask_by_way: Mapping[str, Ask], questions: Sequence[Question]
+) -> dict[str, Run]:
     run_by_way = {way: Run() for way in _WAYS}
     for one, way in zip(running, _WAYS, strict=True):
-        _ask_chunk(one, way, questions[:_NUM_WARM_UP], Run())
+        _ask_chunk(one, ask_by_way[way], questions[:_NUM_WARM_UP], Run())
     for number in range(_NUM_CHUNKS):
         chunk = questions[number::_NUM_CHUNKS]
         for one, way in zip(running, _WAYS, strict=True):
-            _ask_chunk(one, way, chunk, run_by_way[way])
+            _ask_chunk(one, ask_by_way[way], chunk, run_by_way[way])
             print(f"chunk {number + 1} of {_NUM_CHUNKS}: {way}", file=sys.stderr, flush=True)
     return run_by_way
 
 
-def _ask_chunk(running: Running, way: str, chunk: Sequence[Question], run: Run) -> None:
+def _ask_chunk(running: Running, ask: Ask, chunk: Sequence[Question], run: Run) -> None:
     process = running.process
     cpu_s, begin_s = process.cpu_s, time.monotonic()
-    results = ask_all(
-        lambda one: ask_workflow(process.port, one, _WORKFLOW_BY_WAY[way], seed=1), chunk
-    )
+    results = ask_all(lambda one: ask(process.port, one), chunk)
     run.wall_s.append((time.monotonic() - begin_s) / len(chunk))
     run.cpu_s.append((process.cpu_s - cpu_s) / len(chunk))
     run.num_tokens.append(sum(one.num_tokens for one in results))
     run.results += results
 
 
-def _calibration_figures(name: str, told: Sequence[tuple[bool, float, float]]) -> dict[str, object]:
-    rights = [right for right, _, _ in told]
+def _calibration_figures(name: str, run: Run) -> dict[str, object]:
+    rights = run.rights
+    raw = [one.raw_confidence for one in run.results]
+    calibrated = [one.confidence for one in run.results]
     figures: dict[str, object] = {"num_bins": NUM_BINS}
-    for kind, place in (("raw", 1), ("calibrated", 2)):
-        values = [one[place] for one in told]
-        pairs = [(one[place], one[0]) for one in told]
-        figures[f"ece_{kind}_rate"] = _error(pairs).rounded
+    for kind, values in (("raw", raw), ("calibrated", calibrated)):
+        figures[f"ece_{kind}_rate"] = _error(values, rights).rounded
         figures[f"brier_{kind}_rate"] = round(brier_score(values, rights), 3)
         figures[f"rank_{kind}_rate"] = round(rank_quality(values, rights), 3)
     head = ["confidence", "answers", "mean confidence", "right"]
@@ -167,18 +185,21 @@ def _calibration_figures(name: str, told: Sequence[tuple[bool, float, float]]) -
             round(one.confidence, 3),
             round(one.accuracy, 3),
         ]
-        for one in make_reliability_table([one[2] for one in told], rights)
+        for one in make_reliability_table(calibrated, rights)
     ]
     print(write_table(f"{name}_reliability", head, rows))
     return figures
 
 
-def _error(pairs: Sequence[tuple[float, bool]]) -> Ratio:
-    def error(places: Sequence[int]) -> float:
-        values, rights = zip(*[pairs[place] for place in places], strict=True)
-        return expected_calibration_error(values, rights)
+def _error(confidences: Sequence[float], rights: Sequence[bool]) -> Ratio:
+    """Return the calibration error, with its interval over questions."""
 
-    return bootstrap(len(pairs), error)
+    def error(places: Sequence[int]) -> float:
+        return expected_calibration_error(
+            [confidences[place] for place in places], [rights[place] for place in places]
+        )
+
+    return bootstrap(len(rights), error)
 
 
 def _accuracy(run: Run) -> list[float]:
@@ -211,10 +232,8 @@ def _compare(run_by_way: dict[str, Run], figures: dict[str, object]) -> dict[str
     figures["tokens_over_always_ratio"] = tokens.rounded
     figures["processor_over_always_ratio"] = cpu.rounded
     figures["processor_over_single_ratio"] = _cost(cascade.cpu_s, single.cpu_s).rounded
-    confidences = [one.confidence or 0.0 for one in cascade.results]
-    figures["ece_of_cascade_rate"] = _error(
-        list(zip(confidences, cascade.rights, strict=True))
-    ).rounded
+    confidences = [one.confidence for one in cascade.results]
+    figures["ece_of_cascade_rate"] = _error(confidences, cascade.rights).rounded
     return {
         "more right than single": _verdict(is_met=gain.low > 0, is_missed=gain.high <= 0),
         "cheaper than always": _verdict(is_met=cpu.high < 1, is_missed=cpu.low >= 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 T = TypeVar("T")
 
-MAX_TOKENS = 32
-_NUM_AT_ONCE = 8
+BUILT_IN = "smollm2-135m"
+MAX_TOKENS = 24
+_NUM_AT_ONCE = 32
 _TIMEOUT_S = 300.0
 
 
@@ -44,32 +45,28 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a workflow answered.
+    """An answer, judged.
 
     Attributes:
         is_right: the answer is.
-        confidence: that it told.
-        is_calibrated: that it was.
+        confidence: that is told with it; 0 where none is.
+        raw_confidence: the same without calibration.
         num_tokens: generated for it, by all models together.
-        num_prompt_tokens: taken in for it.
-        remarks: of its steps, by their names.
-        model: that answered.
+        remarks: of a workflow's steps, by their names.
         is_partial: something failed on the way.
     """
 
     is_right: bool
-    confidence: float | None
-    is_calibrated: bool
+    confidence: float
     num_tokens: int
-    num_prompt_tokens: int
-    remarks: Mapping[str, str]
-    model: str
-    is_partial: bool
+    raw_confidence: float = 0.0
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    is_partial: bool = False
 
 
 def word(question: Question) -> str:
     """Return the question as a model is asked it."""
-    return f"{question.question}\nAnswer in as few words as possible."
+    return f"{question.question}\nGive only the answer."
 
 
 def built_in_source() -> str:
@@ -86,7 +83,7 @@ def serve(
     """Return a server of the built-in model on whatever engine it prefers here."""
     return our_server(
         name,
-        model="smollm2-135m",
+        model=BUILT_IN,
         model_settings={"source": built_in_source()},
         optimization={},
         precision="as by default",
@@ -106,9 +103,9 @@ def ask_model(
     port: int,
     question: Question,
     *,
+    model: str = BUILT_IN,
     temperature: float = 0.0,
     seed: int = 0,
-    model: str | None = None,
 ) -> Told:
     """Return a model's answer with its log probabilities.
 
@@ -116,7 +113,7 @@ def ask_model(
         RuntimeError: the server refused.
     """
     body = {
-        "model": model or "smollm2-135m",
+        "model": model,
         "messages": [{"role": "user", "content": word(question)}],
         "max_tokens": MAX_TOKENS,
         "temperature": temperature,
@@ -133,26 +130,21 @@ def ask_model(
     )
 
 
-def ask_workflow(
-    port: int, question: Question, workflow: str, *, seed: int, model: str | None = None
-) -> Result:
+def ask_workflow(port: int, question: Question, workflow: str, *, seed: int) -> Result:
     """Return what a workflow answers, judged.
 
     Raises:
         RuntimeError: the server refused.
     """
-    preferences = {"max_tokens": MAX_TOKENS, "temperature": 0, "seed": seed, "model": model}
+    preferences = {"max_tokens": MAX_TOKENS, "temperature": 0, "seed": seed}
     body = {"query": word(question), "workflow_type": workflow, "preferences": preferences}
     answer = _post(port, "/api/query", body)
     metadata = answer["metadata"]
     return Result(
         is_right=is_right(question, answer["result"]),
-        confidence=metadata["confidence"],
-        is_calibrated=bool(metadata["calibrated"]),
+        confidence=metadata["confidence"] or 0.0,
         num_tokens=metadata["usage"]["completion_tokens"],
-        num_prompt_tokens=metadata["usage"]["prompt_tokens"],
         remarks={one["step"]: one["message"] for one in metadata["remarks"]},
-        model=metadata["model"],
         is_partial=answer["status"] != "success",
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import random
 import sys
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ from mm_orch.consciousness.calibration_error import (
     expected_calibration_error,
     rank_quality,
 )
-from mm_orch.consciousness.confidence import measure_tokens
+from mm_orch.consciousness.confidence import measure_tokens, weigh_votes
 from mm_orch.consciousness.fitting import fit_curve
 from mm_orch.consciousness.gauge import CALIBRATIONS, write_calibration
 from mm_orch.workflows.cascade_settings import CascadeSettings
@@ -54,10 +55,10 @@ if TYPE_CHECKING:
     from benchmarks.confidence.questions import Question
     from mm_orch.consciousness.agreement import Vote
 
-ANSWER_NAMES = ("mean", "least", "first", "num_tokens")
+ANSWER_NAMES = ("run_probability", "least_probability")
 VOTE_NAMES = ("share", "is_first", "first_score")
 _NUM_FOLDS = 10
-_THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8)
+_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8)
 _PENALTY = 1.0
 
 
@@ -77,20 +78,20 @@ class Asked:
     @property
     def figures(self) -> dict[str, float]:
         """Of the first answer's tokens; an answer without tokens is as unsure as can be."""
-        tokens = measure_tokens(self.first.logprobs or (-100.0,))
+        tokens = measure_tokens(self.first.logprobs or (-math.inf,))
         if tokens is None:
             raise ValueError("There are no tokens.")
         return answer_figures(tokens)
 
     def hold_vote(self) -> Vote:
-        """Return what all answers come to."""
-        texts = [self.first.text, *[one.text for one in self.others]]
-        return hold_vote(texts, word(self.question))
+        """Return what all answers come to, as the cascade has it."""
+        answers = [self.first, *self.others]
+        weights = weigh_votes([one.logprobs for one in answers])
+        return hold_vote([one.text for one in answers], word(self.question), weights)
 
     def is_vote_right(self, vote: Vote) -> bool:
         """Whether the winner is."""
-        texts = [self.first.text, *[one.text for one in self.others]]
-        return is_right(self.question, texts[vote.winner])
+        return is_right(self.question, [self.first, *self.others][vote.winner].text)
 
 
 def main() -> int:

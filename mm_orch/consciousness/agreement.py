@@ -37,9 +37,9 @@ def hold_vote(
     """Return the vote of some answers; of equals the first wins.
 
     Among short answers this is the majority of the same ones (self-consistency, Wang et al. 2022,
-    arXiv:2203.11171), weighted where weights are given (Taubenfeld et al. 2025, arXiv:2502.06233).
-    Long answers agree as far as they share words, and the one most like all others wins, which is
-    minimum Bayes risk decoding (Kumar and Byrne 2004, N04-1022).
+    arXiv:2203.11171), by their weights where they have any (confidence.weigh_votes). Long answers
+    agree as far as they share words, and the one most like all others wins, which is minimum Bayes
+    risk decoding (Kumar and Byrne 2004, N04-1022).
 
     Args:
         answers: at least one.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mm_orch.consciousness.confidence import TokenFigures
 
 FORMAT = 1
-_ANSWER_FIGURES = ("mean", "least", "total", "first", "num_tokens")
+_ANSWER_FIGURES = ("mean", "least", "total", "run_probability", "least_probability")
 _VOTE_FIGURES = ("share", "is_first", "first_score")
 
 

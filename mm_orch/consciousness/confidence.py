@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # Servers write minus infinity as a large number, such as OpenAI's -9999.
 _LEAST_LOGPROB = -100.0
+_RUN_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +42,30 @@ class TokenFigures:
         mean: of all tokens.
         least: of the least likely one.
         total: of the whole sequence.
-        first: of the first token, with which a short answer is often decided.
     """
 
     num_tokens: int
     mean: float
     least: float
     total: float
-    first: float
 
     @property
     def normalised_probability(self) -> float:
         """The geometric mean of the tokens' probabilities."""
         return math.exp(self.mean)
+
+    @property
+    def run_probability(self) -> float:
+        """The probability of eight tokens that are as likely as the mean.
+
+        It tells the nearly certain apart, where right answers are, and takes all others for alike.
+        """
+        return math.exp(_RUN_TOKENS * self.mean)
+
+    @property
+    def least_probability(self) -> float:
+        """The probability of the least likely token."""
+        return math.exp(self.least)
 
 
 def measure_tokens(logprobs: Sequence[float]) -> TokenFigures | None:
@@ -71,8 +83,23 @@ def measure_tokens(logprobs: Sequence[float]) -> TokenFigures | None:
         mean=total / len(bounded),
         least=min(bounded),
         total=total,
-        first=bounded[0],
     )
+
+
+def weigh_votes(logprobs_by_answer: Sequence[Sequence[float]]) -> list[float] | None:
+    """Return what each of several answers counts for, or None where nothing is known of any.
+
+    An answer counts with the geometric mean of its tokens' probabilities, as in confidence-informed
+    self-consistency (Taubenfeld et al. 2025, arXiv:2502.06233); one of which nothing is known while
+    it is of others, such as an empty one, counts for nothing.
+
+    Args:
+        logprobs_by_answer: natural logarithms of the probabilities of each answer's tokens.
+    """
+    measured = [measure_tokens(one) for one in logprobs_by_answer]
+    if not any(measured):
+        return None
+    return [0.0 if one is None else one.normalised_probability for one in measured]
 
 
 def _bound(logprob: float) -> float:

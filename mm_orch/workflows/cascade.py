@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace as replace_option
 
 from mm_orch.consciousness.agreement import hold_vote
+from mm_orch.consciousness.confidence import weigh_votes
 from mm_orch.core.errors import MuAIError
 from mm_orch.workflows.cascade_settings import decide
 from mm_orch.workflows.chat_generate import PROMPT, WINDOW
@@ -116,7 +117,11 @@ async def _hold_vote(context: StepContext, drafted: GeneratedText | None) -> Gen
     if not answers:
         context.remark = "No other answer came: the first answer is the answer."
         return candidates[0]
-    vote = hold_vote([one.text for one in candidates], context[CALL].question)
+    vote = hold_vote(
+        [one.text for one in candidates],
+        context[CALL].question,
+        weigh_votes([one.logprobs for one in candidates]),
+    )
     winner = candidates[vote.winner]
     of_first = "" if drafted is None or vote.winner else ", the first one among them"
     context.remark = f"{vote.num_agreeing} of {vote.num_answers} answers agree{of_first}."
@@ -148,7 +153,7 @@ async def _ask_once(
     context: StepContext, options: GenerationOptions, timeout_s: float | None
 ) -> GeneratedText:
     return await context[SERVICES].models.answer(
-        context[PROMPT], timeout_s=timeout_s, options=options
+        context[PROMPT], timeout_s=timeout_s, options=options, is_gauged=True
     )
 
 

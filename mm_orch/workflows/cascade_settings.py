@@ -24,7 +24,7 @@ class CascadeSettings:
 
     is_enabled: bool = False
     large_model: str | None = None
-    min_confidence: float = 0.6
+    min_confidence: float = 0.4
     num_samples: int = 4
     temperature: float = 0.7
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.model
 
-QUESTION = "What is the capital of France?\nAnswer in as few words as possible."
+QUESTION = "What is the capital of France?\nGive only the answer."
 SHORT = {"max_tokens": 16, "temperature": 0, "seed": 1}
 
 

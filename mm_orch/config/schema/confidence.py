@@ -42,7 +42,7 @@ class CascadeOptions(Section):
     min_confidence: Ratio = option(
         "A first answer that is as sure as this is the answer; 0 takes every one whose confidence"
         " is known, 1 none.",
-        default=0.6,
+        default=0.4,
     )
     samples: _Samples = option("Further answers that a vote is held over.", default=4)
     temperature: _Temperature = option(

@@ -9,7 +9,7 @@ import pytest
 
 from mm_orch.consciousness.agreement import Vote, find_similarity, hold_vote
 from mm_orch.consciousness.calibration import Curve, ModelCalibration, read_calibration, to_share
-from mm_orch.consciousness.confidence import Confidence, measure_tokens
+from mm_orch.consciousness.confidence import Confidence, measure_tokens, weigh_votes
 from mm_orch.consciousness.gauge import Gauge, load_calibrations, write_calibration
 from mm_orch.consciousness.short_answers import find_gist, find_option, split_words
 
@@ -33,8 +33,10 @@ def test_the_figures_of_tokens_are_theirs() -> None:
 
     assert figures is not None
     assert (figures.num_tokens, figures.mean, figures.least) == (4, -1.0, -2.0)
-    assert (figures.total, figures.first) == (-4.0, -0.5)
+    assert figures.total == -4.0
     assert figures.normalised_probability == pytest.approx(math.exp(-1))
+    assert figures.run_probability == pytest.approx(math.exp(-8))
+    assert figures.least_probability == pytest.approx(math.exp(-2))
 
 
 def test_without_tokens_there_are_no_figures() -> None:
@@ -161,6 +163,20 @@ def test_the_answer_that_stands_for_most_wins(
 def test_a_vote_needs_answers_and_weights(answers: list[str], weights: list[float] | None) -> None:
     with pytest.raises(ValueError, match="cannot be weighted"):
         hold_vote(answers, "", weights)
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "weights"),
+    [
+        ([[-1.0, -3.0], [], [0.0]], [math.exp(-2), 0.0, 1.0]),
+        ([[], []], None),
+        ([], None),
+    ],
+)
+def test_an_answer_counts_with_the_probability_of_its_tokens(
+    logprobs: list[list[float]], weights: list[float] | None
+) -> None:
+    assert weigh_votes(logprobs) == weights
 
 
 def test_without_a_calibration_confidence_is_the_tokens_and_says_so() -> None:

@@ -57,7 +57,7 @@ def fault(text: str = "broken") -> EngineFailedError:
 
 def settings(unsure_below: float | None = None, **fields: object) -> WorkflowSettings:
     cascade = CascadeSettings(
-        **{"is_enabled": True, "num_samples": 3, **fields}  # type: ignore[arg-type]  # by name
+        **{"is_enabled": True, "num_samples": 3, "min_confidence": 0.6, **fields}  # type: ignore[arg-type]  # by name
     )
     return WorkflowSettings(cascade=cascade, gauge=Gauge(unsure_below=unsure_below))
 
