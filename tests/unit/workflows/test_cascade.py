@@ -147,7 +147,7 @@ async def test_a_sure_first_answer_is_the_answer(store: SqliteSessions) -> None:
 
 async def test_an_unsure_first_answer_is_put_to_a_vote(store: SqliteSessions) -> None:
     generator = scripted(
-        tokens("Lyon", UNSURE), say("Paris"), say("The capital is Paris."), say("Lyon")
+        *[tokens(text, UNSURE) for text in ("Lyon", "Paris", "The capital is Paris.", "Lyon")]
     )
 
     played = await play(store, generator)
@@ -165,7 +165,7 @@ async def test_an_unsure_first_answer_is_put_to_a_vote(store: SqliteSessions) ->
 
 async def test_the_majority_wins_over_the_first_answer(store: SqliteSessions) -> None:
     generator = scripted(
-        tokens("Lyon", UNSURE), say("Paris"), say("The capital is Paris."), say("paris")
+        *[tokens(text, UNSURE) for text in ("Lyon", "Paris", "The capital is Paris.", "paris")]
     )
 
     played = await play(store, generator)
@@ -173,6 +173,18 @@ async def test_the_majority_wins_over_the_first_answer(store: SqliteSessions) ->
     assert played.said == played.answer.text == "Paris"
     assert played.remark_by_step["answer"] == "3 of 4 answers agree."
     assert played.answer.confidence == Confidence(value=0.75, is_calibrated=False)
+
+
+async def test_an_answer_that_is_surer_counts_for_more(store: SqliteSessions) -> None:
+    generator = scripted(
+        tokens("Lyon", UNSURE), tokens("Paris", SURE), tokens("Lyon", UNSURE), say("")
+    )
+
+    played = await play(store, generator)
+
+    assert played.said == "Paris"
+    assert played.remark_by_step["answer"] == "1 of 4 answers agree."
+    assert played.answer.confidence == Confidence(value=pytest.approx(0.6), is_calibrated=False)
 
 
 async def test_further_answers_are_asked_for_at_once_and_differ_by_their_seeds(
