@@ -1,6 +1,6 @@
 """Whether asking again pays: right answers and costs of one answer, of a vote, and of the cascade.
 
-usage: python -m benchmarks.cascade [--large SOURCE] [--name NAME]
+usage: python -m benchmarks.cascade [--large SOURCE] [--name NAME] [--minutes N]
 
 single      one answer of the model at temperature 0, with its log probabilities
 always      cascade whose min_confidence is 1: a vote is held over every question
@@ -12,12 +12,14 @@ workers: processor seconds, wall seconds with 32 questions at once, and tokens. 
 bootstrap intervals over questions, costs over chunks. Prints and keeps figures alone, no question.
 
 With --large, a larger model (a source, as models.<name>.source) takes the place of the vote: always
-asks it alone, cascade asks it where the first answer is not sure.
+asks it alone, cascade asks it where the first answer is not sure. With --minutes no chunk begins
+after so many; each is a sample of all kinds of questions.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
 
     Ask = Callable[[int, Question], Result]
 
-_NUM_CHUNKS = 6
+_NUM_CHUNKS = 12
 _NUM_WARM_UP = 8
 _WAYS = ("single", "always", "cascade")
 _LARGE = "large"
@@ -90,6 +92,7 @@ def main() -> int:
     )
     parser.add_argument("--large", help="source of a larger model")
     parser.add_argument("--name", default="cascade", help="of the results")
+    parser.add_argument("--minutes", type=float, default=math.inf)
     options = parser.parse_args()
     questions = load_questions("held_out")
     own = {} if options.large is None else {"large_model": _LARGE}
@@ -105,9 +108,9 @@ def main() -> int:
         "cascade": _ask_cascade,
     }
     with run_all(servers) as running:
-        run_by_way = _measure(running, ask_by_way, questions)
+        run_by_way = _measure(running, ask_by_way, questions, minutes=options.minutes)
     figures: dict[str, object] = {
-        "num_questions": len(questions),
+        "num_questions": len(run_by_way["single"].results),
         "questions_digest": digest(questions),
         "large_model": options.large,
         "min_confidence": CascadeSettings().min_confidence,
@@ -145,12 +148,19 @@ def _ask_cascade(port: int, question: Question) -> Result:
 
 
 def _measure(
-    running: Sequence[Running], ask_by_way: Mapping[str, Ask], questions: Sequence[Question]
+    running: Sequence[Running],
+    ask_by_way: Mapping[str, Ask],
+    questions: Sequence[Question],
+    *,
+    minutes: float,
 ) -> dict[str, Run]:
+    end_s = time.monotonic() + 60 * minutes
     run_by_way = {way: Run() for way in _WAYS}
     for one, way in zip(running, _WAYS, strict=True):
         _ask_chunk(one, ask_by_way[way], questions[:_NUM_WARM_UP], Run())
     for number in range(_NUM_CHUNKS):
+        if time.monotonic() > end_s:
+            break
         chunk = questions[number::_NUM_CHUNKS]
         for one, way in zip(running, _WAYS, strict=True):
             _ask_chunk(one, ask_by_way[way], chunk, run_by_way[way])
