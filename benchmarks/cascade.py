@@ -8,7 +8,7 @@ cascade     cascade as it is configured by default, but switched on
 
 All answer the held-out questions of benchmarks/confidence, a chunk of them after another, each
 chunk in turn, on servers of their own that live side by side. Costs are of the servers with their
-workers: processor seconds, wall seconds with 32 questions at once, and tokens. Shares have
+workers: processor seconds, wall seconds with 16 questions at once, and tokens. Shares have
 bootstrap intervals over questions, costs over chunks. Prints and keeps figures alone, no question.
 
 With --large, a larger model (a source, as models.<name>.source) takes the place of the vote: always

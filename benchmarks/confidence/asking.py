@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 BUILT_IN = "smollm2-135m"
 MAX_TOKENS = 24
-_NUM_AT_ONCE = 32
+_NUM_AT_ONCE = 16
 _TIMEOUT_S = 300.0
 
 
