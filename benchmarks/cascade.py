@@ -41,7 +41,7 @@ from benchmarks.confidence.fit import digest
 from benchmarks.confidence.questions import load_questions
 from benchmarks.contenders import run_all
 from benchmarks.results_file import report, write_table
-from benchmarks.statistics import Verdict, bootstrap
+from benchmarks.statistics import Verdict, bootstrap, show_ratio
 from mm_orch.consciousness.calibration_error import (
     NUM_BINS,
     brier_score,
@@ -68,6 +68,27 @@ _WAYS = ("single", "always", "cascade")
 _LARGE = "large"
 _OWN = "own"
 _GAUGE = Gauge(calibration_by_model=load_calibrations({_OWN: built_in_source()}))
+
+
+_NAME_BY_FIGURE = {
+    "num_questions": "questions",
+    "single_accuracy_rate": "right, single",
+    "always_accuracy_rate": "right, always",
+    "cascade_accuracy_rate": "right, cascade",
+    "gain_over_single_rate": "right, cascade less single",
+    "gain_over_always_rate": "right, cascade less always",
+    "gain_of_always_over_single_rate": "right, always less single",
+    "tokens_over_always_ratio": "tokens, cascade over always",
+    "processor_over_always_ratio": "processor time, cascade over always",
+    "processor_over_single_ratio": "processor time, cascade over single",
+    "ece_raw_rate": "calibration error of first answers, not calibrated",
+    "ece_calibrated_rate": "calibration error of first answers, calibrated",
+    "ece_of_cascade_rate": "calibration error of the cascade's answers",
+    "brier_raw_rate": "Brier score of first answers, not calibrated",
+    "brier_calibrated_rate": "Brier score of first answers, calibrated",
+    "rank_raw_rate": "a right first answer is surer than a wrong one, not calibrated",
+    "rank_calibrated_rate": "a right first answer is surer than a wrong one, calibrated",
+}
 
 
 @dataclass(slots=True)
@@ -123,6 +144,7 @@ def main() -> int:
     head = ["way", "right", "tokens", "processor ms", "wall ms", "asked again"]
     print(write_table(f"{options.name}_ways", head, table))
     verdicts = _compare(run_by_way, figures)
+    print(write_table(f"{options.name}_figures", ["figure", "value, 95%"], _name(figures)))
     faults = [
         f"{way}: {sum(one.is_partial for one in run.results)} partial"
         for way, run in run_by_way.items()
@@ -217,6 +239,15 @@ def _accuracy(run: Run) -> list[float]:
     return bootstrap(
         len(rights), lambda places: statistics.fmean(rights[place] for place in places)
     ).rounded
+
+
+def _name(figures: Mapping[str, object]) -> list[list[object]]:
+    """Return the rows of the figures that the table tells, with their intervals."""
+    return [
+        [name, show_ratio(value) if isinstance(value, list) else value]
+        for key, name in _NAME_BY_FIGURE.items()
+        if (value := figures[key]) is not None
+    ]
 
 
 def _row(way: str, run: Run) -> list[object]:

@@ -117,24 +117,10 @@ def test_the_figures_of_routing_are_those_that_were_measured() -> None:
 
 def test_the_figures_of_confidence_are_those_that_were_measured() -> None:
     page = (ROOT / "docs/confidence.md").read_text()
-    paths = sorted((ROOT / "benchmarks/results").glob("cascade*.json"))
-    figures = [json.loads(path.read_text()) for path in paths]
-    measured = [
-        value
-        for one in figures
-        for key, value in one.items()
-        if re.search("_(rate|ratio)$|^num_", key) and not key.startswith("bar")
-    ]
-    quoted = [
-        "{:g} (95%: {:g} to {:g})".format(*value) if isinstance(value, list) else f"{value:g}"
-        for value in measured
-    ]
     tables = sorted((ROOT / "benchmarks/results").glob("cascade*.md"))
-    quoted += [table.read_text().strip() for table in tables]
 
-    assert tables
-    assert len(measured) > 10
-    assert [one for one in quoted if one not in page] == []
+    assert len(tables) >= 3
+    assert [table.name for table in tables if table.read_text().strip() not in page] == []
 
 
 def test_the_table_of_detectors_is_what_was_measured() -> None:
