@@ -122,6 +122,7 @@ def our_server(
     monitoring: Mapping[str, object] | None = None,
     has_log_file: bool = False,
     other_models: Mapping[str, Mapping[str, object]] | None = None,
+    workflows: Mapping[str, object] | None = None,
 ) -> Contender:
     """Return this product's server.
 
@@ -135,6 +136,7 @@ def our_server(
         monitoring: the section of that name, but for its server; None serves no metrics.
         has_log_file: write a file of JSON lines, one for each request among them.
         other_models: their sections by name; all models are loaded before requests are taken.
+        workflows: the section of that name.
     """
     models = {model: model_settings, **(other_models or {})}
     log = {"log_format": "json"} if has_log_file else {"log_file": None, "log_level": "WARNING"}
@@ -148,6 +150,7 @@ def our_server(
         # One by one, the last of many waits for minutes.
         "api": {"request_timeout_s": _REQUEST_TIMEOUT_S},
         "models": models,
+        "workflows": workflows or {},
     }
 
     def command(port: int, folder: Path) -> Sequence[str]:

@@ -32,7 +32,8 @@ from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.finding import make_registry
-from mm_orch.workflows.running import Workflows, WorkflowSettings
+from mm_orch.workflows.running import Workflows
+from mm_orch.workflows.settings import make_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -254,18 +255,13 @@ def _make_workflows(
     stores: _Stores,
     watch: Watch,
 ) -> Workflows:
-    workflows = config.workflows
     return Workflows(
         registry,
         generator=orchestrator,
         meters=orchestrator,
         sessions=stores.sessions,
-        search=Search(read_settings(workflows.search)),
-        settings=WorkflowSettings(
-            is_enabled=workflows.enabled,
-            deadline_s=workflows.deadline_s or config.api.request_timeout_s,
-            window_tokens=workflows.window_tokens,
-        ),
+        search=Search(read_settings(config.workflows.search)),
+        settings=make_settings(config),
         watch=watch,
     )
 

@@ -71,9 +71,9 @@ class RunResponse(WatchedResponse):
     async def _complete(self, scope: Scope, send: Send) -> None:
         async with self._workflows.open(self._name, self._call) as run:
             await run.complete()
-            # The last one is the answer's; a workflow may ask no model at all.
-            last = run.models.generations[-1:]
-            headers = headers_of(last) if last else {}
+            # A workflow may ask no model at all.
+            last = run.models.last
+            headers = {} if last is None else headers_of([last])
             response = JSONResponse(self._make_body(run), headers=headers)
             await response(scope, receive_nothing, send)
 

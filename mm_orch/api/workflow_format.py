@@ -32,8 +32,8 @@ def write_progress(event: Progress) -> bytes:
         case StepStarted():
             return _step_event(event.step, "started")
         case StepEnded():
-            lacking = " ".join(str(one) for one in event.lacking)
-            return _step_event(event.step, "ended", event.duration_s, lacking)
+            said = [event.remark, *[str(one) for one in event.lacking]]
+            return _step_event(event.step, "ended", event.duration_s, " ".join(filter(None, said)))
         case StepFailed():
             status = "retried" if event.will_retry else "failed"
             return _step_event(event.step, status, event.duration_s, str(event.error))
@@ -45,6 +45,7 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
     """Return the result of a run that has ended well, whole or partial."""
     outcome = run.outcome
     answer, kept = outcome.values[ANSWER], outcome.values.find(KEPT)
+    sure = answer.confidence
     turn = None if kept is None else kept.turn
     return {
         "result": answer.text,
@@ -53,7 +54,9 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
         "metadata": {
             "model": answer.model,
             "engine": answer.engine,
-            "confidence": outcome.values.find(CONFIDENCE),
+            "confidence": outcome.values.find(CONFIDENCE) if sure is None else sure.value,
+            "calibrated": None if sure is None else sure.is_calibrated,
+            "unsure": None if sure is None else sure.is_unsure,
             "processing_time": processing_s,
             "sources": [_write_source(one) for one in outcome.values.find(SOURCES) or ()],
             "reasoning": answer.reasoning or None,
@@ -65,6 +68,7 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
                 {"step": one.step, "message": str(one.error)} for one in outcome.failed
             ],
             "skipped_steps": list(outcome.skipped),
+            "remarks": [{"step": one.step, "message": one.text} for one in outcome.remarks],
         },
         "request_id": request_id,
     }

@@ -176,6 +176,22 @@ def _check_search(config: Config) -> Iterator[Conflict]:
         )
 
 
+def _check_large_model(config: Config) -> Iterator[Conflict]:
+    name, path = config.workflows.cascade.large_model, ("workflows", "cascade", "large_model")
+    known = [
+        spelling
+        for spelling, model in config.model_name_by_spelling.items()
+        if config.models[model].task == "generate"
+    ]
+    if name is not None and name not in known:
+        yield Conflict(
+            path=path,
+            value=name,
+            problem=f"must name a configured model that generates: {', '.join(known)}",
+            suggestion=nearest(name, known),
+        )
+
+
 _CHECKS: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _check_batch_sizes,
     _check_alert_destinations,
@@ -188,4 +204,5 @@ _CHECKS: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _check_model_engines,
     _check_preloaded_models,
     _check_search,
+    _check_large_model,
 )

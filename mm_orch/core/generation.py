@@ -196,6 +196,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
         caller: name of the key that it belongs to.
         owner: whose sessions and documents a workflow may use; see WorkflowCall.
         workflow: that it is a part of; empty for none.
+        tells_logprobs: tell the log probability of each token where whoever answers can; unlike
+            ``options.num_logprobs`` it is no reason to refuse.
     """
 
     request_id: str
@@ -211,6 +213,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     caller: str = ANONYMOUS
     owner: str = ""
     workflow: str = ""
+    tells_logprobs: bool = False
 
 
 class TextLogprob(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,11 +86,26 @@ def prepare(
 def fit_to_engine(
     request: GenerationRequest, prepared: PreparedRequest, facts: EngineFacts
 ) -> PreparedRequest:
-    """Return the request as this engine can take it: without a guide that it cannot keep.
+    """Return the request as this engine can take it.
+
+    It is without a guide that the engine cannot keep, and with log probabilities that are welcome
+    where it tells them.
 
     Raises:
         UnsupportedError: the answer must have a shape.
     """
+    fitted = _fit_guides(request, prepared, facts)
+    if not request.tells_logprobs or "num_logprobs" in facts.unsupported:
+        return fitted
+    return dataclasses.replace(
+        fitted,
+        params=tuple(replace(one, num_logprobs=one.num_logprobs or 0) for one in fitted.params),
+    )
+
+
+def _fit_guides(
+    request: GenerationRequest, prepared: PreparedRequest, facts: EngineFacts
+) -> PreparedRequest:
     guides = [one.guide for one in prepared.params if one.guide is not None]
     if all(can_keep(facts, guide) for guide in guides):
         return prepared

@@ -114,8 +114,7 @@ class WorkflowGeneration:
 
     @property
     def _last(self) -> Generation | None:
-        generations = self._run.models.generations
-        return generations[-1] if generations else None
+        return self._run.models.last
 
 
 def _as_call(request: GenerationRequest, model: str | None) -> WorkflowCall:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mm_orch.workflows.contract import ANSWER, CALL, HISTORY, INPUTS, KEPT, SERVICES, Workflow
+from mm_orch.workflows.doubt import admit_doubt
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import Message
     from mm_orch.workflows.graph_state import StepContext
 
-_PROMPT: Slot[tuple[Message, ...]] = Slot("prompt", tuple)
+PROMPT: Slot[tuple[Message, ...]] = Slot("prompt", tuple)
+"""What the model is shown."""
 
 
 async def choose_window(context: StepContext) -> None:
@@ -41,21 +43,26 @@ async def choose_window(context: StepContext) -> None:
         window_tokens=services.window_tokens,
     )
     if budget is None:
-        context.put(_PROMPT, conversation.with_last(len(conversation.turns)))
+        context.put(PROMPT, conversation.with_last(len(conversation.turns)))
         return
-    context.put(_PROMPT, await asyncio.to_thread(fit_window, conversation, meter, budget))
+    context.put(PROMPT, await asyncio.to_thread(fit_window, conversation, meter, budget))
 
 
 async def answer(context: StepContext) -> None:
     """Have the model answer, piece by piece."""
-    text = await context[SERVICES].models.answer(
-        context[_PROMPT],
+    services = context[SERVICES]
+    text = await services.models.answer(
+        context[PROMPT],
         say=context.say,
         think=context.think,
         timeout_s=context.remaining_s(),
+        is_gauged=services.tells_confidence,
     )
-    context.put(ANSWER, text)
+    context.put(ANSWER, await admit_doubt(context, text))
 
+
+WINDOW = Step(name="window", run=choose_window, inputs=(CALL, HISTORY, SERVICES), outputs=(PROMPT,))
+"""Writes what the model is shown."""
 
 CHAT_GENERATE = Workflow(
     summary="Answers as a conversation that may be stored and goes on, whatever its length.",
@@ -63,13 +70,8 @@ CHAT_GENERATE = Workflow(
         name="chat_generate",
         inputs=INPUTS,
         steps=(
-            Step(
-                name="window",
-                run=choose_window,
-                inputs=(CALL, HISTORY, SERVICES),
-                outputs=(_PROMPT,),
-            ),
-            Step(name="answer", run=answer, inputs=(_PROMPT, SERVICES), outputs=(ANSWER,)),
+            WINDOW,
+            Step(name="answer", run=answer, inputs=(PROMPT, SERVICES), outputs=(ANSWER,)),
             KEEP,
         ),
         answer=ANSWER,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_orch.core.errors import GraphError
 from mm_orch.workflows.call import WorkflowCall
+from mm_orch.workflows.cascade_settings import CascadeSettings
 from mm_orch.workflows.generating import GeneratedText, RunModels
 from mm_orch.workflows.graph_state import Slot
 
@@ -33,6 +34,8 @@ class Services:
         search: finds pages and reads them.
         window_tokens: most tokens of a conversation that a model is shown; None for as many as its
             context allows.
+        tells_confidence: answers say how sure they are.
+        cascade: of the workflow of this name.
     """
 
     models: RunModels
@@ -40,6 +43,8 @@ class Services:
     sessions: SessionStore
     search: Search
     window_tokens: int | None = None
+    tells_confidence: bool = True
+    cascade: CascadeSettings = field(default_factory=CascadeSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mm_orch.consciousness.gauge import Gauge
+from mm_orch.core.errors import MuAIError
 from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationRequest, total_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from mm_orch.core.generation import GenerationOptions, Message, Usage
+    from mm_orch.consciousness.confidence import Confidence
+    from mm_orch.core.generation import GenerationOptions, Message, TextDelta, Usage
     from mm_orch.orchestration.generation import Generation, Generator
     from mm_orch.workflows.call import WorkflowCall
 
@@ -25,7 +29,8 @@ class GeneratedText:
     Attributes:
         reasoning: what it thought before; no part of the text.
         logprobs: natural logarithm of the probability of each token of the text, where the options
-            ask for them.
+            ask for them, or confidence was asked for.
+        confidence: how sure it is; None where that was not asked for, or the engine does not say.
     """
 
     text: str
@@ -34,6 +39,7 @@ class GeneratedText:
     finish_reason: FinishReason
     reasoning: str = ""
     logprobs: tuple[float, ...] = ()
+    confidence: Confidence | None = None
 
 
 class RunModels:
@@ -43,13 +49,22 @@ class RunModels:
         generator: takes the requests.
         workflow: name of what runs.
         call: that the run answers.
+        gauge: says how sure answers are; None for one without calibrations.
 
     Attributes:
         generations: all that were begun, in order.
     """
 
-    def __init__(self, generator: Generator, workflow: str, call: WorkflowCall) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        workflow: str,
+        call: WorkflowCall,
+        gauge: Gauge | None = None,
+    ) -> None:
         self.generations: list[Generation] = []
+        self._failed: list[Generation] = []
+        self.gauge = gauge or Gauge()
         self._workflow = workflow
         self._generator = generator
         self._call = call
@@ -58,6 +73,12 @@ class RunModels:
     def usage(self) -> Usage:
         """Tokens of everything that was generated so far."""
         return total_usage(generation.usage for generation in self.generations)
+
+    @property
+    def last(self) -> Generation | None:
+        """The last that has not failed, who answers; where all have, the last; None of none."""
+        living = [one for one in self.generations if one not in self._failed]
+        return next(reversed(living or self.generations), None)
 
     async def answer(
         self,
@@ -68,6 +89,7 @@ class RunModels:
         timeout_s: float | None,
         options: GenerationOptions | None = None,
         model: str | None = None,
+        is_gauged: bool = False,
     ) -> GeneratedText:
         """Have a model answer a conversation; say each piece of text as it comes.
 
@@ -78,6 +100,7 @@ class RunModels:
             timeout_s: what is left of the step's time; None for the default.
             options: of this generation; None for the call's.
             model: that answers; None for the call's.
+            is_gauged: say how sure the answer is, where the engine tells its log probabilities.
 
         Raises:
             RequestError, OverloadError, DeadlineError, EngineError: as every generation.
@@ -94,21 +117,20 @@ class RunModels:
             priority=call.priority,
             caller=call.caller,
             workflow=self._workflow,
+            tells_logprobs=is_gauged,
         )
         pieces: list[str] = []
         thoughts: list[str] = []
         logprobs: list[float] = []
         reason = FinishReason.STOP
-        async with self._generator.open(request) as generation:
-            self.generations.append(generation)
+        async with self._open(request) as generation:
             async for delta in generation:
                 reason = delta.finish_reason or reason
                 if delta.reasoning:
                     thoughts.append(delta.reasoning)
                     if think is not None:
                         await think(delta.reasoning)
-                if delta.logprobs:
-                    logprobs.extend(one.logprob for one in delta.logprobs)
+                logprobs += _logprobs_of_text(delta)
                 if delta.text:
                     pieces.append(delta.text)
                     if say is not None:
@@ -120,7 +142,24 @@ class RunModels:
             finish_reason=reason,
             reasoning="".join(thoughts),
             logprobs=tuple(logprobs),
+            confidence=self.gauge.of_answer(generation.model, logprobs) if is_gauged else None,
         )
+
+    @asynccontextmanager
+    async def _open(self, request: GenerationRequest) -> AsyncIterator[Generation]:
+        async with self._generator.open(request) as generation:
+            self.generations.append(generation)
+            try:
+                yield generation
+            except MuAIError:
+                self._failed.append(generation)
+                raise
+
+
+def _logprobs_of_text(delta: TextDelta) -> list[float]:
+    """Return those of the tokens that are no thoughts, which come first."""
+    told = delta.logprobs or ()
+    return [one.logprob for one in told[delta.num_reasoning_tokens :]]
 
 
 def round_up_timeout(timeout_s: float) -> float:

@@ -20,12 +20,18 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded:
-    """A step has done its work, in so many seconds and attempts; and what it had to do without."""
+    """A step has done its work, in so many seconds and attempts.
+
+    Attributes:
+        lacking: what it had to do without.
+        remark: what it says of what it did; empty for nothing.
+    """
 
     step: str
     duration_s: float
     num_attempts: int
     lacking: tuple[MuAIError, ...] = ()
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,3 +88,11 @@ class FailedStep:
 
     step: str
     error: MuAIError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """What a step says of what it has decided or done, for people."""
+
+    step: str
+    text: str

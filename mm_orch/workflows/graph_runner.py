@@ -19,6 +19,7 @@ from mm_orch.core.errors import DeadlineError, MuAIError, RequestError, Workflow
 from mm_orch.workflows.deadline import within
 from mm_orch.workflows.graph_progress import (
     FailedStep,
+    Remark,
     StepEnded,
     StepFailed,
     StepSkipped,
@@ -45,11 +46,13 @@ class Outcome:
         failed: optional steps that failed, and parts that steps had to do without, in the order in
             which they did; those that the deadline cut off, begun or not, come last.
         skipped: names of the steps that did not run, because of those.
+        remarks: what steps said of themselves, in the order in which they ended.
     """
 
     values: Values
     failed: tuple[FailedStep, ...] = ()
     skipped: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def is_partial(self) -> bool:
@@ -109,6 +112,7 @@ class _Run:
         self._settled: set[str] = set()
         self._failed: list[FailedStep] = []
         self._skipped: list[str] = []
+        self._remarks: list[Remark] = []
         self._fatal: MuAIError | None = None
 
     async def run(self) -> Outcome:
@@ -127,7 +131,10 @@ class _Run:
             raise self._fatal
         # INVARIANT: without a fatal failure every step has ended, failed or been skipped.
         return Outcome(
-            values=self._values, failed=tuple(self._failed), skipped=tuple(self._skipped)
+            values=self._values,
+            failed=tuple(self._failed),
+            skipped=tuple(self._skipped),
+            remarks=tuple(self._remarks),
         )
 
     def _go_without_the_rest(self, error: DeadlineError) -> None:
@@ -175,14 +182,13 @@ class _Run:
         duration_s = self._clock() - begin_s
         event: StepEnded | StepFailed
         if error is None:
-            self._values.take(context.written)
-            self._settled.add(step.name)
-            self._failed += [FailedStep(step=step.name, error=one) for one in context.lacking]
+            self._take(context)
             event = StepEnded(
                 step=step.name,
                 duration_s=duration_s,
                 num_attempts=num_attempts,
                 lacking=tuple(context.lacking),
+                remark=context.remark,
             )
         else:
             event = StepFailed(
@@ -221,6 +227,14 @@ class _Run:
                 remedy="The log has the reason.",
             )
         return None
+
+    def _take(self, context: StepContext) -> None:
+        """Keep what has come of an attempt that has ended well."""
+        self._values.take(context.written)
+        self._settled.add(context.step)
+        self._failed += [FailedStep(step=context.step, error=one) for one in context.lacking]
+        if context.remark:
+            self._remarks.append(Remark(step=context.step, text=context.remark))
 
     def _give_up(self, step: Step, error: MuAIError) -> None:
         if step.is_optional:

@@ -65,8 +65,8 @@ class Values:
 class StepContext:
     """One attempt of one step, as the step's own code sees it.
 
-    What it writes counts when the attempt has ended well; what it says is said at once, so a step
-    that has spoken is not tried again.
+    What it writes counts when the attempt has ended well, and so does its ``remark``, which tells
+    people what it did; what it says is said at once, so a step that has spoken is not tried again.
 
     Args:
         step: its name.
@@ -91,6 +91,7 @@ class StepContext:
         self.written = Values()
         self.has_spoken = False
         self.lacking: list[MuAIError] = []
+        self.remark = ""
         self.remaining_s = remaining_s
         self._readable = readable
         self._writable = writable

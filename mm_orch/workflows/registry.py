@@ -21,9 +21,11 @@ logger = logging.getLogger(__name__)
 
 # Named here too, so that a checkout works without being installed as a distribution.
 _BUILT_IN = {
+    "cascade": "mm_orch.workflows.cascade:CASCADE",
     "chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE",
-<<<<<<< HEAD
     "lesson_pack": "mm_orch.workflows.lesson_pack:LESSON_PACK",
+    "search_qa": "mm_orch.workflows.search_qa:SEARCH_QA",
+    "self_ask_search_qa": "mm_orch.workflows.self_ask_search_qa:SELF_ASK_SEARCH_QA",
 }
 
 
@@ -50,11 +52,6 @@ def find_installed() -> dict[str, str]:
     """Return where the workflows lie that are written in Python, by name."""
     plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
     return {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
-=======
-    "search_qa": "mm_orch.workflows.search_qa:SEARCH_QA",
-    "self_ask_search_qa": "mm_orch.workflows.self_ask_search_qa:SELF_ASK_SEARCH_QA",
-}
->>>>>>> search
 
 
 class WorkflowRegistry:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mm_orch.consciousness.gauge import Gauge
 from mm_orch.core.errors import DeadlineError, MuAIError, NotServedError, WorkflowError
 from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
 from mm_orch.orchestration.ticket import RUN
 from mm_orch.workflows.account import WorkflowAccount
+from mm_orch.workflows.cascade_settings import CascadeSettings
 from mm_orch.workflows.channel import Channel
 from mm_orch.workflows.contract import CALL, HISTORY, SERVICES, Services
 from mm_orch.workflows.deadline import REMEDY, RunDeadline
@@ -50,11 +52,22 @@ class WorkflowSettings:
         deadline_s: of calls that set none.
         window_tokens: most tokens of a conversation that a model is shown; None for as many as its
             context allows.
+        tells_confidence: answers say how sure they are.
+        gauge: says how sure.
+        cascade: of the workflow of this name.
     """
 
     is_enabled: bool = True
     deadline_s: float = 300.0
     window_tokens: int | None = None
+    tells_confidence: bool = True
+    gauge: Gauge = field(default_factory=Gauge)
+    cascade: CascadeSettings = field(default_factory=CascadeSettings)
+
+    @property
+    def option_by_switched_off(self) -> dict[str, str]:
+        """The workflows that are not to be had now, each with the option that decides it."""
+        return {} if self.cascade.is_enabled else {"cascade": "workflows.cascade.enabled"}
 
 
 class WorkflowRun:
@@ -170,11 +183,13 @@ class Workflows:
     async def list_all(self) -> list[Workflow]:
         """Return every workflow that can be run, in order of their names.
 
-        One that cannot be imported is left out; asking for it says why.
+        One that is switched off or cannot be imported is left out; asking for it says why.
         """
         if not self._settings.is_enabled:
             return []
-        return await self._registry.find_usable()
+        switched_off = self._settings.option_by_switched_off
+        found = await self._registry.find_usable()
+        return [one for one in found if one.name not in switched_off]
 
     async def find(self, name: str, *, param: str) -> Workflow:
         """Return a workflow.
@@ -184,11 +199,18 @@ class Workflows:
             param: the field that named it.
 
         Raises:
-            NotServedError: workflows are switched off.
+            NotServedError: workflows are switched off, or this one is.
             WorkflowNotFoundError: no workflow has this name.
             WorkflowError: it cannot be imported.
         """
         self._check_enabled()
+        option = self._settings.option_by_switched_off.get(name)
+        if option is not None:
+            raise NotServedError(
+                f"The workflow {name} is switched off: {option} is false.",
+                param=param,
+                remedy=f"Set {option} to true and start the server again.",
+            )
         return await self._registry.load(name, param=param)
 
     @asynccontextmanager
@@ -212,7 +234,7 @@ class Workflows:
         workflow = await self.find(name, param=param)
         clock = self._watch.clock
         deadline = RunDeadline(name, call.deadline_s or self._settings.deadline_s, clock)
-        models = RunModels(self._generator, name, call)
+        models = RunModels(self._generator, name, call, self._settings.gauge)
         account = WorkflowAccount(name, call, models, watch=self._watch)
         async with AsyncExitStack() as stack:
             try:
@@ -274,6 +296,8 @@ class Workflows:
             sessions=self._sessions,
             search=self._search,
             window_tokens=self._settings.window_tokens,
+            tells_confidence=self._settings.tells_confidence,
+            cascade=self._settings.cascade,
         )
 
 

@@ -115,6 +115,14 @@ def test_the_figures_of_routing_are_those_that_were_measured() -> None:
     assert [one for one in quoted if one not in page] == []
 
 
+def test_the_figures_of_confidence_are_those_that_were_measured() -> None:
+    page = (ROOT / "docs/confidence.md").read_text()
+    tables = sorted((ROOT / "benchmarks/results").glob("cascade*.md"))
+
+    assert len(tables) >= 3
+    assert [table.name for table in tables if table.read_text().strip() not in page] == []
+
+
 def test_the_table_of_detectors_is_what_was_measured() -> None:
     page = (ROOT / "docs/benchmarks.md").read_text()
     measured = (ROOT / "benchmarks/results/anomaly.md").read_text().splitlines()

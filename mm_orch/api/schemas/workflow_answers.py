@@ -17,6 +17,13 @@ class FailedStepAnswer(BaseModel):
     message: str
 
 
+class RemarkAnswer(BaseModel):
+    """What a step has decided or done, for people."""
+
+    step: str
+    message: str
+
+
 class SourceAnswer(BaseModel):
     """A text that an answer goes by; of two scores the greater fits the question better."""
 
@@ -30,11 +37,15 @@ class QueryMetadata(BaseModel):
 
     ``processing_time`` is in seconds; ``confidence`` is null and ``sources`` is empty where the
     workflow does not tell them, ``reasoning`` is null where the model has not thought aloud.
+    ``calibrated`` says that ``confidence`` was fitted to answers of this model, and ``unsure`` that
+    it is below what the operator calls unsure; both are null where it is not the model's own.
     """
 
     model: str
     engine: str
     confidence: float | None
+    calibrated: bool | None
+    unsure: bool | None
     processing_time: float
     sources: list[SourceAnswer]
     reasoning: str | None
@@ -44,6 +55,7 @@ class QueryMetadata(BaseModel):
     turn_count: int | None
     failed_steps: list[FailedStepAnswer]
     skipped_steps: list[str]
+    remarks: list[RemarkAnswer]
 
 
 class QueryAnswer(BaseModel):

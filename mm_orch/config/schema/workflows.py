@@ -4,14 +4,10 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from mm_orch.config.schema.section import Section, option
-from mm_orch.config.schema.values import AtLeastOne, FilePath, PositiveFloat
-=======
+from mm_orch.config.schema.confidence import CascadeOptions, ConfidenceOptions
 from mm_orch.config.schema.search import SearchOptions
 from mm_orch.config.schema.section import Section, option, section
-from mm_orch.config.schema.values import AtLeastOne, PositiveFloat
->>>>>>> search
+from mm_orch.config.schema.values import AtLeastOne, FilePath, PositiveFloat
 
 
 class WorkflowsSettings(Section):
@@ -29,13 +25,15 @@ class WorkflowsSettings(Section):
         default=None,
         default_in_words="null: three quarters of the model's context, or what max_tokens leaves",
     )
-<<<<<<< HEAD
     folder: FilePath | None = option(
         "Folder of workflows that are written in YAML, one a file.",
         default=None,
         default_in_words="null: workflows in system.data_dir",
-=======
+    )
     search: SearchOptions = section(
         SearchOptions, "Where workflows look for pages, and what they may fetch."
->>>>>>> search
+    )
+    confidence: ConfidenceOptions = section(ConfidenceOptions, "How sure answers are.")
+    cascade: CascadeOptions = section(
+        CascadeOptions, "The workflow that asks again where a first answer is not sure."
     )

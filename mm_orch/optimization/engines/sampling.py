@@ -16,6 +16,7 @@ import torch
 from mm_orch.core.generation import TokenChunk, TokenLogprob
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from collections.abc import Sequence as Batch
 
     from numpy.typing import NDArray
@@ -265,15 +266,27 @@ def _find_logprobs(
     }
     if not counts:
         return {}
-    logprobs = torch.log_softmax(logits[list(counts)], dim=-1)
-    # At least one, which is not shown where none is wanted.
-    top = logprobs.topk(max(1, *counts.values()), dim=-1)
-    found: dict[int, tuple[TokenLogprob, ...]] = {}
-    for place, (row, count) in enumerate(counts.items()):
-        alternatives = zip(
-            top.indices[place, :count].tolist(), top.values[place, :count].tolist(), strict=True
-        )
-        token_id = token_ids[row]
-        logprob = float(logprobs[place, token_id])
-        found[row] = (TokenLogprob(token_id=token_id, logprob=logprob, top=tuple(alternatives)),)
-    return found
+    rows = logits if len(counts) == len(token_ids) else logits[list(counts)]
+    # The logarithm of what a softmax divides by: the whole softmax is not needed.
+    log_sums = rows.logsumexp(dim=-1, keepdim=True)
+    ids = torch.tensor([[token_ids[row]] for row in counts], device=logits.device)
+    chosen: list[float] = (rows.gather(1, ids) - log_sums)[:, 0].tolist()
+    tops = _find_tops(rows, log_sums, counts.values())
+    return {
+        row: (TokenLogprob(token_id=token_ids[row], logprob=logprob, top=top),)
+        for row, logprob, top in zip(counts, chosen, tops, strict=True)
+    }
+
+
+def _find_tops(
+    rows: torch.Tensor, log_sums: torch.Tensor, counts: Collection[int]
+) -> list[tuple[tuple[int, float], ...]]:
+    """Return so many of the likeliest tokens of each row, with their log probabilities."""
+    if not any(counts):
+        return [()] * len(counts)
+    top = rows.topk(max(counts), dim=-1)
+    pairs = zip(top.indices.tolist(), (top.values - log_sums).tolist(), strict=True)
+    return [
+        tuple(zip(ids[:count], values[:count], strict=True))
+        for (ids, values), count in zip(pairs, counts, strict=True)
+    ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mm_orch.api.schemas.workflow_answers import QueryAnswer
-from mm_orch.api.workflow_format import write_result
+from mm_orch.api.workflow_format import write_progress, write_result
+from mm_orch.consciousness.confidence import Confidence
 from mm_orch.core.generation import FinishReason
 from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
@@ -21,7 +22,8 @@ from tests.unit.workflows.scene import make_workflows
 from tests.unit.workflows.test_chat_generate import make_call
 
 if TYPE_CHECKING:
-    from mm_orch.workflows.graph_state import StepContext
+    from mm_orch.workflows.graph_state import Slot, StepContext
+    from mm_orch.workflows.running import Workflows
 
 
 async def _answer(context: StepContext) -> None:
@@ -32,22 +34,20 @@ async def _answer(context: StepContext) -> None:
     context.put(CONFIDENCE, 0.9)
 
 
-async def test_sources_and_confidence_are_told_where_a_workflow_writes_them() -> None:
-    step = Step(name="answer", run=_answer, outputs=(ANSWER, SOURCES, CONFIDENCE))
+def _make_workflows(step: Step, *results: Slot[Any]) -> Workflows:
     registry = WorkflowRegistry()
     registry._targets["found"] = "here:FOUND"
     registry._found["found"] = Workflow(
         summary="Knows.",
-        graph=Graph(
-            name="found",
-            inputs=INPUTS,
-            steps=(step,),
-            answer=ANSWER,
-            results=(SOURCES, CONFIDENCE),
-        ),
+        graph=Graph(name="found", inputs=INPUTS, steps=(step,), answer=ANSWER, results=results),
     )
     store = SqliteSessions(Database(Path("/dev/null/none")))
-    workflows = make_workflows(ScriptedGenerator(), store, registry=registry)
+    return make_workflows(ScriptedGenerator(), store, registry=registry)
+
+
+async def test_sources_and_confidence_are_told_where_a_workflow_writes_them() -> None:
+    step = Step(name="answer", run=_answer, outputs=(ANSWER, SOURCES, CONFIDENCE))
+    workflows = _make_workflows(step, SOURCES, CONFIDENCE)
 
     async with workflows.open("found", make_call("Which colour?")) as run:
         await run.complete()
@@ -59,3 +59,33 @@ async def test_sources_and_confidence_are_told_where_a_workflow_writes_them() ->
         {"content": "Sky", "score": 0.5, "metadata": {}},
     ]
     assert told["metadata"]["confidence"] == 0.9
+    assert (told["metadata"]["calibrated"], told["metadata"]["unsure"]) == (None, None)
+
+
+async def test_an_answers_own_confidence_and_what_steps_say_are_told() -> None:
+    async def answer(context: StepContext) -> None:
+        context.remark = "Asked nobody."
+        text = GeneratedText(
+            text="Blue",
+            model="",
+            engine="",
+            finish_reason=FinishReason.STOP,
+            confidence=Confidence(value=0.25, is_calibrated=True, is_unsure=True),
+        )
+        context.put(ANSWER, text)
+
+    workflows = _make_workflows(Step(name="answer", run=answer, outputs=(ANSWER,)))
+
+    async with workflows.open("found", make_call("Which colour?")) as run:
+        told = [write_progress(event) async for event in run]
+        result = write_result(run, request_id="r", processing_s=0.5)
+
+    assert_fits(result, QueryAnswer)
+    metadata = result["metadata"]
+    assert (metadata["confidence"], metadata["calibrated"], metadata["unsure"]) == (
+        0.25,
+        True,
+        True,
+    )
+    assert metadata["remarks"] == [{"step": "answer", "message": "Asked nobody."}]
+    assert b'"message":"Asked nobody."' in told[-1]

@@ -23,7 +23,6 @@ from mm_orch.core.errors import (
     UnsupportedError,
 )
 from mm_orch.core.generation import FinishReason
-from mm_orch.workflows.registry import WorkflowRegistry
 from mm_orch.workflows.running import WorkflowSettings
 from tests.unit.api.face import CHAT, Face, assert_fits, turns_asked
 from tests.unit.api.scripted_generator import HOLD, ScriptedGenerator, say, think
@@ -274,13 +273,9 @@ async def test_an_unknown_workflow_is_refused_with_those_there_are() -> None:
     errors = [one.json()["error"] for one in asked]
     assert [error["param"] for error in errors] == ["workflow_type", "model"]
     for error in errors:
-<<<<<<< HEAD
-        assert error["message"].startswith("No workflow is named 'rag'. Known: chat_generate, ")
-=======
-        assert error["message"] == (
-            f"No workflow is named 'rag'. Known: {', '.join(WorkflowRegistry().names)}."
+        assert error["message"].startswith(
+            "No workflow is named 'rag'. Known: cascade, chat_generate, "
         )
->>>>>>> search
 
 
 async def test_workflows_that_are_switched_off_are_not_served() -> None:
@@ -333,13 +328,9 @@ async def test_the_workflows_are_listed_with_their_steps() -> None:
     off = Face(workflow_settings=WorkflowSettings(is_enabled=False))
 
     assert_fits(listed.json(), shapes.WorkflowList)
-<<<<<<< HEAD
     by_name = {one["name"]: one for one in listed.json()["workflows"]}
     assert list(by_name) == sorted(by_name)
     chat = by_name["chat_generate"]
-=======
-    [chat] = [one for one in listed.json()["workflows"] if one["name"] == "chat_generate"]
->>>>>>> search
     assert chat["summary"][-1] == "."
     assert [(one["name"], one["is_optional"]) for one in chat["steps"]] == [
         ("window", False),

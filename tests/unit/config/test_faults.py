@@ -300,6 +300,16 @@ def test_a_secret_variable_that_is_refused_is_not_shown(faults: Faults) -> None:
             "monitoring.server.preload_models",
             "must name configured models: smollm2-135m",
         ),
+        (
+            "workflows: {cascade: {large_model: huge}}",
+            "workflows.cascade.large_model",
+            "must name a configured model that generates: smollm2-135m",
+        ),
+        (
+            "models: {m: {source: 'path:/m', task: embed}}\nworkflows: {cascade: {large_model: m}}",
+            "workflows.cascade.large_model",
+            "must name a configured model that generates: smollm2-135m",
+        ),
     ],
 )
 def test_values_that_contradict_each_other_are_a_fault(

@@ -65,9 +65,7 @@ DEFAULTS: dict[str, object] = {
     "workflows.enabled": True,
     "workflows.deadline_s": None,
     "workflows.window_tokens": None,
-<<<<<<< HEAD
     "workflows.folder": None,
-=======
     "workflows.search.provider": "recorded",
     "workflows.search.url": None,
     "workflows.search.corpus": None,
@@ -77,7 +75,13 @@ DEFAULTS: dict[str, object] = {
     "workflows.search.max_page_bytes": 2097152,
     "workflows.search.allowed_ports": (80, 443),
     "workflows.search.allowed_private_hosts": (),
->>>>>>> search
+    "workflows.confidence.enabled": True,
+    "workflows.confidence.unsure_below": None,
+    "workflows.cascade.enabled": False,
+    "workflows.cascade.large_model": None,
+    "workflows.cascade.min_confidence": 0.4,
+    "workflows.cascade.samples": 4,
+    "workflows.cascade.temperature": 0.7,
     "monitoring.enabled": True,
     "monitoring.collection_interval_seconds": 60,
     "monitoring.prometheus.enabled": True,

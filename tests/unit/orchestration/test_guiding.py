@@ -200,3 +200,29 @@ def test_an_engine_that_cannot_guide_gets_what_need_not_be(make_text: MakeText) 
     with pytest.raises(UnsupportedError, match="dull") as caught:
         fit_to_engine(must, prepared_must, dull)
     assert caught.value.param == "tool_choice"
+
+
+@pytest.mark.parametrize(
+    ("is_welcome", "asked", "unsupported", "given"),
+    [
+        (True, None, (), 0),
+        (True, 3, (), 3),
+        (True, None, ("num_logprobs",), None),
+        (False, None, (), None),
+        (False, 3, (), 3),
+    ],
+)
+def test_log_probabilities_that_are_welcome_are_told_where_the_engine_can(
+    make_text: MakeText,
+    asked: int | None,
+    unsupported: tuple[str, ...],
+    given: int | None,
+    *,
+    is_welcome: bool,
+) -> None:
+    request = replace(ask(options={"num_logprobs": asked}), tells_logprobs=is_welcome)
+    prepared = prepare(request, make_text(PLAIN), find_reason)
+
+    fitted = fit_to_engine(request, prepared, replace(FACTS, unsupported=unsupported))
+
+    assert [one.num_logprobs for one in fitted.params] == [given]

@@ -17,6 +17,7 @@ from mm_orch.core.errors import (
 )
 from mm_orch.workflows.graph_progress import (
     AnswerPiece,
+    Remark,
     StepEnded,
     StepFailed,
     StepSkipped,
@@ -286,6 +287,43 @@ def test_progress_is_told_in_order_with_the_pieces_of_the_answer() -> None:
         AnswerPiece("lo"),
         StepEnded(step="answer", duration_s=2, num_attempts=1),
     ]
+
+
+async def _lack_a_part(context: StepContext) -> None:
+    context.lack(failure("no network"))
+    context.remark = "One of two."
+    context.put(ANSWER, "one")
+
+
+def test_a_step_says_what_it_did_and_what_it_did_without() -> None:
+    listener = Listener()
+    step = Step(name="answer", run=_lack_a_part, inputs=(QUESTION,), outputs=(ANSWER,))
+
+    outcome = run_in_virtual_time(play(make_graph(step), listener))
+
+    assert outcome.is_partial
+    assert [(one.step, str(one.error)) for one in outcome.failed] == [
+        ("answer", str(failure("no network")))
+    ]
+    assert outcome.remarks == (Remark(step="answer", text="One of two."),)
+    [ended] = listener.named(StepEnded)
+    assert ended.remark == "One of two."
+
+
+def test_what_a_failed_attempt_lacked_and_remarked_does_not_count() -> None:
+    async def fail_once(context: StepContext) -> None:
+        if not attempts:
+            attempts.append(context)
+            await _lack_a_part(context)
+            raise failure()
+        context.put(ANSWER, "two")
+
+    attempts: list[StepContext] = []
+    step = Step(name="answer", run=fail_once, inputs=(QUESTION,), outputs=(ANSWER,), max_retries=1)
+
+    outcome = run_in_virtual_time(play(make_graph(step)))
+
+    assert (outcome.is_partial, outcome.remarks) == (False, ())
 
 
 async def _read_other(context: StepContext) -> None:

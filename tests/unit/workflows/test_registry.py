@@ -17,7 +17,7 @@ from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.contract import ANSWER, Workflow
 from mm_orch.workflows.graph import Graph
-from mm_orch.workflows.registry import _BUILT_IN, WorkflowRegistry
+from mm_orch.workflows.registry import WorkflowRegistry
 from tests.unit.api.scripted_generator import ScriptedGenerator
 from tests.unit.workflows.scene import make_workflows
 from tests.unit.workflows.scripted_steps import make_graph, make_step
@@ -157,12 +157,8 @@ async def test_those_that_cannot_be_used_are_left_out_and_tried_and_logged_once(
 
     for _ in range(2):
         usable = [one.name for one in await workflows.list_all()]
-<<<<<<< HEAD
         assert {"chat_generate", "shout"} <= set(usable)
         assert not {"absent", "broken", "leaving", "number", "quiet", "renamed"} & set(usable)
-=======
-        assert usable == sorted([*_BUILT_IN, "shout"])
->>>>>>> search
 
     assert caplog.text.count("No module named 'no_such_module'") == 1
     [thread] = os.environ["IMPORTS"].split(",")[:-1]

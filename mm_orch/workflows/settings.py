@@ -1,0 +1,42 @@
+"""Takes what workflows need out of the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mm_orch.consciousness.gauge import Gauge, load_calibrations
+from mm_orch.workflows.cascade_settings import CascadeSettings
+from mm_orch.workflows.running import WorkflowSettings
+
+if TYPE_CHECKING:
+    from mm_orch.config import Config
+
+
+def make_settings(config: Config) -> WorkflowSettings:
+    """Return the slice of the configuration; reads the calibrations of its models."""
+    workflows = config.workflows
+    return WorkflowSettings(
+        is_enabled=workflows.enabled,
+        deadline_s=workflows.deadline_s or config.api.request_timeout_s,
+        window_tokens=workflows.window_tokens,
+        tells_confidence=workflows.confidence.enabled,
+        gauge=Gauge(
+            unsure_below=workflows.confidence.unsure_below,
+            calibration_by_model=load_calibrations(
+                {name: model.source for name, model in config.models.items()}
+            ),
+        ),
+        cascade=_make_cascade(config),
+    )
+
+
+def _make_cascade(config: Config) -> CascadeSettings:
+    cascade = config.workflows.cascade
+    large_model = cascade.large_model
+    return CascadeSettings(
+        is_enabled=cascade.enabled,
+        large_model=None if large_model is None else config.model_name_by_spelling[large_model],
+        min_confidence=cascade.min_confidence,
+        num_samples=cascade.samples,
+        temperature=cascade.temperature,
+    )
