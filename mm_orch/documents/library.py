@@ -92,7 +92,7 @@ class RunPlaces(Protocol):
     """Lets uploads in: the entrance of all requests, seen from here."""
 
     def place_run(
-        self, model: str, *, caller: str, priority: int, timeout_s: float
+        self, model: str, *, caller: str, priority: int, timeout_s: float, content: object
     ) -> AbstractContextManager[Ticket]:
         """Hold a place for several requests; raises OverloadError where there is none."""
 
@@ -165,6 +165,7 @@ class DocumentLibrary:
             caller=upload.caller,
             priority=upload.priority,
             timeout_s=timeout_s,
+            content=(upload.name, upload.content),
         ) as place:
             # What the embedder is asked belongs to this place, and is not refused afterwards.
             token = RUN.set(place)

@@ -82,8 +82,9 @@ class Places:
 
     @contextmanager
     def place_run(
-        self, model: str, *, caller: str, priority: int, timeout_s: float
+        self, model: str, *, caller: str, priority: int, timeout_s: float, content: object
     ) -> Iterator[Ticket]:
+        assert content
         if self.refusal is not None:
             raise self.refusal
         self.models.append(model)
