@@ -59,7 +59,8 @@ def _smooth(outcomes: NDArray[np.float64]) -> NDArray[np.float64]:
     num_right = outcomes.sum()
     high = (num_right + 1) / (num_right + 2)
     low = 1 / (len(outcomes) - num_right + 2)
-    return np.where(outcomes > 0, high, low)
+    smoothed: NDArray[np.float64] = np.where(outcomes > 0, high, low)
+    return smoothed
 
 
 def _minimise(
