@@ -66,7 +66,9 @@ def find_option(question: str, text: str) -> str | None:
     options = {str(letter): split_words(option) for letter, option in _OPTION.findall(question)}
     if len(options) < 2:  # noqa: PLR2004 - one is no choice
         return None
-    letters = [one for one in _LETTER_ALONE.findall(text.translate(_MARKUP)) if one in options]
+    letters: list[str] = [
+        one for one in _LETTER_ALONE.findall(text.translate(_MARKUP)) if one in options
+    ]
     if letters:
         return letters[0]
     said = split_words(text)

@@ -76,6 +76,13 @@ class Played:
         self.failed = [(one.step, str(one.error)) for one in outcome.failed]
 
 
+def assert_sure(played: Played, value: float) -> None:
+    confidence = played.answer.confidence
+    assert confidence is not None
+    assert confidence.value == pytest.approx(value)
+    assert not confidence.is_calibrated
+
+
 async def play(
     store: SqliteSessions,
     generator: ScriptedGenerator,
@@ -134,7 +141,7 @@ async def test_a_sure_first_answer_is_the_answer(store: SqliteSessions) -> None:
     played = await play(store, generator)
 
     assert (played.said, played.answer.text) == ("Paris", "Paris")
-    assert played.answer.confidence == Confidence(value=pytest.approx(0.9), is_calibrated=False)
+    assert_sure(played, 0.9)
     assert played.remark_by_step == {
         "draft": "The first answer is 0.90 sure (not calibrated); 0.60 is enough.",
         "answer": "The first answer is the answer.",
@@ -184,7 +191,7 @@ async def test_an_answer_that_is_surer_counts_for_more(store: SqliteSessions) ->
 
     assert played.said == "Paris"
     assert played.remark_by_step["answer"] == "1 of 4 answers agree."
-    assert played.answer.confidence == Confidence(value=pytest.approx(0.6), is_calibrated=False)
+    assert_sure(played, 0.6)
 
 
 async def test_further_answers_are_asked_for_at_once_and_differ_by_their_seeds(
@@ -217,7 +224,7 @@ async def test_a_larger_model_is_asked_where_there_is_one(store: SqliteSessions)
 
     assert [request.model for request in generator.requests] == [None, "large"]
     assert (played.said, played.answer.model) == ("Paris", "large")
-    assert played.answer.confidence == Confidence(value=pytest.approx(0.9), is_calibrated=False)
+    assert_sure(played, 0.9)
     assert played.remark_by_step == {
         "draft": "The first answer is 0.30 sure (not calibrated), below 0.60: large is asked.",
         "answer": "large has answered.",
@@ -270,7 +277,7 @@ async def test_where_all_samples_fail_the_first_answer_stays_as_sure_as_it_was(
     played = await play(store, generator)
 
     assert played.said == "Lyon"
-    assert played.answer.confidence == Confidence(value=pytest.approx(0.3), is_calibrated=False)
+    assert_sure(played, 0.3)
     assert len(played.failed) == 3
     assert played.remark_by_step["answer"].startswith("No other answer came")
 
