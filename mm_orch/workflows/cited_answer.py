@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from mm_orch.search.page import Document
 
-_LEAD = re.compile(r"(?:the )?answer(?: to [^.:]{0,200})? is: ", re.IGNORECASE)
+_LEAD = re.compile(
+    r"^(?:\[\d{1,2}\]\s*)*(?:(?:the )?answer(?: to [^.:]{0,200})? is: )?", re.IGNORECASE
+)
 # What is quoted is from the page, but that it answers is not known.
 _QUOTED_SURENESS = 0.5
 

@@ -52,6 +52,8 @@ _WIDE_MARK = "\uff1f"
 _MAX_CHARS = 400
 _COMPARATIVE = "|".join(_PLAIN_BY_COMPARATIVE)
 _COMPARES = re.compile(rf"\b(?:{_COMPARATIVE}|earlier|later|more|less|fewer|than)\b")
+DIFFERENCE = re.compile(rf"([0-9][0-9.,]*)\s+\w+\s+(?:{_COMPARATIVE}|more|less|fewer)\s+than\b")
+"""A number that is told as a difference, as in "700 metres higher than"."""
 _ASKS = r"(?:who|whom|whose|what|when|where|which|why|how|is|are|was|were|did|does|do|has|have|can)"
 _IS = r"(?:is|are|was|were)"
 _THAN = re.compile(

@@ -13,6 +13,7 @@ from mm_orch.core.errors import MuAIError, UnsupportedError
 from mm_orch.core.guide import JsonSchemaShape
 from mm_orch.retrieval.sentences import split_sentences
 from mm_orch.retrieval.terms import facts_of, terms_of
+from mm_orch.search.ranking import content_of
 from mm_orch.workflows.cited_answer import Citations
 from mm_orch.workflows.contract import (
     ANSWER,
@@ -24,7 +25,7 @@ from mm_orch.workflows.contract import (
     SOURCES,
     Workflow,
 )
-from mm_orch.workflows.decomposing import choose_useful, split_by_rules
+from mm_orch.workflows.decomposing import DIFFERENCE, choose_useful, split_by_rules
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
@@ -137,16 +138,19 @@ async def join(context: StepContext) -> None:
 
 
 def keep_grounded(text: str, question: str, answers: Sequence[str]) -> str:
-    """Return the sentences of a joined answer whose names are in the question or the answers.
+    """Return the sentences of a joined answer that are about what was asked and answered.
 
-    Numbers may be new, as sums and differences are.
+    Each has a word of the question, and no name that neither question nor answers have. Numbers may
+    be new, as sums and differences are; one that is told as a difference has to be.
     """
     known = set(terms_of("\n".join([question, *answers])))
-    sentences = split_sentences(text)
+    asked = content_of(question)
     return " ".join(
         sentence
-        for sentence in sentences
-        if all(fact in known or fact[0].isdigit() for fact in facts_of(sentence))
+        for sentence in split_sentences(text)
+        if asked & set(terms_of(sentence))
+        and all(fact in known or fact[0].isdigit() for fact in facts_of(sentence))
+        and not known & set(terms_of(" ".join(DIFFERENCE.findall(sentence))))
     )
 
 

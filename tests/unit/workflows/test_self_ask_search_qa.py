@@ -221,7 +221,9 @@ async def test_the_callers_own_fault_is_told_as_such() -> None:
     [
         (JOINED, JOINED),
         ("Mount Vell is higher. Mount Everest is the highest.", "Mount Vell is higher."),
-        ("Together they have 3,500 metres.", "Together they have 3,500 metres."),
+        ("Both mounts have 3,500 metres.", "Both mounts have 3,500 metres."),
+        ("Mount Vell is 2,100 metres higher than Mount Orr.", ""),
+        ("The answer is yes. Mount Vell is higher.", "Mount Vell is higher."),
         ("It was Mara Lind.", ""),
         ("", ""),
     ],
