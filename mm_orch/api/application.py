@@ -38,6 +38,7 @@ from mm_orch.api.middleware import (
 )
 from mm_orch.api.models import add_native_model_routes
 from mm_orch.api.operations import add_model_routes, add_operation_routes
+from mm_orch.api.rag_query import add_rag_query_route
 from mm_orch.api.rate_limited import RateLimited
 from mm_orch.api.rate_limits import RateLimits
 from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
@@ -45,6 +46,7 @@ from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
 from mm_orch.api.schemas.configuration import ConfigurationPatch
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
+from mm_orch.api.schemas.rag import DocumentsQuery
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
 from mm_orch.api.schemas.workflow import MessageRequest, QueryRequest
@@ -92,6 +94,7 @@ _DESCRIBED = (
     ConfigurationPatch,
     QueryRequest,
     MessageRequest,
+    DocumentsQuery,
     ChatChunk,
     CompletionChunk,
     ResponseEvent,
@@ -179,6 +182,7 @@ def create_application(
     add_embedding_route(app, embedder, settings)
     add_conversation_routes(app, generator)
     add_workflow_routes(app, workflows, settings)
+    add_rag_query_route(app, workflows, settings)
     add_session_routes(app, workflows, generator)
     add_exchange_routes(app, workflows, settings)
     add_operation_routes(app, reports, settings, render_metrics)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Meters
+    from mm_orch.storage.documents import DocumentStore
     from mm_orch.storage.sessions import Appended, SessionStore
+    from mm_orch.workflows.embedding import RunEmbedder
     from mm_orch.workflows.graph import Graph
 
 ENTRY_POINT_GROUP = "mm_orch.workflows"
@@ -29,6 +31,8 @@ class Services:
         models: generate.
         meters: count tokens.
         sessions: keep conversations.
+        documents: keep texts, and search them.
+        embedder: makes vectors.
         window_tokens: most tokens of a conversation that a model is shown; None for as many as its
             context allows.
     """
@@ -36,6 +40,8 @@ class Services:
     models: RunModels
     meters: Meters
     sessions: SessionStore
+    documents: DocumentStore
+    embedder: RunEmbedder
     window_tokens: int | None = None
 
 
