@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
+from mm_orch.documents.library import DocumentLibrary
 from mm_orch.live.configuration import LiveConfiguration
 from mm_orch.live.sharing import find_sharing
 from mm_orch.models.guide_check import GuideChecker
@@ -26,6 +27,7 @@ from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
 from mm_orch.routing.router import Router
 from mm_orch.storage.database import Database
+from mm_orch.storage.sqlite_documents import SqliteDocuments
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
@@ -59,6 +61,7 @@ class Runtime:
     orchestrator: Orchestrator
     embedder: EmbeddingOrchestrator
     workflows: Workflows
+    library: DocumentLibrary
     status: SystemStatus
     live: LiveConfiguration
     usage: UsageBook
@@ -74,6 +77,14 @@ class Runtime:
     def preloaded_models(self) -> tuple[str, ...]:
         """The models that a server loads before it is ready."""
         return _preloaded(self.config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """What is kept on the disk."""
+
+    sessions: SqliteSessions
+    documents: SqliteDocuments
 
 
 @asynccontextmanager
@@ -104,7 +115,7 @@ async def open_runtime(
         monitor.running() if monitor else nullcontext(),
         GuideChecker() as checker,
         _make_manager(config, plans, observer, clock) as manager,
-        _open_sessions(config) as sessions,
+        _open_stores(config) as stores,
     ):
         orchestrator, embedder = _make_orchestrators(
             config,
@@ -116,9 +127,10 @@ async def open_runtime(
             clock=clock,
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        workflows = _make_workflows(config, orchestrator, sessions, watch)
+        workflows = _make_workflows(config, orchestrator, stores, watch)
+        library = _make_library(config, orchestrator, embedder, stores)
         status = _make_status(
-            config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
+            config, manager, admission, stores=stores, monitor=monitor, clock=clock
         )
         live = _make_live(
             config, origins, manager, orchestrator, admission=admission, observer=observer
@@ -130,6 +142,7 @@ async def open_runtime(
             orchestrator=orchestrator,
             embedder=embedder,
             workflows=workflows,
+            library=library,
             status=status,
             live=live,
             usage=usage,
@@ -219,24 +232,38 @@ def _make_orchestrators(
 
 
 @asynccontextmanager
-async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
+async def _open_stores(config: Config) -> AsyncIterator[_Stores]:
     # The file is opened, or made, with the first call.
     database = Database(config.system.data_directory / "sessions.sqlite3")
     try:
-        yield SqliteSessions(database)
+        yield _Stores(SqliteSessions(database), SqliteDocuments(database))
     finally:
         await database.close()
 
 
+def _make_library(
+    config: Config, orchestrator: Orchestrator, embedder: EmbeddingOrchestrator, stores: _Stores
+) -> DocumentLibrary:
+    return DocumentLibrary(
+        stores.documents,
+        embedder=embedder,
+        places=orchestrator.entrance,
+        embedding_model=config.default_embedder_name,
+        default_model=config.default_model_name,
+        timeout_s=config.api.request_timeout_s,
+        is_enabled=config.workflows.enabled,
+    )
+
+
 def _make_workflows(
-    config: Config, orchestrator: Orchestrator, sessions: SqliteSessions, watch: Watch
+    config: Config, orchestrator: Orchestrator, stores: _Stores, watch: Watch
 ) -> Workflows:
     workflows = config.workflows
     return Workflows(
         WorkflowRegistry(),
         generator=orchestrator,
         meters=orchestrator,
-        sessions=sessions,
+        sessions=stores.sessions,
         settings=WorkflowSettings(
             is_enabled=workflows.enabled,
             deadline_s=workflows.deadline_s or config.api.request_timeout_s,
@@ -274,7 +301,7 @@ def _make_status(
     manager: OptimizationManager,
     admission: Admission,
     *,
-    sessions: SqliteSessions,
+    stores: _Stores,
     monitor: Monitor | None,
     clock: Clock,
 ) -> SystemStatus:
@@ -286,7 +313,8 @@ def _make_status(
         engines=probe_engines(config.python_by_engine),
         find_alerts=monitor.firing if monitor else lambda: None,
         find_caches=monitor.caches if monitor else dict,
-        find_store_failure=lambda: sessions.failure,
+        # They have one file.
+        find_store_failure=lambda: stores.documents.failure,
         clock=clock,
         version=__version__,
     )

@@ -245,6 +245,7 @@ def _make_application(runtime: Runtime, tuner: Tuner | None) -> Any:
     return create_application(
         generator=runtime.generator,
         workflows=runtime.workflows,
+        library=runtime.library,
         embedder=runtime.embedder,
         loader=runtime.orchestrator,
         reports=runtime.status,

@@ -27,6 +27,7 @@ from mm_orch.api.configuration import add_configuration_routes
 from mm_orch.api.console_pages import add_console_routes
 from mm_orch.api.conversations import add_conversation_routes
 from mm_orch.api.documentation import add_description
+from mm_orch.api.documents import add_document_routes
 from mm_orch.api.embedding import add_embedding_route
 from mm_orch.api.errors import error_response, make_envelope
 from mm_orch.api.generating import add_generating_routes
@@ -45,6 +46,7 @@ from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
 from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
 from mm_orch.api.schemas.configuration import ConfigurationPatch
+from mm_orch.api.schemas.documents import TextUpload
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
 from mm_orch.api.schemas.rag import DocumentsQuery
 from mm_orch.api.schemas.response_answers import ResponseEvent
@@ -56,12 +58,17 @@ from mm_orch.api.schemas.workflow_answers import (
     StepEvent,
     ThoughtEvent,
 )
-from mm_orch.api.session_exchange import IMPORT_PATH, add_exchange_routes
+from mm_orch.api.session_exchange import (
+    DOCUMENT_IMPORT_PATH,
+    IMPORT_PATH,
+    add_exchange_routes,
+)
 from mm_orch.api.sessions import add_session_routes
 from mm_orch.api.tracing import Traced
+from mm_orch.api.uploads import add_upload_route
 from mm_orch.api.workflows import add_workflow_routes
 from mm_orch.core.errors import InvalidValueError, MuAIError
-from mm_orch.storage.json_lines import MIN_IMPORT_BYTES
+from mm_orch.storage import document_lines, json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +82,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Observer
     from mm_orch.core.observations import Observations, UsageReport
     from mm_orch.core.tuning_report import TunerReports
+    from mm_orch.documents.library import DocumentLibrary
     from mm_orch.live.configuration import LiveConfiguration
     from mm_orch.orchestration.generation import (
         Embedder,
@@ -95,6 +103,7 @@ _DESCRIBED = (
     QueryRequest,
     MessageRequest,
     DocumentsQuery,
+    TextUpload,
     ChatChunk,
     CompletionChunk,
     ResponseEvent,
@@ -137,6 +146,7 @@ def create_application(
     *,
     generator: Generator,
     workflows: Workflows,
+    library: DocumentLibrary,
     embedder: Embedder,
     loader: ModelLoader,
     reports: SystemReports,
@@ -152,6 +162,7 @@ def create_application(
     Args:
         generator: takes the requests, those for workflows too.
         workflows: take those of the native paths, and keep sessions.
+        library: takes files in, and keeps documents.
         embedder: takes those to embed texts.
         loader: loads and unloads models.
         reports: says how the system is.
@@ -184,7 +195,9 @@ def create_application(
     add_workflow_routes(app, workflows, settings)
     add_rag_query_route(app, workflows, settings)
     add_session_routes(app, workflows, generator)
-    add_exchange_routes(app, workflows, settings)
+    add_upload_route(app, library, settings)
+    add_document_routes(app, library)
+    add_exchange_routes(app, workflows, library, settings)
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router, workflows)
     add_native_model_routes(app, reports, router, loader, settings)
@@ -240,12 +253,16 @@ def _surroundings(
         limits = RateLimits(settings.rate_limit_per_minute, own, time.monotonic)
         layers.append(Middleware(RateLimited, limits=limits, observer=observer))
     # What an export gave can be taken in again, whatever requests are bounded to.
-    import_bytes = max(settings.max_request_bytes, MIN_IMPORT_BYTES)
+    least = {
+        IMPORT_PATH: json_lines.MIN_IMPORT_BYTES,
+        DOCUMENT_IMPORT_PATH: document_lines.MIN_IMPORT_BYTES,
+    }
+    most = settings.max_request_bytes
     layers.append(
         Middleware(
             BoundedBody,
-            max_bytes=settings.max_request_bytes,
-            max_bytes_by_path={IMPORT_PATH: import_bytes},
+            max_bytes=most,
+            max_bytes_by_path={path: max(most, bound) for path, bound in least.items()},
         )
     )
     return layers

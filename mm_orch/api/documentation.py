@@ -31,9 +31,11 @@ _DESCRIPTIONS = {
     400: "A field is wrong; the message names it, its value and what is allowed.",
     401: "No API key, or an unknown one.",
     403: "Not with this key, or not from there.",
-    404: "No model, workflow or session has this name, or what the path tells of is switched off.",
+    404: "No model, workflow, session or document has this name, or what the path tells of is"
+    " switched off.",
     409: "The model answers requests now.",
-    413: "The body is over api.max_request_bytes; of an import, over 8 MiB too.",
+    413: "The body is over api.max_request_bytes; of an import, over 8 MiB (sessions) or 32 MiB"
+    " (documents) too.",
     429: "The caller has sent its requests of this minute.",
     500: "A fault of the server.",
     503: "Not now: the queue is full or too long for the deadline, the server drains, or the engine"

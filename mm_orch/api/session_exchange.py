@@ -1,10 +1,10 @@
-"""The paths on which stored conversations leave, and come back in."""
+"""The paths on which stored conversations and documents leave, and come back in."""
 
 from __future__ import annotations
 
 import io
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 from starlette.responses import JSONResponse, Response
@@ -13,20 +13,25 @@ from mm_orch.api.bodies import receive_body
 from mm_orch.api.callers import owner_of
 from mm_orch.api.documentation import refusals
 from mm_orch.api.event_stream import part_of
+from mm_orch.api.schemas.documents import DocumentImportAnswer
 from mm_orch.api.schemas.workflow_answers import ImportAnswer
 from mm_orch.api.watched_response import WatchedResponse
 from mm_orch.core.errors import QueueFullError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from fastapi import FastAPI
+    from pydantic import BaseModel
     from starlette.types import Scope, Send
 
     from mm_orch.api.settings import ApiSettings
+    from mm_orch.documents.library import DocumentLibrary
+    from mm_orch.storage.sessions import ImportReport
     from mm_orch.workflows.running import Workflows
 
 IMPORT_PATH = "/api/import/sessions"
+DOCUMENT_IMPORT_PATH = "/api/import/documents"
 _JSON_LINES = "application/x-ndjson"
 _LINES = {"content": {_JSON_LINES: {"schema": {"type": "string"}}}}
 _MAX_IMPORTS = 4
@@ -83,43 +88,74 @@ class ImportPlaces:
             self._owners.remove(owner)
 
 
-def add_exchange_routes(app: FastAPI, workflows: Workflows, settings: ApiSettings) -> None:
-    """Add GET /api/export/sessions and POST /api/import/sessions."""
-    places = ImportPlaces()
+class Exchanged(Protocol):
+    """A store whose content can leave and come back."""
 
+    def export(self, owner: str) -> AsyncIterator[bytes]:
+        """Yield all that an owner has, as JSON lines."""
+
+    async def import_lines(self, owner: str, lines: Iterable[bytes]) -> ImportReport:
+        """Take these in, all or nothing."""
+
+
+def add_exchange_routes(
+    app: FastAPI, workflows: Workflows, library: DocumentLibrary, settings: ApiSettings
+) -> None:
+    """Add GET /api/export/... and POST /api/import/... of sessions and of documents."""
+    places = ImportPlaces()
+    _add_export(app, "sessions", lambda: workflows.sessions, settings)
+    _add_import(app, IMPORT_PATH, lambda: workflows.sessions, ImportAnswer, places, settings)
+    _add_export(app, "documents", lambda: library.store, settings)
+    _add_import(
+        app, DOCUMENT_IMPORT_PATH, lambda: library.store, DocumentImportAnswer, places, settings
+    )
+
+
+def _add_export(
+    app: FastAPI, what: str, find_store: Callable[[], Exchanged], settings: ApiSettings
+) -> None:
     async def export(request: Request) -> ExportResponse:
-        lines = workflows.sessions.export(owner_of(request))
+        lines = find_store().export(owner_of(request))
         return ExportResponse(lines, send_timeout_s=settings.send_timeout_s)
 
-    async def take_in(request: Request) -> JSONResponse:
-        sessions, owner = workflows.sessions, owner_of(request)
-        with places.take(owner):
-            body = await receive_body(request, timeout_s=settings.body_timeout_s)
-            report = await sessions.import_lines(owner, io.BytesIO(body))
-        return JSONResponse(
-            {"sessions_added": report.num_added, "sessions_known": report.num_known}
-        )
-
     app.add_api_route(
-        "/api/export/sessions",
+        f"/api/export/{what}",
         export,
         methods=["GET"],
-        summary="All sessions of the caller, as JSON lines",
+        summary=f"All {what} of the caller, as JSON lines",
         response_class=Response,
         response_model=None,
         responses={
-            200: {**_LINES, "description": "A head, then one session a line."},
+            200: {**_LINES, "description": f"A head, then one of the {what} a line."},
             **refusals(401, 404, 500, 503),
         },
     )
+
+
+def _add_import(
+    app: FastAPI,
+    path: str,
+    find_store: Callable[[], Exchanged],
+    answer: type[BaseModel],
+    places: ImportPlaces,
+    settings: ApiSettings,
+) -> None:
+    async def take_in(request: Request) -> JSONResponse:
+        store, owner = find_store(), owner_of(request)
+        with places.take(owner):
+            body = await receive_body(request, timeout_s=settings.body_timeout_s)
+            report = await store.import_lines(owner, io.BytesIO(body))
+        counts = (report.num_added, report.num_known)
+        return JSONResponse(dict(zip(answer.model_fields, counts, strict=True)))
+
     app.add_api_route(
-        IMPORT_PATH,
+        path,
         take_in,
         methods=["POST"],
         summary="Take in what an export gave, all of it or nothing",
         response_model=None,
         responses={
-            200: {"model": ImportAnswer},
+            200: {"model": answer},
             **refusals(400, 401, 404, 413, 429, 500, 503, 504),
         },
         openapi_extra={"requestBody": {"required": True, **_LINES}},

@@ -44,11 +44,11 @@ def add_session_routes(app: FastAPI, workflows: Workflows, generator: Generator)
         found = await workflows.sessions.list_sessions(
             owner_of(request), limit=limit, offset=offset
         )
-        return await _answer_with(_as_list, found)
+        return await answer_with(_as_list, found)
 
     async def show_session(request: Request, session_id: str) -> Response:
         session = await workflows.sessions.read(owner_of(request), session_id)
-        return await _answer_with(_as_whole, session)
+        return await answer_with(_as_whole, session)
 
     async def delete_session(request: Request, session_id: str) -> JSONResponse:
         await workflows.sessions.delete(owner_of(request), session_id)
@@ -61,7 +61,8 @@ def add_session_routes(app: FastAPI, workflows: Workflows, generator: Generator)
     add_route(app, "DELETE", one, delete_session, ForgottenAnswer, 401, 404, 500, 503)
 
 
-async def _answer_with(describe: Callable[[T], Json], found: T) -> Response:
+async def answer_with(describe: Callable[[T], Json], found: T) -> Response:
+    """Answer with what was found, in words of JSON."""
     # Of thousands of messages it takes longer than the event loop should stand still.
     body = await asyncio.to_thread(lambda: msgspec.json.encode(describe(found)))
     return Response(body, media_type="application/json")

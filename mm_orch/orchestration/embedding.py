@@ -15,6 +15,7 @@ from mm_orch.core.errors import EngineError
 from mm_orch.orchestration.account import RequestAccount
 from mm_orch.orchestration.generation import Embeddings
 from mm_orch.orchestration.limits import check_priority
+from mm_orch.orchestration.measuring import TextMeter
 from mm_orch.orchestration.running import Deadline
 from mm_orch.orchestration.tasks import check_task
 from mm_orch.orchestration.vectors import as_array, check_dimensions, encode_inputs
@@ -52,7 +53,7 @@ class Lobby(Protocol):
 
 
 class EmbeddingOrchestrator:
-    """Takes requests; implements orchestration.generation.Embedder.
+    """Takes requests; implements orchestration.generation.MeasuringEmbedder.
 
     Args:
         choose_model: gives the model that a request's ``model`` field means; the router's part.
@@ -108,6 +109,14 @@ class EmbeddingOrchestrator:
                     found = await self._run(request, account, replays, ticket)
             account.complete()
             return found
+
+    async def find_meter(self, model: str | None) -> TextMeter:
+        """Return what counts the tokens of texts; see MeasuringEmbedder."""
+        name = self._choose_model(model)
+        check_task(self._manager.plans, name, "embed")
+        # Who measures is going to ask: the worker loads meanwhile.
+        self._manager.ensure_started(name)
+        return TextMeter(await self._lobby.ensure_text(name))
 
     async def _run(
         self,

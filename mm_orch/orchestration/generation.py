@@ -121,6 +121,25 @@ class Meters(Protocol):
         """
 
 
+class TextMeter(Protocol):
+    """Says what a text takes of an embedding model's context."""
+
+    @property
+    def model(self) -> str:
+        """The configured name of the model."""
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a text."""
+
+    def count(self, text: str) -> int:
+        """Return the tokens of a text; computes, so not on the event loop.
+
+        Raises:
+            InvalidValueError: it holds what is no text.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embeddings:
     """The vectors of some texts.
@@ -150,6 +169,18 @@ class Embedder(Protocol):
 
         Raises:
             RequestError, OverloadError, DeadlineError, EngineError
+        """
+
+
+class MeasuringEmbedder(Embedder, Protocol):
+    """Says beforehand how long texts are."""
+
+    async def find_meter(self, model: str | None) -> TextMeter:
+        """Return the meter of an embedding model by name or alias; it begins to load.
+
+        Raises:
+            ModelNotFoundError, UnsupportedError: no model that embeds has this name.
+            ModelUnavailableError: its files cannot be had now.
         """
 
 

@@ -1,10 +1,11 @@
-"""Says how many tokens a conversation takes of a model's context: counted, or guessed."""
+"""Says how many tokens a conversation, or a text, takes of a model's context, or guesses it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mm_orch.orchestration.preparation import encode_messages
+from mm_orch.orchestration.vectors import encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,3 +56,20 @@ class ChatMeter:
     def count(self, messages: Sequence[Message]) -> int:
         """See Meter."""
         return len(encode_messages(messages, self._text))
+
+
+class TextMeter:
+    """An embedding model's tokeniser; implements orchestration.generation.TextMeter."""
+
+    def __init__(self, text: ModelText) -> None:
+        self._text = text
+        self.model = text.name
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a text."""
+        return self._text.context_length
+
+    def count(self, text: str) -> int:
+        """See orchestration.generation.TextMeter."""
+        return len(encode_text(text, self._text))

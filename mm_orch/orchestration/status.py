@@ -45,7 +45,7 @@ class SystemStatus:
         engines: what was found to run here when the server started.
         find_alerts: gives the alerts that fire now; None where nothing watches for trouble.
         find_caches: gives what has been seen of KV memory, by model and engine.
-        find_store_failure: says why sessions cannot be stored now; None where they can.
+        find_store_failure: says why nothing can be stored now; None where it can.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class SystemStatus:
         ]
         reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
         if (failure := self._find_store_failure()) is not None:
-            reasons.append(f"no session can be stored: {failure}")
+            reasons.append(f"no session or document can be stored: {failure}")
         if self._admission.is_draining:
             reasons.append("draining")
         return reasons

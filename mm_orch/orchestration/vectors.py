@@ -33,11 +33,19 @@ def encode_inputs(inputs: Sequence[EmbeddingInput], text: ModelText) -> list[tup
     return [_encode(one, f"input[{index}]", text) for index, one in enumerate(inputs)]
 
 
+def encode_text(given: str, text: ModelText) -> tuple[int, ...]:
+    """Return the token ids of a text, with the model's special tokens around it.
+
+    Raises:
+        InvalidValueError: it holds what is no text.
+    """
+    return tuple(text.codec.encode_text(given.lower() if text.recipe.is_lowercased else given))
+
+
 def _encode(given: EmbeddingInput, place: str, text: ModelText) -> tuple[int, ...]:
     if isinstance(given, str):
         try:
-            wanted = given.lower() if text.recipe.is_lowercased else given
-            token_ids = tuple(text.codec.encode_text(wanted))
+            token_ids = encode_text(given, text)
         except InvalidValueError as error:
             raise InvalidValueError(f"{place}: {error.message}", param="input") from error
     else:

@@ -1,1 +1,1 @@
-"""What is kept on disk between two starts: conversations, by the key that holds them."""
+"""What is kept on disk between two starts: conversations and documents, by their owner's key."""

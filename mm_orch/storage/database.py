@@ -27,7 +27,7 @@ _MAX_WAITING = 256
 # Another process that has the same file writes for milliseconds.
 _BUSY_TIMEOUT_S = 5.0
 _RETRY_AFTER_S = 1.0
-# Whoever may read the file reads everything that was said.
+# Whoever may read the file reads everything that was said, and all documents.
 _MODE = 0o600
 # The first with strict tables.
 _OLDEST_SQLITE = (3, 37, 0)
@@ -102,7 +102,7 @@ class Database:
     async def _run(self, work: Callable[[sqlite3.Connection], T], *, is_writing: bool) -> T:
         if self._num_waiting >= self._max_waiting:
             raise QueueFullError(
-                f"{self._num_waiting} calls wait for the stored sessions.",
+                f"{self._num_waiting} calls wait for stored sessions and documents.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._num_waiting += 1
@@ -143,8 +143,8 @@ class Database:
     def _open(self) -> _Opened:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise StorageError(
-                f"This Python has SQLite {sqlite3.sqlite_version}; sessions are stored with 3.37 or"
-                " newer.",
+                f"This Python has SQLite {sqlite3.sqlite_version}; sessions and documents are"
+                " stored with 3.37 or newer.",
                 remedy="Run the server with a Python that has a newer one.",
             )
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,8 @@ class Database:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY_CODES:
             return StorageBusyError(
-                "Another process is writing the stored sessions.", retry_after_s=_RETRY_AFTER_S
+                "Another process is writing stored sessions or documents.",
+                retry_after_s=_RETRY_AFTER_S,
             )
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         message = f"{self._path.name} cannot be used: {reason}."

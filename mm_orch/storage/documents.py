@@ -35,8 +35,8 @@ MAX_OWNER_BYTES = 2**30
 _DocumentId = Annotated[str, msgspec.Meta(pattern=DOCUMENT_ID.replace("$", r"\Z"))]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 _Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
-_Positive = Annotated[int, msgspec.Meta(ge=1, lt=2**63)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
 class ChunkMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,17 +108,21 @@ class NewDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     embedding_model: str | None = None
 
 
-class DocumentSummary(NewDocument, frozen=True, kw_only=True):
+class StoredDocument(NewDocument, frozen=True, kw_only=True):
+    """A document that has its name in the store; ``created_at`` is seconds since 1970."""
+
+    document_id: _DocumentId
+    created_at: Moment
+
+
+class DocumentSummary(StoredDocument, frozen=True, kw_only=True):
     """A stored document in short.
 
     Attributes:
         num_chunks: that it was cut into.
-        created_at: seconds since 1970.
     """
 
-    document_id: _DocumentId
     num_chunks: _Count
-    created_at: Moment
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +187,7 @@ class DocumentStore(Protocol):
             vectors: of the chunks [number of chunks, dimensions], of any length; None for none.
 
         Raises:
+            InvalidValueError: its name is empty or too long.
             DocumentLimitError: it is too large, or the owner has too much; says what is allowed.
             ValueError: vectors are not one for each chunk, or none although a model is named.
         """

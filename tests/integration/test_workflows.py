@@ -267,7 +267,7 @@ def test_a_server_whose_sessions_cannot_be_read_says_so_and_answers_all_else(
     assert (query.status, query.json["status"]) == (200, "success")
     assert health["status"] == "degraded"
     [reason] = health["degradation_reasons"]
-    assert "no session can be stored: sessions.sqlite3 cannot be used" in reason
+    assert "no session or document can be stored: sessions.sqlite3 cannot be used" in reason
 
 
 def talk_until_cut(server: ServerProcess, has_answered: threading.Event) -> dict[str, list[str]]:

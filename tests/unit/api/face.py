@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,14 @@ import httpx2
 from mm_orch.api.application import Insight, create_application
 from mm_orch.api.settings import ApiSettings
 from mm_orch.core.generation import ChatPrompt
+from mm_orch.documents.library import DocumentLibrary
+from mm_orch.orchestration.ticket import Ticket
 from mm_orch.orchestration.usage import UsageBook
 from mm_orch.storage.database import Database
+from mm_orch.storage.sqlite_documents import SqliteDocuments
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.as_models import ModelsAndWorkflows
+from mm_orch.workflows.running import WorkflowSettings
 from tests.unit.api.scripted_embedder import ScriptedEmbedder
 from tests.unit.api.scripted_generator import (
     ROUTER,
@@ -26,15 +31,18 @@ from tests.unit.api.scripted_generator import (
 from tests.unit.workflows.scene import make_workflows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import BaseModel
     from starlette.types import ASGIApp
 
     from mm_orch.api.tracing import StartTrace
+    from mm_orch.core.errors import MuAIError
     from mm_orch.core.observations import Observations
     from mm_orch.core.tuning_report import TunerReports
     from mm_orch.live.configuration import LiveConfiguration
+    from mm_orch.storage.documents import DocumentStore
     from mm_orch.storage.sessions import SessionStore
-    from mm_orch.workflows.running import WorkflowSettings
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -53,6 +61,39 @@ def _no_sessions() -> SessionStore:
     return SqliteSessions(Database(Path("/dev/null/sessions.sqlite3")))
 
 
+def _no_documents() -> DocumentStore:
+    """Return a store whose file cannot be opened."""
+    return SqliteDocuments(Database(Path("/dev/null/sessions.sqlite3")))
+
+
+@dataclass
+class Places:
+    """Lets uploads in.
+
+    Attributes:
+        refusal: raised instead.
+        num_taken: places that are held.
+        models: that they were asked for.
+    """
+
+    refusal: MuAIError | None = None
+    num_taken: int = 0
+    models: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def place_run(
+        self, model: str, *, caller: str, priority: int, timeout_s: float
+    ) -> Iterator[Ticket]:
+        if self.refusal is not None:
+            raise self.refusal
+        self.models.append(model)
+        self.num_taken += 1
+        try:
+            yield Ticket(model, timeout_s, caller=caller, priority=priority)
+        finally:
+            self.num_taken -= 1
+
+
 @dataclass
 class Face:
     """The HTTP face and everything beside it."""
@@ -68,16 +109,30 @@ class Face:
     observations: Observations | None = None
     live: LiveConfiguration | None = None
     tuner: TunerReports | None = None
+    places: Places = field(default_factory=Places)
     address: str = "127.0.0.1"
     start_trace: StartTrace | None = None
     sessions: SessionStore = field(default_factory=_no_sessions)
+    documents: DocumentStore = field(default_factory=_no_documents)
+    embedding_model: str | None = "vectors"
     workflow_settings: WorkflowSettings | None = None
 
     def __post_init__(self) -> None:
         workflows = make_workflows(self.generator, self.sessions, self.workflow_settings)
+        settings = self.workflow_settings or WorkflowSettings()
+        library = DocumentLibrary(
+            self.documents,
+            embedder=self.embedder,
+            places=self.places,
+            embedding_model=self.embedding_model,
+            default_model="scripted",
+            timeout_s=settings.deadline_s,
+            is_enabled=settings.is_enabled,
+        )
         self.app: ASGIApp = create_application(
             generator=ModelsAndWorkflows(self.generator, workflows),
             workflows=workflows,
+            library=library,
             embedder=self.embedder,
             loader=self.loader,
             reports=self.reports,

@@ -6,10 +6,12 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from mm_orch.core.errors import StorageError
 from mm_orch.storage.migrations import MIGRATIONS
+from tests.unit.storage.document_scene import new_document, open_documents, passage
 from tests.unit.storage.scene import FILE, OWNER, fill, open_store, texts_of
 
 if TYPE_CHECKING:
@@ -24,6 +26,15 @@ WRITTEN_BY_VERSION: dict[int, tuple[str, ...]] = {
         "INSERT INTO messages VALUES (7, 0, 'assistant', 'msg-b', 'r', 6.0)",
     ),
 }
+# ... and from version 2 on one document of one chunk.
+WRITTEN_BY_VERSION[2] = (
+    *WRITTEN_BY_VERSION[1],
+    "INSERT INTO documents VALUES (3, 'name:alice', 'document-0123456789abcdef0123456789abcdef',"
+    " 'old.md', 'text/markdown', 4, 'd', '{\"a\":1}', 64, 8, 'vectors', 5.0, 1, 99)",
+    "INSERT INTO chunks VALUES (9, 3, 0, '7e8e2d7833a2eb0f192f17c03511df18', 'Title',"
+    " 'herons nest', '', 2, 13, NULL)",
+    "INSERT INTO vectors VALUES (9, x'0000803f00000000')",
+)
 
 
 def write_version(path: Path, version: int) -> None:
@@ -62,6 +73,21 @@ async def test_a_file_of_an_older_version_is_brought_to_the_newest(
     assert version_of(tmp_path / FILE) == len(MIGRATIONS)
 
 
+@pytest.mark.parametrize("version", WRITTEN_BY_VERSION)
+async def test_documents_are_kept_in_a_file_of_every_version(tmp_path: Path, version: int) -> None:
+    write_version(tmp_path / FILE, version)
+
+    async with open_documents(tmp_path) as store:
+        old = [one.chunk.text for one in await store.search_words(OWNER, "nesting heron", 9)]
+        near = await store.search_vectors(OWNER, np.float32([1, 0]), "vectors", 9)
+        await store.add(OWNER, new_document(), [passage("a wren sings")], None)
+        new = [one.chunk.text for one in await store.search_words(OWNER, "wren", 9)]
+
+    assert old == (["herons nest"] if version >= 2 else [])
+    assert [one.document_metadata for one in near] == ([{"a": 1}] if version >= 2 else [])
+    assert new == ["a wren sings"]
+
+
 async def test_the_next_version_finds_what_this_one_wrote(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await fill(store, "s", 1)
@@ -93,7 +119,7 @@ async def test_a_newer_programs_file_is_refused_and_left_as_it_is(tmp_path: Path
         connection.execute("PRAGMA user_version = 99")
 
     async with open_store(tmp_path) as store:
-        with pytest.raises(StorageError, match="are of version 99; this program knows versions"):
+        with pytest.raises(StorageError, match="is of version 99; this program knows versions"):
             await store.read(OWNER, "old")
 
     assert version_of(tmp_path / FILE) == 99
