@@ -127,7 +127,7 @@ async def open_runtime(
             clock=clock,
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        workflows = _make_workflows(config, orchestrator, stores, watch)
+        workflows = _make_workflows(config, orchestrator, embedder, stores=stores, watch=watch)
         library = _make_library(config, orchestrator, embedder, stores)
         status = _make_status(
             config, manager, admission, stores=stores, monitor=monitor, clock=clock
@@ -256,7 +256,12 @@ def _make_library(
 
 
 def _make_workflows(
-    config: Config, orchestrator: Orchestrator, stores: _Stores, watch: Watch
+    config: Config,
+    orchestrator: Orchestrator,
+    embedder: EmbeddingOrchestrator,
+    *,
+    stores: _Stores,
+    watch: Watch,
 ) -> Workflows:
     workflows = config.workflows
     return Workflows(
@@ -264,6 +269,8 @@ def _make_workflows(
         generator=orchestrator,
         meters=orchestrator,
         sessions=stores.sessions,
+        documents=stores.documents,
+        embedder=embedder,
         settings=WorkflowSettings(
             is_enabled=workflows.enabled,
             deadline_s=workflows.deadline_s or config.api.request_timeout_s,

@@ -13,7 +13,10 @@ from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
 logger = logging.getLogger(__name__)
 
 # Named here too, so that a checkout works without being installed as a distribution.
-_BUILT_IN = {"chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE"}
+_BUILT_IN = {
+    "chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE",
+    "rag_qa": "mm_orch.workflows.rag_qa:RAG_QA",
+}
 
 
 class WorkflowRegistry:
