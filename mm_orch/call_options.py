@@ -16,6 +16,7 @@ from mm_orch.core.generation import (
     Message,
     TextPrompt,
 )
+from mm_orch.documents.library import Upload
 from mm_orch.orchestration.limits import MAX_EMBEDDING_INPUTS, check_conversation_id, check_priority
 
 if TYPE_CHECKING:
@@ -55,6 +56,29 @@ class EmbeddingOptions(TypedDict, total=False):
     timeout_s: float
     priority: int
     dimensions: int
+
+
+class UploadOptions(TypedDict, total=False):
+    """What a call that stores a document may say besides its name and content."""
+
+    metadata: dict[str, Any]
+    chunk_size: int
+    chunk_overlap: int
+    timeout_s: float
+    priority: int
+
+
+def make_upload(name: str, content: bytes, *, options: UploadOptions) -> Upload:
+    """Return the upload that a call asks for; its owner is whoever calls without a key.
+
+    Raises:
+        InvalidValueError: an option has the wrong type.
+    """
+    values = {"request_id": _new_id(), "owner": "", "name": name, "content": content, **options}
+    try:
+        return msgspec.convert(values, Upload)
+    except msgspec.ValidationError as error:
+        raise InvalidValueError(f"An option of the upload is wrong: {error}.") from error
 
 
 def make_embedding_request(

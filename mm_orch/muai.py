@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mm_orch.call_options import make_embedding_request, make_request
+from mm_orch.call_options import make_embedding_request, make_request, make_upload
 from mm_orch.core.errors import MuAIError
 from mm_orch.orchestration.limits import check_conversation_id
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from mm_orch.app import Runtime
-    from mm_orch.call_options import Conversation, EmbeddingOptions, Options
+    from mm_orch.call_options import Conversation, EmbeddingOptions, Options, UploadOptions
     from mm_orch.config import Config
     from mm_orch.core.generation import GenerationRequest, Usage
+    from mm_orch.documents.library import Uploaded
     from mm_orch.models.progress import Progress
     from mm_orch.orchestration.generation import Embeddings
     from mm_orch.orchestration.reports import StatusReport
@@ -189,6 +190,14 @@ class AsyncMuAI:
         """Make one vector a text; a single text makes one row. Raises as generate."""
         return await self._running.embedder.embed(make_embedding_request(texts, options=options))
 
+    async def upload(self, name: str, content: bytes, **options: Unpack[UploadOptions]) -> Uploaded:
+        """Store a file as a document that workflows search; its name's ending says what it is.
+
+        Raises:
+            RequestError, OverloadError, DeadlineError, EngineError, StorageError: as over HTTP.
+        """
+        return await self._running.library.upload(make_upload(name, content, options=options))
+
     def release_conversation(self, conversation_id: str) -> None:
         """Free the KV memory that only the calls with this ``conversation_id`` need.
 
@@ -264,6 +273,10 @@ class MuAI:
     def embed(self, texts: str | Sequence[str], **options: Unpack[EmbeddingOptions]) -> Embeddings:
         """Make one vector a text; see :meth:`AsyncMuAI.embed`."""
         return self.wait(self._inner.embed(texts, **options))
+
+    def upload(self, name: str, content: bytes, **options: Unpack[UploadOptions]) -> Uploaded:
+        """Store a file as a document; see :meth:`AsyncMuAI.upload`."""
+        return self.wait(self._inner.upload(name, content, **options))
 
     def release_conversation(self, conversation_id: str) -> None:
         """Free a conversation's KV memory; see :meth:`AsyncMuAI.release_conversation`."""

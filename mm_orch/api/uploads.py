@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from mm_orch.documents.library import DocumentLibrary
 
 _FORM = "multipart/form-data"
-_NO_VECTORS = (
-    "No embedding model is configured: the chunks have no vectors, and are found by their words"
-    " alone."
-)
 _FORM_SCHEMA = {
     "type": "object",
     "properties": {
@@ -65,7 +61,7 @@ class UploadResponse(WatchedResponse):
                 "chunks_count": summary.num_chunks,
                 "status": uploaded.status,
                 "embedding_model": summary.embedding_model,
-                "note": None if summary.embedding_model else _NO_VECTORS,
+                "note": uploaded.note,
             }
         )
         await response(scope, receive_nothing, send)
@@ -99,6 +95,7 @@ def add_upload_route(app: FastAPI, library: DocumentLibrary, settings: ApiSettin
 
 def _read_upload(request: Request, body: bytes) -> Upload:
     content_type = request.headers.get("content-type", "")
+    fields: FormFields | TextUpload
     if content_type.partition(";")[0].strip().lower() == _FORM:
         form = read_form(body, content_type)
         file = _find_file(form)

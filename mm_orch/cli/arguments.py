@@ -44,6 +44,7 @@ class Action(enum.Enum):
     MODEL_INFO = "--model-info"
     PULL = "--pull"
     REMOVE = "--remove"
+    UPLOAD = "--upload"
     BENCHMARK = "--benchmark"
     TEST_ALERT = "--test-alert"
 
@@ -55,7 +56,7 @@ _ACTIONS_BY_OPTION: dict[str, tuple[Action, ...]] = {
     "--workflow": (Action.QUERY, Action.CHAT),
     "--max-tokens": (Action.QUERY, Action.CHAT),
     "--temperature": (Action.QUERY, Action.CHAT),
-    "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO),
+    "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO, Action.UPLOAD),
     "--watch": (Action.STATUS,),
     "--interval": (Action.STATUS,),
     "--benchmark-output": (Action.BENCHMARK,),
@@ -76,6 +77,7 @@ class Arguments:
         query: the words to answer; None where standard input holds them.
         subject: the model's name or source of --model-info, --pull and --remove.
         objective: what goodput counts; None is the benchmark's own.
+        uploads: the files of --upload.
     """
 
     action: Action | None
@@ -99,6 +101,7 @@ class Arguments:
     quick: bool
     url: str | None
     objective: Objective | None
+    uploads: tuple[Path, ...] = ()
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Arguments:
@@ -141,6 +144,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
         quick=values.quick,
         url=values.url,
         objective=values.objective,
+        uploads=tuple(values.upload or ()),
     )
 
 
@@ -170,6 +174,7 @@ def _choose_action(
             (Action.MODEL_INFO, values.model_info is not None),
             (Action.PULL, values.pull is not None),
             (Action.REMOVE, values.remove is not None),
+            (Action.UPLOAD, values.upload is not None),
             (Action.BENCHMARK, values.benchmark),
             (Action.TEST_ALERT, values.test_alert),
         )
@@ -243,6 +248,13 @@ def _add_actions(group: Any) -> None:
     )
     group.add_argument("--remove", metavar="NAME", type=_text, help="delete a model's files")
     group.add_argument(
+        "--upload",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        help="store documents (.txt, .md, .pdf) for workflows that search them",
+    )
+    group.add_argument(
         "--check-config", action="store_true", help="say everything wrong with the configuration"
     )
     group.add_argument(
@@ -275,7 +287,8 @@ def _add_call_options(group: Any) -> None:
     group.add_argument(
         "--json",
         action="store_true",
-        help="print one JSON object, with --watch one a line; also with --status and --model-info",
+        help="print one JSON object, with --watch one a line; also with --status, --model-info and"
+        " --upload",
     )
 
 

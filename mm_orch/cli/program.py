@@ -91,8 +91,8 @@ def _perform_with(loaded: LoadedConfig, arguments: Arguments, action: Action) ->
             return serve(loaded, lambda: configuration.load(arguments, path=loaded.path))
         case Action.STATUS:
             return _tell_status(loaded, arguments)
-        case Action.MODEL_INFO | Action.PULL | Action.REMOVE:
-            return _perform_on_models(loaded, arguments, action)
+        case Action.MODEL_INFO | Action.PULL | Action.REMOVE | Action.UPLOAD:
+            return _perform_on_files(loaded, arguments, action)
         case Action.BENCHMARK | Action.TEST_ALERT:
             return _try_out(loaded, arguments, action)
         case Action.CHECK_CONFIG | Action.PRINT_CONFIG:
@@ -109,7 +109,11 @@ def _tell_status(loaded: LoadedConfig, arguments: Arguments) -> int:
     return print_status(loaded, as_json=arguments.json)
 
 
-def _perform_on_models(loaded: LoadedConfig, arguments: Arguments, action: Action) -> int:
+def _perform_on_files(loaded: LoadedConfig, arguments: Arguments, action: Action) -> int:
+    if action is Action.UPLOAD:
+        from mm_orch.cli.upload import upload_files
+
+        return upload_files(loaded, arguments)
     from mm_orch.cli import models
 
     if action is Action.MODEL_INFO:

@@ -7,6 +7,7 @@ import http
 import http.client
 import json
 import time
+import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -44,6 +45,20 @@ class _Named(msgspec.Struct):
 
 class _Workflows(msgspec.Struct):
     workflows: tuple[_Named, ...] = ()
+
+
+class StoredFile(msgspec.Struct, frozen=True):
+    """A document as it is stored now.
+
+    Attributes:
+        status: stored, replaced or known.
+        note: what there is to know of it; None for nothing.
+    """
+
+    document_id: str
+    chunks_count: int
+    status: str
+    note: str | None = None
 
 
 _Report = TypeVar("_Report", StatusReport, Figures, _Workflows)
@@ -158,6 +173,24 @@ class RunningServer:
         }
         return RemoteReply(self, {k: v for k, v in body.items() if v is not None})
 
+    def upload(self, name: str, content: bytes) -> StoredFile:
+        """Have a file stored as a document of the key that is used.
+
+        Raises:
+            MuAIError: it is refused; says why.
+            NoServerError: the connection failed.
+        """
+        form, content_type = write_form(name, content)
+        timeout_s = self._timeout_s + _EXTRA_TIMEOUT_S
+        try:
+            with self._send(
+                "POST", "/api/rag/upload", form, content_type, timeout_s=timeout_s
+            ) as response:
+                _check(response)
+                return msgspec.json.decode(response.read(), type=StoredFile)
+        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
+            raise _cut(self.place, str(error) or type(error).__name__) from error
+
     def _read(self, path: str, shape: type[_Report]) -> _Report | None:
         """Return a report; None where the server does not give it."""
         try:
@@ -194,7 +227,6 @@ class RunningServer:
         except (OSError, http.client.HTTPException) as error:
             raise _cut(self.place, str(error) or type(error).__name__) from error
 
-    @contextlib.contextmanager
     def _ask(
         self,
         method: str,
@@ -203,15 +235,40 @@ class RunningServer:
         *,
         timeout_s: float,
         key: bool = True,
+    ) -> contextlib.AbstractContextManager[http.client.HTTPResponse]:
+        data = None if body is None else json.dumps(body).encode()
+        return self._send(method, path, data, "application/json", timeout_s=timeout_s, key=key)
+
+    @contextlib.contextmanager
+    def _send(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        content_type: str,
+        *,
+        timeout_s: float,
+        key: bool = True,
     ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=_FIND_TIMEOUT_S)
         with contextlib.closing(connection):
             connection.connect()
             connection.sock.settimeout(timeout_s)
-            data = None if body is None else json.dumps(body).encode()
-            headers = {"Content-Type": "application/json", **(self._headers if key else {})}
+            headers = {"Content-Type": content_type, **(self._headers if key else {})}
             connection.request(method, path, data, headers)
             yield connection.getresponse()
+
+
+def write_form(name: str, content: bytes) -> tuple[bytes, str]:
+    """Return a form with a file, and its Content-Type (RFC 7578, names in UTF-8)."""
+    boundary = uuid.uuid4().hex
+    plain = name.replace("\\", r"\\").replace('"', r"\"")
+    plain = plain.replace("\r", "%0D").replace("\n", "%0A")
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{plain}"\r\n\r\n'
+    )
+    form = b"".join([head.encode(errors="replace"), content, f"\r\n--{boundary}--\r\n".encode()])
+    return form, f"multipart/form-data; boundary={boundary}"
 
 
 class RemoteReply:

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 # Embedded at a time: other requests take turns with each, and what is over is noticed.
 _MAX_TEXTS = 64
 _MAX_CUT_AT_ONCE = 2
+_NO_VECTORS = (
+    "No embedding model is configured: the chunks have no vectors, and are found by their words"
+    " alone."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,11 @@ class Uploaded:
 
     summary: DocumentSummary
     status: Literal["stored", "replaced", "known"]
+
+    @property
+    def note(self) -> str | None:
+        """What the document is without, in words; None where it is without nothing."""
+        return None if self.summary.embedding_model else _NO_VECTORS
 
 
 class RunPlaces(Protocol):

@@ -30,7 +30,7 @@ from mm_orch.storage.word_search import make_match
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -155,7 +155,7 @@ class SqliteDocuments:
         return await self._database.write(partial(_import, owner=owner, documents=documents))
 
     async def _search(
-        self, search: str, owner: str, limit: int, values: dict[str, object]
+        self, search: str, owner: str, limit: int, values: Mapping[str, object]
     ) -> tuple[Found, ...]:
         asked = {**values, "owner": owner, "limit": limit}
 

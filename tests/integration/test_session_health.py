@@ -35,4 +35,7 @@ async def test_sessions_that_nobody_uses_make_no_file_and_those_that_fail_are_to
     assert [one.status for one in (before, after)] == [HealthStatus.HEALTHY] * 2
     assert failing.status is HealthStatus.DEGRADED
     [reason] = failing.degradation_reasons
-    assert reason == "no session or document can be stored: sessions.sqlite3 cannot be used: File exists."
+    assert (
+        reason
+        == "no session or document can be stored: sessions.sqlite3 cannot be used: File exists."
+    )

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import subprocess
-import sys
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -18,7 +15,7 @@ import pytest
 from mm_orch.storage.database import Database
 from mm_orch.storage.sessions import MAX_SESSIONS
 from mm_orch.storage.sqlite_sessions import SqliteSessions
-from tests.processes import ROOT, clean_environment
+from tests.killed_writers import write_and_kill
 from tests.session_writer import OWNER
 
 if TYPE_CHECKING:
@@ -30,26 +27,21 @@ MAX_TURNS_BEFORE = 30
 MAX_DELAY_S = 0.004
 
 
-def write_and_kill(path: Path, run: int, random_: random.Random) -> dict[str, list[str]]:
+def write_turns(path: Path, run: int, random_: random.Random) -> dict[str, list[str]]:
     """Start a writer, kill it at a random moment; return what it acknowledged, by session."""
-    command = [sys.executable, "-m", "tests.session_writer", str(path), str(run)]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True
-    ) as writer:
-        assert writer.stdout is not None
-        lines = [writer.stdout.readline() for _ in range(random_.randint(1, MAX_TURNS_BEFORE))]
-        # Waits for nothing: it is what makes the moment a random one.
-        time.sleep(random_.uniform(0, MAX_DELAY_S))
-        writer.kill()
-        lines += writer.stdout.readlines()
+    lines = write_and_kill(
+        "tests.session_writer",
+        path,
+        run,
+        num_lines=random_.randint(1, MAX_TURNS_BEFORE),
+        delay_s=random_.uniform(0, MAX_DELAY_S),
+    )
     acknowledged: dict[str, list[str]] = {}
     for line in lines:
-        # The last one may be cut off.
-        if line.endswith("\n"):
-            session_id, position, question = line.split()
-            turns = acknowledged.setdefault(session_id, [])
-            assert len(turns) == int(position)
-            turns.append(question)
+        session_id, position, question = line.split()
+        turns = acknowledged.setdefault(session_id, [])
+        assert len(turns) == int(position)
+        turns.append(question)
     return acknowledged
 
 
@@ -88,7 +80,7 @@ async def test_no_turn_is_lost_once_acknowledged_and_none_is_half_written(
     acknowledged: dict[str, list[str]] = {}
 
     for run in range(num_kills):
-        told = write_and_kill(tmp_path / "sessions.sqlite3", run, random_)
+        told = write_turns(tmp_path / "sessions.sqlite3", run, random_)
         assert told
         acknowledged |= told
         await check_whole(tmp_path / "sessions.sqlite3", told)

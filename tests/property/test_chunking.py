@@ -50,7 +50,8 @@ def test_chunks_cover_the_text_in_order_and_within_their_size(
     for chunk in chunks:
         where = chunk.metadata
         assert text[where.start : where.end] == chunk.text
-        assert chunk.text == chunk.text.strip()
+        assert chunk.text.strip()
+        assert chunk.text == chunk.text.rstrip()
         assert measure.count(chunk.content) <= measure.size
         # Each begins and ends after the one before, and nothing but white space is between.
         assert where.start >= start

@@ -22,7 +22,7 @@ def test_fields_and_files_are_read_as_they_were_sent() -> None:
     body = (
         b"preamble\r\n"
         + part("metadata", '{"a":"é"}'.encode())
-        + part("file", b"\r\n--bx\r\n\x00\xff\r\n", filename="Zürich 水.md")
+        + part("file", b"\r\n--x\r\n\x00\xff\r\n", filename="Zürich 水.md")
         + b"--b--\r\nepilogue"
     )
 
@@ -31,7 +31,7 @@ def test_fields_and_files_are_read_as_they_were_sent() -> None:
     assert form["metadata"].text == '{"a":"é"}'
     assert form["metadata"].filename is None
     assert form["file"].filename == "Zürich 水.md"
-    assert form["file"].content == b"\r\n--bx\r\n\x00\xff\r\n"
+    assert form["file"].content == b"\r\n--x\r\n\x00\xff\r\n"
 
 
 def test_a_boundary_may_be_quoted_and_names_may_be_spelled_in_rfc_5987() -> None:

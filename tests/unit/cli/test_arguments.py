@@ -76,6 +76,11 @@ def test_model_info_takes_a_name_or_none() -> None:
     assert parse_arguments(["--model-info", "m"]).subject == "m"
 
 
+def test_several_files_are_uploaded_at_once() -> None:
+    assert parse_arguments(["--upload", "a.md", "b.pdf"]).uploads == (Path("a.md"), Path("b.pdf"))
+    assert parse_arguments(["q"]).uploads == ()
+
+
 def test_a_query_may_begin_with_a_dash_after_two() -> None:
     assert parse_arguments(["--", "--what?"]).query == "--what?"
 
@@ -108,8 +113,11 @@ def test_a_query_may_begin_with_a_dash_after_two() -> None:
         ("--status --watch --interval nan", "give a number of seconds from 0.1 to 3600"),
         ("--status --model m", "--model goes with a query or --mode chat"),
         ("--server --temperature 0", "--temperature goes with a query or --mode chat"),
-        ("--mode chat --json", "--json goes with a query or --status or --model-info"),
+        ("--mode chat --json", "--json goes with a query or --status or --model-info or --upload"),
         ("--pull", "expected one argument"),
+        ("--upload", "expected at least one argument"),
+        ("--server --upload a.md", "--server and --upload do not go together"),
+        ("--upload a.md --model m", "--model goes with a query or --mode chat"),
         ("--quick q", "--quick goes with --benchmark"),
         ("--server --url http://h:1", "--url goes with --benchmark"),
         ("--status --benchmark-output d", "--benchmark-output goes with --benchmark"),

@@ -63,7 +63,6 @@ def test_text_is_read_in_unicodes_encodings(content: bytes, text: str) -> None:
     [
         ("Zürich".encode("latin-1"), "is no text in UTF-8: byte 1 is 0xfc.*Save it in UTF-8"),
         (b"\xff\xfea", "is no text in UTF-16: byte"),
-        ("水".encode("utf-16-le"), "is no text in UTF-8|holds U"),
         ("ab".encode("utf-16-le"), r"it holds U\+0000 at character 1"),
         (b"\x7fELF", r"it holds U\+007F at character 0"),
         ("\ud800".encode("utf-8", "surrogatepass"), "is no text in UTF-8"),

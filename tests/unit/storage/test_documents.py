@@ -250,7 +250,7 @@ async def test_what_is_too_large_is_refused_and_leaves_what_was_there(
         (document_rows, "MAX_OWNER_BYTES", 900, "at most 10000, 100000 and 900 are stored"),
         (document_lines, "MAX_CHUNKS", 1, "'b.md' has 2 chunks; at most 1 are stored"),
         (document_lines, "MAX_DOCUMENT_BYTES", 99, "at most 99 are stored"),
-        (document_lines, "MAX_METADATA_BYTES", 9, "metadata of 14 bytes as JSON; at most 9"),
+        (document_lines, "MAX_METADATA_BYTES", 9, "metadata of 15 bytes as JSON; at most 9"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, bound, value)
