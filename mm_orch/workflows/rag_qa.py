@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mm_orch.core.errors import DocumentNotFoundError, WorkflowError
+from mm_orch.core.errors import DeadlineError, DocumentNotFoundError, WorkflowError
 from mm_orch.core.generation import FinishReason
 from mm_orch.orchestration.generation import Embeddings
 from mm_orch.retrieval.citations import SourceText, bear_out
@@ -34,6 +34,7 @@ from mm_orch.workflows.contract import (
     Source,
     Workflow,
 )
+from mm_orch.workflows.deadline import REMEDY, within
 from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
@@ -42,6 +43,8 @@ from mm_orch.workflows.keeping import KEEP
 from mm_orch.workflows.rag_prompt import REFUSAL, make_prompt, quote
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from mm_orch.retrieval.evidence import EvidenceModels
     from mm_orch.storage.documents import Found
     from mm_orch.workflows.graph_state import StepContext
@@ -51,8 +54,9 @@ _NUM_READ = 5
 _NUM_QUOTED = 2
 # Of an answer for which the caller sets none; it is a sentence or two.
 _MAX_TOKENS = 200
-# Of what is left, for what the answer can do without: so that there is time for an answer.
-_SHARE = 0.5
+# Of the time that is left, for what the answer can do without: so that there is some for it.
+_EMBEDDING_SHARE = 0.5
+_DRAFT_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +112,11 @@ async def look(context: StepContext) -> None:
 
 async def embed(context: StepContext) -> None:
     """Make a vector of the question."""
-    context.put(
-        _VECTOR,
-        await context[SERVICES].embedder.embed(
-            [context[CALL].question], timeout_s=_part_of(context.remaining_s())
-        ),
-    )
+    async with _part_of_time(context, _EMBEDDING_SHARE):
+        embedded = await context[SERVICES].embedder.embed(
+            [context[CALL].question], timeout_s=context.remaining_s()
+        )
+    context.put(_VECTOR, embedded)
 
 
 async def search_words(context: StepContext) -> None:
@@ -152,9 +155,10 @@ async def read(context: StepContext) -> None:
     if not places:
         context.put(_READ, ())
         return
-    near = await context[SERVICES].embedder.embed(
-        [place.content for place in places], timeout_s=_part_of(context.remaining_s())
-    )
+    async with _part_of_time(context, _EMBEDDING_SHARE):
+        near = await context[SERVICES].embedder.embed(
+            [place.content for place in places], timeout_s=context.remaining_s()
+        )
     # Vectors of length 1, or of none.
     cosines = near.vectors @ embedded.vectors[0]
     context.put(_READ, with_cosines(places, cosines.tolist()))
@@ -200,15 +204,14 @@ async def draft(context: StepContext) -> None:
         # What is to stand in the passages is best taken as likely as it is.
         temperature=0.0 if call.options.temperature is None else call.options.temperature,
     )
-    prompt = await make_prompt(
-        call,
-        services,
-        [one.chunk for one in judged.passages],
-        max_tokens=options.max_tokens or _MAX_TOKENS,
-    )
-    text = await services.models.answer(
-        prompt, timeout_s=_part_of(context.remaining_s()), options=options
-    )
+    passages = [one.chunk for one in judged.passages]
+    async with _part_of_time(context, _DRAFT_SHARE):
+        prompt = await make_prompt(
+            call, services, passages, max_tokens=options.max_tokens or _MAX_TOKENS
+        )
+        text = await services.models.answer(
+            prompt, timeout_s=context.remaining_s(), options=options
+        )
     context.put(_DRAFT, Draft(text))
 
 
@@ -267,8 +270,17 @@ def _source_of(candidate: Candidate) -> Source:
     )
 
 
-def _part_of(remaining_s: float | None) -> float | None:
-    return None if remaining_s is None else _SHARE * remaining_s
+def _part_of_time(context: StepContext, share: float) -> AbstractAsyncContextManager[None]:
+    """Bound what is done by a share of the time that is left."""
+    remaining_s = context.remaining_s()
+    bound_s = None if remaining_s is None else share * remaining_s
+
+    def too_slow() -> DeadlineError:
+        return DeadlineError(
+            f"Step {context.step} was not complete after {bound_s:.3g} s.", remedy=REMEDY
+        )
+
+    return within(bound_s, too_slow)
 
 
 @cache

@@ -12,12 +12,14 @@ from mm_orch.api.workflow_answer import write_message
 from mm_orch.core.errors import DeadlineError
 from mm_orch.core.generation import FinishReason
 from mm_orch.workflows.contract import ANSWER, CALL, KEPT, SERVICES, Services
+from mm_orch.workflows.embedding import RunEmbedder
 from mm_orch.workflows.generating import GeneratedText, RunModels
 from mm_orch.workflows.graph_state import StepContext, Values
 from mm_orch.workflows.keeping import KEEP, keep_turn
+from tests.unit.api.scripted_embedder import ScriptedEmbedder
 from tests.unit.api.scripted_generator import ScriptedGenerator, say
 from tests.unit.storage.scene import OWNER, fill, open_store, texts_of
-from tests.unit.workflows.scene import WordMeters, make_workflows
+from tests.unit.workflows.scene import WordMeters, make_workflows, no_documents
 from tests.unit.workflows.test_chat_generate import going_on, make_call
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def context_of(store: SqliteSessions) -> StepContext:
             models=RunModels(ScriptedGenerator(), "any", call),
             meters=WordMeters(),
             sessions=store,
+            documents=no_documents(),
+            embedder=RunEmbedder(ScriptedEmbedder(), call),
         ),
     )
     values.put(
