@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from mm_orch.api.errors import error_response
-from mm_orch.api.session_exchange import IMPORT_PATH
+from mm_orch.api.session_exchange import DOCUMENT_IMPORT_PATH, IMPORT_PATH
+from mm_orch.api.uploads import UPLOAD_PATH
 from mm_orch.core.errors import RateLimitError
 from mm_orch.core.generation import ANONYMOUS
 from mm_orch.orchestration.account import RequestAccount
@@ -24,8 +25,10 @@ _OPERATION_BY_PATH: dict[str, str | None] = {
     "/v1/embeddings": "embeddings",
     "/api/chat": "chat",
     "/api/query": "chat",
+    UPLOAD_PATH: "embeddings",
     # Work for the server alone: none of the requests that are told of.
     IMPORT_PATH: None,
+    DOCUMENT_IMPORT_PATH: None,
 }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mm_orch.api.settings import ApiSettings
     from mm_orch.documents.library import DocumentLibrary
 
+UPLOAD_PATH = "/api/rag/upload"
 _FORM = "multipart/form-data"
 _FORM_SCHEMA = {
     "type": "object",
@@ -80,7 +81,7 @@ def add_upload_route(app: FastAPI, library: DocumentLibrary, settings: ApiSettin
     description = body_of(TextUpload)
     description["requestBody"]["content"][_FORM] = {"schema": _FORM_SCHEMA}
     app.add_api_route(
-        "/api/rag/upload",
+        UPLOAD_PATH,
         upload,
         methods=["POST"],
         summary="Store a file, to be searched and cited",
