@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from benchmarks.rag.corpus import load_documents
 from mm_orch.app import open_runtime
 from mm_orch.config import load_config
@@ -17,9 +19,8 @@ from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_documents import SqliteDocuments
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from mm_orch.app import Runtime
@@ -36,9 +37,11 @@ _MAX_TEXTS = 256
 class Index:
     """The stored corpus, and the model that its vectors come from."""
 
-    def __init__(self, runtime: Runtime, store: SqliteDocuments) -> None:
+    def __init__(self, runtime: Runtime, database: Database, path: Path) -> None:
         self.runtime = runtime
-        self.store = store
+        self.database = database
+        self.store = SqliteDocuments(database)
+        self._path = path
 
     async def search_words(self, question: str, limit: int) -> tuple[Found, ...]:
         """Return the chunks that have words of the question."""
@@ -61,6 +64,20 @@ class Index:
             vectors.extend((await self.runtime.embedder.embed(request)).vectors)
         return vectors
 
+    async def embed_known(self, texts: Collection[str]) -> dict[str, NDArray[np.float32]]:
+        """Return vectors by text; those of earlier runs are not computed again."""
+        path = self._path.with_suffix(".npz")
+        known: dict[str, NDArray[np.float32]] = {}
+        if path.exists():
+            with np.load(path, allow_pickle=False) as arrays:
+                known = dict(zip(arrays["texts"].tolist(), arrays["vectors"], strict=True))
+        # Texts of one length are one batch.
+        missing = sorted(set(texts) - known.keys(), key=len)
+        if missing:
+            known |= zip(missing, await self.embed(missing), strict=True)
+            np.savez(path, texts=np.array(list(known)), vectors=np.array(list(known.values())))
+        return known
+
     async def count_chunks(self) -> int:
         """Return how many chunks the corpus was cut into."""
         listed = await self.store.list_documents(OWNER, limit=1000)
@@ -81,9 +98,9 @@ async def open_index(*, chunk_size: int | None = None) -> AsyncIterator[Index]:
     database = Database(path)
     try:
         async with open_runtime(config) as runtime:
-            store = SqliteDocuments(database)
+            index = Index(runtime, database, path)
             library = DocumentLibrary(
-                store,
+                index.store,
                 embedder=runtime.embedder,
                 places=runtime.orchestrator.entrance,
                 embedding_model=EMBEDDER,
@@ -91,7 +108,7 @@ async def open_index(*, chunk_size: int | None = None) -> AsyncIterator[Index]:
                 timeout_s=_TIMEOUT_S,
             )
             await _store_corpus(library, chunk_size)
-            yield Index(runtime, store)
+            yield index
     finally:
         await database.close()
 

@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mm_orch.retrieval.terms import read_question, terms_of
+from mm_orch.retrieval.coverage import share_of, weigh_terms
+from mm_orch.retrieval.fusion import NUM_READ, Candidate
+from mm_orch.retrieval.terms import read_question
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from mm_orch.retrieval.fusion import Candidate
     from mm_orch.retrieval.places import Place
 
 WEIGHTS_PATH = Path(__file__).with_name("evidence_weights.json")
-_FORMAT = 1
-# Passages that are looked at for words: those that an answer would be made of.
-_NUM_READ = 5
+FORMAT = 1
 _ASKS_NUMBER = re.compile(
     r"\b(?:how (?:many|much|long|deep|high|tall|old|far|heavy|great|often|wide|fast|large)|when"
     r"|what (?:year|date|number|depth|height|size|weight|price|surplus|fare)|cost|since when)\b",
@@ -94,8 +93,8 @@ def load_models(path: Path = WEIGHTS_PATH) -> EvidenceModels:
         models = msgspec.json.decode(path.read_bytes(), type=EvidenceModels)
     except msgspec.DecodeError as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
-    if models.format != _FORMAT:
-        raise ValueError(f"{path.name} has format {models.format}; {_FORMAT} is read.")
+    if models.format != FORMAT:
+        raise ValueError(f"{path.name} has format {models.format}; {FORMAT} is read.")
     for model in models.models:
         if len(model.weights) != len(model.features):
             raise ValueError(f"{path.name} has not one weight for each feature.")
@@ -113,9 +112,9 @@ def measure(
         places: sentences of the first of them.
     """
     asked = read_question(question)
-    pool = [frozenset(terms_of(one.chunk.content)) for one in candidates]
+    pool = [one.terms for one in candidates]
     weights = weigh_terms(asked.content, pool)
-    read = pool[:_NUM_READ]
+    read = pool[:NUM_READ]
     keys = asked.keys
     measured = {
         "coverage": max(share_of(weights, asked.content, terms) for terms in read),
@@ -131,7 +130,7 @@ def measure(
     cosines = sorted((one.cosine for one in candidates if one.cosine is not None), reverse=True)
     if cosines:
         measured["cosine"] = cosines[0]
-        measured["lead"] = cosines[0] - cosines[min(len(cosines) - 1, 2 * _NUM_READ)]
+        measured["lead"] = cosines[0] - cosines[min(len(cosines) - 1, 2 * NUM_READ)]
     near = [place for place in places if place.cosine is not None]
     if near:
         measured |= _measure_places(near, weights, asked.content)
@@ -155,26 +154,6 @@ def rank_place(place: Place, weights: Mapping[str, float], content: Collection[s
     return covered if place.cosine is None else 0.5 * (covered + place.cosine)
 
 
-def weigh_terms(terms: Iterable[str], pool: Sequence[Collection[str]]) -> dict[str, float]:
-    """Return how much each term counts: the more, the fewer of what was found have it.
-
-    Source: the inverse document frequency of BM25, of the pool in place of all documents.
-    """
-    total = len(pool)
-    counts = {term: sum(term in one for one in pool) for term in terms}
-    return {
-        term: math.log(1 + (total - count + 0.5) / (count + 0.5)) for term, count in counts.items()
-    }
-
-
-def share_of(
-    weights: Mapping[str, float], wanted: Collection[str], there: Collection[str]
-) -> float:
-    """Return the share of the wanted terms' weight that is there; 1 where none is wanted."""
-    total = sum(weights[term] for term in wanted)
-    return sum(weights[term] for term in wanted if term in there) / total if total else 1.0
-
-
 def choose_quotes(
     question: str, candidates: Sequence[Candidate], places: Sequence[Place], limit: int
 ) -> list[Place]:
@@ -187,8 +166,7 @@ def choose_quotes(
         limit: most sentences.
     """
     content = read_question(question).content
-    pool = [frozenset(terms_of(one.chunk.content)) for one in candidates]
-    weights = weigh_terms(content, pool)
+    weights = weigh_terms(content, [one.terms for one in candidates])
     ranked = sorted(places, key=lambda place: -rank_place(place, weights, content))
     # Overlapping chunks have some sentences in common.
     return list({place.sentence: place for place in reversed(ranked)}.values())[::-1][:limit]

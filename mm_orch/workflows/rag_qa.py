@@ -22,7 +22,7 @@ from mm_orch.core.generation import FinishReason
 from mm_orch.orchestration.generation import Embeddings
 from mm_orch.retrieval.citations import SourceText, bear_out
 from mm_orch.retrieval.evidence import choose_quotes, load_models, measure
-from mm_orch.retrieval.fusion import POOL_SIZE, Candidate, fuse
+from mm_orch.retrieval.fusion import NUM_READ, POOL_SIZE, Candidate, fuse
 from mm_orch.retrieval.places import Place, find_places, with_cosines
 from mm_orch.workflows.contract import (
     ANSWER,
@@ -43,14 +43,13 @@ from mm_orch.workflows.keeping import KEEP
 from mm_orch.workflows.rag_prompt import REFUSAL, make_prompt, quote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from mm_orch.retrieval.evidence import EvidenceModels
     from mm_orch.storage.documents import Found
     from mm_orch.workflows.graph_state import StepContext
 
-# Sentences of so many passages are compared with the question.
-_NUM_READ = 5
 _NUM_QUOTED = 2
 # Of an answer for which the caller sets none; it is a sentence or two.
 _MAX_TOKENS = 200
@@ -144,9 +143,13 @@ async def gather(context: StepContext) -> None:
             "Your documents could be searched neither by words nor by vectors.",
             remedy="Ask again; /health and the log say what is wrong.",
         )
-    candidates = fuse(words or (), vectors or ())
-    places = await asyncio.to_thread(find_places, [one.chunk for one in candidates[:_NUM_READ]])
-    context.put(_GATHERED, Gathered(tuple(candidates), places))
+    question = context[CALL].question
+    context.put(_GATHERED, await asyncio.to_thread(_gather, question, words or (), vectors or ()))
+
+
+def _gather(question: str, words: Sequence[Found], vectors: Sequence[Found]) -> Gathered:
+    candidates = fuse(question, words, vectors)
+    return Gathered(tuple(candidates), find_places([one.chunk for one in candidates[:NUM_READ]]))
 
 
 async def read(context: StepContext) -> None:
@@ -319,6 +322,7 @@ RAG_QA = Workflow(
             Step(
                 name="gather",
                 run=gather,
+                inputs=(CALL,),
                 optional_inputs=(_BY_WORDS, _BY_VECTORS),
                 outputs=(_GATHERED,),
             ),
