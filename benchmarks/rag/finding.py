@@ -39,19 +39,11 @@ class Finding:
     candidates: tuple[Candidate, ...]
     places: tuple[Place, ...]
 
-    def measure(self, *, without: str = "") -> dict[str, float]:
-        """Return what the evidence test measures.
-
-        Args:
-            without: what has failed: "reading" of sentences, or "vectors" and with them all that
-                is embedded; nothing where empty.
-        """
+    def measure(self, *, has_vectors: bool) -> dict[str, float] | None:
+        """Return what the evidence test measures, with or without vectors; None of nothing."""
         question = self.question.question
-        if not without:
-            return measure(question, self.candidates, self.places)
-        candidates = fuse(question, self.words, () if without == "vectors" else self.vectors)
-        places = find_places([one.chunk for one in candidates[:NUM_READ]])
-        return measure(question, candidates, places)
+        candidates = self.candidates if has_vectors else fuse(question, self.words, ())
+        return measure(question, candidates) if candidates else None
 
 
 async def find_all(index: Index, questions: Sequence[Question]) -> list[Finding]:

@@ -31,22 +31,9 @@ if TYPE_CHECKING:
 
     from benchmarks.rag.finding import Finding
 
-_BY_WORDS = (
-    "coverage",
-    "keys",
-    "place_coverage",
-    "absent",
-    "absent_keys",
-    "asks_number",
-    "num_keys",
-)
-_BY_VECTORS = (*_BY_WORDS, "cosine", "lead")
-FEATURES = {
-    "": (*_BY_VECTORS, "place_cosine", "place", "place_both"),
-    "reading": _BY_VECTORS,
-    "vectors": _BY_WORDS,
-}
-"""What is measured when this has failed, as Finding.measure names it."""
+_BY_WORDS = ("keys", "coverage", "length")
+FEATURES = {True: (*_BY_WORDS, "cosine", "keys_and_cosine"), False: _BY_WORDS}
+"""What is measured where vectors were searched, and where they could not be."""
 _PENALTY = 1.0
 _NUM_STEPS = 30
 _NUM_FOLDS = 10
@@ -62,13 +49,14 @@ def main() -> int:
     findings = asyncio.run(_find())
     answerable = np.array([one.question.kind != "unanswerable" for one in findings])
     models = []
-    for without, features in FEATURES.items():
-        values = _measure(findings, without, features)
+    for has_vectors, features in FEATURES.items():
+        values = _measure(findings, features, has_vectors=has_vectors)
         judged = cross_validate(values, answerable)
         threshold = choose_threshold(judged, answerable)
         declined = judged < threshold
+        searched = "words and vectors" if has_vectors else "words"
         print(
-            f"without {without or 'nothing'}: {declined[~answerable].mean():.3f} declined,"
+            f"{searched}: {declined[~answerable].mean():.3f} declined,"
             f" {declined[answerable].mean():.3f} wrongly, threshold {threshold:.3f}"
         )
         weights, bias = fit(values, answerable)
@@ -133,10 +121,10 @@ def choose_threshold(judged: NDArray[np.float64], answerable: NDArray[np.bool_])
 
 
 def _measure(
-    findings: Sequence[Finding], without: str, features: Sequence[str]
+    findings: Sequence[Finding], features: Sequence[str], *, has_vectors: bool
 ) -> NDArray[np.float64]:
-    measured = [one.measure(without=without) for one in findings]
-    return np.array([[one[name] for name in features] for one in measured])
+    measured = [one.measure(has_vectors=has_vectors) or {} for one in findings]
+    return np.array([[one.get(name, 0.0) for name in features] for one in measured])
 
 
 async def _find() -> list[Finding]:

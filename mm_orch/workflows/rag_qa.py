@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mm_orch.storage.documents import Found
     from mm_orch.workflows.graph_state import StepContext
 
-_NUM_QUOTED = 2
+_NUM_QUOTED = 3
 # Of an answer for which the caller sets none; it is a sentence or two.
 _MAX_TOKENS = 200
 # Of the time that is left, for what the answer can do without: so that there is some for it.
@@ -182,7 +182,7 @@ def _judge(context: StepContext, gathered: Gathered, places: tuple[Place, ...]) 
     call, candidates = context[CALL], gathered.candidates
     if not candidates:
         return Judged((), (), 0.0)
-    measured = measure(call.question, candidates, places)
+    measured = measure(call.question, candidates)
     model = _models().find(measured)
     confidence = model.probability(measured)
     wanted = call.passages
