@@ -5,7 +5,7 @@ usage: python -m benchmarks.rag.measure [--part development | held_out] [--answe
 Whoever chooses settings measures the development part. The held-out part is measured when all is
 chosen, once; of it figures are printed alone, and no question.
 
---answers N also has the built-in model answer the first N questions through the whole workflow, and
+--answers N also has the built-in model answer about N questions through the whole workflow, and
 looks every cited source up: its place must have the numbers and the names of what it is cited for,
 and nearly all its words.
 """
@@ -29,6 +29,8 @@ from mm_orch.retrieval.evidence import choose_quotes, load_models
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from benchmarks.rag.corpus import Part
     from benchmarks.rag.finding import Finding
@@ -66,7 +68,9 @@ async def _measure(part: Part, num_answers: int) -> dict[str, Any]:
             "declined_by_words_alone": _measure_declining(findings, has_vectors=False),
         }
         if num_answers:
-            figures["answers"] = await answer_all(index, questions[:num_answers])
+            # Of all kinds: they stand in order of their documents.
+            every = max(1, len(questions) // num_answers)
+            figures["answers"] = await answer_all(index, questions[::every])
     return figures
 
 
@@ -96,7 +100,7 @@ def _measure_finding(findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def _mean_of(values: Sequence[float]) -> list[float]:
+def _mean_of(values: Sequence[float] | NDArray[np.float64]) -> list[float]:
     """Return the mean and its interval, of questions drawn anew."""
     drawn = np.asarray(values, dtype=float)
     return bootstrap(len(drawn), lambda chosen: float(drawn[list(chosen)].mean())).rounded

@@ -94,7 +94,7 @@ def _spread(found: Sequence[Found], *, lowest: float) -> dict[tuple[str, int], f
     width = max((one.score for one in found), default=0.0) - lowest
     if width <= 0:
         return {_key(one): 1.0 for one in found}
-    return {_key(one): (one.score - lowest) / width for one in found}
+    return {_key(one): max(0.0, one.score - lowest) / width for one in found}
 
 
 def _key(found: Found) -> tuple[str, int]:

@@ -104,7 +104,7 @@ def test_a_streamed_query_tells_its_steps_and_then_the_answer(serving: ServerPro
 
 
 def test_over_openais_path_each_key_asks_its_own_documents(serving: ServerProcess) -> None:
-    asked = {
+    asked: dict[str, Any] = {
         "model": "workflow/rag_qa",
         "messages": [{"role": "user", "content": ANSWERABLE}],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -72,7 +72,7 @@ async def test_below_the_threshold_it_declines(store: SqliteDocuments) -> None:
     ],
 )
 async def test_what_is_not_allowed_is_refused_by_its_name(
-    store: SqliteDocuments, fields: dict[str, object], param: str
+    store: SqliteDocuments, fields: dict[str, Any], param: str
 ) -> None:
     reply = await make_face(store).post(PATH, **fields)
 
