@@ -128,7 +128,6 @@ async def open_runtime(
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
         workflows = _make_workflows(config, orchestrator, embedder, stores=stores, watch=watch)
-        library = _make_library(config, orchestrator, embedder, stores)
         status = _make_status(
             config, manager, admission, stores=stores, monitor=monitor, clock=clock
         )
@@ -142,7 +141,7 @@ async def open_runtime(
             orchestrator=orchestrator,
             embedder=embedder,
             workflows=workflows,
-            library=library,
+            library=_make_library(config, orchestrator, embedder, stores),
             status=status,
             live=live,
             usage=usage,

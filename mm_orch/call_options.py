@@ -16,13 +16,13 @@ from mm_orch.core.generation import (
     Message,
     TextPrompt,
 )
-from mm_orch.documents.library import Upload
 from mm_orch.orchestration.limits import MAX_EMBEDDING_INPUTS, check_conversation_id, check_priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mm_orch.core.generation import Prompt
+    from mm_orch.documents.library import Upload
 
     Conversation = Sequence[Mapping[str, str]]
 
@@ -74,6 +74,9 @@ def make_upload(name: str, content: bytes, *, options: UploadOptions) -> Upload:
     Raises:
         InvalidValueError: an option has the wrong type.
     """
+    # Who asks only for answers does not wait for what reads files.
+    from mm_orch.documents.library import Upload
+
     values = {"request_id": _new_id(), "owner": "", "name": name, "content": content, **options}
     try:
         return msgspec.convert(values, Upload)

@@ -192,12 +192,7 @@ def create_application(
     add_generating_routes(app, generator, settings)
     add_embedding_route(app, embedder, settings)
     add_conversation_routes(app, generator)
-    add_workflow_routes(app, workflows, settings)
-    add_rag_query_route(app, workflows, settings)
-    add_session_routes(app, workflows, generator)
-    add_upload_route(app, library, settings)
-    add_document_routes(app, library)
-    add_exchange_routes(app, workflows, library, settings)
+    _add_workflows(app, workflows, library, generator, settings)
     add_operation_routes(app, reports, settings, render_metrics)
     add_model_routes(app, reports, router, workflows)
     add_native_model_routes(app, reports, router, loader, settings)
@@ -206,6 +201,22 @@ def create_application(
     add_console_routes(app)
     add_description(app, _DESCRIBED, needs_key=settings.enable_auth)
     return app
+
+
+def _add_workflows(
+    app: FastAPI,
+    workflows: Workflows,
+    library: DocumentLibrary,
+    generator: Generator,
+    settings: ApiSettings,
+) -> None:
+    """Add workflows, and what is stored for them."""
+    add_workflow_routes(app, workflows, settings)
+    add_rag_query_route(app, workflows, settings)
+    add_session_routes(app, workflows, generator)
+    add_upload_route(app, library, settings)
+    add_document_routes(app, library)
+    add_exchange_routes(app, workflows, library, settings)
 
 
 def _add_insight(app: FastAPI, insight: Insight, settings: ApiSettings) -> None:

@@ -74,7 +74,7 @@ def add_upload_route(app: FastAPI, library: DocumentLibrary, settings: ApiSettin
     async def upload(request: Request) -> UploadResponse:
         body = await receive_body(request, timeout_s=settings.body_timeout_s)
         # Before anything is read of it: whoever is not served is not told what is wrong with it.
-        _ = library.store
+        library.check_enabled()
         made = await asyncio.to_thread(_read_upload, request, body)
         return UploadResponse(library, made, send_timeout_s=settings.send_timeout_s)
 

@@ -135,12 +135,16 @@ class DocumentLibrary:
     @property
     def store(self) -> DocumentStore:
         """The stored documents; raises NotServedError where workflows are switched off."""
+        self.check_enabled()
+        return self._store
+
+    def check_enabled(self) -> None:
+        """Raise NotServedError where workflows are switched off, and documents with them."""
         if not self._is_enabled:
             raise NotServedError(
                 "There are no workflows and no documents here: workflows.enabled is false.",
                 remedy="Set it to true and start the server again.",
             )
-        return self._store
 
     async def upload(self, upload: Upload) -> Uploaded:
         """Store a file; when this returns, it is on the disk. Cancelling leaves nothing of it.
@@ -154,6 +158,7 @@ class DocumentLibrary:
             EngineError: the embedding model failed.
             StorageError: the disk failed.
         """
+        self.check_enabled()
         timeout_s = upload.timeout_s or self._timeout_s
         with self._places.place_run(
             self._embedding_model or self._default_model,
@@ -196,7 +201,7 @@ class DocumentLibrary:
             chunk_overlap=overlap,
             embedding_model=self._embedding_model,
         )
-        known = await self.store.find_same(upload.owner, document.name, digest)
+        known = await self._store.find_same(upload.owner, document.name, digest)
         if known is not None and _is_same(known, document):
             return Uploaded(known, "known")
         if media_type == "application/pdf":
@@ -206,7 +211,7 @@ class DocumentLibrary:
         chunks = await self._cut(file, Measure(meter.count, size, overlap))
         vectors = await self._embed(upload, chunks, scope)
         added = await finish(
-            self.store.add(upload.owner, document, chunks, vectors),
+            self._store.add(upload.owner, document, chunks, vectors),
             "document",
             remedy="List the documents, or send it again: it is not stored twice.",
         )

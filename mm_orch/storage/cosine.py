@@ -1,7 +1,7 @@
 """The distance of two vectors as a function of SQL: sqlite-vec's, where it can be loaded.
 
-Python's own sqlite3 is often built without extensions; a function of the same name stands in for it
-then, three to four times as slow.
+Python's own sqlite3 is often built without extensions; a slower function of the same name stands in
+for it then.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from mm_orch.config.schema.values import AtLeastOne, PositiveFloat
 class WorkflowsSettings(Section):
     """Answers that take several steps, and conversations that are stored."""
 
-    enabled: bool = option("Answer with workflows, and keep sessions.", default=True)
+    enabled: bool = option("Answer with workflows, and keep sessions and documents.", default=True)
     deadline_s: PositiveFloat | None = option(
         "Seconds that a workflow may take when the call does not say itself.",
         default=None,

@@ -288,7 +288,9 @@ async def test_an_upload_ends_with_its_deadline(documents: SqliteDocuments) -> N
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (504, "deadline_exceeded")
     assert "'text.txt' was not stored within 0.2 s" in refused.json()["error"]["message"]
-    assert face.embedder.has_been_cancelled.is_set()
+    # On a busy machine the time may be over before the model is asked.
+    assert face.embedder.has_been_cancelled.is_set() == bool(face.embedder.requests)
+    assert face.places.num_taken == 0
     assert not await documents.has_documents("")
 
 

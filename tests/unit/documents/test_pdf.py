@@ -9,7 +9,7 @@ import psutil
 import pytest
 from pypdf import PdfReader as Reader
 from pypdf import PdfWriter
-from pypdf.generic import NameObject
+from pypdf.generic import ArrayObject, DictionaryObject
 
 from mm_orch.core.errors import InvalidValueError
 from mm_orch.documents.pdf import PdfReader
@@ -42,9 +42,12 @@ async def test_a_pdf_that_anyone_may_open_is_read_though_it_is_encrypted() -> No
 def with_cycle() -> bytes:
     """Return a PDF whose tree of pages has itself as a branch."""
     writer = PdfWriter(clone_from=Reader(io.BytesIO(make_pdf(PAGES))))
-    pages = writer._root_object["/Pages"]
-    pages["/Kids"].append(writer._root_object.raw_get("/Pages"))  # type: ignore[union-attr]
-    pages[NameObject("/Loop")] = NameObject("/Yes")  # type: ignore[index]
+    root = writer.root_object
+    pages = root["/Pages"].get_object()
+    assert isinstance(pages, DictionaryObject)
+    kids = pages["/Kids"]
+    assert isinstance(kids, ArrayObject)
+    kids.append(root.raw_get("/Pages"))
     written = io.BytesIO()
     writer.write(written)
     return written.getvalue()
@@ -91,7 +94,7 @@ async def test_whoever_is_cancelled_leaves_no_process() -> None:
     reader = PdfReader()
     before = psutil.Process().children()
     reading = [asyncio.create_task(reader.read(write_pdf([SLOW] * 4))) for _ in range(4)]
-    started = set()
+    started: set[psutil.Process] = set()
     while len(started) < 2:
         await asyncio.sleep(0)
         started = set(psutil.Process().children()) - set(before)

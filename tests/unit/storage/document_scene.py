@@ -58,6 +58,10 @@ def as_vectors(*rows: Sequence[float]) -> NDArray[np.float32]:
     return np.array(rows, dtype=np.float32)
 
 
+def vector_of(*components: float) -> NDArray[np.float32]:
+    return np.array(components, dtype=np.float32)
+
+
 async def store_texts(
     store: SqliteDocuments,
     owner: str,

@@ -11,6 +11,7 @@ import sqlite_vec
 
 from mm_orch.storage.cosine import ensure_cosine
 from mm_orch.storage.document_lines import as_vector
+from tests.unit.storage.document_scene import vector_of
 
 PAIRS = [((1, 0), (1, 0)), ((1, 0), (0, 1)), ((3, 4), (-3, -4)), ((1, 2), (2, 1))]
 
@@ -32,9 +33,10 @@ def test_the_distance_is_1_minus_the_cosine(*, is_extension: bool) -> None:
         ensure_cosine(connection)
 
         for one, other in PAIRS:
-            first, second = np.float32(one), np.float32(other)
+            first, second = vector_of(*one), vector_of(*other)
             cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
             found = distance(connection, as_vector(first), as_vector(second))
             assert found == pytest.approx(1 - cosine, abs=1e-6)
-        zeros = as_vector(np.float32([0, 0]))
-        assert distance(connection, zeros, as_vector(np.float32([1, 0]))) in (None, 1)
+        zeros = as_vector(vector_of(0, 0))
+        found = distance(connection, zeros, as_vector(vector_of(1, 0)))
+        assert found is None or found == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from mm_orch.core.errors import DocumentLimitError, InvalidValueError
@@ -16,6 +15,7 @@ from tests.unit.storage.document_scene import (
     open_documents,
     store_texts,
     texts_of,
+    vector_of,
 )
 from tests.unit.storage.scene import OWNER
 
@@ -59,8 +59,9 @@ async def test_what_was_exported_is_imported_with_its_vectors_by_any_owner(tmp_p
         for summary in await store.list_documents(OWNER, limit=9):
             known = await store.read("name:carol", summary.document_id)
             assert known == await store.read(OWNER, summary.document_id)
-        [first, *_] = await store.search_vectors("name:carol", np.float32([3, 4]), MODEL, 9)
-        assert (first.chunk.text, first.score) == ("heron", pytest.approx(1))
+        [first, *_] = await store.search_vectors("name:carol", vector_of(3, 4), MODEL, 9)
+        assert first.chunk.text == "heron"
+        assert first.score == pytest.approx(1)
         assert texts_of(await store.search_words("name:carol", "rooks", 9)) == ["rook"]
     assert lines[0] == HEAD
     assert [json.loads(line)["name"] for line in lines[1:]] == ["b.md", "a.md"]

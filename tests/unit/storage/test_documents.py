@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from mm_orch.core.errors import (
@@ -24,6 +23,7 @@ from tests.unit.storage.document_scene import (
     passage,
     store_texts,
     texts_of,
+    vector_of,
 )
 from tests.unit.storage.scene import FILE, OWNER, fill, open_store
 
@@ -204,12 +204,12 @@ async def test_the_nearest_vectors_come_first_with_their_cosine(store: SqliteDoc
     vectors = as_vectors((0, 9), (3, 3), (-1, 0), (0, 0), (5, 0))
     await store_texts(store, OWNER, "a.md", ["up", "between", "left", "nowhere", "right"], vectors)
 
-    found = await store.search_vectors(OWNER, np.float32([2, 0]), MODEL, 9)
+    found = await store.search_vectors(OWNER, vector_of(2, 0), MODEL, 9)
 
     assert texts_of(found)[:2] == ["right", "between"]
     assert texts_of(found)[-1] == "left"
     assert [one.score for one in found] == pytest.approx([1, 2**-0.5, 0, 0, -1], abs=1e-6)
-    assert len(await store.search_vectors(OWNER, np.float32([2, 0]), MODEL, 2)) == 2
+    assert len(await store.search_vectors(OWNER, vector_of(2, 0), MODEL, 2)) == 2
 
 
 async def test_vectors_are_compared_with_those_of_their_own_model_alone(
@@ -219,10 +219,10 @@ async def test_vectors_are_compared_with_those_of_their_own_model_alone(
     await store_texts(store, OWNER, "b.md", ["short"], as_vectors((1, 0)))
     await store_texts(store, OWNER, "c.md", ["none"])
 
-    assert texts_of(await store.search_vectors(OWNER, np.float32([1, 0]), MODEL, 9)) == ["short"]
-    assert await store.search_vectors(OWNER, np.float32([1, 0]), "other", 9) == ()
+    assert texts_of(await store.search_vectors(OWNER, vector_of(1, 0), MODEL, 9)) == ["short"]
+    assert await store.search_vectors(OWNER, vector_of(1, 0), "other", 9) == ()
     # Of no direction: nothing is nearer than anything else.
-    [found] = await store.search_vectors(OWNER, np.float32([0, 0]), MODEL, 9)
+    [found] = await store.search_vectors(OWNER, vector_of(0, 0), MODEL, 9)
     assert found.score == 0
 
 

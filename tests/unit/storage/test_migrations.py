@@ -6,12 +6,11 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from mm_orch.core.errors import StorageError
 from mm_orch.storage.migrations import MIGRATIONS
-from tests.unit.storage.document_scene import new_document, open_documents, passage
+from tests.unit.storage.document_scene import new_document, open_documents, passage, vector_of
 from tests.unit.storage.scene import FILE, OWNER, fill, open_store, texts_of
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ async def test_documents_are_kept_in_a_file_of_every_version(tmp_path: Path, ver
 
     async with open_documents(tmp_path) as store:
         old = [one.chunk.text for one in await store.search_words(OWNER, "nesting heron", 9)]
-        near = await store.search_vectors(OWNER, np.float32([1, 0]), "vectors", 9)
+        near = await store.search_vectors(OWNER, vector_of(1, 0), "vectors", 9)
         await store.add(OWNER, new_document(), [passage("a wren sings")], None)
         new = [one.chunk.text for one in await store.search_words(OWNER, "wren", 9)]
 
