@@ -96,3 +96,16 @@ async def test_each_key_asks_its_own_documents_on_every_path(store: SqliteDocume
         assert own.status_code == 200, own.text
         assert other.status_code == 404
         assert other.json()["error"]["code"] == "document_not_found"
+
+
+async def test_over_openais_path_a_declined_question_names_the_workflow_as_its_model(
+    store: SqliteDocuments,
+) -> None:
+    asked = {"role": "user", "content": "What is the capital of Mongolia?"}
+
+    reply = await make_face(store).chat(model="workflow/rag_qa", messages=[asked])
+
+    told = reply.json()
+    assert told["choices"][0]["message"]["content"] == REFUSAL
+    assert told["model"] == "workflow/rag_qa"
+    assert told["usage"]["total_tokens"] == 0
