@@ -65,7 +65,7 @@ def _count(counts: Counter[str], question: Question, text: str, sources: Sequenc
     if text == REFUSAL:
         counts["declined_wrongly" if question.answer else "declined_rightly"] += 1
         return
-    cited = list(_citations_of(text))
+    cited = list(citations_of(text))
     counts["citations"] += len(cited)
     counts["citations_borne_out"] += sum(
         0 < number <= len(sources) and _bears_out(sources[number - 1], said)
@@ -79,7 +79,8 @@ def _count(counts: Counter[str], question: Question, text: str, sources: Sequenc
         counts["with_the_short_answer"] += len(said) >= _MIN_SAID * len(wanted)
 
 
-def _citations_of(text: str) -> Iterator[tuple[str, int]]:
+def citations_of(text: str) -> Iterator[tuple[str, int]]:
+    """Yield what is said before each mark, since the last one, with the number of its source."""
     for match in _CITED.finditer(text):
         yield match["said"].strip(), int(match["number"])
 

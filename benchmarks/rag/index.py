@@ -92,7 +92,12 @@ async def open_index(*, chunk_size: int | None = None) -> AsyncIterator[Index]:
         chunk_size: most tokens of a chunk; None for the usual.
     """
     models = f"models.{EMBEDDER}"
-    overrides = {f"{models}.source": EMBEDDING_SOURCE, f"{models}.task": "embed"}
+    overrides = {
+        f"{models}.source": EMBEDDING_SOURCE,
+        f"{models}.task": "embed",
+        # On a machine that is busy with other work a step takes long.
+        "orchestration.watchdog_timeout_s": _TIMEOUT_S,
+    }
     config = load_config(path=None, environ={}, overrides=overrides).config
     path = Path(tempfile.gettempdir()) / f"muai-rag-benchmark-{chunk_size or 'usual'}.sqlite3"
     database = Database(path)

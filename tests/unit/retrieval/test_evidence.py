@@ -13,6 +13,7 @@ from mm_orch.retrieval.evidence import (
     FORMAT,
     EvidenceModel,
     EvidenceModels,
+    Regression,
     choose_quotes,
     load_models,
     measure,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 WELL = "The well of the brewery is 61 metres deep."
 SALT = "Salt was dear in those years."
 MODELS = load_models()
+EMPTY = {"features": [], "weights": [], "bias": 0}
+UNEVEN = {"features": ["keys"], "weights": [], "bias": 0}
 
 
 def find(question: str, *, has_vectors: bool = True, cosine: float = 0.6) -> list[Candidate]:
@@ -61,7 +64,7 @@ def test_a_name_or_a_code_that_stands_nowhere_makes_it_unsure(has_vectors: bool)
 def test_what_only_vectors_can_tell_is_left_out_without_them() -> None:
     question = "How deep is it?"
 
-    assert {"cosine", "keys_and_cosine"} == (
+    assert {"cosine", "near_keys"} == (
         measure(question, find(question)).keys()
         - measure(question, find(question, has_vectors=False)).keys()
     )
@@ -100,7 +103,8 @@ def test_what_is_embedded_of_a_sentence_has_its_title_and_is_not_too_long() -> N
 
 
 def write(path: Path, **fields: object) -> Path:
-    model = EvidenceModel(features=("keys",), weights=(1.0,), bias=0.0, threshold=0.5)
+    half = Regression(features=("keys",), weights=(1.0,), bias=0.0)
+    model = EvidenceModel(about=half, told=half, threshold=0.25)
     models = EvidenceModels(format=FORMAT, questions_digest="x", models=(model,))
     path.write_bytes(msgspec.json.encode({**msgspec.to_builtins(models), **fields}))
     return path
@@ -109,7 +113,7 @@ def write(path: Path, **fields: object) -> Path:
 def test_models_are_read_as_they_were_written(tmp_path: Path) -> None:
     models = load_models(write(tmp_path / "weights.json"))
 
-    assert models.find({"keys", "cosine"}).probability({"keys": 0.0}) == 0.5
+    assert models.find({"keys", "cosine"}).probability({"keys": 0.0}) == 0.25
     assert models.models[0].is_enough({"keys": 0.0})
     assert not models.models[0].is_enough({"keys": -0.1})
     with pytest.raises(ValueError, match="No model of evidence"):
@@ -120,9 +124,9 @@ def test_models_are_read_as_they_were_written(tmp_path: Path) -> None:
     ("fields", "reason"),
     [
         ({"format": 99}, "has format 99"),
-        ({"models": [{"features": ["keys"]}]}, "is damaged"),
+        ({"models": [{"about": {}}]}, "is damaged"),
         (
-            {"models": [{"features": ["keys"], "weights": [], "bias": 0, "threshold": 0.5}]},
+            {"models": [{"about": EMPTY, "told": UNEVEN, "threshold": 0.5}]},
             "one weight for each",
         ),
         ({"more": 1}, "is damaged"),
