@@ -131,7 +131,9 @@ async def open_runtime(
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
         registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
-        workflows = _make_workflows(config, registry, orchestrator, stores, watch)
+        workflows = _make_workflows(
+            config, registry, orchestrator, embedder, stores=stores, watch=watch
+        )
         status = _make_status(
             config, manager, admission, stores=stores, monitor=monitor, clock=clock
         )
@@ -252,6 +254,8 @@ def _make_workflows(
     config: Config,
     registry: WorkflowRegistry,
     orchestrator: Orchestrator,
+    embedder: EmbeddingOrchestrator,
+    *,
     stores: _Stores,
     watch: Watch,
 ) -> Workflows:
@@ -260,6 +264,8 @@ def _make_workflows(
         generator=orchestrator,
         meters=orchestrator,
         sessions=stores.sessions,
+        documents=stores.documents,
+        embedder=embedder,
         search=Search(read_settings(config.workflows.search)),
         settings=make_settings(config),
         watch=watch,

@@ -39,6 +39,7 @@ from mm_orch.api.middleware import (
 )
 from mm_orch.api.models import add_native_model_routes
 from mm_orch.api.operations import add_model_routes, add_operation_routes
+from mm_orch.api.rag_query import add_rag_query_route
 from mm_orch.api.rate_limited import RateLimited
 from mm_orch.api.rate_limits import RateLimits
 from mm_orch.api.schemas.answers import ChatChunk, CompletionChunk
@@ -47,6 +48,7 @@ from mm_orch.api.schemas.completion import CompletionRequest
 from mm_orch.api.schemas.configuration import ConfigurationPatch
 from mm_orch.api.schemas.documents import TextUpload
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
+from mm_orch.api.schemas.rag import DocumentsQuery
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
 from mm_orch.api.schemas.workflow import MessageRequest, QueryRequest
@@ -100,6 +102,7 @@ _DESCRIBED = (
     ConfigurationPatch,
     QueryRequest,
     MessageRequest,
+    DocumentsQuery,
     TextUpload,
     ChatChunk,
     CompletionChunk,
@@ -209,6 +212,7 @@ def _add_workflows(
 ) -> None:
     """Add workflows, and what is stored for them."""
     add_workflow_routes(app, workflows, settings)
+    add_rag_query_route(app, workflows, settings)
     add_session_routes(app, workflows, generator)
     add_upload_route(app, library, settings)
     add_document_routes(app, library)

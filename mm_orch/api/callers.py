@@ -17,7 +17,7 @@ def caller_of(request: Request) -> str:
 
 
 def owner_of(request: Request) -> str:
-    """Return whose sessions and documents the request may use; empty where no key is needed."""
+    """Return whose stored things the request may use; empty for callers that need no key."""
     return getattr(request.state, "owner", "")
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mm_orch.api.formats import Json
     from mm_orch.workflows.contract import Source
     from mm_orch.workflows.graph_progress import Progress
+    from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.running import WorkflowRun
 
 
@@ -50,7 +51,7 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
     return {
         "result": answer.text,
         "workflow_type": run.workflow.name,
-        "status": "partial" if outcome.is_partial else "success",
+        "status": _status_of(outcome),
         "metadata": {
             "model": answer.model,
             "engine": answer.engine,
@@ -64,14 +65,33 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
             "usage": usage_of(run.models.usage),
             "session_id": None if turn is None else turn.session_id,
             "turn_count": None if turn is None else turn.num_turns,
-            "failed_steps": [
-                {"step": one.step, "message": str(one.error)} for one in outcome.failed
-            ],
+            "failed_steps": _write_failed(outcome),
             "skipped_steps": list(outcome.skipped),
             "remarks": [{"step": one.step, "message": one.text} for one in outcome.remarks],
         },
         "request_id": request_id,
     }
+
+
+def write_documents_answer(run: WorkflowRun, *, request_id: str) -> Json:
+    """Return the answer to POST /api/rag/query."""
+    outcome = run.outcome
+    return {
+        "answer": outcome.values[ANSWER].text,
+        "sources": [_write_source(one) for one in outcome.values.find(SOURCES) or ()],
+        "confidence": outcome.values.find(CONFIDENCE),
+        "status": _status_of(outcome),
+        "failed_steps": _write_failed(outcome),
+        "request_id": request_id,
+    }
+
+
+def _status_of(outcome: Outcome) -> str:
+    return "partial" if outcome.is_partial else "success"
+
+
+def _write_failed(outcome: Outcome) -> list[Json]:
+    return [{"step": one.step, "message": str(one.error)} for one in outcome.failed]
 
 
 def _write_source(source: Source) -> Json:

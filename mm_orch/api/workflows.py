@@ -25,7 +25,7 @@ from mm_orch.api.schemas.workflow_answers import (
 from mm_orch.api.workflow_answer import QueryResponse, RunResponse, write_message
 from mm_orch.core.generation import Message
 from mm_orch.storage.sessions import new_session_id
-from mm_orch.workflows.call import SessionCall, WorkflowCall
+from mm_orch.workflows.call import PassageOptions, SessionCall, WorkflowCall
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -55,7 +55,7 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
         return QueryResponse(
             workflows,
             body.workflow_type or _CHAT,
-            _make_call(request, _messages_of(body), session, body.preferences),
+            make_call(request, _messages_of(body), session=session, preferences=body.preferences),
             send_timeout_s=settings.send_timeout_s,
             is_stream=bool(body.stream),
         )
@@ -69,7 +69,7 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
         return RunResponse(
             workflows,
             _CHAT,
-            _make_call(request, messages, session, body.preferences),
+            make_call(request, messages, session=session, preferences=body.preferences),
             send_timeout_s=settings.send_timeout_s,
             question_param="message",
             make_body=write_message,
@@ -102,12 +102,19 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
     )
 
 
-def _make_call(
+def make_call(
     request: Request,
     messages: tuple[Message, ...],
-    session: SessionCall | None,
+    *,
     preferences: Preferences | None,
+    session: SessionCall | None = None,
+    passages: PassageOptions | None = None,
 ) -> WorkflowCall:
+    """Return the call that a request makes of a workflow.
+
+    Raises:
+        InvalidValueError: its priority is above what the key may ask for.
+    """
     wished = preferences or Preferences()
     with native_words("query"):
         priority = allowed_priority(request, wished.priority)
@@ -124,6 +131,7 @@ def _make_call(
         # So that the KV memory of a session is released by its name.
         conversation_id=qualify(request, session.session_id if session else None),
         max_tokens_param="preferences.max_tokens",
+        passages=passages or PassageOptions(),
     )
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Meters
     from mm_orch.search.service import Search
+    from mm_orch.storage.documents import DocumentStore
     from mm_orch.storage.sessions import Appended, SessionStore
+    from mm_orch.workflows.embedding import RunEmbedder
     from mm_orch.workflows.graph import Graph
 
 ENTRY_POINT_GROUP = "mm_orch.workflows"
@@ -32,6 +34,8 @@ class Services:
         meters: count tokens.
         sessions: keep conversations.
         search: finds pages and reads them.
+        documents: keep texts, and search them.
+        embedder: makes vectors.
         window_tokens: most tokens of a conversation that a model is shown; None for as many as its
             context allows.
         tells_confidence: answers say how sure they are.
@@ -42,6 +46,8 @@ class Services:
     meters: Meters
     sessions: SessionStore
     search: Search
+    documents: DocumentStore
+    embedder: RunEmbedder
     window_tokens: int | None = None
     tells_confidence: bool = True
     cascade: CascadeSettings = field(default_factory=CascadeSettings)

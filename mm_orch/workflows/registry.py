@@ -24,6 +24,7 @@ _BUILT_IN = {
     "cascade": "mm_orch.workflows.cascade:CASCADE",
     "chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE",
     "lesson_pack": "mm_orch.workflows.lesson_pack:LESSON_PACK",
+    "rag_qa": "mm_orch.workflows.rag_qa:RAG_QA",
     "search_qa": "mm_orch.workflows.search_qa:SEARCH_QA",
     "self_ask_search_qa": "mm_orch.workflows.self_ask_search_qa:SELF_ASK_SEARCH_QA",
 }

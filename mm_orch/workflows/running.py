@@ -16,6 +16,7 @@ from mm_orch.workflows.cascade_settings import CascadeSettings
 from mm_orch.workflows.channel import Channel
 from mm_orch.workflows.contract import CALL, HISTORY, SERVICES, Services
 from mm_orch.workflows.deadline import REMEDY, RunDeadline
+from mm_orch.workflows.embedding import RunEmbedder
 from mm_orch.workflows.generating import RunModels
 from mm_orch.workflows.graph_runner import run_graph
 from mm_orch.workflows.graph_state import Values
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from mm_orch.core.clock import Clock
-    from mm_orch.orchestration.generation import Meters, RunGenerator
+    from mm_orch.orchestration.generation import Embedder, Meters, RunGenerator
     from mm_orch.orchestration.ticket import Ticket
     from mm_orch.search.service import Search
+    from mm_orch.storage.documents import DocumentStore
     from mm_orch.storage.sessions import SessionStore, Turn
     from mm_orch.workflows.account import Watch
     from mm_orch.workflows.call import WorkflowCall
@@ -150,6 +152,8 @@ class Workflows:
         meters: count tokens.
         sessions: keep conversations.
         search: finds pages and reads them.
+        documents: keep texts, and search them.
+        embedder: makes vectors.
         settings: from the configuration.
         watch: who is told of runs.
     """
@@ -162,11 +166,15 @@ class Workflows:
         meters: Meters,
         sessions: SessionStore,
         search: Search,
+        documents: DocumentStore,
+        embedder: Embedder,
         settings: WorkflowSettings,
         watch: Watch,
     ) -> None:
         self._sessions = sessions
         self._search = search
+        self._documents = documents
+        self._embedder = embedder
         self._registry = registry
         self._generator = generator
         self._meters = meters
@@ -248,7 +256,7 @@ class Workflows:
             inputs = Values()
             inputs.put(CALL, call)
             inputs.put(HISTORY, history)
-            inputs.put(SERVICES, self._services_for(models))
+            inputs.put(SERVICES, self._services_for(models, call))
             run = WorkflowRun(
                 workflow, inputs, place=place, deadline=deadline, account=account, clock=clock
             )
@@ -289,12 +297,14 @@ class Workflows:
             )
         return tuple(_messages_of(recalled.turns))
 
-    def _services_for(self, models: RunModels) -> Services:
+    def _services_for(self, models: RunModels, call: WorkflowCall) -> Services:
         return Services(
             models=models,
             meters=self._meters,
             sessions=self._sessions,
             search=self._search,
+            documents=self._documents,
+            embedder=RunEmbedder(self._embedder, call),
             window_tokens=self._settings.window_tokens,
             tells_confidence=self._settings.tells_confidence,
             cascade=self._settings.cascade,

@@ -16,7 +16,6 @@ from mm_orch.documents.library import DocumentLibrary
 from mm_orch.orchestration.ticket import Ticket
 from mm_orch.orchestration.usage import UsageBook
 from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_documents import SqliteDocuments
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.running import WorkflowSettings
@@ -28,7 +27,7 @@ from tests.unit.api.scripted_generator import (
     ScriptedLoader,
     ScriptedReports,
 )
-from tests.unit.workflows.scene import make_workflows
+from tests.unit.workflows.scene import make_workflows, no_documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,11 +58,6 @@ SHORTEST: dict[str, dict[str, Any]] = {
 def _no_sessions() -> SessionStore:
     """Return a store whose file cannot be opened."""
     return SqliteSessions(Database(Path("/dev/null/sessions.sqlite3")))
-
-
-def _no_documents() -> DocumentStore:
-    """Return a store whose file cannot be opened."""
-    return SqliteDocuments(Database(Path("/dev/null/sessions.sqlite3")))
 
 
 @dataclass
@@ -114,12 +108,18 @@ class Face:
     address: str = "127.0.0.1"
     start_trace: StartTrace | None = None
     sessions: SessionStore = field(default_factory=_no_sessions)
-    documents: DocumentStore = field(default_factory=_no_documents)
+    documents: DocumentStore = field(default_factory=no_documents)
     embedding_model: str | None = "vectors"
     workflow_settings: WorkflowSettings | None = None
 
     def __post_init__(self) -> None:
-        workflows = make_workflows(self.generator, self.sessions, self.workflow_settings)
+        workflows = make_workflows(
+            self.generator,
+            self.sessions,
+            self.workflow_settings,
+            documents=self.documents,
+            embedder=self.embedder,
+        )
         settings = self.workflow_settings or WorkflowSettings()
         library = DocumentLibrary(
             self.documents,

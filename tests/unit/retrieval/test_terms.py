@@ -21,7 +21,7 @@ from mm_orch.retrieval.terms import STOP_WORDS, facts_of, read_question, terms_o
         ("4.9 metres", ["4.9", "4", "9", "metr"]),
         ("well-filled file", ["well", "fill", "fil"]),
         ("机器学习", ["机器", "器学", "学习"]),
-        ("用OP-60吗", ["用", "op", "60", "吗"]),
+        ("用OP-60吗", ["用", "op-60", "op", "60", "吗"]),
         ("", []),
         ("?! --", []),
     ],

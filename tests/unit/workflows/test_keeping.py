@@ -14,12 +14,14 @@ from mm_orch.core.generation import FinishReason
 from mm_orch.search.service import Search
 from mm_orch.search.settings import SearchSettings
 from mm_orch.workflows.contract import ANSWER, CALL, KEPT, SERVICES, Services
+from mm_orch.workflows.embedding import RunEmbedder
 from mm_orch.workflows.generating import GeneratedText, RunModels
 from mm_orch.workflows.graph_state import StepContext, Values
 from mm_orch.workflows.keeping import KEEP, keep_turn
+from tests.unit.api.scripted_embedder import ScriptedEmbedder
 from tests.unit.api.scripted_generator import ScriptedGenerator, say
 from tests.unit.storage.scene import OWNER, fill, open_store, texts_of
-from tests.unit.workflows.scene import WordMeters, make_workflows
+from tests.unit.workflows.scene import WordMeters, make_workflows, no_documents
 from tests.unit.workflows.test_chat_generate import going_on, make_call
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def context_of(store: SqliteSessions) -> StepContext:
             meters=WordMeters(),
             sessions=store,
             search=Search(SearchSettings()),
+            documents=no_documents(),
+            embedder=RunEmbedder(ScriptedEmbedder(), call),
         ),
     )
     values.put(
