@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mm_orch.routing.rules import Evidence
 
 # Change it whenever the same query would get other features: weights are bound to it.
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 NUM_BUCKETS = 1 << 16
 MIN_NGRAM_CHARS = 2
 MAX_NGRAM_CHARS = 5
@@ -28,6 +28,7 @@ SIGNAL_SCALE = 0.4
 
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"[\u4e00-\u9fff]|[a-z]+(?:'[a-z]+)?|\d+|\S")
+_LATIN_WORD = re.compile(r"[a-z]{2,}")
 
 
 def hash_features(query: Query, context: RouteContext, evidence: Evidence) -> dict[int, float]:
@@ -46,6 +47,11 @@ def hash_features(query: Query, context: RouteContext, evidence: Evidence) -> di
     pairs = [f"{one}&{other}" for one, other in combinations(sorted(evidence.values), 2)]
     _add(buckets, "p", pairs, _PAIRS)
     return buckets
+
+
+def find_latin_words(query: Query) -> list[str]:
+    """Return the words of two and more Latin letters, in order."""
+    return _LATIN_WORD.findall(query.text)
 
 
 def _char_ngrams(text: str) -> list[str]:
