@@ -143,5 +143,5 @@ def _fit(
         weights.grad = transposed @ ((logs.exp() - targets) * shares) + penalty * weights
         return -(logs * targets * shares).sum() + 0.5 * penalty * weights.square().sum()
 
-    optimizer.step(step)  # type: ignore[arg-type]
+    optimizer.step(step)  # type: ignore[no-untyped-call]
     return weights.numpy()

@@ -107,7 +107,9 @@ def load_examples() -> Examples:
     ):
         row.update((column_by_key[key], SIGNAL_SCALE * value) for key, value in values.items())
         meanings = vectors.features(words, has_documents=context.has_documents)
-        row.update((begin + place, float(meanings[place])) for place in np.flatnonzero(meanings))
+        row.update(
+            (begin + int(place), float(meanings[place])) for place in np.flatnonzero(meanings)
+        )
     labels = np.array([WORKFLOWS.index(one.label) for one in queries])
     is_developed = np.arange(len(queries)) < len(developed)
     return Examples(

@@ -45,7 +45,7 @@ class WordVectors:
     @property
     def num_columns(self) -> int:
         """Of features: a query's words, and again where there are documents."""
-        return 2 * self._vectors.shape[1]
+        return 2 * int(self._vectors.shape[1])
 
     def features(self, words: Sequence[str], *, has_documents: bool) -> NDArray[np.float64]:
         """Return the features of a query's words, whatever their order."""
