@@ -1,20 +1,85 @@
-"""Multinomial logistic regression with a quadratic penalty, by accelerated gradient descent."""
+"""Multinomial logistic regression with a quadratic penalty."""
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
-_NUM_DUAL_STEPS = 300
-_NUM_MASKED_STEPS = 600
-_NUM_POWER_STEPS = 30
-_STEP_SIZE = 0.05
-_KEPT_MEAN, _KEPT_SQUARE = 0.9, 0.999
+_NUM_STEPS = 60
+_NUM_KEPT_STEPS = 6
+_LEAST_GRADIENT = 1e-6
 NUM_CLASSES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRows:
+    """Rows of numbers of which most are 0.
+
+    Attributes:
+        columns: of what is not 0, row after row, int64.
+        values: what stands there, float32.
+        starts: where each row begins, and where the last one ends, int64.
+        num_columns: of every row.
+    """
+
+    columns: NDArray[np.int64]
+    values: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    num_columns: int
+
+    @property
+    def matrix(self) -> torch.Tensor:
+        """The rows, compressed (CSR)."""
+        with warnings.catch_warnings():
+            # PyTorch calls this form a beta; what is used of it here is tested.
+            warnings.filterwarnings(
+                "ignore", message="Sparse CSR tensor support", category=UserWarning
+            )
+            return torch.sparse_csr_tensor(
+                torch.from_numpy(self.starts),
+                torch.from_numpy(self.columns),
+                torch.from_numpy(self.values),
+                size=(len(self.starts) - 1, self.num_columns),
+                check_invariants=True,
+            )
+
+    def take(self, places: NDArray[np.int64]) -> SparseRows:
+        """Return these rows, in this order."""
+        lengths = np.diff(self.starts)[places]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        kept = np.arange(starts[-1]) + np.repeat(self.starts[places] - starts[:-1], lengths)
+        return SparseRows(self.columns[kept], self.values[kept], starts, self.num_columns)
+
+    def transpose(self) -> SparseRows:
+        """Return the columns as rows."""
+        order = np.argsort(self.columns, kind="stable")
+        rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        counts = np.bincount(self.columns, minlength=self.num_columns)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        return SparseRows(rows[order], self.values[order], starts, len(self.starts) - 1)
+
+    def times(self, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the product with a matrix of num_columns rows."""
+        return (self.matrix @ torch.from_numpy(weights)).numpy().astype(np.float64)
+
+
+def make_rows(rows: Sequence[Mapping[int, float]], num_columns: int) -> SparseRows:
+    """Return rows that are given by what stands in their columns."""
+    return SparseRows(
+        columns=np.array([column for row in rows for column in sorted(row)], dtype=np.int64),
+        values=np.array([row[column] for row in rows for column in sorted(row)], dtype=np.float32),
+        starts=np.cumsum([0, *(len(row) for row in rows)]),
+        num_columns=num_columns,
+    )
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -24,62 +89,59 @@ def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return shares
 
 
-def fit_dual(
-    gram: NDArray[np.float64], labels: NDArray[np.int64], penalty: float
-) -> NDArray[np.float64]:
-    """Return what each example adds to the weights of each class, examples x classes.
-
-    Nesterov's accelerated gradient descent; the weights are the features, transposed, times this.
+def fit_sparse(
+    rows: SparseRows,
+    labels: NDArray[np.int64],
+    *,
+    importance: NDArray[np.float64],
+    penalty: float,
+) -> NDArray[np.float32]:
+    """Return weights, columns x classes.
 
     Args:
-        gram: products of the features of all pairs of examples.
+        rows: the examples' features.
         labels: classes.
+        importance: what each example counts for.
         penalty: of half the squared weights.
     """
-    targets = np.eye(NUM_CLASSES)[labels]
-    step = 1 / (_largest_eigenvalue(gram) / (2 * len(labels)) + penalty)
-    dual = np.zeros_like(targets)
-    ahead, pace = dual, 1.0
-    for _ in range(_NUM_DUAL_STEPS):
-        gradient = (softmax(gram @ ahead) - targets) / len(labels) + penalty * ahead
-        moved = ahead - step * gradient
-        next_pace = (1 + np.sqrt(1 + 4 * pace * pace)) / 2
-        ahead = moved + (pace - 1) / next_pace * (moved - dual)
-        dual, pace = moved, next_pace
-    return dual
+    return _fit(rows.matrix, rows.transpose().matrix, labels, importance, penalty)
 
 
-def fit_masked(
+def fit_dense(
     values: NDArray[np.float64],
     labels: NDArray[np.int64],
-    mask: NDArray[np.bool_],
     *,
+    importance: NDArray[np.float64],
     penalty: float,
-) -> NDArray[np.float64]:
-    """Return weights, features x classes, that are 0 where the mask is False (Adam, full batch).
-
-    Args:
-        values: examples x features.
-        labels: classes.
-        mask: features x classes.
-        penalty: of half the squared weights.
-    """
-    targets = np.eye(NUM_CLASSES)[labels]
-    weights = np.zeros(mask.shape)
-    mean, square = np.zeros_like(weights), np.zeros_like(weights)
-    for number in range(1, _NUM_MASKED_STEPS + 1):
-        shares = softmax(values @ weights)
-        gradient = (values.T @ (shares - targets) / len(labels) + penalty * weights) * mask
-        mean = _KEPT_MEAN * mean + (1 - _KEPT_MEAN) * gradient
-        square = _KEPT_SQUARE * square + (1 - _KEPT_SQUARE) * gradient**2
-        unbiased = mean / (1 - _KEPT_MEAN**number)
-        weights -= _STEP_SIZE * unbiased / (np.sqrt(square / (1 - _KEPT_SQUARE**number)) + 1e-8)
-    return weights
+) -> NDArray[np.float32]:
+    """Return the same for features of which many are not 0, examples x features."""
+    features = torch.from_numpy(values.astype(np.float32))
+    return _fit(features, features.T, labels, importance, penalty)
 
 
-def _largest_eigenvalue(gram: NDArray[np.float64]) -> float:
-    vector = np.ones(len(gram))
-    for _ in range(_NUM_POWER_STEPS):
-        vector = gram @ vector
-        vector /= np.linalg.norm(vector)
-    return float(vector @ gram @ vector)
+def _fit(
+    features: torch.Tensor,
+    transposed: torch.Tensor,
+    labels: NDArray[np.int64],
+    importance: NDArray[np.float64],
+    penalty: float,
+) -> NDArray[np.float32]:
+    """Return the weights of least cross-entropy, by L-BFGS (Liu and Nocedal 1989)."""
+    targets = torch.nn.functional.one_hot(torch.from_numpy(labels), NUM_CLASSES)
+    shares = torch.from_numpy((importance / importance.sum()).astype(np.float32))[:, None]
+    weights = torch.zeros((features.shape[1], NUM_CLASSES))
+    optimizer = torch.optim.LBFGS(
+        [weights],
+        max_iter=_NUM_STEPS,
+        history_size=_NUM_KEPT_STEPS,
+        tolerance_grad=_LEAST_GRADIENT,
+        line_search_fn="strong_wolfe",
+    )
+
+    def step() -> torch.Tensor:
+        logs = torch.log_softmax(features @ weights, dim=1)
+        weights.grad = transposed @ ((logs.exp() - targets) * shares) + penalty * weights
+        return -(logs * targets * shares).sum() + 0.5 * penalty * weights.square().sum()
+
+    optimizer.step(step)  # type: ignore[no-untyped-call]
+    return weights.numpy()

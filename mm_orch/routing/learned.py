@@ -1,8 +1,9 @@
-"""The learned router: multinomial logistic regression over hashed features and signals."""
+"""The learned router: multinomial logistic regression over hashed features, words and signals."""
 
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -14,6 +15,7 @@ from mm_orch.routing.features import (
     FEATURES_VERSION,
     NUM_BUCKETS,
     SIGNAL_SCALE,
+    find_latin_words,
     hash_features,
 )
 from mm_orch.routing.route import WORKFLOWS
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from mm_orch.routing.rules import Evidence
 
 LEARNED_PATH = Path(__file__).with_name("learned_weights.npz")
-_FORMAT = 1
+_FORMAT = 2
+_NO_WORD = 0
 
 
 class LearnedHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +67,9 @@ class LearnedModel:
         header: says how the weights are read.
         bucket_weights: int8, NUM_BUCKETS x workflows.
         bucket_scales: float32, one a workflow: what an int8 unit is worth.
+        words: that are known; the first is none and stands for all others.
+        word_weights: int8, words x (workflows, and again for where there are documents).
+        word_scales: float32, one a column: what an int8 unit is worth.
         signal_weights: float32, signal keys x workflows.
     """
 
@@ -73,11 +79,17 @@ class LearnedModel:
         *,
         bucket_weights: NDArray[np.int8],
         bucket_scales: NDArray[np.float32],
+        words: tuple[str, ...],
+        word_weights: NDArray[np.int8],
+        word_scales: NDArray[np.float32],
         signal_weights: NDArray[np.float32],
     ) -> None:
         self.header = header
         self._bucket_weights = bucket_weights
         self._bucket_scales = bucket_scales
+        self._word_weights = word_weights
+        self._word_scales = word_scales
+        self._place_by_word = {word: place for place, word in enumerate(words)}
         self._signal_weights = signal_weights
         self._place_by_key = {key: place for place, key in enumerate(header.signal_keys)}
 
@@ -87,12 +99,24 @@ class LearnedModel:
         places = np.fromiter(buckets, dtype=np.int64, count=len(buckets))
         values = np.fromiter(buckets.values(), dtype=np.float32, count=len(buckets))
         scores = (values @ self._bucket_weights[places]) * self._bucket_scales
+        scores = scores + self._score_words(query, context)
         for key, value in evidence.values.items():
             place = self._place_by_key.get(key)
             # A circumstance that no labelled query had, such as a very long text, has no weight.
             if place is not None:
                 scores = scores + SIGNAL_SCALE * value * self._signal_weights[place]
         return to_shares((scores / self.header.temperature).tolist())
+
+    def _score_words(self, query: Query, context: RouteContext) -> NDArray[np.float32]:
+        """Return what the words say of each workflow, whatever their order."""
+        words = find_latin_words(query)
+        if not words:
+            return np.zeros(len(WORKFLOWS), dtype=np.float32)
+        places = [self._place_by_word.get(word, _NO_WORD) for word in words]
+        sums = self._word_weights[places].sum(axis=0, dtype=np.float32) * self._word_scales
+        always, with_documents = np.split(sums / np.float32(math.sqrt(len(words))), 2)
+        scores: NDArray[np.float32] = always + context.has_documents * with_documents
+        return scores
 
 
 def load_learned(path: Path = LEARNED_PATH) -> LearnedModel:
@@ -105,41 +129,55 @@ def load_learned(path: Path = LEARNED_PATH) -> LearnedModel:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             header = msgspec.json.decode(arrays["header"].tobytes(), type=LearnedHeader)
+            words = tuple(arrays["words"].tobytes().decode("ascii").split("\n"))
             parts = {name: arrays[name] for name in _DTYPES}
-    except (BadZipFile, KeyError, EOFError, msgspec.DecodeError) as error:
+    except (BadZipFile, KeyError, EOFError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
-    _check(path.name, header, parts)
-    return LearnedModel(header, **parts)
+    _check(path.name, header, words, parts)
+    return LearnedModel(header, words=words, **parts)
 
 
 def save_learned(
     path: Path,
     header: LearnedHeader,
     *,
-    bucket_weights: NDArray[np.float64],
-    signal_weights: NDArray[np.float64],
+    bucket_weights: NDArray[np.float32],
+    words: tuple[str, ...],
+    word_weights: NDArray[np.float32],
+    signal_weights: NDArray[np.float32],
 ) -> None:
-    """Write a model, its bucket weights rounded to 8 bits."""
-    scales = np.abs(bucket_weights).max(axis=0) / 127
-    rounded = np.round(bucket_weights / scales).astype(np.int8)
+    """Write a model, its bucket and word weights rounded to 8 bits."""
+    rounded_buckets, bucket_scales = _round(bucket_weights)
+    rounded_words, word_scales = _round(word_weights)
     with path.open("wb") as file:
         np.savez_compressed(
             file,
             header=np.frombuffer(msgspec.json.encode(header), dtype=np.uint8),
-            bucket_weights=rounded,
-            bucket_scales=scales.astype(np.float32),
-            signal_weights=signal_weights.astype(np.float32),
+            words=np.frombuffer("\n".join(words).encode("ascii"), dtype=np.uint8),
+            bucket_weights=rounded_buckets,
+            bucket_scales=bucket_scales,
+            word_weights=rounded_words,
+            word_scales=word_scales,
+            signal_weights=signal_weights,
         )
+
+
+def _round(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return weights in 8 bits, and what a unit of each column is worth."""
+    scales = np.abs(weights).max(axis=0) / 127
+    return np.round(weights / scales).astype(np.int8), scales.astype(np.float32)
 
 
 _DTYPES: dict[str, Any] = {
     "bucket_weights": np.int8,
     "bucket_scales": np.float32,
+    "word_weights": np.int8,
+    "word_scales": np.float32,
     "signal_weights": np.float32,
 }
 
 
-def _check(name: str, header: LearnedHeader, parts: dict[str, Any]) -> None:
+def _check(name: str, header: LearnedHeader, words: tuple[str, ...], parts: dict[str, Any]) -> None:
     expected = {
         "format": _FORMAT,
         "features_version": FEATURES_VERSION,
@@ -153,6 +191,8 @@ def _check(name: str, header: LearnedHeader, parts: dict[str, Any]) -> None:
     shapes = {
         "bucket_weights": (NUM_BUCKETS, len(WORKFLOWS)),
         "bucket_scales": (len(WORKFLOWS),),
+        "word_weights": (len(words), 2 * len(WORKFLOWS)),
+        "word_scales": (2 * len(WORKFLOWS),),
         "signal_weights": (len(header.signal_keys), len(WORKFLOWS)),
     }
     for part, shape in shapes.items():

@@ -44,18 +44,22 @@ _COMMA = re.compile(r"[,;、:]")
 RULES_PATH = Path(__file__).with_name("rule_weights.json")
 
 
+WorkflowWeights = tuple[float, float, float, float, float]
+
+
 class RuleWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What each signal is worth, as a fit to the labelled queries found it.
 
     Attributes:
         tables_digest: of the tables of signals that were weighed.
-        weights: by a signal's key, for its own workflow, times the root of what it found.
-        biases: by the name of a circumstance, for each workflow in the order of WORKFLOWS.
+        weights: by a signal's key, for each workflow in the order of WORKFLOWS, times the root of
+            what it found.
+        biases: by the name of a circumstance, likewise.
     """
 
     tables_digest: str
-    weights: dict[str, float]
-    biases: dict[str, tuple[float, float, float, float, float]]
+    weights: dict[str, WorkflowWeights]
+    biases: dict[str, WorkflowWeights]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +136,18 @@ def weigh(evidence: Evidence, weights: RuleWeights) -> RuleVote:
         # A text of a length that no labelled query had is not weighed.
         for workflow, bias in zip(WORKFLOWS, weights.biases.get(name, ()), strict=False):
             total_by_workflow[workflow] += bias
-    parts: list[tuple[float, Signal]] = []
+    parts_by_workflow: dict[Workflow, list[tuple[float, str]]] = {one: [] for one in WORKFLOWS}
     for signal, number in evidence.found.items():
-        part = weights.weights[signal.key] * math.sqrt(number)
-        total_by_workflow[signal.workflow] += part
-        if part > 0:
-            parts.append((part, signal))
+        for workflow, weight in zip(WORKFLOWS, weights.weights[signal.key], strict=True):
+            part = weight * math.sqrt(number)
+            total_by_workflow[workflow] += part
+            if part > 0:
+                parts_by_workflow[workflow].append((part, signal.reason))
     for workflow in _find_overruled(evidence):
         total_by_workflow[workflow] += _OVERRULED_SCORE
-    parts.sort(key=lambda pair: -pair[0])
     reasons_by_workflow = {
-        workflow: tuple(signal.reason for _, signal in parts if signal.workflow == workflow)
-        for workflow in WORKFLOWS
+        workflow: tuple(reason for _, reason in sorted(parts, key=lambda pair: -pair[0]))
+        for workflow, parts in parts_by_workflow.items()
     }
     return RuleVote(to_shares(list(total_by_workflow.values())), reasons_by_workflow)
 

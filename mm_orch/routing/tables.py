@@ -17,7 +17,7 @@ from mm_orch.routing.signals import MANY_NAMES, Signal
 Language = Literal["en", "zh"]
 
 _FOLDER = Path(__file__).parent / "tables"
-_TOPICS = ("lessons", "documents", "facts", "questions", "hints", "words")
+_TOPICS = ("lessons", "documents", "facts", "questions", "hints", "words", "knowledge")
 
 
 class SignalRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.routing.fitting import fit_dual, fit_masked, softmax
+from benchmarks.routing.fitting import fit_dense, fit_sparse, make_rows, softmax
 from benchmarks.routing.labelled import load_part
 from benchmarks.routing.measure import leave_out_learned
 from benchmarks.routing.scoring import (
@@ -16,6 +16,7 @@ from benchmarks.routing.scoring import (
     wilson,
 )
 from benchmarks.routing.train import digest_queries
+from benchmarks.routing.word_vectors import WordVectors
 from mm_orch.routing.learned import load_learned
 
 CHOICES = [
@@ -57,12 +58,45 @@ def test_scores_count_by_class_and_language() -> None:
 def test_both_fits_learn_what_can_be_told_apart() -> None:
     labels = np.arange(50) % 5
     values = np.eye(5)[labels]
-    dual = fit_dual(values @ values.T, labels, 1e-4)
-    weights = fit_masked(values, labels, np.eye(5, dtype=bool), penalty=1e-4)
+    rows = make_rows([{int(label): 1.0} for label in labels], 5)
+    importance = np.ones(50)
+    sparse = fit_sparse(rows, labels, importance=importance, penalty=1e-4)
+    dense = fit_dense(values, labels, importance=importance, penalty=1e-4)
 
-    assert (softmax(values @ values.T @ dual).argmax(axis=1) == labels).all()
-    assert (softmax(values @ weights).argmax(axis=1) == labels).all()
-    assert (weights[~np.eye(5, dtype=bool)] == 0).all()
+    assert (softmax(rows.times(sparse)).argmax(axis=1) == labels).all()
+    assert np.allclose(sparse, dense, atol=1e-3)
+
+
+def test_a_fit_goes_by_what_counts_more() -> None:
+    rows = make_rows([{0: 1.0}, {0: 1.0}], 1)
+    labels = np.array([1, 3])
+
+    for importance, label in (([3.0, 1.0], 1), ([1.0, 3.0], 3)):
+        weights = fit_sparse(rows, labels, importance=np.array(importance), penalty=1e-4)
+        assert weights[0].argmax() == label
+
+
+def test_sparse_rows_are_taken_in_any_order_empty_ones_too() -> None:
+    rows = make_rows([{2: 1.0, 0: 3.0}, {}, {1: 2.0}], 3)
+
+    whole = rows.take(np.array([2, 1, 0, 2])).times(np.eye(3, dtype=np.float32))
+
+    assert whole.tolist() == [[0, 2, 0], [0, 0, 0], [3, 0, 1], [0, 2, 0]]
+
+
+def test_what_a_word_speaks_for_is_what_its_features_add() -> None:
+    vectors = WordVectors([["volcano", "the", "the"], ["the"]])
+    weights = np.random.default_rng(0).normal(size=(vectors.num_columns, 5)).astype(np.float32)
+    words = ["the", "volcano", "zxqv"]
+    places = [vectors.words.index(word) for word in ("the", "volcano", "")]
+
+    by_word = vectors.weigh(weights)[places].sum(axis=0) / np.sqrt(3)
+
+    always = vectors.features(words, has_documents=False) @ weights
+    assert np.allclose(by_word[:5], always, atol=1e-4)
+    both = vectors.features(words, has_documents=True) @ weights
+    assert np.allclose(by_word[:5] + by_word[5:], both, atol=1e-4)
+    assert not vectors.features([], has_documents=True).any()
 
 
 def test_the_committed_weights_were_learned_from_the_committed_queries() -> None:

@@ -89,6 +89,9 @@ def test_an_unsure_model_asks_the_rules() -> None:
         type(learned.header)(**{**_fields(learned.header), "min_confidence": 1.0}),
         bucket_weights=np.zeros_like(learned._bucket_weights),
         bucket_scales=learned._bucket_scales,
+        words=("",),
+        word_weights=np.zeros_like(learned._word_weights[:1]),
+        word_scales=learned._word_scales,
         signal_weights=np.zeros_like(learned._signal_weights),
     )
     router = WorkflowRouter(never_sure, ROUTER.rules)
@@ -143,6 +146,10 @@ def _damaged(path: Path, kind: str) -> Path:
         header = json.loads(parts["header"].tobytes())
         if kind == "other shape":
             parts["bucket_weights"] = parts["bucket_weights"][:10]
+        elif kind == "a word less":
+            parts["words"] = parts["words"][parts["words"].tobytes().index(b"\n", 1) :]
+        elif kind == "no words":
+            parts["words"] = np.array([0xFF], dtype=np.uint8)
         elif kind == "not a number":
             parts["bucket_scales"][0] = np.nan
         else:
@@ -160,6 +167,8 @@ def _damaged(path: Path, kind: str) -> Path:
         "flipped",
         "pickled",
         "other shape",
+        "a word less",
+        "no words",
         "not a number",
         "format",
         "features_version",
