@@ -5,34 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
+from mm_orch.core.mind_report import OutcomeStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from mm_orch.storage.outcomes import Outcome
-
-
-class OutcomeStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Means over the outcomes of one workflow or model, each weighed by its age.
-
-    Attributes:
-        num_outcomes: how many are remembered.
-        weight: the sum of their weights: how many outcomes of just now they are worth.
-        success_ratio: 0 to 1.
-        latency_s: of those that succeeded; None where none did, as are the tokens.
-        num_tokens: of those that succeeded, prompts and answers.
-        confidence: of those that measured it; None where none did.
-        feedback: of those that had any, -1 to 1; None where none had.
-    """
-
-    num_outcomes: int
-    weight: float
-    success_ratio: float
-    latency_s: float | None
-    num_tokens: float | None
-    confidence: float | None
-    feedback: float | None
 
 
 class PastOutcomes(Protocol):
@@ -42,10 +20,10 @@ class PastOutcomes(Protocol):
     """
 
     def outcomes_by_workflow(self) -> Mapping[str, OutcomeStatistics]:
-        """Return the statistics of each workflow, over all models."""
+        """Return the statistics of each workflow, over whole runs."""
 
     def outcomes_by_model(self) -> Mapping[str, OutcomeStatistics]:
-        """Return the statistics of each model, over all workflows and without one."""
+        """Return the statistics of each model, over single generations of any workflow or none."""
 
 
 def summarise(
