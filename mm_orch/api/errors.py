@@ -21,7 +21,9 @@ from mm_orch.core.errors import (
     PoisonedRequestError,
     RateLimitError,
     RequestError,
+    RequestNotFoundError,
     SessionNotFoundError,
+    WorkflowLockedError,
     WorkflowNotFoundError,
 )
 
@@ -33,6 +35,9 @@ _STATUS_AND_TYPE: tuple[tuple[type[MuAIError], int, str], ...] = (
     (ModelNotFoundError, 404, "not_found_error"),
     (WorkflowNotFoundError, 404, "not_found_error"),
     (SessionNotFoundError, 404, "not_found_error"),
+    (RequestNotFoundError, 404, "not_found_error"),
+    # Not 409: OpenAI's clients send that again by themselves.
+    (WorkflowLockedError, 403, "permission_error"),
     (NotServedError, 404, "not_found_error"),
     (PayloadTooLargeError, 413, "invalid_request_error"),
     (RateLimitError, 429, "rate_limit_error"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.mind_report import OutcomeStatistics
@@ -26,6 +27,52 @@ class PastOutcomes(Protocol):
         """Return the statistics of each model, over single generations of any workflow or none."""
 
 
+@dataclass(slots=True)
+class _WeightedMean:
+    total: float = 0.0
+    weight: float = 0.0
+
+    def add(self, value: float, weight: float) -> None:
+        self.total += value * weight
+        self.weight += weight
+
+    def read(self) -> float | None:
+        """Return the mean; None of nothing, or where all is too old to weigh anything."""
+        return self.total / self.weight if self.weight > 0.0 else None
+
+
+@dataclass(slots=True)
+class _Sums:
+    num_outcomes: int = 0
+    success: _WeightedMean = field(default_factory=_WeightedMean)
+    latency_s: _WeightedMean = field(default_factory=_WeightedMean)
+    num_tokens: _WeightedMean = field(default_factory=_WeightedMean)
+    confidence: _WeightedMean = field(default_factory=_WeightedMean)
+    feedback: _WeightedMean = field(default_factory=_WeightedMean)
+
+    def add(self, outcome: Outcome, weight: float) -> None:
+        self.num_outcomes += 1
+        self.success.add(outcome.is_success, weight)
+        if outcome.is_success:
+            self.latency_s.add(outcome.latency_s, weight)
+            self.num_tokens.add(outcome.num_tokens, weight)
+        if outcome.confidence is not None:
+            self.confidence.add(outcome.confidence, weight)
+        if outcome.feedback is not None:
+            self.feedback.add(outcome.feedback, weight)
+
+    def read(self) -> OutcomeStatistics:
+        return OutcomeStatistics(
+            num_outcomes=self.num_outcomes,
+            weight=self.success.weight,
+            success_ratio=self.success.read() or 0.0,
+            latency_s=self.latency_s.read(),
+            num_tokens=self.num_tokens.read(),
+            confidence=self.confidence.read(),
+            feedback=self.feedback.read(),
+        )
+
+
 def summarise(
     outcomes: Iterable[Outcome],
     *,
@@ -41,33 +88,8 @@ def summarise(
         now_s: seconds since 1970; an outcome of later weighs as one of now.
         half_life_s: an outcome this old weighs half.
     """
-    weighed_by_key: defaultdict[str, list[tuple[Outcome, float]]] = defaultdict(list)
+    sums_by_key: defaultdict[str, _Sums] = defaultdict(_Sums)
     for one in outcomes:
         if name := key(one):
-            age_s = max(0.0, now_s - one.at_s)
-            weighed_by_key[name].append((one, 0.5 ** (age_s / half_life_s)))
-    return {name: _summarise_one(weighed) for name, weighed in sorted(weighed_by_key.items())}
-
-
-def _summarise_one(weighed: list[tuple[Outcome, float]]) -> OutcomeStatistics:
-    def mean_of(read: Callable[[Outcome], float | None]) -> float | None:
-        return _mean((value, weight) for one, weight in weighed if (value := read(one)) is not None)
-
-    return OutcomeStatistics(
-        num_outcomes=len(weighed),
-        weight=sum(weight for _, weight in weighed),
-        success_ratio=mean_of(lambda one: float(one.is_success)) or 0.0,
-        latency_s=mean_of(lambda one: one.latency_s if one.is_success else None),
-        num_tokens=mean_of(lambda one: one.num_tokens if one.is_success else None),
-        confidence=mean_of(lambda one: one.confidence),
-        feedback=mean_of(lambda one: one.feedback),
-    )
-
-
-def _mean(weighed: Iterable[tuple[float, float]]) -> float | None:
-    """Return the weighted mean; None of nothing, or where all are too old to weigh anything."""
-    total = weight_sum = 0.0
-    for value, weight in weighed:
-        total += value * weight
-        weight_sum += weight
-    return total / weight_sum if weight_sum > 0.0 else None
+            sums_by_key[name].add(one, 0.5 ** (max(0.0, now_s - one.at_s) / half_life_s))
+    return {name: sums.read() for name, sums in sorted(sums_by_key.items())}

@@ -47,6 +47,8 @@ class WorkflowFinished:
         num_prompt_tokens: of everything that it had models generate, as the other counts.
         error_type: class name of the error, or None.
         caller: name of the key that it belongs to; no label of a metric.
+        model: that answered last; empty where none did.
+        confidence: of the answer, where the workflow measures it.
     """
 
     request_id: str
@@ -60,6 +62,8 @@ class WorkflowFinished:
     num_cached_tokens: int = 0
     error_type: str | None = None
     caller: str = ""
+    model: str = ""
+    confidence: float | None = None
 
 
 WorkflowEvent = WorkflowStepFinished | WorkflowFinished

@@ -8,6 +8,11 @@ import msgspec
 
 Kind = Literal["run", "generation"]
 
+MAX_OUTCOMES_OF_KEY = 256
+"""Of one kind, workflow and model; the oldest leave."""
+MAX_KEYS = 64
+"""Kinds, workflows and models together; the one that was used last the longest ago leaves."""
+
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a run of a workflow, or one generation of a model, ended.

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mm_orch.storage.database import Database
-from mm_orch.storage.outcomes import Changes, Outcome, Remembered, StoredMood, StoredStage
+from mm_orch.storage.outcomes import (
+    MAX_KEYS,
+    MAX_OUTCOMES_OF_KEY,
+    Changes,
+    Outcome,
+    Remembered,
+    StoredMood,
+    StoredStage,
+)
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
-
-MAX_OUTCOMES_OF_KEY = 256
-"""Of one kind, workflow and model; the oldest leave."""
-MAX_OUTCOMES = 64 * MAX_OUTCOMES_OF_KEY
-"""Of all together."""
 
 _VERSION_1 = (
     # One row each, which has the number 1.
@@ -158,5 +161,5 @@ def _keep(connection: sqlite3.Connection, *, changes: Changes) -> None:
     connection.execute(
         "DELETE FROM outcomes WHERE number <= (SELECT number FROM outcomes"
         " ORDER BY number DESC LIMIT 1 OFFSET ?)",
-        (MAX_OUTCOMES,),
+        (MAX_KEYS * MAX_OUTCOMES_OF_KEY,),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from mm_orch.core.trace import CURRENT
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowStepFinished
 from mm_orch.orchestration.account import status_of
+from mm_orch.workflows.contract import CONFIDENCE
 from mm_orch.workflows.graph_progress import AnswerPiece, StepEnded, StepFailed, StepStarted
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class WorkflowAccount:
     ) -> Literal[False]:
         for step in list(self._open_steps):
             self._close(step, "cancelled")
-        usage = self._models.usage
+        usage, generations = self._models.usage, self._models.generations
+        values = None if self.outcome is None else self.outcome.values
         self._watch.observer.observe(
             WorkflowFinished(
                 request_id=self._call.request_id,
@@ -89,7 +91,7 @@ class WorkflowAccount:
                 status=status_of(
                     error,
                     is_complete=self.outcome is not None,
-                    has_run=bool(self._models.generations),
+                    has_run=bool(generations),
                 ).value,
                 is_partial=self.outcome is not None and self.outcome.is_partial,
                 total_s=self._watch.clock() - self._begin_s,
@@ -99,6 +101,8 @@ class WorkflowAccount:
                 num_cached_tokens=usage.num_cached_tokens,
                 error_type=None if error is None else type(error).__name__,
                 caller=self._call.caller,
+                model=generations[-1].model if generations else "",
+                confidence=None if values is None else values.find(CONFIDENCE),
             )
         )
         return False

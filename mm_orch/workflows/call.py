@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mm_orch.core.generation import ANONYMOUS, GenerationOptions
 
 if TYPE_CHECKING:
+    from mm_orch.core.effects import Effect
     from mm_orch.core.generation import Message
 
 WORKFLOW_PREFIX = "workflow/"
@@ -42,6 +43,7 @@ class WorkflowCall:
         session: that the call goes on with; None keeps nothing.
         conversation_id: names what is left in the KV cache; empty for none.
         max_tokens_param: how the caller spells ``max_tokens``.
+        effects: what the system has changed of what the caller asked.
     """
 
     request_id: str
@@ -55,6 +57,7 @@ class WorkflowCall:
     session: SessionCall | None = None
     conversation_id: str = ""
     max_tokens_param: str = "max_tokens"
+    effects: tuple[Effect, ...] = ()
 
     @property
     def question(self) -> str:

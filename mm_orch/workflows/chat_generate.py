@@ -59,6 +59,7 @@ async def answer(context: StepContext) -> None:
 
 CHAT_GENERATE = Workflow(
     summary="Answers as a conversation that may be stored and goes on, whatever its length.",
+    follows_mood=True,
     graph=Graph(
         name="chat_generate",
         inputs=INPUTS,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Meters
     from mm_orch.storage.sessions import Appended, SessionStore
+    from mm_orch.workflows.advice import Advisor
     from mm_orch.workflows.graph import Graph
 
 ENTRY_POINT_GROUP = "mm_orch.workflows"
@@ -31,12 +32,14 @@ class Services:
         sessions: keep conversations.
         window_tokens: most tokens of a conversation that a model is shown; None for as many as its
             context allows.
+        advisor: knows the system itself; None where nobody does.
     """
 
     models: RunModels
     meters: Meters
     sessions: SessionStore
     window_tokens: int | None = None
+    advisor: Advisor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Workflow:
     Attributes:
         summary: what it does, for people, in a sentence.
         graph: its inputs are among :data:`INPUTS`, its answer is :data:`ANSWER`.
+        follows_mood: where its caller does not say how to answer, the system's mood may.
 
     Raises:
         GraphError: it reads or answers something else.
@@ -92,6 +96,7 @@ class Workflow:
 
     summary: str
     graph: Graph
+    follows_mood: bool = False
 
     def __post_init__(self) -> None:
         known = ", ".join(slot.name for slot in INPUTS)

@@ -8,23 +8,29 @@ import importlib.metadata
 import logging
 
 from mm_orch.core.errors import WorkflowError, WorkflowNotFoundError
+from mm_orch.core.mind_report import WorkflowFacts
 from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
 
 logger = logging.getLogger(__name__)
 
 # Named here too, so that a checkout works without being installed as a distribution.
 _BUILT_IN = {"chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE"}
+_OF_ITSELF = {"self_description": "mm_orch.workflows.self_description:SELF_DESCRIPTION"}
 
 
 class WorkflowRegistry:
     """Reads once what is installed; a workflow is imported when it is first asked for.
 
     What cannot be imported is not tried again: Python keeps halves of modules that failed.
+
+    Args:
+        knows_itself: there is somebody who knows the system itself, so that a workflow may tell.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, knows_itself: bool = False) -> None:
         plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-        self._targets = {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
+        built_in = _BUILT_IN | (_OF_ITSELF if knows_itself else {})
+        self._targets = {**built_in, **{entry.name: entry.value for entry in plug_ins}}
         self._found: dict[str, Workflow | WorkflowError] = {}
 
     @property
@@ -58,6 +64,10 @@ class WorkflowRegistry:
         found = [await self._find(name) for name in self.names]
         return [one for one in found if isinstance(one, Workflow)]
 
+    async def survey(self) -> list[WorkflowFacts]:
+        """Return what can be said of each, whether it can be used or not."""
+        return [_describe_fact(name, await self._find(name)) for name in self.names]
+
     async def _find(self, name: str) -> Workflow | WorkflowError:
         if name not in self._found:
             # A plug-in may import anything, for seconds.
@@ -84,6 +94,12 @@ def _import(name: str, target: str) -> Workflow | WorkflowError:
         logger.warning("%s", wrong)
         return wrong
     return workflow
+
+
+def _describe_fact(name: str, found: Workflow | WorkflowError) -> WorkflowFacts:
+    if isinstance(found, WorkflowError):
+        return WorkflowFacts(name=name, state="broken", summary="", detail=found.message)
+    return WorkflowFacts(name=name, state="available", summary=found.summary, detail="")
 
 
 def _describe(error: BaseException) -> str:

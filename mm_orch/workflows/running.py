@@ -11,6 +11,7 @@ from mm_orch.core.errors import DeadlineError, MuAIError, NotServedError, Workfl
 from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
 from mm_orch.orchestration.ticket import RUN
 from mm_orch.workflows.account import WorkflowAccount
+from mm_orch.workflows.advice import follow
 from mm_orch.workflows.channel import Channel
 from mm_orch.workflows.contract import CALL, HISTORY, SERVICES, Services
 from mm_orch.workflows.deadline import REMEDY, RunDeadline
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mm_orch.orchestration.ticket import Ticket
     from mm_orch.storage.sessions import SessionStore, Turn
     from mm_orch.workflows.account import Watch
+    from mm_orch.workflows.advice import Advisor
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.contract import Workflow
     from mm_orch.workflows.graph_progress import Progress
@@ -71,6 +73,7 @@ class WorkflowRun:
     ) -> None:
         self.workflow = workflow
         self.models = inputs[SERVICES].models
+        self.effects = inputs[CALL].effects
         self._channel: Channel[Progress] = Channel(_MAX_AHEAD)
         self._task = asyncio.create_task(
             self._work(inputs, place, deadline, account, clock), name=f"workflow {workflow.name}"
@@ -137,6 +140,7 @@ class Workflows:
         sessions: keep conversations.
         settings: from the configuration.
         watch: who is told of runs.
+        advisor: knows the system itself; None where nobody does.
     """
 
     def __init__(
@@ -148,8 +152,10 @@ class Workflows:
         sessions: SessionStore,
         settings: WorkflowSettings,
         watch: Watch,
+        advisor: Advisor | None = None,
     ) -> None:
         self._sessions = sessions
+        self._advisor = advisor
         self._registry = registry
         self._generator = generator
         self._meters = meters
@@ -187,6 +193,10 @@ class Workflows:
         self._check_enabled()
         return await self._registry.load(name, param=param)
 
+    def find_own(self, question: str) -> str | None:
+        """Return the workflow for a question about the system itself; None for any other."""
+        return None if self._advisor is None else self._advisor.find_workflow(question)
+
     @asynccontextmanager
     async def open(
         self, name: str, call: WorkflowCall, *, param: str = "workflow_type"
@@ -200,18 +210,23 @@ class Workflows:
 
         Raises:
             NotServedError, WorkflowNotFoundError, WorkflowError: as :meth:`find`.
+            WorkflowLockedError: it is not allowed at this stage of development.
             ModelNotFoundError, UnsupportedError: the model is none that generates.
             OverloadError: the queue is full, the server drains, or too many wait for the session.
             SessionNotFoundError, SessionLimitError: the session cannot go on.
             DeadlineError: the time was over before the first step.
         """
         workflow = await self.find(name, param=param)
+        if workflow.follows_mood and self._advisor is not None:
+            call = follow(self._advisor, call)
         clock = self._watch.clock
         deadline = RunDeadline(name, call.deadline_s or self._settings.deadline_s, clock)
         models = RunModels(self._generator, name, call)
         account = WorkflowAccount(name, call, models, watch=self._watch)
         async with AsyncExitStack() as stack:
             try:
+                if self._advisor is not None:
+                    self._advisor.check(name, param=param)
                 # First of all, so that who is refused costs nothing.
                 request = _stand_in(name, call, deadline)
                 place = stack.enter_context(self._generator.enter_run(request))
@@ -269,6 +284,7 @@ class Workflows:
             meters=self._meters,
             sessions=self._sessions,
             window_tokens=self._settings.window_tokens,
+            advisor=self._advisor,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from mm_orch.config.schema.api import ApiSettings
+from mm_orch.config.schema.consciousness import ConsciousnessSettings
 from mm_orch.config.schema.models import BUILT_IN_MODEL, BUILT_IN_SOURCE, ModelConfig
 from mm_orch.config.schema.monitoring import MonitoringSettings
 from mm_orch.config.schema.optimization import OptimizationSettings
@@ -53,6 +54,9 @@ class Config(Section):
     )
     workflows: WorkflowsSettings = section(
         WorkflowsSettings, "Answers that take several steps, and conversations that are stored."
+    )
+    consciousness: ConsciousnessSettings = section(
+        ConsciousnessSettings, "What the system knows of itself, and what follows from it."
     )
     system: SystemSettings = section(SystemSettings, "Logs, device, data directory.")
     api: ApiSettings = section(ApiSettings, "Who may call the HTTP interface, and how much.")
