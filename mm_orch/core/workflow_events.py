@@ -6,7 +6,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mm_orch.core.routing import WorkflowChoice
     from mm_orch.core.trace import TraceContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowRouted:
+    """A workflow was chosen for a call that named none.
+
+    Attributes:
+        begin_s: a reading of the monotonic clock.
+        duration_s: what choosing took, the look at what can run included.
+        trace: its own span, or None.
+        parent_span_id: of the request's span.
+    """
+
+    request_id: str
+    choice: WorkflowChoice
+    begin_s: float
+    duration_s: float
+    trace: TraceContext | None = None
+    parent_span_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,4 +82,4 @@ class WorkflowFinished:
     caller: str = ""
 
 
-WorkflowEvent = WorkflowStepFinished | WorkflowFinished
+WorkflowEvent = WorkflowRouted | WorkflowStepFinished | WorkflowFinished

@@ -11,7 +11,7 @@ from mm_orch.workflows.generating import GeneratedText, RunModels
 from mm_orch.workflows.graph_state import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Meters
@@ -37,6 +37,25 @@ class Services:
     meters: Meters
     sessions: SessionStore
     window_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What there is for a call, by which a workflow says whether it can answer it now.
+
+    Attributes:
+        call: what is asked.
+        services: what its steps could use.
+        has_documents: the owner has documents that can be searched.
+    """
+
+    call: WorkflowCall
+    services: Services
+    has_documents: bool
+
+
+def _find_none(_: Circumstances) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,8 @@ class Workflow:
     Attributes:
         summary: what it does, for people, in a sentence.
         graph: its inputs are among :data:`INPUTS`, its answer is :data:`ANSWER`.
+        find_obstacle: says why it cannot answer a call now, as a sentence without its end, or None;
+            asked before it is chosen for a call that names no workflow. Returns at once.
 
     Raises:
         GraphError: it reads or answers something else.
@@ -92,6 +113,7 @@ class Workflow:
 
     summary: str
     graph: Graph
+    find_obstacle: Callable[[Circumstances], str | None] = _find_none
 
     def __post_init__(self) -> None:
         known = ", ".join(slot.name for slot in INPUTS)
