@@ -99,7 +99,8 @@ async def open_runtime(
     """
     clock = time.monotonic
     observer = ObserverFanOut([usage := UsageBook()])
-    monitor = _make_monitor(config, observer, clock) if is_server else None
+    registry = WorkflowRegistry()
+    monitor = _make_monitor(config, registry.names, observer, clock) if is_server else None
     plans = make_plans(config, engine, progress, is_server=is_server)
     router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
@@ -121,7 +122,9 @@ async def open_runtime(
             clock=clock,
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        workflows = _make_workflows(config, orchestrator, sessions, watch, past)
+        workflows = _make_workflows(
+            config, registry, orchestrator, sessions=sessions, watch=watch, past=past
+        )
         status = _make_status(
             config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
         )
@@ -230,13 +233,14 @@ async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
 
 def _make_workflows(
     config: Config,
+    registry: WorkflowRegistry,
     orchestrator: Orchestrator,
+    *,
     sessions: SqliteSessions,
     watch: Watch,
     past: PastOutcomes,
 ) -> Workflows:
     workflows, routing = config.workflows, config.routing.workflows
-    registry = WorkflowRegistry()
     return Workflows(
         registry,
         routes=WorkflowRoutes(
@@ -339,7 +343,9 @@ def _keeps_content(config: Config) -> bool:
     return monitoring.enabled and tracing.enabled and tracing.capture_content
 
 
-def _make_monitor(config: Config, observer: ObserverFanOut, clock: Clock) -> Monitor | None:
+def _make_monitor(
+    config: Config, workflows: tuple[str, ...], observer: ObserverFanOut, clock: Clock
+) -> Monitor | None:
     # With monitoring off, nothing of it is imported.
     if not config.monitoring.enabled:
         return None
@@ -349,6 +355,7 @@ def _make_monitor(config: Config, observer: ObserverFanOut, clock: Clock) -> Mon
     monitor = Monitor(
         config.monitoring,
         tuple(config.models),
+        workflows=workflows,
         observer=observer,
         reserved_gpu_ratio=vllm.gpu_memory_utilization if vllm.enabled else 0.0,
         clock=clock,

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mm_orch.core.routing import WorkflowChoice
+    from mm_orch.core.routing import Routing
     from mm_orch.core.trace import TraceContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowRouted:
-    """A workflow was chosen for a call that named none.
+    """What a call of a workflow left open was chosen: the workflow, the model, or both.
 
     Attributes:
+        workflow: that is going to answer, chosen or named.
         begin_s: a reading of the monotonic clock.
         duration_s: what choosing took, the look at what can run included.
         trace: its own span, or None.
@@ -22,7 +23,8 @@ class WorkflowRouted:
     """
 
     request_id: str
-    choice: WorkflowChoice
+    workflow: str
+    routing: Routing
     begin_s: float
     duration_s: float
     trace: TraceContext | None = None

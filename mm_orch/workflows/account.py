@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
-    from mm_orch.core.routing import WorkflowChoice
+    from mm_orch.core.routing import Routing
     from mm_orch.core.trace import TraceContext
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.generating import RunModels
@@ -44,13 +44,16 @@ class Watch:
     clock: Clock
     start_trace: StartTrace | None = None
 
-    def tell_choice(self, request_id: str, choice: WorkflowChoice, begin_s: float) -> None:
-        """State that a workflow was chosen for a call."""
+    def tell_routing(
+        self, call: WorkflowCall, workflow: str, routing: Routing, begin_s: float
+    ) -> None:
+        """State what was chosen for a call since then."""
         parent = CURRENT.get()
         self.observer.observe(
             WorkflowRouted(
-                request_id=request_id,
-                choice=choice,
+                request_id=call.request_id,
+                workflow=workflow,
+                routing=routing,
                 begin_s=begin_s,
                 duration_s=self.clock() - begin_s,
                 trace=self.start_span(parent),

@@ -254,18 +254,20 @@ class Workflows:
         self._check_enabled()
         if name is None:
             name = AUTO if self._routes.settings.is_by_default else DEFAULT_WORKFLOW
+        begin_s = self._watch.clock()
         workflow = model = None
         if name == AUTO:
-            begin_s = self._watch.clock()
             services = self._services_for(RunModels(self._generator, name, call))
             async with deadline.bound():
                 workflow = await self._routes.choose(call, services)
             name = workflow.workflow
-            self._watch.tell_choice(call.request_id, workflow, begin_s)
         deadline.workflow = name
         if call.model == AUTO:
             model = self._generator.choose_model(_stand_in(name, call, deadline))
-        return Routing(workflow=workflow, model=model)
+        routing = Routing(workflow=workflow, model=model)
+        if not routing.is_empty:
+            self._watch.tell_routing(call, name, routing, begin_s)
+        return routing
 
     def _check_enabled(self) -> None:
         if not self._settings.is_enabled:
