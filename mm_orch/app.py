@@ -5,41 +5,44 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
+from mm_orch.consciousness.goals import Goals
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.live.configuration import LiveConfiguration
-from mm_orch.live.sharing import find_sharing
+from mm_orch.live.plans import make_plans
 from mm_orch.models.guide_check import GuideChecker
 from mm_orch.models.source import RemoteSource, parse_source
-from mm_orch.models.store import ModelStore
 from mm_orch.optimization.footprint import find_budget_bytes
 from mm_orch.optimization.manager import OptimizationManager
-from mm_orch.optimization.plan import EngineOrder, EnginePlan, ModelPlan
 from mm_orch.optimization.registry import probe_engines
 from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
+from mm_orch.routing.assembly import make_model_chooser
+from mm_orch.routing.outcomes import NoOutcomes
 from mm_orch.routing.router import Router
 from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.registry import WorkflowRegistry
+from mm_orch.workflows.routes import RoutingSettings, RoutingSources, WorkflowRoutes
 from mm_orch.workflows.running import Workflows, WorkflowSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from mm_orch.config import Config
+    from mm_orch.consciousness.outcome_statistics import PastOutcomes
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
+    from mm_orch.optimization.plan import ModelPlan
     from mm_orch.remote.server import RemoteServer
     from mm_orch.tuning.loop import Tuner
 
@@ -96,10 +99,12 @@ async def open_runtime(
     """
     clock = time.monotonic
     observer = ObserverFanOut([usage := UsageBook()])
-    monitor = _make_monitor(config, observer, clock) if is_server else None
-    plans = _make_plans(config, engine, progress, is_server=is_server)
+    registry = WorkflowRegistry()
+    monitor = _make_monitor(config, registry.names, observer, clock) if is_server else None
+    plans = make_plans(config, engine, progress, is_server=is_server)
     router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
+    past = NoOutcomes()
     async with (
         monitor.running() if monitor else nullcontext(),
         GuideChecker() as checker,
@@ -113,10 +118,13 @@ async def open_runtime(
             admission=admission,
             manager=manager,
             observer=observer,
+            past=past,
             clock=clock,
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        workflows = _make_workflows(config, orchestrator, sessions, watch)
+        workflows = _make_workflows(
+            config, registry, orchestrator, sessions=sessions, watch=watch, past=past
+        )
         status = _make_status(
             config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
         )
@@ -155,16 +163,6 @@ def make_tuner(runtime: Runtime) -> Tuner | None:
     return tuner
 
 
-def _make_plans(
-    config: Config, engine: str | None, progress: Progress | None, *, is_server: bool
-) -> dict[str, ModelPlan]:
-    store = ModelStore(config.system.data_directory, progress=progress)
-    return {
-        name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
-        for name in config.models
-    }
-
-
 def _make_manager(
     config: Config, plans: Mapping[str, ModelPlan], observer: Observer, clock: Clock
 ) -> OptimizationManager:
@@ -193,11 +191,16 @@ def _make_orchestrators(
     *,
     admission: Admission,
     manager: OptimizationManager,
-    observer: Observer,
+    observer: ObserverFanOut,
+    past: PastOutcomes,
     clock: Clock,
 ) -> tuple[Orchestrator, EmbeddingOrchestrator]:
+    chooser = make_model_chooser(
+        config, manager, admission, observer=observer, goals=Goals(), past=past, clock=clock
+    )
     orchestrator = Orchestrator(
-        choose_model=router.choose,
+        find_model=router.choose,
+        choose_model=chooser.choose,
         admission=admission,
         manager=manager,
         observer=observer,
@@ -229,11 +232,26 @@ async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
 
 
 def _make_workflows(
-    config: Config, orchestrator: Orchestrator, sessions: SqliteSessions, watch: Watch
+    config: Config,
+    registry: WorkflowRegistry,
+    orchestrator: Orchestrator,
+    *,
+    sessions: SqliteSessions,
+    watch: Watch,
+    past: PastOutcomes,
 ) -> Workflows:
-    workflows = config.workflows
+    workflows, routing = config.workflows, config.routing.workflows
     return Workflows(
-        WorkflowRegistry(),
+        registry,
+        routes=WorkflowRoutes(
+            registry,
+            RoutingSettings(
+                is_by_default=routing.by_default,
+                min_confidence=routing.min_confidence,
+                allowed=routing.allowed,
+            ),
+            RoutingSources(past_by_workflow=past.outcomes_by_workflow),
+        ),
         generator=orchestrator,
         meters=orchestrator,
         sessions=sessions,
@@ -319,55 +337,15 @@ def _max_failovers(config: Config) -> int:
     return config.orchestration.max_failovers if optimization.fallback_on_error else 0
 
 
-def _find_order(config: Config, name: str, *, is_server: bool) -> EngineOrder:
-    model = config.models[name]
-    if config.optimization.engine_preference != "auto" or model.engines or model.task != "generate":
-        return EngineOrder.AS_LISTED
-    # Who wants one answer is served best by what starts first.
-    return EngineOrder.FASTEST if is_server else EngineOrder.QUICKEST_START
-
-
-def _plan(
-    config: Config, name: str, store: ModelStore, engine: str | None, order: EngineOrder
-) -> ModelPlan:
-    model, optimization = config.models[name], config.optimization
-    sharing = find_sharing(config)
-    return ModelPlan(
-        name=name,
-        task=model.task,
-        aliases=tuple(model.aliases),
-        source=model.source,
-        ensure_files=partial(store.ensure, name, model.source, with_code=model.trust_remote_code),
-        engines=tuple(
-            EnginePlan(
-                name=one,
-                dtype=config.dtype_for(name, one),
-                python=config.python_by_engine.get(one, ""),
-                settings=config.settings_for(one),
-            )
-            for one in ([engine] if engine else config.engines_for(name))
-        ),
-        order=order,
-        context_length=model.context_length,
-        device=config.system.device,
-        trust_remote_code=model.trust_remote_code,
-        batcher=sharing.batcher,
-        cache=sharing.cache,
-        max_kv_bytes=sharing.max_kv_bytes,
-        cache_directory=config.system.data_directory / "compiled",
-        is_falling_back=optimization.fallback_on_error,
-        watchdog_timeout_s=config.orchestration.watchdog_timeout_s,
-        idle_unload_s=model.idle_unload_s,
-    )
-
-
 def _keeps_content(config: Config) -> bool:
     monitoring = config.monitoring
     tracing = monitoring.tracing
     return monitoring.enabled and tracing.enabled and tracing.capture_content
 
 
-def _make_monitor(config: Config, observer: ObserverFanOut, clock: Clock) -> Monitor | None:
+def _make_monitor(
+    config: Config, workflows: tuple[str, ...], observer: ObserverFanOut, clock: Clock
+) -> Monitor | None:
     # With monitoring off, nothing of it is imported.
     if not config.monitoring.enabled:
         return None
@@ -377,6 +355,7 @@ def _make_monitor(config: Config, observer: ObserverFanOut, clock: Clock) -> Mon
     monitor = Monitor(
         config.monitoring,
         tuple(config.models),
+        workflows=workflows,
         observer=observer,
         reserved_gpu_ratio=vllm.gpu_memory_utilization if vllm.enabled else 0.0,
         clock=clock,

@@ -47,6 +47,7 @@ from mm_orch.api.schemas.configuration import ConfigurationPatch
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
+from mm_orch.api.schemas.routing import RouteEvent
 from mm_orch.api.schemas.workflow import MessageRequest, QueryRequest
 from mm_orch.api.schemas.workflow_answers import (
     FailedQuery,
@@ -95,6 +96,7 @@ _DESCRIBED = (
     ChatChunk,
     CompletionChunk,
     ResponseEvent,
+    RouteEvent,
     StepEvent,
     PieceEvent,
     ThoughtEvent,
@@ -105,6 +107,7 @@ _EXPOSED_HEADERS = [
     "X-MuAI-Model",
     "X-MuAI-Engine",
     "X-MuAI-Fallback",
+    "X-MuAI-Route",
     "Retry-After",
     "X-RateLimit-Limit-Requests",
     "X-RateLimit-Remaining-Requests",

@@ -52,6 +52,7 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
         "metadata": {
             "model": answer.model,
             "engine": answer.engine,
+            "routing": run.routing.describe(),
             "confidence": outcome.values.find(CONFIDENCE),
             "processing_time": processing_s,
             "sources": [_write_source(one) for one in outcome.values.find(SOURCES) or ()],

@@ -42,7 +42,7 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
-from mm_orch.core.workflow_events import WorkflowFinished, WorkflowStepFinished
+from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted, WorkflowStepFinished
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
@@ -51,6 +51,7 @@ from mm_orch.monitoring.series import Series
 from mm_orch.monitoring.sliding_rate import SlidingRate
 from mm_orch.monitoring.tuning_series import TuningSeries
 from mm_orch.monitoring.vllm_names import VllmNames
+from mm_orch.monitoring.workflow_series import WorkflowSeries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Event
     from mm_orch.core.trace import TraceContext
     from mm_orch.core.tuning_events import TuningEvent
-    from mm_orch.core.workflow_events import WorkflowEvent
 
 UNKNOWN = "unknown"
 """Label of a model that is not configured, and of what was refused before it had an engine."""
@@ -87,6 +87,7 @@ class PrometheusObserver:
 
     Args:
         models: the configured names; any other name is counted as unknown.
+        workflows: those that are installed; the same.
         has_vllm_names: state a few series under vLLM's names as well.
         clock: for the gauges per second.
     """
@@ -95,6 +96,7 @@ class PrometheusObserver:
         self,
         models: Iterable[str],
         *,
+        workflows: Iterable[str] = (),
         has_vllm_names: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -112,6 +114,7 @@ class PrometheusObserver:
         registry = self._series.registry
         self._cache = CacheSeries(registry, self._models, clock)
         self._resources = ResourceSeries(registry, clock)
+        self._workflows = WorkflowSeries(registry, workflows)
         self._vllm_names = VllmNames(registry, self._models) if has_vllm_names else None
         self._tuning: TuningSeries | None = None
         self._started: set[tuple[str, str]] = set()
@@ -170,10 +173,10 @@ class PrometheusObserver:
                 | ConfigurationChanged()
                 | TuningDecided()
                 | TunedValuesRead()
-                | WorkflowStepFinished()
-                | WorkflowFinished()
             ):
                 self._observe_side(event)
+            case WorkflowRouted() | WorkflowStepFinished() | WorkflowFinished():
+                self._workflows.observe(event)
         if self._vllm_names is not None:
             self._vllm_names.observe(event)
 
@@ -269,8 +272,7 @@ class PrometheusObserver:
         | AlertChanged
         | ErrorOccurred
         | ConfigurationChanged
-        | TuningEvent
-        | WorkflowEvent,
+        | TuningEvent,
     ) -> None:
         match event:
             case ConfigurationChanged(path=path, source=source):
@@ -288,8 +290,7 @@ class PrometheusObserver:
             case AlertChanged(is_firing=True, is_new=True):
                 self._series.alerts.labels(event.alert_type, event.severity).inc()
             case _:
-                # A stand-in's memory, an alert that was counted when it began, or a workflow, of
-                # which windows and spans tell.
+                # A stand-in's memory, or an alert that was counted when it began.
                 pass
 
     def _observe_http(self, event: HttpRequestFinished) -> None:

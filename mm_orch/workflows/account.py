@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mm_orch.core.trace import CURRENT
-from mm_orch.core.workflow_events import WorkflowFinished, WorkflowStepFinished
+from mm_orch.core.workflow_events import (
+    WorkflowFinished,
+    WorkflowRouted,
+    WorkflowStepFinished,
+)
 from mm_orch.orchestration.account import status_of
 from mm_orch.workflows.contract import CONFIDENCE
 from mm_orch.workflows.graph_progress import AnswerPiece, StepEnded, StepFailed, StepStarted
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
+    from mm_orch.core.routing import Routing
     from mm_orch.core.trace import TraceContext
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.generating import RunModels
@@ -39,6 +44,29 @@ class Watch:
     observer: Observer
     clock: Clock
     start_trace: StartTrace | None = None
+
+    def tell_routing(
+        self, call: WorkflowCall, workflow: str, routing: Routing, begin_s: float
+    ) -> None:
+        """State what was chosen for a call since then."""
+        parent = CURRENT.get()
+        self.observer.observe(
+            WorkflowRouted(
+                request_id=call.request_id,
+                workflow=workflow,
+                routing=routing,
+                begin_s=begin_s,
+                duration_s=self.clock() - begin_s,
+                trace=self.start_span(parent),
+                parent_span_id=0 if parent is None else parent.span_id,
+            )
+        )
+
+    def start_span(self, parent: TraceContext | None) -> TraceContext | None:
+        """Return the place of a new span below another; None where there is no trace."""
+        if self.start_trace is None or parent is None:
+            return None
+        return self.start_trace(parent)
 
 
 @dataclass(slots=True)
@@ -133,10 +161,9 @@ class WorkflowAccount:
                 pass
 
     def _enter_span(self) -> TraceContext | None:
-        if self._watch.start_trace is None or self._trace is None:
-            return None
-        own = self._watch.start_trace(self._trace)
-        CURRENT.set(own)
+        own = self._watch.start_span(self._trace)
+        if own is not None:
+            CURRENT.set(own)
         return own
 
     def _close(

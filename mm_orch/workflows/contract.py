@@ -11,7 +11,7 @@ from mm_orch.workflows.generating import GeneratedText, RunModels
 from mm_orch.workflows.graph_state import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Meters
@@ -40,6 +40,25 @@ class Services:
     sessions: SessionStore
     window_tokens: int | None = None
     advisor: Advisor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What there is for a call, by which a workflow says whether it can answer it now.
+
+    Attributes:
+        call: what is asked.
+        services: what its steps could use.
+        has_documents: the owner has documents that can be searched.
+    """
+
+    call: WorkflowCall
+    services: Services
+    has_documents: bool
+
+
+def _find_none(_: Circumstances) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,8 @@ class Workflow:
         summary: what it does, for people, in a sentence.
         graph: its inputs are among :data:`INPUTS`, its answer is :data:`ANSWER`.
         follows_mood: where its caller does not say how to answer, the system's mood may.
+        find_obstacle: says why it cannot answer a call now, as a sentence without its end, or None;
+            asked before it is chosen for a call that names no workflow. Returns at once.
 
     Raises:
         GraphError: it reads or answers something else.
@@ -97,6 +118,7 @@ class Workflow:
     summary: str
     graph: Graph
     follows_mood: bool = False
+    find_obstacle: Callable[[Circumstances], str | None] = _find_none
 
     def __post_init__(self) -> None:
         known = ", ".join(slot.name for slot in INPUTS)

@@ -6,10 +6,14 @@ import asyncio
 import importlib
 import importlib.metadata
 import logging
+from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import WorkflowError, WorkflowNotFoundError
 from mm_orch.core.mind_report import WorkflowFacts
 from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +63,14 @@ class WorkflowRegistry:
             raise found.with_traceback(None)
         return found
 
-    async def find_usable(self) -> list[Workflow]:
-        """Return all that can be imported, in order of their names."""
-        found = [await self._find(name) for name in self.names]
+    async def find_usable(self, names: Collection[str] | None = None) -> list[Workflow]:
+        """Return those that can be imported, in order of their names.
+
+        Args:
+            names: which to look for; None for all there are.
+        """
+        wanted = self.names if names is None else [one for one in self.names if one in names]
+        found = [await self._find(name) for name in wanted]
         return [one for one in found if isinstance(one, Workflow)]
 
     async def survey(self) -> list[WorkflowFacts]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeadlineError, MuAIError, NotServedError, WorkflowError
 from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
+from mm_orch.core.routing import AUTO, Routing
 from mm_orch.orchestration.ticket import RUN
+from mm_orch.routing.route import DEFAULT_WORKFLOW
 from mm_orch.workflows.account import WorkflowAccount
 from mm_orch.workflows.advice import follow
 from mm_orch.workflows.channel import Channel
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from mm_orch.workflows.graph_progress import Progress
     from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.registry import WorkflowRegistry
+    from mm_orch.workflows.routes import WorkflowRoutes
 
 # More than most models' contexts hold of text; what is older is not recalled.
 _MAX_RECALLED_BYTES = 2**20
@@ -66,12 +69,14 @@ class WorkflowRun:
         workflow: Workflow,
         inputs: Values,
         *,
+        routing: Routing,
         place: Ticket,
         deadline: RunDeadline,
         account: WorkflowAccount,
         clock: Clock,
     ) -> None:
         self.workflow = workflow
+        self.routing = routing
         self.models = inputs[SERVICES].models
         self.effects = inputs[CALL].effects
         self._channel: Channel[Progress] = Channel(_MAX_AHEAD)
@@ -141,12 +146,14 @@ class Workflows:
         settings: from the configuration.
         watch: who is told of runs.
         advisor: knows the system itself; None where nobody does.
+        routes: chooses for calls that name no workflow.
     """
 
     def __init__(
         self,
         registry: WorkflowRegistry,
         *,
+        routes: WorkflowRoutes,
         generator: RunGenerator,
         meters: Meters,
         sessions: SessionStore,
@@ -157,6 +164,7 @@ class Workflows:
         self._sessions = sessions
         self._advisor = advisor
         self._registry = registry
+        self._routes = routes
         self._generator = generator
         self._meters = meters
         self._settings = settings
@@ -193,19 +201,15 @@ class Workflows:
         self._check_enabled()
         return await self._registry.load(name, param=param)
 
-    def find_own(self, question: str) -> str | None:
-        """Return the workflow for a question about the system itself; None for any other."""
-        return None if self._advisor is None else self._advisor.find_workflow(question)
-
     @asynccontextmanager
     async def open(
-        self, name: str, call: WorkflowCall, *, param: str = "workflow_type"
+        self, name: str | None, call: WorkflowCall, *, param: str = "workflow_type"
     ) -> AsyncIterator[WorkflowRun]:
         """Start a run; leaving the context before its end cancels every step.
 
         Args:
-            name: of the workflow.
-            call: what is asked.
+            name: of the workflow; ``auto`` has one chosen, and None does what is configured.
+            call: what is asked; its model may be ``auto`` too.
             param: the field that named the workflow.
 
         Raises:
@@ -216,11 +220,15 @@ class Workflows:
             SessionNotFoundError, SessionLimitError: the session cannot go on.
             DeadlineError: the time was over before the first step.
         """
+        clock = self._watch.clock
+        deadline = RunDeadline(name or AUTO, call.deadline_s or self._settings.deadline_s, clock)
+        routing = await self._route(name, call, deadline)
+        name = deadline.workflow
+        if routing.model is not None:
+            call = replace(call, model=routing.model.model)
         workflow = await self.find(name, param=param)
         if workflow.follows_mood and self._advisor is not None:
             call = follow(self._advisor, call)
-        clock = self._watch.clock
-        deadline = RunDeadline(name, call.deadline_s or self._settings.deadline_s, clock)
         models = RunModels(self._generator, name, call)
         account = WorkflowAccount(name, call, models, watch=self._watch)
         async with AsyncExitStack() as stack:
@@ -239,12 +247,38 @@ class Workflows:
             inputs.put(HISTORY, history)
             inputs.put(SERVICES, self._services_for(models))
             run = WorkflowRun(
-                workflow, inputs, place=place, deadline=deadline, account=account, clock=clock
+                workflow,
+                inputs,
+                routing=routing,
+                place=place,
+                deadline=deadline,
+                account=account,
+                clock=clock,
             )
             try:
                 yield run
             finally:
                 await run.aclose()
+
+    async def _route(self, name: str | None, call: WorkflowCall, deadline: RunDeadline) -> Routing:
+        """Choose what the call leaves open; the deadline then knows the workflow's name."""
+        self._check_enabled()
+        if name is None:
+            name = AUTO if self._routes.settings.is_by_default else DEFAULT_WORKFLOW
+        begin_s = self._watch.clock()
+        workflow = model = None
+        if name == AUTO:
+            services = self._services_for(RunModels(self._generator, name, call))
+            async with deadline.bound():
+                workflow = await self._routes.choose(call, services)
+            name = workflow.workflow
+        deadline.workflow = name
+        if call.model == AUTO:
+            model = self._generator.choose_model(_stand_in(name, call, deadline))
+        routing = Routing(workflow=workflow, model=model)
+        if not routing.is_empty:
+            self._watch.tell_routing(call, name, routing, begin_s)
+        return routing
 
     def _check_enabled(self) -> None:
         if not self._settings.is_enabled:
@@ -294,6 +328,7 @@ def _stand_in(workflow: str, call: WorkflowCall, deadline: RunDeadline) -> Gener
         request_id=call.request_id,
         prompt=ChatPrompt(call.messages),
         model=call.model,
+        options=call.options,
         timeout_s=deadline.timeout_s,
         priority=call.priority,
         caller=call.caller,

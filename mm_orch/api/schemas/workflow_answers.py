@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from mm_orch.api.errors import ErrorEnvelope
 from mm_orch.api.schemas.answers import UsageAnswer
+from mm_orch.api.schemas.routing import RoutingAnswer
 
 
 class FailedStepAnswer(BaseModel):
@@ -28,12 +29,14 @@ class SourceAnswer(BaseModel):
 class QueryMetadata(BaseModel):
     """Who answered, what it took, and what is missing.
 
+    ``routing`` says what was chosen of what the query left open, and why.
     ``processing_time`` is in seconds; ``confidence`` is null and ``sources`` is empty where the
     workflow does not tell them, ``reasoning`` is null where the model has not thought aloud.
     """
 
     model: str
     engine: str
+    routing: RoutingAnswer
     confidence: float | None
     processing_time: float
     sources: list[SourceAnswer]
@@ -57,7 +60,10 @@ class QueryAnswer(BaseModel):
 
 
 class FailedQuery(ErrorEnvelope):
-    """There is no result; its status in HTTP, or its place in a stream, is that of every error."""
+    """There is no result; its status in HTTP, or its place in a stream, is that of every error.
+
+    ``workflow_type`` is ``auto`` where the query named none and failed before its run began.
+    """
 
     status: Literal["failed"]
     workflow_type: str
