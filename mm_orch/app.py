@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mm_orch.consciousness.goals import Goals
+from mm_orch.consciousness.goals import goals_of
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.live.configuration import LiveConfiguration
@@ -35,8 +35,10 @@ from mm_orch.workflows.running import Workflows, WorkflowSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from mm_orch.config import Config
+    from mm_orch.consciousness.mind import Mind
     from mm_orch.consciousness.outcome_statistics import PastOutcomes
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
@@ -54,6 +56,7 @@ class Runtime:
     Attributes:
         config: with which they were started; what is in force now is told by ``live``.
         monitor: watches all of them; None where it is switched off, or nobody would look.
+        mind: knows the system itself; None where it is switched off.
     """
 
     config: Config
@@ -67,6 +70,7 @@ class Runtime:
     usage: UsageBook
     observer: ObserverFanOut
     monitor: Monitor | None
+    mind: Mind | None
 
     @property
     def generator(self) -> ModelsAndWorkflows:
@@ -99,18 +103,26 @@ async def open_runtime(
     """
     clock = time.monotonic
     observer = ObserverFanOut([usage := UsageBook()])
-    registry = WorkflowRegistry()
+    registry = WorkflowRegistry(knows_itself=config.consciousness.enabled)
     monitor = _make_monitor(config, registry.names, observer, clock) if is_server else None
     plans = make_plans(config, engine, progress, is_server=is_server)
     router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
-    past = NoOutcomes()
     async with (
         monitor.running() if monitor else nullcontext(),
         GuideChecker() as checker,
         _make_manager(config, plans, observer, clock) as manager,
         _open_sessions(config) as sessions,
+        AsyncExitStack() as stack,
     ):
+        status = _make_status(
+            config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
+        )
+        mind = await stack.enter_async_context(
+            _open_mind(config, status, registry, is_kept=is_server)
+        )
+        observer.add((mind,) if mind else ())
+        past = mind.state.memory if mind else NoOutcomes()
         orchestrator, embedder = _make_orchestrators(
             config,
             router,
@@ -123,10 +135,7 @@ async def open_runtime(
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
         workflows = _make_workflows(
-            config, registry, orchestrator, sessions=sessions, watch=watch, past=past
-        )
-        status = _make_status(
-            config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
+            config, registry, orchestrator, sessions=sessions, watch=watch, past=past, mind=mind
         )
         live = _make_live(
             config, origins, manager, orchestrator, admission=admission, observer=observer
@@ -143,6 +152,7 @@ async def open_runtime(
             usage=usage,
             observer=observer,
             monitor=monitor,
+            mind=mind,
         )
 
 
@@ -196,7 +206,13 @@ def _make_orchestrators(
     clock: Clock,
 ) -> tuple[Orchestrator, EmbeddingOrchestrator]:
     chooser = make_model_chooser(
-        config, manager, admission, observer=observer, goals=Goals(), past=past, clock=clock
+        config,
+        manager,
+        admission,
+        observer=observer,
+        goals=goals_of(config.consciousness),
+        past=past,
+        clock=clock,
     )
     orchestrator = Orchestrator(
         find_model=router.choose,
@@ -231,6 +247,19 @@ async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
         await database.close()
 
 
+def _open_mind(
+    config: Config, status: SystemStatus, registry: WorkflowRegistry, *, is_kept: bool
+) -> AbstractAsyncContextManager[Mind | None]:
+    # Switched off, nothing of it is imported, and no file is made.
+    if not config.consciousness.enabled:
+        return nullcontext()
+    from mm_orch.consciousness.assembly import open_mind
+
+    return open_mind(
+        config, find_status=status.status, find_workflows=registry.survey, is_kept=is_kept
+    )
+
+
 def _make_workflows(
     config: Config,
     registry: WorkflowRegistry,
@@ -239,6 +268,7 @@ def _make_workflows(
     sessions: SqliteSessions,
     watch: Watch,
     past: PastOutcomes,
+    mind: Mind | None,
 ) -> Workflows:
     workflows, routing = config.workflows, config.routing.workflows
     return Workflows(
@@ -250,7 +280,7 @@ def _make_workflows(
                 min_confidence=routing.min_confidence,
                 allowed=routing.allowed,
             ),
-            RoutingSources(past_by_workflow=past.outcomes_by_workflow),
+            RoutingSources(past_by_workflow=past.outcomes_by_workflow, advisor=mind),
         ),
         generator=orchestrator,
         meters=orchestrator,
@@ -261,6 +291,7 @@ def _make_workflows(
             window_tokens=workflows.window_tokens,
         ),
         watch=watch,
+        advisor=mind,
     )
 
 

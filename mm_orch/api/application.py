@@ -36,6 +36,7 @@ from mm_orch.api.middleware import (
     IdentifiedRequest,
     ObservedExchange,
 )
+from mm_orch.api.mind import add_mind_routes
 from mm_orch.api.models import add_native_model_routes
 from mm_orch.api.operations import add_model_routes, add_operation_routes
 from mm_orch.api.rate_limited import RateLimited
@@ -45,6 +46,7 @@ from mm_orch.api.schemas.chat import ChatRequest
 from mm_orch.api.schemas.completion import CompletionRequest
 from mm_orch.api.schemas.configuration import ConfigurationPatch
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
+from mm_orch.api.schemas.mind import FeedbackRequest
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
 from mm_orch.api.schemas.routing import RouteEvent
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from mm_orch.api.settings import ApiSettings
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
+    from mm_orch.core.mind_report import MindReports
     from mm_orch.core.observations import Observations, UsageReport
     from mm_orch.core.tuning_report import TunerReports
     from mm_orch.live.configuration import LiveConfiguration
@@ -91,6 +94,7 @@ _DESCRIBED = (
     EmbeddingsRequest,
     ResponsesRequest,
     ConfigurationPatch,
+    FeedbackRequest,
     QueryRequest,
     MessageRequest,
     ChatChunk,
@@ -107,6 +111,7 @@ _EXPOSED_HEADERS = [
     "X-MuAI-Model",
     "X-MuAI-Engine",
     "X-MuAI-Fallback",
+    "X-MuAI-Effects",
     "X-MuAI-Route",
     "Retry-After",
     "X-RateLimit-Limit-Requests",
@@ -125,12 +130,14 @@ class Insight:
         live: the options that can be changed; None for none.
         observations: what monitoring keeps; None where it is switched off.
         tuner: tells what it did; None where it is switched off.
+        mind: tells what the system knows of itself; None where it is switched off.
     """
 
     report_usage: Callable[[], UsageReport]
     live: LiveConfiguration | None = None
     observations: Observations | None = None
     tuner: TunerReports | None = None
+    mind: MindReports | None = None
 
 
 def create_application(
@@ -198,6 +205,7 @@ def _add_insight(app: FastAPI, insight: Insight, settings: ApiSettings) -> None:
     add_usage_route(app, insight.report_usage, settings)
     add_observation_routes(app, insight.observations, settings)
     add_tuner_route(app, insight.tuner, settings)
+    add_mind_routes(app, insight.mind, settings)
     if insight.live is not None:
         add_configuration_routes(app, insight.live, settings)
 

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from mm_orch.workflows.as_models import WorkflowGeneration
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mm_orch.core.effects import Effect
     from mm_orch.core.routing import Routing
     from mm_orch.orchestration.generation import Answered
 
@@ -26,7 +31,7 @@ def headers_of(generations: Sequence[Answered]) -> dict[str, str]:
         told.append(_as_header(fallback.wanted, fallback.engine, fallback.reason))
     if told:
         headers["x-muai-fallback"] = ", ".join(dict.fromkeys(told))
-    return headers | route_header(first.routing)
+    return headers | route_header(first.routing) | effects_header(_effects_of(generations))
 
 
 def route_header(routing: Routing) -> dict[str, str]:
@@ -41,10 +46,19 @@ def route_header(routing: Routing) -> dict[str, str]:
     return {"x-muai-route": ", ".join(told)} if told else {}
 
 
+def effects_header(effects: Sequence[Effect]) -> dict[str, str]:
+    """Return the header that says what was set that the caller had left open; none for nothing."""
+    told = [
+        f"{one.what}={_quote(str(one.value))}; by={one.by}; reason={_quote(one.reason)}"
+        for one in effects
+    ]
+    return {"x-muai-effects": ", ".join(told)} if told else {}
+
+
 def note_on(generations: Sequence[Answered]) -> dict[str, Any]:
     """Return the ``muai`` field of an answer.
 
-    It is there where a worker was lost on the way, or something was chosen.
+    It is there where a worker was lost on the way, or something was chosen or set.
     """
     failovers = [
         {
@@ -60,7 +74,14 @@ def note_on(generations: Sequence[Answered]) -> dict[str, Any]:
     routing = generations[0].routing
     if not routing.is_empty:
         note["routing"] = routing.describe()
+    if effects := _effects_of(generations):
+        note["effects"] = msgspec.to_builtins(effects)
     return {"muai": note} if note else {}
+
+
+def _effects_of(generations: Sequence[Answered]) -> list[Effect]:
+    runs = [one for one in generations if isinstance(one, WorkflowGeneration)]
+    return [effect for run in runs for effect in run.effects]
 
 
 def _as_header(from_engine: str, to_engine: str, reason: str) -> str:

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 
 from mm_orch.api.errors import error_response
 from mm_orch.api.event_stream import find_failure, part_of, receive_nothing, start_of
-from mm_orch.api.fallbacks import headers_of, route_header
+from mm_orch.api.fallbacks import effects_header, headers_of, route_header
 from mm_orch.api.formats import encode_event
 from mm_orch.api.native_words import native_words
 from mm_orch.api.watched_response import WatchedResponse
@@ -75,7 +75,7 @@ class RunResponse(WatchedResponse):
             await run.complete()
             # The last one is the answer's; a workflow may ask no model at all.
             last = run.models.generations[-1:]
-            headers = (headers_of(last) if last else {}) | route_header(run.routing)
+            headers = (headers_of(last) if last else {}) | _headers_of_run(run)
             response = JSONResponse(self._make_body(run), headers=headers)
             await response(scope, receive_nothing, send)
 
@@ -124,7 +124,7 @@ class QueryResponse(RunResponse):
     async def _stream(self, scope: Scope, send: Send) -> None:
         async with self._workflows.open(self._name, self._call) as run:
             self._name = run.workflow.name
-            await send(start_of(route_header(run.routing)))
+            await send(start_of(_headers_of_run(run)))
             if not run.routing.is_empty:
                 await send(part_of(encode_event(run.routing.describe(), name="route")))
 
@@ -139,6 +139,10 @@ class QueryResponse(RunResponse):
             else:
                 end = encode_event(failure | self._failed, name="error")
         await send({"type": "http.response.body", "body": end, "more_body": False})
+
+
+def _headers_of_run(run: WorkflowRun) -> dict[str, str]:
+    return route_header(run.routing) | effects_header(run.effects)
 
 
 def write_message(run: WorkflowRun) -> Json:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mm_orch.api.formats import encode_event, usage_of
 from mm_orch.workflows.contract import ANSWER, CONFIDENCE, KEPT, SOURCES
 from mm_orch.workflows.graph_progress import (
@@ -65,6 +67,7 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
                 {"step": one.step, "message": str(one.error)} for one in outcome.failed
             ],
             "skipped_steps": list(outcome.skipped),
+            "effects": msgspec.to_builtins(run.effects),
         },
         "request_id": request_id,
     }

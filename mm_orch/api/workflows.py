@@ -40,7 +40,7 @@ _CHAT = "chat_generate"
 _CONTEXT = "Answer by the following context.\n\n{context}"
 # Of a streamed query.
 _EVENTS = (RouteEvent, StepEvent, ThoughtEvent, PieceEvent, QueryAnswer, FailedQuery)
-_ANSWERING = (400, 401, 404, 413, 429, 500, 503, 504)
+_ANSWERING = (400, 401, 403, 404, 413, 429, 500, 503, 504)
 
 
 def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSettings) -> None:

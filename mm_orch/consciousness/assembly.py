@@ -2,51 +2,82 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from mm_orch.consciousness.goals import Goals
+from mm_orch.consciousness.goals import goals_of
 from mm_orch.consciousness.keeping import Keeper
-from mm_orch.consciousness.mind import Mind, MindSettings
+from mm_orch.consciousness.mind import Mind, MindSettings, Senses
 from mm_orch.consciousness.stages import StageRules
 from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Sequence
 
+    from mm_orch.config import Config
     from mm_orch.config.schema.consciousness import ConsciousnessSettings
-    from mm_orch.consciousness.mind import Senses
+    from mm_orch.consciousness.mind import FindStatus, FindWorkflows
+    from mm_orch.core.mind_report import WorkflowFacts
+
+
+FILE = "consciousness.sqlite3"
+"""In the data directory: what is remembered."""
 
 
 @asynccontextmanager
 async def open_mind(
-    configured: ConsciousnessSettings, senses: Senses, path: Path | None
+    config: Config,
+    *,
+    find_status: FindStatus,
+    find_workflows: FindWorkflows,
+    is_kept: bool,
 ) -> AsyncIterator[Mind]:
     """Give a mind that remembers what it knew; on leaving, all that it knows is stored.
 
     Args:
-        configured: its options.
-        senses: where facts come from.
-        path: of the file of what it remembers; None keeps it for the life of the process.
+        config: the whole configuration.
+        find_status: of models, engines and load.
+        find_workflows: those that are installed, available or broken.
+        is_kept: what it remembers outlasts the process.
     """
-    if path is None:
-        yield Mind(_settings_of(configured), senses)
+    settings = _settings_of(config.consciousness)
+    senses = _make_senses(config, find_status, find_workflows)
+    if not is_kept:
+        yield Mind(settings, senses)
         return
-    database = open_outcome_database(path)
+    database = open_outcome_database(config.system.data_directory / FILE)
     try:
         store = SqliteOutcomes(database)
-        mind = Mind(_settings_of(configured), senses, store)
+        mind = Mind(settings, senses, store)
         async with Keeper(mind.state, store).running():
             yield mind
     finally:
         await database.close()
 
 
+def _make_senses(config: Config, find_status: FindStatus, find_workflows: FindWorkflows) -> Senses:
+    has_workflows = config.workflows.enabled
+
+    async def find_served() -> Sequence[WorkflowFacts]:
+        return await find_workflows() if has_workflows else ()
+
+    return Senses(
+        find_status=find_status,
+        find_workflows=find_served,
+        features={
+            "workflows": has_workflows,
+            "sessions": has_workflows,
+            "monitoring": config.monitoring.enabled,
+        },
+        now=time.time,
+    )
+
+
 def _settings_of(configured: ConsciousnessSettings) -> MindSettings:
-    goals, emotion, development = configured.goals, configured.emotion, configured.development
+    emotion, development = configured.emotion, configured.development
     return MindSettings(
-        goals=Goals(quality=goals.quality, latency=goals.latency, cost=goals.cost),
+        goals=goals_of(configured),
         rules=StageRules(
             workflows_by_stage=(
                 development.stage_0,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mm_orch.config.schema.consciousness import ConsciousnessSettings
+
 LATENCY_OF_HALF_S = 10.0
 """An answer that takes so long is worth half of one that comes at once."""
 COST_OF_HALF = 1000.0
@@ -39,6 +41,14 @@ class Goals:
     def total(self) -> float:
         """The sum of the weights."""
         return self.quality + self.latency + self.cost
+
+
+def goals_of(configured: ConsciousnessSettings) -> Goals:
+    """Return the configured goals; the default ones where the section is switched off."""
+    if not configured.enabled:
+        return Goals()
+    goals = configured.goals
+    return Goals(quality=goals.quality, latency=goals.latency, cost=goals.cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from mm_orch.orchestration.reports import StatusReport
     from mm_orch.storage.outcomes import Kind, OutcomeStore
 
+    FindStatus = Callable[[], StatusReport]
+    FindWorkflows = Callable[[], Awaitable[Sequence[WorkflowFacts]]]
+
 SELF_DESCRIPTION = "self_description"
 """The workflow that answers questions about the system itself."""
 _EMBEDDING = "embeddings"
@@ -72,13 +75,13 @@ class Senses:
     Attributes:
         find_status: of models, engines and load.
         find_workflows: those that are installed, available or broken.
-        find_features: what may be switched off, and whether it is on.
+        features: what may be switched off, and whether it is on.
         now: seconds since 1970.
     """
 
-    find_status: Callable[[], StatusReport]
-    find_workflows: Callable[[], Awaitable[Sequence[WorkflowFacts]]]
-    find_features: Callable[[], Mapping[str, bool]]
+    find_status: FindStatus
+    find_workflows: FindWorkflows
+    features: Mapping[str, bool]
     now: Callable[[], float]
 
 
@@ -240,6 +243,6 @@ class Mind:
         return make_self_model(
             senses.find_status(),
             await senses.find_workflows(),
-            features=senses.find_features(),
+            features=senses.features,
             find_gate=self._find_gate,
         )

@@ -101,11 +101,12 @@ def _tell_load(facts: SelfModel, words: Words) -> str:
 
 
 def _tell_features(facts: SelfModel, words: Words) -> str:
-    told = [
-        (words.is_on if is_on else words.is_off).format(name=name)
-        for name, is_on in facts.features.items()
-    ]
-    return f"{words.features}{words.colon}{words.comma.join(told)}" if told else ""
+    lines = []
+    for title, wanted in ((words.switched_on, True), (words.switched_off, False)):
+        names = [name for name, is_on in facts.features.items() if is_on is wanted]
+        if names:
+            lines.append(f"{title}{words.colon}{words.comma.join(names)}")
+    return "\n".join(lines)
 
 
 def _list(title: str, items: list[tuple[str, str]], words: Words) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """How one language says it; ``states`` and ``features`` by their names in the self-model."""
+    """How one language says it; ``states`` by their names in the self-model."""
 
     who: str
     workflows: str
@@ -26,9 +26,8 @@ class Words:
     not_ready: str
     default: str
     on_engine: str
-    features: str
-    is_on: str
-    is_off: str
+    switched_on: str
+    switched_off: str
     nothing: str
     comma: str
     colon: str
@@ -47,9 +46,8 @@ _ENGLISH = Words(
     not_ready="A request sent now would not be served: {reason}.",
     default="the default",
     on_engine="on {engine}",
-    features="Switches",
-    is_on="{name} are on",
-    is_off="{name} are off",
+    switched_on="Switched on",
+    switched_off="Switched off",
     nothing="none",
     comma=", ",
     colon=": ",
@@ -77,9 +75,8 @@ _CHINESE = Words(
     not_ready="现在发来的请求不会得到回答：{reason}。",
     default="默认",
     on_engine="运行于 {engine}",
-    features="开关",
-    is_on="{name} 已开启",
-    is_off="{name} 已关闭",
+    switched_on="已开启",
+    switched_off="已关闭",
     nothing="无",
     comma="，",
     colon="：",

@@ -13,13 +13,13 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         by: what made it.
-        what: what was changed.
+        what: what was set.
         value: to what.
         reason: why, for people.
     """
 
-    by: Literal["mood", "goals", "question"]
-    what: Literal["instruction", "temperature", "model", "workflow"]
+    by: Literal["mood"]
+    what: Literal["instruction", "temperature"]
     value: str | float
     reason: str
 

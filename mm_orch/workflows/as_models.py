@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from mm_orch.core.effects import Effect
     from mm_orch.core.fallback import Failover, Fallback
     from mm_orch.core.generation import GenerationRequest, Usage
     from mm_orch.core.routing import Routing
@@ -88,6 +89,11 @@ class WorkflowGeneration:
         """Of the model that answers."""
         last = self._last
         return None if last is None else last.fallback
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """What the state of the system has set, of what the request left open."""
+        return self._run.effects
 
     @property
     def routing(self) -> Routing:

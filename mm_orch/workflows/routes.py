@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mm_orch.routing.route import Route
     from mm_orch.routing.route import Workflow as WorkflowName
     from mm_orch.routing.workflow_router import WorkflowRouter
+    from mm_orch.workflows.advice import Advisor
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.contract import Services, Workflow
     from mm_orch.workflows.registry import WorkflowRegistry
@@ -64,11 +65,13 @@ class RoutingSources:
         has_documents: whether an owner has documents that can be searched.
         past_by_workflow: how workflows did; answers at once.
         load_router: reads tables and weights; blocks.
+        advisor: knows which workflows are allowed; None allows all.
     """
 
     has_documents: HasDocuments = _none_have_documents
     past_by_workflow: PastByWorkflow = _no_past
     load_router: Callable[[], WorkflowRouter] = field(default=load_workflow_router)
+    advisor: Advisor | None = None
 
 
 class WorkflowRoutes:
@@ -107,6 +110,10 @@ class WorkflowRoutes:
         )
         return settle(route, self.settings.min_confidence, ruled_out)
 
+    def _is_unlocked(self, workflow: str) -> bool:
+        advisor = self._sources.advisor
+        return advisor is None or advisor.is_unlocked(workflow)
+
     async def _find_router(self) -> WorkflowRouter:
         if self._loading is None:
             self._loading = asyncio.create_task(
@@ -130,11 +137,12 @@ class WorkflowRoutes:
         usable = {one.name: one for one in await self._registry.find_usable(WORKFLOWS)}
         found: dict[str, str] = {}
         for name in WORKFLOWS:
-            reason = (
-                _find_obstacle(usable.get(name), around)
-                if name in self.settings.allowed
-                else "routing.workflows.allowed does not name it"
-            )
+            if name not in self.settings.allowed:
+                reason: str | None = "routing.workflows.allowed does not name it"
+            elif not self._is_unlocked(name):
+                reason = "its stage of development is not reached"
+            else:
+                reason = _find_obstacle(usable.get(name), around)
             if reason is not None:
                 found[name] = reason
         return found

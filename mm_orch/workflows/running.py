@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeadlineError, MuAIError, NotServedError, WorkflowError
 from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
-from mm_orch.core.routing import AUTO, Routing
+from mm_orch.core.routing import AUTO, RankedWorkflow, Routing, WorkflowChoice
 from mm_orch.orchestration.ticket import RUN
 from mm_orch.routing.route import DEFAULT_WORKFLOW
 from mm_orch.workflows.account import WorkflowAccount
@@ -263,10 +263,13 @@ class Workflows:
     async def _route(self, name: str | None, call: WorkflowCall, deadline: RunDeadline) -> Routing:
         """Choose what the call leaves open; the deadline then knows the workflow's name."""
         self._check_enabled()
-        if name is None:
-            name = AUTO if self._routes.settings.is_by_default else DEFAULT_WORKFLOW
         begin_s = self._watch.clock()
-        workflow = model = None
+        model = None
+        workflow = self._find_own(call) if name in {None, AUTO} else None
+        if workflow is not None:
+            name = workflow.workflow
+        elif name is None:
+            name = AUTO if self._routes.settings.is_by_default else DEFAULT_WORKFLOW
         if name == AUTO:
             services = self._services_for(RunModels(self._generator, name, call))
             async with deadline.bound():
@@ -279,6 +282,21 @@ class Workflows:
         if not routing.is_empty:
             self._watch.tell_routing(call, name, routing, begin_s)
         return routing
+
+    def _find_own(self, call: WorkflowCall) -> WorkflowChoice | None:
+        """Choose the workflow of a question about the system itself, if the call is no more."""
+        if self._advisor is None or call.session is not None or len(call.messages) > 1:
+            return None
+        workflow = self._advisor.find_workflow(call.question)
+        if workflow is None:
+            return None
+        return WorkflowChoice(
+            workflow=workflow,
+            confidence=1.0,
+            by="rules",
+            reason="The question is about this system itself.",
+            alternatives=(RankedWorkflow(workflow=workflow, score=1.0),),
+        )
 
     def _check_enabled(self) -> None:
         if not self._settings.is_enabled:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mm_orch.api.schemas.routing import RoutingAnswer  # noqa: TC001 - pydantic reads it
+from mm_orch.api.schemas.effects import EffectAnswer
+from mm_orch.api.schemas.routing import RoutingAnswer
 
 
 class CachedTokens(BaseModel):
@@ -136,6 +137,7 @@ class OwnNote(BaseModel):
 
     failovers: list[FailoverNote] | None = None
     routing: RoutingAnswer | None = None
+    effects: list[EffectAnswer] | None = None
 
 
 class ChatChunk(BaseModel):

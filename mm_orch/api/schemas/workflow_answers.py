@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from mm_orch.api.errors import ErrorEnvelope
 from mm_orch.api.schemas.answers import UsageAnswer
+from mm_orch.api.schemas.effects import EffectAnswer
 from mm_orch.api.schemas.routing import RoutingAnswer
 
 
@@ -47,6 +48,7 @@ class QueryMetadata(BaseModel):
     turn_count: int | None
     failed_steps: list[FailedStepAnswer]
     skipped_steps: list[str]
+    effects: list[EffectAnswer]
 
 
 class QueryAnswer(BaseModel):

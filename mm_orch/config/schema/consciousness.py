@@ -30,7 +30,9 @@ class EmotionSettings(Section):
         " and shown either way.",
         default=False,
     )
-    half_life_s: PositiveFloat = option("Seconds after which half of a mood is left.", default=3600.0)
+    half_life_s: PositiveFloat = option(
+        "Seconds after which half of a mood is left.", default=3600.0
+    )
     max_temperature_offset: SmallOffset = option(
         "Most that it adds to the default temperature, or takes from it.", default=0.1
     )
