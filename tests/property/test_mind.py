@@ -25,6 +25,14 @@ TIMES = st.floats(0, 1e9)
 HALF_LIVES = st.floats(1e-3, 1e9)
 # Seconds since the event before, and a success, a failure, or what somebody thought.
 EVENTS = st.lists(st.tuples(st.floats(-1e6, 1e6), st.booleans() | SIGNED), max_size=50)
+CANDIDATES = st.builds(
+    Candidate,
+    name=st.just("one"),
+    expected_quality=SHARES,
+    expected_latency_s=TIMES,
+    expected_cost=TIMES,
+)
+GOALS = st.builds(Goals, quality=SHARES, latency=SHARES, cost=st.floats(0.01, 1))
 NAMES = ("a", "b", "c", "d")
 
 
@@ -108,33 +116,20 @@ def test_a_stage_never_falls_and_what_is_allowed_stays_so(
             assert is_allowed(name, after.stage, rules) >= is_allowed(name, before.stage, rules)
 
 
-@given(SHARES, SHARES, SHARES, SHARES, TIMES, TIMES, TIMES, TIMES, SHARES)
+@given(GOALS, CANDIDATES, CANDIDATES)
 def test_a_candidate_that_is_no_worse_in_anything_scores_no_less(
-    quality: float,
-    latency: float,
-    cost: float,
-    expected_quality: float,
-    latency_s: float,
-    expected_cost: float,
-    less_latency_s: float,
-    less_cost: float,
-    more_quality: float,
+    goals: Goals, first: Candidate, second: Candidate
 ) -> None:
-    goals = Goals(quality=quality, latency=latency, cost=cost or 0.5)
-    worse = Candidate(
-        name="worse",
-        expected_quality=expected_quality,
-        expected_latency_s=latency_s,
-        expected_cost=expected_cost,
-    )
     better = Candidate(
         name="better",
-        expected_quality=max(expected_quality, more_quality),
-        expected_latency_s=min(latency_s, less_latency_s),
-        expected_cost=min(expected_cost, less_cost),
+        expected_quality=max(first.expected_quality, second.expected_quality),
+        expected_latency_s=min(first.expected_latency_s, second.expected_latency_s),
+        expected_cost=min(first.expected_cost, second.expected_cost),
     )
 
-    assert 0 <= score(worse, goals) <= score(better, goals) + 1e-12 <= 1 + 1e-9
+    for worse in (first, second):
+        assert 0 <= score(worse, goals) <= score(better, goals) + 1e-12
+    assert score(better, goals) <= 1 + 1e-12
 
 
 @given(st.lists(st.tuples(TIMES, st.booleans(), st.none() | SIGNED), max_size=30), HALF_LIVES)
