@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mm_orch.api.schemas.routing import RoutingAnswer  # noqa: TC001 - pydantic reads it
+from mm_orch.api.schemas.routing import RoutingAnswer
 
 
 class CachedTokens(BaseModel):

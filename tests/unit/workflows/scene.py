@@ -10,6 +10,7 @@ from mm_orch.core.observers import ObserverFanOut
 from mm_orch.orchestration.measuring import GuessingMeter
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.registry import WorkflowRegistry
+from mm_orch.workflows.routes import RoutingSettings, RoutingSources, WorkflowRoutes
 from mm_orch.workflows.running import Workflows, WorkflowSettings
 
 if TYPE_CHECKING:
@@ -44,9 +45,13 @@ def make_workflows(
     *,
     registry: WorkflowRegistry | None = None,
     watch: Watch | None = None,
+    routing: RoutingSettings | None = None,
+    sources: RoutingSources | None = None,
 ) -> Workflows:
+    registry = registry or WorkflowRegistry()
     return Workflows(
-        registry or WorkflowRegistry(),
+        registry,
+        routes=WorkflowRoutes(registry, routing or RoutingSettings(), sources or RoutingSources()),
         generator=generator,
         meters=WordMeters(),
         sessions=sessions,
