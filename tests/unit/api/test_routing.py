@@ -23,7 +23,9 @@ from mm_orch.workflows.routes import RoutingSettings
 from tests.unit.api.face import CHAT, HELLO, Face, assert_fits, events_of
 from tests.unit.api.scripted_generator import ScriptedGenerator
 from tests.unit.api.test_workflows import named_events
+from tests.unit.workflows.scene import make_registry
 
+QUIZ = "Quiz me on European capitals, with exercises and answers."
 PLAIN = "What is machine learning?"
 AUTO_MODEL = {
     "model": "small",
@@ -34,11 +36,16 @@ AUTO_MODEL = {
 }
 
 
+def make_face(**fields: Any) -> Face:
+    """All that can be routed to is there, and what answers by a script."""
+    return Face(registry=make_registry(), **fields)
+
+
 @pytest.mark.parametrize("asked", [{}, {"workflow_type": "auto"}, {"workflow_type": None}])
 async def test_a_query_that_names_no_workflow_is_told_which_answered_and_why(
     asked: dict[str, Any],
 ) -> None:
-    response = await Face().post("/api/query", query=PLAIN, **asked)
+    response = await make_face().post("/api/query", query=PLAIN, **asked)
 
     answer = response.json()
     assert_fits(answer, QueryAnswer)
@@ -50,11 +57,18 @@ async def test_a_query_that_names_no_workflow_is_told_which_answered_and_why(
     assert workflow["reason"]
     assert "rag_qa" in {one["name"] for one in workflow["ruled_out"]}
     told = response.headers["x-muai-route"]
-    assert told.startswith("workflow=chat_generate; by=learned; confidence=1.00; reason=")
+    assert told.startswith("workflow=chat_generate; by=learned; confidence=")
+
+
+async def test_another_query_goes_elsewhere() -> None:
+    answer = (await make_face().post("/api/query", query=QUIZ)).json()
+
+    assert (answer["result"], answer["workflow_type"]) == ("Done.", "lesson_pack")
+    assert answer["metadata"]["routing"]["workflow"]["workflow"] == "lesson_pack"
 
 
 async def test_a_query_that_names_all_is_told_of_no_choice() -> None:
-    face = Face()
+    face = make_face()
 
     response = await face.post("/api/query", query=PLAIN, workflow_type="chat_generate")
     streamed = await face.post(
@@ -67,7 +81,7 @@ async def test_a_query_that_names_all_is_told_of_no_choice() -> None:
 
 
 async def test_a_streamed_query_tells_the_choice_first() -> None:
-    response = await Face().post(
+    response = await make_face().post(
         "/api/query", query=PLAIN, stream=True, preferences={"model": "auto"}
     )
 
@@ -81,7 +95,7 @@ async def test_a_streamed_query_tells_the_choice_first() -> None:
 
 
 async def test_where_nothing_is_routed_by_default_a_bare_query_is_a_chat() -> None:
-    face = Face(routing=RoutingSettings(is_by_default=False))
+    face = make_face(routing=RoutingSettings(is_by_default=False))
 
     bare = (await face.post("/api/query", query=PLAIN)).json()
     auto = (await face.post("/api/query", query=PLAIN, workflow_type="auto")).json()
@@ -92,7 +106,7 @@ async def test_where_nothing_is_routed_by_default_a_bare_query_is_a_chat() -> No
 
 
 async def test_a_query_that_fails_after_it_was_routed_names_its_workflow() -> None:
-    face = Face(ScriptedGenerator([EngineFailedError("broken")]))
+    face = make_face(generator=ScriptedGenerator([EngineFailedError("broken")]))
 
     whole = (await face.post("/api/query", query=PLAIN)).json()
     _, streamed = named_events(await face.post("/api/query", query=PLAIN, stream=True))[-1]
@@ -103,7 +117,7 @@ async def test_a_query_that_fails_after_it_was_routed_names_its_workflow() -> No
 
 
 async def test_the_model_auto_is_told_in_header_and_body_of_openais_answers() -> None:
-    face = Face()
+    face = make_face()
 
     whole = await face.chat(model="auto")
     streamed = await face.chat(model="auto", stream=True)
@@ -123,7 +137,7 @@ async def test_the_model_auto_is_told_in_header_and_body_of_openais_answers() ->
 
 
 async def test_a_workflow_may_be_left_open_on_openais_paths_too() -> None:
-    response = await Face().post(CHAT, **{**HELLO, "model": "workflow/auto/auto"})
+    response = await make_face().post(CHAT, **{**HELLO, "model": "workflow/auto/auto"})
 
     routing = response.json()["muai"]["routing"]
     assert_fits(routing, RoutingAnswer)
@@ -133,7 +147,7 @@ async def test_a_workflow_may_be_left_open_on_openais_paths_too() -> None:
 
 
 async def test_several_prompts_at_once_are_the_default_models() -> None:
-    face = Face()
+    face = make_face()
 
     one = await face.complete(model="auto", prompt="Hi")
     two = await face.complete(model="auto", prompt=["Hi", "Ho"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mm_orch.core.errors import NotServedError, StorageError, WorkflowNotFoundError
-from mm_orch.core.generation import FinishReason, Message
+from mm_orch.core.generation import Message
 from mm_orch.core.routing import AUTO
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 from mm_orch.routing.loading import load_workflow_router
@@ -19,54 +19,21 @@ from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.call import SessionCall, WorkflowCall
-from mm_orch.workflows.contract import ANSWER, INPUTS, Circumstances, Workflow
-from mm_orch.workflows.generating import GeneratedText
-from mm_orch.workflows.graph import Graph
-from mm_orch.workflows.graph_step import Step
-from mm_orch.workflows.registry import WorkflowRegistry
 from mm_orch.workflows.routes import RoutingSettings, RoutingSources, settle
 from mm_orch.workflows.running import WorkflowSettings
 from tests.unit.api.scripted_generator import EventList, ScriptedGenerator
-from tests.unit.workflows.scene import make_workflows
+from tests.unit.workflows.scene import make_registry, make_workflows, stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mm_orch.core.routing import WorkflowChoice
     from mm_orch.routing.workflow_router import WorkflowRouter
-    from mm_orch.workflows.graph_state import StepContext
+    from mm_orch.workflows.contract import Circumstances
+    from mm_orch.workflows.registry import WorkflowRegistry
     from mm_orch.workflows.running import WorkflowRun, Workflows
 
 QUIZ = "Quiz me on European capitals, with exercises and answers."
 ASKS_FILES = "What do my uploaded documents say about the budget?"
 PLAIN = "What is machine learning?"
-
-
-async def _answer(context: StepContext) -> None:
-    context.put(
-        ANSWER, GeneratedText(text="Done.", model="", engine="", finish_reason=FinishReason.STOP)
-    )
-
-
-def _stand_in(
-    name: str, find_obstacle: Callable[[Circumstances], str | None] = lambda _: None
-) -> Workflow:
-    step = Step(name="answer", run=_answer, outputs=(ANSWER,))
-    return Workflow(
-        summary=f"Stands in for {name}.",
-        graph=Graph(name=name, inputs=INPUTS, steps=(step,), answer=ANSWER),
-        find_obstacle=find_obstacle,
-    )
-
-
-def make_registry(*workflows: Workflow) -> WorkflowRegistry:
-    """All that can be routed to, but for chat_generate without a model; these over them."""
-    registry = WorkflowRegistry()
-    stand_ins = [_stand_in(name) for name in WORKFLOWS if name != "chat_generate"]
-    for one in (*stand_ins, *workflows):
-        registry._targets[one.name] = "here:STAND_IN"
-        registry._found[one.name] = one
-    return registry
 
 
 def make_call(question: str, **fields: object) -> WorkflowCall:
@@ -157,7 +124,7 @@ async def test_a_workflow_that_says_it_cannot_answer_now_is_not_chosen() -> None
         assert around.call.question == QUIZ
         return "no model can keep to a schema"
 
-    registry = make_registry(_stand_in("lesson_pack", find_obstacle))
+    registry = make_registry(stand_in("lesson_pack", find_obstacle))
 
     choice = choice_of(await route(make(registry=registry), QUIZ))
 
@@ -188,8 +155,13 @@ async def test_a_call_of_a_session_goes_to_what_keeps_its_turns() -> None:
     with pytest.raises(StorageError):
         await route(make(observer=observer), QUIZ, session=session)
     [told] = [one for one in observer.events if isinstance(one, WorkflowRouted)]
-    assert told.routing.workflow is not None
-    assert [one.workflow for one in told.routing.workflow.alternatives] == ["chat_generate"]
+    choice = told.routing.workflow
+    assert choice is not None
+    assert (choice.workflow, choice.by, choice.confidence) == ("chat_generate", "default", 1.0)
+    assert choice.reason == "chat_generate is the only workflow that can answer it now."
+    assert {one.reason for one in choice.ruled_out} == {
+        "it keeps no turns, and the call belongs to a session"
+    }
 
 
 async def test_where_nothing_can_answer_the_default_is_asked_and_says_what_is_wrong() -> None:
