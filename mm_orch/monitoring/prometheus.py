@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Event
     from mm_orch.core.trace import TraceContext
     from mm_orch.core.tuning_events import TuningEvent
+    from mm_orch.core.workflow_events import WorkflowEvent
 
 UNKNOWN = "unknown"
 """Label of a model that is not configured, and of what was refused before it had an engine."""
@@ -173,10 +174,11 @@ class PrometheusObserver:
                 | ConfigurationChanged()
                 | TuningDecided()
                 | TunedValuesRead()
+                | WorkflowRouted()
+                | WorkflowStepFinished()
+                | WorkflowFinished()
             ):
                 self._observe_side(event)
-            case WorkflowRouted() | WorkflowStepFinished() | WorkflowFinished():
-                self._workflows.observe(event)
         if self._vllm_names is not None:
             self._vllm_names.observe(event)
 
@@ -272,7 +274,8 @@ class PrometheusObserver:
         | AlertChanged
         | ErrorOccurred
         | ConfigurationChanged
-        | TuningEvent,
+        | TuningEvent
+        | WorkflowEvent,
     ) -> None:
         match event:
             case ConfigurationChanged(path=path, source=source):
@@ -281,6 +284,8 @@ class PrometheusObserver:
                 if self._tuning is None:
                     self._tuning = TuningSeries(self._series.registry)
                 self._tuning.observe(event)
+            case WorkflowRouted() | WorkflowStepFinished() | WorkflowFinished():
+                self._workflows.observe(event)
             case ErrorOccurred(component=component, error_type=error_type):
                 self._series.errors.labels(component, error_type).inc()
             case CacheUsed(model=model) if model in self._models:

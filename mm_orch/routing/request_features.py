@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationRequest, Prompt
 
 # Of a long text its beginning and its end say what is asked; the middle is material.
-_MAX_HEAD_CHARS = 3000
-_MAX_TAIL_CHARS = 1000
+_MAX_HEAD_CHARS = 1500
+_MAX_TAIL_CHARS = 500
 _CODE = re.compile(
     r"```|\b(?:python|javascript|typescript|rust|golang|c\+\+|java|sql|regex|bash|html|css)\b"
     r"|\b(?:function|algorithm|unit tests?|refactor|debug|stack trace|compil\w+)\b"
@@ -53,6 +53,8 @@ _BYTES_A_TOKEN = 3
 # What an answer takes where nothing bounds it: told by the length of a usual one.
 _USUAL_ANSWER_TOKENS = 256
 _MANY = 2
+# A letter of mathematics or a name makes no other language.
+_FOREIGN_SHARE = 0.2
 
 EASIEST = 0.1
 """The difficulty of a request that asks for nothing special."""
@@ -64,7 +66,7 @@ _DIFFICULTY_BY_SIGN = {
     "tools": 0.2,
     "an answer of a given shape": 0.15,
     "a language other than English": 0.1,
-    "a long prompt": 0.15,
+    "reading a long text": 0.15,
 }
 _DIFFICULTY_OF_A_CONSTRAINT = 0.08
 
@@ -79,7 +81,7 @@ class RequestFeatures:
         num_choices: answers to the same prompt.
         is_chat: it is a conversation, which needs a chat template.
         is_tokens: its prompt is token ids, which only one tokeniser knows.
-        signs: what makes it hard, in words that complete "It asks for ..." or "It has ...".
+        signs: what makes it hard, in words that complete "It asks for ...".
         num_constraints: conditions that its answer has to keep, 4 at most.
     """
 
@@ -111,7 +113,7 @@ class RequestFeatures:
 
 
 def read_features(request: GenerationRequest) -> RequestFeatures:
-    """Return what a request says of itself; looks at 4000 characters of its last message."""
+    """Return what a request says of itself; looks at 2000 characters of its last message."""
     prompt, options = request.prompt, request.options
     num_tokens, asked = _measure(prompt)
     text = asked if len(asked) <= _MAX_HEAD_CHARS + _MAX_TAIL_CHARS else _cut(asked)
@@ -122,8 +124,8 @@ def read_features(request: GenerationRequest) -> RequestFeatures:
         "a long answer": _LONG.search(text) or (options.max_tokens or 0) >= _LONG_ANSWER_TOKENS,
         "tools": isinstance(prompt, ChatPrompt) and prompt.tool_use is not None,
         "an answer of a given shape": options.guide is not None,
-        "a language other than English": _NOT_LATIN.search(text),
-        "a long prompt": num_tokens * _BYTES_A_TOKEN >= _LONG_PROMPT_CHARS,
+        "a language other than English": _is_foreign(text),
+        "reading a long text": num_tokens * _BYTES_A_TOKEN >= _LONG_PROMPT_CHARS,
     }
     constraints = {match.group().strip().lower() for match in _CONSTRAINT.finditer(text)}
     return RequestFeatures(
@@ -153,6 +155,10 @@ def _count_tokens(text: str) -> int:
     # Encoding megabytes to count them would take longer than the choice may.
     num_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
     return -(-num_bytes // _BYTES_A_TOKEN)
+
+
+def _is_foreign(text: str) -> bool:
+    return len(_NOT_LATIN.findall(text)) > _FOREIGN_SHARE * len(text)
 
 
 def _cut(text: str) -> str:

@@ -15,7 +15,7 @@ from mm_orch.routing.route import DEFAULT_WORKFLOW, WORKFLOWS, RouteContext
 from mm_orch.workflows.contract import KEPT, Circumstances
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from mm_orch.consciousness.outcome_statistics import OutcomeStatistics
     from mm_orch.routing.route import Route
@@ -101,7 +101,11 @@ class WorkflowRoutes:
             RuledOut(name=name, reason=reason) for name, reason in reason_by_ruled_out.items()
         )
         if not able:
-            return _default("None of those that may be chosen can answer now.", ruled_out)
+            reason = "None of those that may be chosen can answer it now."
+            return _without_choice(DEFAULT_WORKFLOW, (), reason, ruled_out)
+        if len(able) == 1:
+            reason = f"{able[0]} is the only workflow that can answer it now."
+            return _without_choice(able[0], able, reason, ruled_out)
         route = (await self._find_router()).choose(
             call.question,
             RouteContext(has_documents=has_documents, has_session=_goes_on(call)),
@@ -189,12 +193,14 @@ def settle(
     )
 
 
-def _default(reason: str, ruled_out: tuple[RuledOut, ...]) -> WorkflowChoice:
+def _without_choice(
+    workflow: str, able: Sequence[str], reason: str, ruled_out: tuple[RuledOut, ...]
+) -> WorkflowChoice:
     return WorkflowChoice(
-        workflow=DEFAULT_WORKFLOW,
-        confidence=0.0,
+        workflow=workflow,
+        confidence=float(workflow in able),
         by="default",
         reason=reason,
-        alternatives=(),
+        alternatives=tuple(RankedWorkflow(workflow=name, score=1.0) for name in able),
         ruled_out=ruled_out,
     )

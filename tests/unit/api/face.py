@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from mm_orch.core.tuning_report import TunerReports
     from mm_orch.live.configuration import LiveConfiguration
     from mm_orch.storage.sessions import SessionStore
+    from mm_orch.workflows.registry import WorkflowRegistry
+    from mm_orch.workflows.routes import RoutingSettings, RoutingSources
     from mm_orch.workflows.running import WorkflowSettings
 
 CHAT = "/v1/chat/completions"
@@ -72,9 +74,19 @@ class Face:
     start_trace: StartTrace | None = None
     sessions: SessionStore = field(default_factory=_no_sessions)
     workflow_settings: WorkflowSettings | None = None
+    registry: WorkflowRegistry | None = None
+    routing: RoutingSettings | None = None
+    routing_sources: RoutingSources | None = None
 
     def __post_init__(self) -> None:
-        workflows = make_workflows(self.generator, self.sessions, self.workflow_settings)
+        workflows = make_workflows(
+            self.generator,
+            self.sessions,
+            self.workflow_settings,
+            registry=self.registry,
+            routing=self.routing,
+            sources=self.routing_sources,
+        )
         self.app: ASGIApp = create_application(
             generator=ModelsAndWorkflows(self.generator, workflows),
             workflows=workflows,

@@ -26,12 +26,40 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.routing import RankedWorkflow, Routing, WorkflowChoice
+from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 
 if TYPE_CHECKING:
     from mm_orch.core.events import Event
 
 MODEL = "small"
 ENGINE = "pytorch"
+WORKFLOW = "chat_generate"
+
+
+def routed(workflow: str = WORKFLOW) -> WorkflowRouted:
+    choice = WorkflowChoice(
+        workflow=workflow,
+        confidence=0.9,
+        by="learned",
+        reason="So.",
+        alternatives=(RankedWorkflow(workflow=workflow, score=0.9),),
+    )
+    return WorkflowRouted(
+        request_id="r1",
+        workflow=workflow,
+        routing=Routing(workflow=choice),
+        begin_s=10.0,
+        duration_s=0.001,
+    )
+
+
+def run_finished(
+    status: str = "success", *, workflow: str = WORKFLOW, is_partial: bool = False
+) -> WorkflowFinished:
+    return WorkflowFinished(
+        request_id="r1", workflow=workflow, status=status, is_partial=is_partial, total_s=2.0
+    )
 
 
 def finished(
@@ -75,6 +103,8 @@ def story() -> list[Event]:
         TokenGap(**of_model, seconds_per_token=0.05, num_tokens=3),
         finished(),
         finished(RequestStatus.ERROR, error_type="EngineFailedError", num_generated_tokens=4),
+        routed(),
+        run_finished(),
         HttpRequestFinished(
             route="/v1/chat/completions", method="POST", status=200, duration_s=1.6
         ),
