@@ -56,30 +56,34 @@ def test_each_part_of_the_mind_is_shown_in_words_and_numbers(
 
 
 def test_what_has_happened_on_the_server_is_shown_by_itself(
-    browser: Browser, echo: ServerProcess
+    browser: Browser, fresh_data: dict[str, str], tmp_path: Path
 ) -> None:
-    asked = echo.request("POST", "/api/chat", {"message": "Hi", "preferences": {"max_tokens": 4}})
-    assert asked.status == 200
-    body = {"request_id": asked.headers["x-request-id"], "score": "up"}
-    assert echo.request("POST", "/api/feedback", body).status == 200
+    server = start_server(tmp_path, config=ECHO, environment=fresh_data)
+    try:
+        body = {"message": "Hi", "preferences": {"max_tokens": 4}}
+        asked = server.request("POST", "/api/chat", body)
+        assert asked.status == 200
+        feedback = {"request_id": asked.headers["x-request-id"], "score": "up"}
+        assert server.request("POST", "/api/feedback", feedback).status == 200
+        with watched(browser, server, is_made_up=False) as page:
+            show(page, "self")
 
-    with watched(browser, echo, is_made_up=False) as page:
-        show(page, "self")
-
-        table = page.get_by_role("table", name="Past outcomes of workflows")
-        row = table.get_by_role("row").filter(has_text="chat_generate")
-        expect(row).to_contain_text("100 %")
-        expect(row).to_contain_text("+1.00")
-        expect(page.get_by_role("region", name="Mood")).to_contain_text("It changes no answer")
-        keep_picture(page, "self-real")
+            table = page.get_by_role("table", name="Past outcomes of workflows")
+            row = table.get_by_role("row").filter(has_text="chat_generate")
+            expect(row).to_contain_text("100 %")
+            expect(row).to_contain_text("+1.00")
+            mood = page.get_by_role("region", name="Mood")
+            expect(mood).to_contain_text("It changes no answer")
+            keep_picture(page, "self-real")
+    finally:
+        server.stop()
 
 
 def test_switched_off_its_page_says_what_to_switch_on(
-    browser: Browser,
-    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
-    tmp_path: Path,
+    browser: Browser, fresh_data: dict[str, str], tmp_path: Path
 ) -> None:
-    server = start_server(tmp_path, config=ECHO | {"consciousness": {"enabled": False}})
+    config = ECHO | {"consciousness": {"enabled": False}}
+    server = start_server(tmp_path, config=config, environment=fresh_data)
     try:
         with watched(browser, server, allowed=REFUSED, is_made_up=False) as page:
             show(page, "self")

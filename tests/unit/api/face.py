@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ import httpx2
 from mm_orch.api.application import Insight, create_application
 from mm_orch.api.settings import ApiSettings
 from mm_orch.core.generation import ChatPrompt
+from mm_orch.core.observers import ObserverFanOut
 from mm_orch.orchestration.usage import UsageBook
 from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from tests.unit.api.scripted_embedder import ScriptedEmbedder
 from tests.unit.api.scripted_generator import (
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from mm_orch.api.tracing import StartTrace
+    from mm_orch.consciousness.mind import Mind
     from mm_orch.core.observations import Observations
     from mm_orch.core.tuning_report import TunerReports
     from mm_orch.live.configuration import LiveConfiguration
@@ -77,6 +81,7 @@ class Face:
     registry: WorkflowRegistry | None = None
     routing: RoutingSettings | None = None
     routing_sources: RoutingSources | None = None
+    mind: Mind | None = None
 
     def __post_init__(self) -> None:
         workflows = make_workflows(
@@ -86,6 +91,8 @@ class Face:
             registry=self.registry,
             routing=self.routing,
             sources=self.routing_sources,
+            advisor=self.mind,
+            watch=Watch(ObserverFanOut((self.mind,) if self.mind else ()), time.monotonic),
         )
         self.app: ASGIApp = create_application(
             generator=ModelsAndWorkflows(self.generator, workflows),
@@ -101,6 +108,7 @@ class Face:
                 live=self.live,
                 observations=self.observations,
                 tuner=self.tuner,
+                mind=self.mind,
             ),
             render_metrics=_render_metrics if self.has_metrics else None,
             start_trace=self.start_trace,

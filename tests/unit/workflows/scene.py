@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import RunGenerator
     from mm_orch.storage.sessions import SessionStore
+    from mm_orch.workflows.advice import Advisor
     from mm_orch.workflows.contract import Circumstances
     from mm_orch.workflows.graph_state import StepContext
 
@@ -55,8 +56,9 @@ def make_workflows(
     watch: Watch | None = None,
     routing: RoutingSettings | None = None,
     sources: RoutingSources | None = None,
+    advisor: Advisor | None = None,
 ) -> Workflows:
-    registry = registry or WorkflowRegistry()
+    registry = registry or WorkflowRegistry(knows_itself=advisor is not None)
     return Workflows(
         registry,
         routes=WorkflowRoutes(registry, routing or RoutingSettings(), sources or RoutingSources()),
@@ -65,6 +67,7 @@ def make_workflows(
         sessions=sessions,
         settings=settings or WorkflowSettings(),
         watch=watch or Watch(ObserverFanOut(), time.monotonic),
+        advisor=advisor,
     )
 
 
