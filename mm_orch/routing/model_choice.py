@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mm_orch.consciousness.goals import Goals
-    from mm_orch.consciousness.outcome_statistics import OutcomeStatistics
+    from mm_orch.core.mind_report import OutcomeStatistics
     from mm_orch.core.routing import ModelChooser
     from mm_orch.routing.request_features import RequestFeatures
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mm_orch.consciousness.goals import Goals
-    from mm_orch.consciousness.outcome_statistics import OutcomeStatistics
     from mm_orch.core.generation import GenerationRequest
+    from mm_orch.core.mind_report import OutcomeStatistics
     from mm_orch.core.routing import ModelChoice
     from mm_orch.routing.model_choice import ModelFacts
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mm_orch.consciousness.outcome_statistics import OutcomeStatistics
+    from mm_orch.core.mind_report import OutcomeStatistics
 
 LEAST_TRUST = 0.5
 """However badly something did, so much of its share stays: it can earn more again."""

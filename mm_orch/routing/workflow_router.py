@@ -13,7 +13,7 @@ from mm_orch.routing.rules import gather_evidence, weigh
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from mm_orch.consciousness.outcome_statistics import OutcomeStatistics
+    from mm_orch.core.mind_report import OutcomeStatistics
     from mm_orch.routing.learned import LearnedModel
     from mm_orch.routing.route import DecidedBy, RouteContext, Workflow
     from mm_orch.routing.rules import RuleVote, RuleWeights

@@ -17,7 +17,7 @@ from mm_orch.workflows.contract import KEPT, Circumstances
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from mm_orch.consciousness.outcome_statistics import OutcomeStatistics
+    from mm_orch.core.mind_report import OutcomeStatistics
     from mm_orch.routing.route import Route
     from mm_orch.routing.route import Workflow as WorkflowName
     from mm_orch.routing.workflow_router import WorkflowRouter

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm_orch.consciousness.goals import Goals
-from mm_orch.consciousness.outcome_statistics import OutcomeStatistics
+from mm_orch.core.mind_report import OutcomeStatistics
 from mm_orch.routing.model_choice import (
     SMALLEST_CAPABILITY,
     ModelFacts,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_orch.consciousness.outcome_statistics import OutcomeStatistics
+from mm_orch.core.mind_report import OutcomeStatistics
 from mm_orch.routing.loading import load_workflow_router
 from mm_orch.routing.outcomes import LEAST_TRUST, trust, weigh_outcomes
 from mm_orch.routing.route import WORKFLOWS, RouteContext
