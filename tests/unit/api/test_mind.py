@@ -48,7 +48,7 @@ async def test_the_whole_mind_is_shown() -> None:
     answer = await face.call("GET", "/api/consciousness")
 
     report = msgspec.convert(answer.json(), MindReport)
-    assert msgspec.to_builtins(report) == answer.json()
+    assert msgspec.json.decode(msgspec.json.encode(report)) == answer.json()
     assert report.self_model.default_model == "small"
     assert report.memory.workflows["chat_generate"].num_outcomes == 1
 
