@@ -133,7 +133,7 @@ def test_the_choice_of_a_workflow_is_a_span_below_the_request_and_says_why() -> 
     assert span.attributes["muai.route.workflow.by"] == "learned"
     assert span.attributes["muai.route.workflow.confidence"] == 0.9
     assert span.attributes["muai.route.workflow.reason"] == "So."
-    assert span.attributes["muai.route.workflow.alternatives"] == ("chat_generate: 0.900",)
+    assert span.attributes["muai.route.workflow.alternatives"] == ["chat_generate: 0.900"]
     assert "muai.route.model.by" not in span.attributes
 
 
@@ -163,8 +163,8 @@ def test_the_choice_of_a_model_stands_where_it_was_made() -> None:
     for span in (route, run):
         assert span.attributes["muai.route.model.by"] == "scores"
         assert span.attributes["muai.route.model.reason"] == "So."
-        assert span.attributes["muai.route.model.alternatives"] == ("small: 0.750",)
-        assert span.attributes["muai.route.model.ruled_out"] == ("large: it is being drained",)
+        assert span.attributes["muai.route.model.alternatives"] == ["small: 0.750"]
+        assert span.attributes["muai.route.model.ruled_out"] == ["large: it is being drained"]
     assert run.attributes["muai.model"] == "small"
     assert not any(name.startswith("muai.route") for name in plain.attributes)
 
