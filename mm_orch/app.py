@@ -112,14 +112,7 @@ async def open_runtime(
         _open_sessions(config) as sessions,
     ):
         orchestrator, embedder = _make_orchestrators(
-            config,
-            router,
-            checker,
-            admission=admission,
-            manager=manager,
-            observer=observer,
-            past=past,
-            clock=clock,
+            config, router, checker, admission, manager, observer=observer, past=past, clock=clock
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
         workflows = _make_workflows(
@@ -188,9 +181,9 @@ def _make_orchestrators(
     config: Config,
     router: Router,
     checker: GuideChecker,
-    *,
     admission: Admission,
     manager: OptimizationManager,
+    *,
     observer: ObserverFanOut,
     past: PastOutcomes,
     clock: Clock,
