@@ -115,31 +115,20 @@ async def open_runtime(
         _open_sessions(config) as sessions,
         AsyncExitStack() as stack,
     ):
-        status = _make_status(
-            config, manager, admission, sessions=sessions, monitor=monitor, clock=clock
-        )
+        status = _make_status(config, manager, admission, sessions, monitor, clock=clock)
         mind = await stack.enter_async_context(
             _open_mind(config, status, registry, is_kept=is_server)
         )
         observer.add((mind,) if mind else ())
         past = mind.state.memory if mind else NoOutcomes()
         orchestrator, embedder = _make_orchestrators(
-            config,
-            router,
-            checker,
-            admission=admission,
-            manager=manager,
-            observer=observer,
-            past=past,
-            clock=clock,
+            config, router, checker, admission, manager, observer=observer, past=past, clock=clock
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
         workflows = _make_workflows(
             config, registry, orchestrator, sessions=sessions, watch=watch, past=past, mind=mind
         )
-        live = _make_live(
-            config, origins, manager, orchestrator, admission=admission, observer=observer
-        )
+        live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
         yield Runtime(
             config=config,
             router=router,
@@ -198,9 +187,9 @@ def _make_orchestrators(
     config: Config,
     router: Router,
     checker: GuideChecker,
-    *,
     admission: Admission,
     manager: OptimizationManager,
+    *,
     observer: ObserverFanOut,
     past: PastOutcomes,
     clock: Clock,
@@ -300,8 +289,8 @@ def _make_live(
     origins: Mapping[str, str] | None,
     manager: OptimizationManager,
     orchestrator: Orchestrator,
-    *,
     admission: Admission,
+    *,
     observer: Observer,
 ) -> LiveConfiguration:
     return LiveConfiguration(
@@ -322,9 +311,9 @@ def _make_status(
     config: Config,
     manager: OptimizationManager,
     admission: Admission,
-    *,
     sessions: SqliteSessions,
     monitor: Monitor | None,
+    *,
     clock: Clock,
 ) -> SystemStatus:
     return SystemStatus(

@@ -9,8 +9,8 @@ import msgspec
 AUTO = "auto"
 """Asks for a choice where a model or a workflow is named."""
 
-WorkflowChooser = Literal["learned", "rules", "default"]
-ModelChooser = Literal["only", "scores", "outcomes", "default"]
+WorkflowChosenBy = Literal["learned", "rules", "default"]
+ModelChosenBy = Literal["only", "scores", "outcomes", "default"]
 
 
 class RankedWorkflow(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class WorkflowChoice(msgspec.Struct, frozen=True, kw_only=True):
 
     workflow: str
     confidence: float
-    by: WorkflowChooser
+    by: WorkflowChosenBy
     reason: str
     alternatives: tuple[RankedWorkflow, ...]
     ruled_out: tuple[RuledOut, ...] = ()
@@ -77,7 +77,7 @@ class ModelChoice(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     model: str
-    by: ModelChooser
+    by: ModelChosenBy
     reason: str
     alternatives: tuple[RankedModel, ...] = ()
     ruled_out: tuple[RuledOut, ...] = ()

@@ -9,7 +9,7 @@ from prometheus_client import Counter, Histogram
 
 from mm_orch.core.events import RequestStatus
 from mm_orch.core.figures import UNKNOWN
-from mm_orch.core.routing import WorkflowChooser
+from mm_orch.core.routing import WorkflowChosenBy
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class WorkflowSeries:
             self._duration.labels(workflow)
             for status in (*(one.value for one in RequestStatus), _PARTIAL):
                 self._runs.labels(workflow, status)
-            for by in typing.get_args(WorkflowChooser):
+            for by in typing.get_args(WorkflowChosenBy):
                 self._decisions.labels(workflow, by)
 
     def observe(self, event: WorkflowEvent) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mm_orch.consciousness.goals import Goals
     from mm_orch.core.mind_report import OutcomeStatistics
-    from mm_orch.core.routing import ModelChooser
+    from mm_orch.core.routing import ModelChosenBy
     from mm_orch.routing.request_features import RequestFeatures
 
 SMALLEST_CAPABILITY = 0.35
@@ -105,7 +105,7 @@ def choose_model(
         for known in ({}, past)
     )
     best = weighed[0]
-    by: ModelChooser = "scores" if best.name == static[0].name else "outcomes"
+    by: ModelChosenBy = "scores" if best.name == static[0].name else "outcomes"
     if len(fitting) == 1:
         by = "only"
     return ModelChoice(
@@ -178,7 +178,7 @@ def _describe(candidate: Candidate, goals: Goals) -> RankedModel:
 
 
 def _explain(
-    by: ModelChooser,
+    by: ModelChosenBy,
     features: RequestFeatures,
     chosen: str,
     ranked: Sequence[Candidate],

@@ -124,6 +124,22 @@ def test_the_model_auto_is_one_that_fits_and_can_answer(serving: ServerProcess) 
     assert reply.headers["x-muai-route"].startswith(f"model={MODEL}; by=only; reason=")
 
 
+def test_a_model_that_is_drained_gives_way(serving: ServerProcess) -> None:
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}], **SHORT}
+    serving.request("POST", f"/api/models/{MODEL}/drain")
+    try:
+        drained = post(serving, "/v1/chat/completions", **body).json
+    finally:
+        serving.request("POST", f"/api/models/{MODEL}/resume")
+    resumed = post(serving, "/v1/chat/completions", **body).json
+
+    assert drained["model"] == SHORT_SIGHTED
+    told = drained["muai"]["routing"]["model"]["ruled_out"]
+    assert {"name": MODEL, "reason": "it is being drained"} in told
+    ranked = [one["model"] for one in resumed["muai"]["routing"]["model"]["alternatives"]]
+    assert sorted(ranked) == [SHORT_SIGHTED, MODEL]
+
+
 def test_a_stream_of_the_model_auto_says_so_in_its_header_and_its_end(
     serving: ServerProcess,
 ) -> None:

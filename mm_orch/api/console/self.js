@@ -83,7 +83,7 @@ function nextWords(development) {
   const seen = `${formatCount(good)} of ${plural(all, "run")} succeeded at this stage`;
   if (stage >= stages.length - 1) return `${seen}. It is the last one.`;
   const needed = `${formatCount(development.min_successes)} successes and a lower bound of ${formatRatio(development.min_success_ratio)}`;
-  return `${seen}, a share of at least ${formatRatio(development.lower_bound)} with 95 % confidence. The next one needs ${needed}.`;
+  return `${seen}; the lower bound of their share (95 % interval) is ${formatRatio(development.lower_bound)}. The next one needs ${needed}.`;
 }
 
 function Development({ development }) {

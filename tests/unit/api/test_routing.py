@@ -186,4 +186,4 @@ def test_every_choice_is_described_as_it_is_told() -> None:
         ),
     )
 
-    assert_fits(routing.describe(), RoutingAnswer)
+    assert_fits(json.loads(json.dumps(routing.describe())), RoutingAnswer)

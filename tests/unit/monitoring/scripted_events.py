@@ -103,8 +103,6 @@ def story() -> list[Event]:
         TokenGap(**of_model, seconds_per_token=0.05, num_tokens=3),
         finished(),
         finished(RequestStatus.ERROR, error_type="EngineFailedError", num_generated_tokens=4),
-        routed(),
-        run_finished(),
         HttpRequestFinished(
             route="/v1/chat/completions", method="POST", status=200, duration_s=1.6
         ),

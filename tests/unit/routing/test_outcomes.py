@@ -100,14 +100,12 @@ def test_without_outcomes_the_choice_is_what_it_was() -> None:
 def test_a_workflow_that_fails_loses_what_only_the_wording_gave_it() -> None:
     router = WorkflowRouter(ROUTER.learned, None)
     before = router.choose(OPEN_QUERY, NOTHING)
-    failing = {before.workflow: past(0, 1000)}
+    failing: dict[str, OutcomeStatistics] = {before.workflow: past(0, 1000)}
 
     after = router.choose(OPEN_QUERY, NOTHING, past_by_workflow=failing)
 
-    def share_of(name: str, route: object = after) -> float:
-        return next(one.score for one in route.alternatives if one.workflow == name)  # type: ignore[attr-defined]
-
-    assert share_of(before.workflow) < before.confidence
+    share_by_name = {one.workflow: one.score for one in after.alternatives}
+    assert share_by_name[before.workflow] < before.confidence
     # The same state, the same choice.
     assert router.choose(OPEN_QUERY, NOTHING, past_by_workflow=failing) == after
 
@@ -117,10 +115,10 @@ def test_what_a_query_says_in_so_many_words_stands_whatever_the_past(
     router: WorkflowRouter,
 ) -> None:
     query = "Look it up on the web and give me links, please."
-    failing = {"search_qa": past(0, 1e6)}
-    good = {name: past(1e6) for name in WORKFLOWS if name != "search_qa"}
+    told: dict[str, OutcomeStatistics] = {name: past(1e6) for name in WORKFLOWS}
+    told["search_qa"] = past(0, 1e6)
 
-    route = router.choose(query, NOTHING, past_by_workflow={**failing, **good})
+    route = router.choose(query, NOTHING, past_by_workflow=told)
 
     assert route == router.choose(query, NOTHING)
     assert route.workflow == "search_qa"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +12,8 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mm_orch.core.events import Attempt, ErrorReport, RequestStatus
-from mm_orch.core.routing import ModelChoice, RankedModel, Routing, RuledOut
 from mm_orch.core.trace import TraceContext
 from mm_orch.core.workflow_events import WorkflowStepFinished
-from tests.unit.monitoring.scripted_events import routed
 from tests.unit.monitoring.tracing.stories import (
     BROKEN,
     EPOCH_NS,
@@ -115,58 +112,6 @@ def test_a_workflows_step_is_its_own_span_below_the_request(
     assert span.attributes.get("error.type", "") == error_type
     parents = {one.parent.span_id for one in below if one.name in {"route", "queue", "inference"}}
     assert parents == {0xD4}
-
-
-def test_the_choice_of_a_workflow_is_a_span_below_the_request_and_says_why() -> None:
-    own = TraceContext(TRACE.trace_id, 0xD4, is_sampled=True)
-    event = replace(routed(), trace=own, parent_span_id=TRACE.span_id)
-
-    [span] = spans_of(event)
-
-    assert (span.name, span.context.span_id, span.parent.span_id) == (
-        "workflow.route",
-        0xD4,
-        TRACE.span_id,
-    )
-    assert bounds_s(span) == (10.0, pytest.approx(10.001))
-    assert span.attributes["muai.workflow.name"] == "chat_generate"
-    assert span.attributes["muai.route.workflow.by"] == "learned"
-    assert span.attributes["muai.route.workflow.confidence"] == 0.9
-    assert span.attributes["muai.route.workflow.reason"] == "So."
-    assert span.attributes["muai.route.workflow.alternatives"] == ("chat_generate: 0.900",)
-    assert "muai.route.model.by" not in span.attributes
-
-
-def test_the_choice_of_a_model_stands_where_it_was_made() -> None:
-    choice = ModelChoice(
-        model="small",
-        by="scores",
-        reason="So.",
-        alternatives=(
-            RankedModel(
-                model="small",
-                score=0.75,
-                expected_quality=1.0,
-                expected_latency_s=1.0,
-                expected_cost=1.0,
-            ),
-        ),
-        ruled_out=(RuledOut(name="large", reason="it is being drained"),),
-    )
-    own = TraceContext(TRACE.trace_id, 0xD4, is_sampled=True)
-    of_run = replace(routed(), routing=Routing(model=choice), trace=own)
-
-    route = next(span for span in spans_of(finished(choice=choice)) if span.name == "route")
-    [run] = spans_of(of_run)
-    [plain] = [span for span in spans_of(finished()) if span.name == "route"]
-
-    for span in (route, run):
-        assert span.attributes["muai.route.model.by"] == "scores"
-        assert span.attributes["muai.route.model.reason"] == "So."
-        assert span.attributes["muai.route.model.alternatives"] == ("small: 0.750",)
-        assert span.attributes["muai.route.model.ruled_out"] == ("large: it is being drained",)
-    assert run.attributes["muai.model"] == "small"
-    assert not any(name.startswith("muai.route") for name in plain.attributes)
 
 
 def test_the_root_is_a_servers_and_its_parent_the_callers() -> None:
