@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,8 @@ class OutcomeMemory:
         self._now = now
         # By their last use, the latest last.
         self._ring_by_key: dict[Key, deque[Outcome]] = {}
+        # INVARIANT: how many of the outcomes in the rings each request has; none of 0.
+        self._num_by_request: Counter[tuple[str, str]] = Counter()
         self._summary: _Summary | None = None
 
     def __iter__(self) -> Iterator[Outcome]:
@@ -53,29 +55,37 @@ class OutcomeMemory:
         key = (outcome.kind, outcome.workflow, outcome.model)
         ring = self._ring_by_key.pop(key, None)
         if ring is None:
-            ring = deque(maxlen=MAX_OUTCOMES_OF_KEY)
+            ring = deque()
             if len(self._ring_by_key) >= MAX_KEYS:
-                del self._ring_by_key[next(iter(self._ring_by_key))]
+                for one in self._ring_by_key.pop(next(iter(self._ring_by_key))):
+                    self._forget(one)
+        elif len(ring) >= MAX_OUTCOMES_OF_KEY:
+            self._forget(ring.popleft())
         ring.append(outcome)
         self._ring_by_key[key] = ring
+        self._num_by_request[_request_of(outcome)] += 1
 
     def restore(self, outcomes: Iterable[Outcome]) -> None:
         """Remember what was stored before anything of now, the oldest first."""
         later = list(self)
         self._ring_by_key.clear()
+        self._num_by_request.clear()
         for outcome in (*outcomes, *later):
             self.add(outcome)
         self._summary = None
 
     def find(self, caller: str, request_id: str) -> list[Outcome]:
-        """Return what is remembered of a caller's request."""
-        return [one for one in self if (one.caller, one.request_id) == (caller, request_id)]
+        """Return what is remembered of a caller's request; of an unknown one at once."""
+        request = (caller, request_id)
+        if request not in self._num_by_request:
+            return []
+        return [one for one in self if _request_of(one) == request]
 
     def rate(self, caller: str, request_id: str, score: float) -> None:
         """Note what a caller thought of its request."""
         for ring in self._ring_by_key.values():
             for place, one in enumerate(ring):
-                if (one.caller, one.request_id) == (caller, request_id):
+                if _request_of(one) == (caller, request_id):
                     ring[place] = replace(one, feedback=score)
         self._summary = None
 
@@ -90,6 +100,12 @@ class OutcomeMemory:
     def forget_summary(self) -> None:
         """Have the next question answered with what is so now."""
         self._summary = None
+
+    def _forget(self, outcome: Outcome) -> None:
+        request = _request_of(outcome)
+        self._num_by_request[request] -= 1
+        if not self._num_by_request[request]:
+            del self._num_by_request[request]
 
     def _summarise(self) -> _Summary:
         now_s = self._now()
@@ -107,3 +123,7 @@ class OutcomeMemory:
     ) -> dict[str, OutcomeStatistics]:
         outcomes = (one for one in self if one.kind == kind)
         return summarise(outcomes, key=key, now_s=now_s, half_life_s=self.half_life_s)
+
+
+def _request_of(outcome: Outcome) -> tuple[str, str]:
+    return outcome.caller, outcome.request_id

@@ -15,9 +15,11 @@ from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.core.errors import EngineFailedError
 from mm_orch.core.generation import ChatPrompt
 from mm_orch.core.mind_report import MindReport
+from mm_orch.workflows.routes import RoutingSources
 from tests.unit.api.face import CHAT, HELLO, Face, assert_fits, events_of, turns_asked
 from tests.unit.api.scripted_generator import ScriptedGenerator
-from tests.unit.consciousness.scene import SETTINGS, Scene, gating
+from tests.unit.consciousness.scene import SETTINGS, Scene, gating, ran
+from tests.unit.workflows.scene import make_registry
 
 if TYPE_CHECKING:
     from mm_orch.storage.sqlite_sessions import SqliteSessions
@@ -242,6 +244,22 @@ async def test_a_gated_workflow_is_refused_on_every_path(path: str, body: dict[s
     for part in ("chat_generate", "stage 1", "stage 0", "consciousness.development.enabled"):
         assert part in error["message"]
     assert face.generator.requests == []
+
+
+async def test_a_gated_workflow_is_not_chosen_until_it_is_unlocked() -> None:
+    mind = Scene(gating()).mind
+    face = Face(registry=make_registry(), mind=mind, routing_sources=RoutingSources(advisor=mind))
+    quiz = {"query": "Quiz me on European capitals."}
+
+    before = (await face.post("/api/query", **quiz)).json()
+    for _ in range(10):
+        mind.observe(ran())
+    after = (await face.post("/api/query", **quiz)).json()
+
+    assert (before["workflow_type"], after["workflow_type"]) == ("chat_generate", "lesson_pack")
+    assert {"name": "lesson_pack", "reason": "its stage of development is not reached"} in before[
+        "metadata"
+    ]["routing"]["workflow"]["ruled_out"]
 
 
 async def test_a_marked_mood_is_set_and_told() -> None:

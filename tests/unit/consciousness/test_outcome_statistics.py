@@ -110,6 +110,20 @@ def test_the_key_that_was_used_last_the_longest_ago_leaves() -> None:
     assert workflows & {"w0", "w1"} == {"w0"}
 
 
+def test_a_request_is_found_as_long_as_anything_of_it_is_remembered() -> None:
+    memory = make_memory()
+    memory.add(outcome(kind="generation", request_id="r"))
+    memory.add(outcome(request_id="r"))
+    for number in range(MAX_OUTCOMES_OF_KEY):
+        memory.add(outcome(request_id=f"r{number}"))
+    half_gone = memory.find("alice", "r")
+    for number in range(MAX_KEYS):
+        memory.add(outcome(workflow=f"w{number}"))
+
+    assert [one.kind for one in half_gone] == ["generation"]
+    assert memory.find("alice", "r") == []
+
+
 def test_feedback_belongs_to_the_caller_and_to_every_part_of_its_request() -> None:
     memory = make_memory()
     memory.add(outcome(kind="run"))
