@@ -67,7 +67,7 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
                 {"step": one.step, "message": str(one.error)} for one in outcome.failed
             ],
             "skipped_steps": list(outcome.skipped),
-            "effects": msgspec.to_builtins(run.effects),
+            "effects": msgspec.to_builtins(list(run.effects)),
         },
         "request_id": request_id,
     }

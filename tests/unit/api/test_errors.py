@@ -31,6 +31,8 @@ STATUS_BY_ERROR = {
     "GraphError": 500,
     "WorkflowNotFoundError": 404,
     "SessionNotFoundError": 404,
+    "RequestNotFoundError": 404,
+    "WorkflowLockedError": 403,
     "SessionLimitError": 400,
     "AuthenticationError": 401,
     "ForbiddenError": 403,
