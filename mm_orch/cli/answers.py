@@ -92,7 +92,8 @@ class _LocalAnswers:
     def workflows(self) -> Sequence[str]:
         from mm_orch.workflows.registry import WorkflowRegistry
 
-        return WorkflowRegistry().names if self._config.workflows.enabled else ()
+        registry = WorkflowRegistry(knows_itself=self._config.consciousness.enabled)
+        return registry.names if self._config.workflows.enabled else ()
 
 
 def _find_suitable_server(config: Config, wishes: Wishes) -> RunningServer | None:

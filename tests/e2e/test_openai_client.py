@@ -237,7 +237,7 @@ def test_a_completion_streams(client: openai.OpenAI) -> None:
 
 
 def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
-    names = [MODEL, "workflow/chat_generate"]
+    names = [MODEL, "workflow/chat_generate", "workflow/self_description"]
     assert [model.id for model in client.models.list()] == names
     assert [client.models.retrieve(name).id for name in names] == names
 

@@ -240,7 +240,7 @@ def test_the_command_line_asks_the_running_servers_workflow(
     assert (answer["answered_by"], answer["model"]) == (serving.url, "smollm2-135m")
     assert answer["usage"]["completion_tokens"] <= 5
     assert refused.returncode == 2
-    assert "No workflow is named 'rag'. Known: chat_generate." in refused.stderr
+    assert "No workflow is named 'rag'. Known: chat_generate, self_description." in refused.stderr
 
 
 def test_a_server_whose_sessions_cannot_be_read_says_so_and_answers_all_else(
