@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import ModelStoreError
-from mm_orch.models.chat_template import ChatTemplate
+from mm_orch.models.chat_template import has_template
 from mm_orch.models.parameters import count_parameters, guess_parameters
 from mm_orch.optimization.circuit import CircuitState
 from mm_orch.routing.model_choice import ModelFacts
@@ -63,17 +62,13 @@ class ModelFactsReader:
         self._find_files = find_files
         self._files_by_model: dict[str, FileFacts] = {}
 
-    def read_files(self) -> None:
-        """Read what is on the disk; blocks for some milliseconds a model."""
-        for plan in self._generating():
-            self._files_of(plan)
-
     def read(self) -> tuple[ModelFacts, ...]:
-        """Return the facts as they are now; at once, but for models whose files came just now."""
-        return tuple(self._read_one(plan) for plan in self._generating())
+        """Return the facts as they are now.
 
-    def _generating(self) -> list[ModelPlan]:
-        return [plan for plan in self._manager.plans.values() if plan.task == "generate"]
+        At once; the first time that a model's files are there takes a few milliseconds.
+        """
+        plans = self._manager.plans.values()
+        return tuple(self._read_one(plan) for plan in plans if plan.task == "generate")
 
     def _read_one(self, plan: ModelPlan) -> ModelFacts:
         files = self._files_of(plan)
@@ -104,7 +99,7 @@ class ModelFactsReader:
             return guess
         found = FileFacts(
             count_parameters(stored) or guess.num_parameters,
-            takes_chats=_has_template(stored),
+            takes_chats=has_template(Path(stored.directory)),
             context_length=stored.context_length,
             size_bytes=stored.size_bytes,
         )
@@ -141,11 +136,3 @@ class ModelFactsReader:
 def _bound_context(plan: ModelPlan, files: FileFacts) -> int | None:
     known = [one for one in (plan.context_length, files.context_length) if one is not None]
     return min(known, default=None)
-
-
-def _has_template(stored: StoredModel) -> bool:
-    try:
-        return ChatTemplate.find_in_directory(Path(stored.directory)) is not None
-    except ModelStoreError:
-        # Who asks this model is told what is wrong with it.
-        return False
