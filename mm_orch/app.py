@@ -117,7 +117,7 @@ async def open_runtime(
     ):
         status = _make_status(config, manager, admission, sessions, monitor, clock=clock)
         mind = await stack.enter_async_context(
-            _open_mind(config, status, registry, is_kept=is_server)
+            _open_mind(config, status, registry, observer, is_kept=is_server)
         )
         observer.add((mind,) if mind else ())
         past = mind.state.memory if mind else NoOutcomes()
@@ -237,7 +237,12 @@ async def _open_sessions(config: Config) -> AsyncIterator[SqliteSessions]:
 
 
 def _open_mind(
-    config: Config, status: SystemStatus, registry: WorkflowRegistry, *, is_kept: bool
+    config: Config,
+    status: SystemStatus,
+    registry: WorkflowRegistry,
+    observer: Observer,
+    *,
+    is_kept: bool,
 ) -> AbstractAsyncContextManager[Mind | None]:
     # Switched off, nothing of it is imported, and no file is made.
     if not config.consciousness.enabled:
@@ -245,7 +250,11 @@ def _open_mind(
     from mm_orch.consciousness.assembly import open_mind
 
     return open_mind(
-        config, find_status=status.status, find_workflows=registry.survey, is_kept=is_kept
+        config,
+        find_status=status.status,
+        find_workflows=registry.survey,
+        observer=observer,
+        is_kept=is_kept,
     )
 
 

@@ -97,6 +97,11 @@ WORKFLOWS = [
     *_rows("histogram", ("workflow",), {"workflow_duration_seconds": (1e-3, 60)}),
     *_rows("counter", ("workflow", "by"), {"routing_decisions_total": (1, 100)}),
 ]
+MIND = [
+    *_rows("gauge", (), {"mood_valence": (-1, 1), "mood_arousal": (-1, 1)}),
+    *_rows("gauge", (), {"development_stage": (0, 3)}),
+    *_rows("counter", ("rating",), {"feedback_total": (0, 100)}),
+]
 HTTP = [
     *_rows("counter", _HTTP, {"http_requests_total": (10, 1e5)}),
     *_rows("histogram", _HTTP, {"http_request_duration_seconds": (1e-4, 60)}),
@@ -147,6 +152,7 @@ PROMISED: Sequence[PromisedSeries] = [
     *CACHE,
     *ENGINES,
     *WORKFLOWS,
+    *MIND,
     *HTTP,
     *HOST,
     *TUNER,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mm_orch.config import Config
     from mm_orch.config.schema.consciousness import ConsciousnessSettings
     from mm_orch.consciousness.mind import FindStatus, FindWorkflows
+    from mm_orch.core.events import Observer
     from mm_orch.core.mind_report import WorkflowFacts
 
 
@@ -31,6 +32,7 @@ async def open_mind(
     *,
     find_status: FindStatus,
     find_workflows: FindWorkflows,
+    observer: Observer,
     is_kept: bool,
 ) -> AsyncIterator[Mind]:
     """Give a mind that remembers what it knew; on leaving, all that it knows is stored.
@@ -39,17 +41,18 @@ async def open_mind(
         config: the whole configuration.
         find_status: of models, engines and load.
         find_workflows: those that are installed, available or broken.
+        observer: told of what moves it.
         is_kept: what it remembers outlasts the process.
     """
     settings = _settings_of(config.consciousness)
     senses = _make_senses(config, find_status, find_workflows)
     if not is_kept:
-        yield Mind(settings, senses)
+        yield Mind(settings, senses, observer=observer)
         return
     database = open_outcome_database(config.system.data_directory / FILE)
     try:
         store = SqliteOutcomes(database)
-        mind = Mind(settings, senses, store)
+        mind = Mind(settings, senses, observer=observer, store=store)
         async with Keeper(mind.state, store).running():
             yield mind
     finally:

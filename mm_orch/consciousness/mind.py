@@ -16,6 +16,7 @@ from mm_orch.consciousness.stages import describe_rule, find_stage_of, is_allowe
 from mm_orch.core.effects import NO_ADVICE
 from mm_orch.core.errors import RequestNotFoundError, WorkflowLockedError
 from mm_orch.core.events import RequestFinished, RequestStatus
+from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.mind_report import MindReport, MoodReport
 from mm_orch.core.workflow_events import WorkflowFinished
 from mm_orch.orchestration.account import UNKNOWN
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from mm_orch.consciousness.goals import Goals
     from mm_orch.consciousness.stages import StageRules
     from mm_orch.core.effects import Advice
-    from mm_orch.core.events import Event
+    from mm_orch.core.events import Event, Observer
     from mm_orch.core.mind_report import SelfModel, WorkflowFacts
     from mm_orch.orchestration.reports import StatusReport
     from mm_orch.storage.outcomes import Kind, OutcomeStore
@@ -91,6 +92,7 @@ class Mind:
     Args:
         settings: from the configuration.
         senses: where facts come from.
+        observer: told of what moves the mind; events of its own say nothing to it.
         store: of what is remembered; None keeps it for the life of the process.
 
     Attributes:
@@ -98,7 +100,12 @@ class Mind:
     """
 
     def __init__(
-        self, settings: MindSettings, senses: Senses, store: OutcomeStore | None = None
+        self,
+        settings: MindSettings,
+        senses: Senses,
+        *,
+        observer: Observer,
+        store: OutcomeStore | None = None,
     ) -> None:
         self.state = MindState(
             rules=settings.rules,
@@ -109,6 +116,7 @@ class Mind:
         )
         self._settings = settings
         self._senses = senses
+        self._observer = observer
         self._store = store
         self._arrival = asyncio.Event()
 
@@ -185,6 +193,8 @@ class Mind:
                 param="request_id",
                 remedy="Give the X-Request-ID of one that was answered or failed lately.",
             ) from None
+        self._observer.observe(FeedbackTaken(score=score))
+        self._tell_move()
 
     def _note(
         self,
@@ -210,9 +220,14 @@ class Mind:
                 confidence=confidence,
             )
         )
+        self._tell_move()
         # Whoever waits for one looks for its own; the next wait is for the next one.
         self._arrival.set()
         self._arrival = asyncio.Event()
+
+    def _tell_move(self) -> None:
+        mood, stage = self.state.mood, self.state.development.stage
+        self._observer.observe(MindMoved(valence=mood.valence, arousal=mood.arousal, stage=stage))
 
     def _find_gate(self, workflow: str) -> str:
         """Say why a workflow is not allowed; empty where it is."""

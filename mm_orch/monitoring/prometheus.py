@@ -41,11 +41,13 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted, WorkflowStepFinished
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
+from mm_orch.monitoring.mind_series import MindSeries
 from mm_orch.monitoring.resource_series import ResourceSeries
 from mm_orch.monitoring.series import Series
 from mm_orch.monitoring.sliding_rate import SlidingRate
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
+    from mm_orch.core.mind_events import MindEvent
     from mm_orch.core.trace import TraceContext
     from mm_orch.core.tuning_events import TuningEvent
     from mm_orch.core.workflow_events import WorkflowEvent
@@ -116,6 +119,7 @@ class PrometheusObserver:
         self._cache = CacheSeries(registry, self._models, clock)
         self._resources = ResourceSeries(registry, clock)
         self._workflows = WorkflowSeries(registry, workflows)
+        self._mind = MindSeries(registry)
         self._vllm_names = VllmNames(registry, self._models) if has_vllm_names else None
         self._tuning: TuningSeries | None = None
         self._started: set[tuple[str, str]] = set()
@@ -177,6 +181,8 @@ class PrometheusObserver:
                 | WorkflowRouted()
                 | WorkflowStepFinished()
                 | WorkflowFinished()
+                | MindMoved()
+                | FeedbackTaken()
             ):
                 self._observe_side(event)
         if self._vllm_names is not None:
@@ -275,7 +281,8 @@ class PrometheusObserver:
         | ErrorOccurred
         | ConfigurationChanged
         | TuningEvent
-        | WorkflowEvent,
+        | WorkflowEvent
+        | MindEvent,
     ) -> None:
         match event:
             case ConfigurationChanged(path=path, source=source):
@@ -286,6 +293,8 @@ class PrometheusObserver:
                 self._tuning.observe(event)
             case WorkflowRouted() | WorkflowStepFinished() | WorkflowFinished():
                 self._workflows.observe(event)
+            case MindMoved() | FeedbackTaken():
+                self._mind.observe(event)
             case ErrorOccurred(component=component, error_type=error_type):
                 self._series.errors.labels(component, error_type).inc()
             case CacheUsed(model=model) if model in self._models:

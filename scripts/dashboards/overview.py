@@ -163,6 +163,21 @@ def _workflows() -> list[panels.PanelBuilder]:
             panels.PER_SECOND,
             Query(rate("routing_decisions_total", "workflow, by", ""), "{{workflow}} by {{by}}"),
         ),
+        lines(
+            "Mood and stage",
+            "As the last outcome left them: mood from -1 to 1, the stage that has been reached.",
+            panels.COUNT,
+            Query("mood_valence", "valence {{instance}}"),
+            Query("mood_arousal", "arousal {{instance}}"),
+            Query("development_stage", "stage {{instance}}"),
+            min_value=-1,
+        ),
+        lines(
+            "Feedback",
+            "Answers that callers have rated, per second.",
+            panels.PER_SECOND,
+            Query(rate("feedback_total", "rating", ""), "{{rating}}"),
+        ),
     ]
 
 

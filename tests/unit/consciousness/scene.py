@@ -15,6 +15,7 @@ from mm_orch.optimization.engines.contract import Availability
 from mm_orch.orchestration.reports import HealthReport, HealthStatus, ModelReport, StatusReport
 from mm_orch.storage.outcomes import Outcome
 from mm_orch.workers.phase import ModelPhase
+from tests.unit.api.scripted_generator import EventList
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +85,7 @@ class Scene:
 
     Attributes:
         now_s: seconds since 1970.
+        told: what the mind has stated.
     """
 
     settings: MindSettings = SETTINGS
@@ -91,6 +93,7 @@ class Scene:
     now_s: float = 1_000_000.0
     status: StatusReport = STATUS
     workflows: Sequence[WorkflowFacts] = WORKFLOWS
+    told: EventList = field(default_factory=EventList)
     mind: Mind = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +105,8 @@ class Scene:
                 features={"workflows": True, "monitoring": False},
                 now=lambda: self.now_s,
             ),
-            self.store,
+            observer=self.told,
+            store=self.store,
         )
 
     async def _find_workflows(self) -> Sequence[WorkflowFacts]:

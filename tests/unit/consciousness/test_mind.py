@@ -10,6 +10,7 @@ import pytest
 from mm_orch.core.effects import NO_ADVICE
 from mm_orch.core.errors import RequestNotFoundError, WorkflowLockedError
 from mm_orch.core.events import RequestStatus
+from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.mind_report import GoalsReport
 from mm_orch.orchestration.account import UNKNOWN
 from tests.unit.consciousness.scene import SETTINGS, Scene, gating, generated, outcome, ran
@@ -177,6 +178,19 @@ async def test_feedback_that_comes_with_the_last_word_waits_for_the_end() -> Non
     await given
 
     assert [one.feedback for one in mind.state.memory.find("alice", "r1")] == [1.0]
+
+
+async def test_what_moves_the_mind_is_stated() -> None:
+    scene = Scene()
+    scene.mind.observe(ran())
+    await scene.mind.take_feedback("alice", "r1", -1.0)
+
+    first, feedback, second = scene.told.events
+    assert feedback == FeedbackTaken(score=-1.0)
+    assert isinstance(first, MindMoved)
+    assert isinstance(second, MindMoved)
+    assert second.valence < 0 < first.valence
+    assert second.stage == 0
 
 
 async def test_a_question_about_the_system_is_answered_from_facts() -> None:

@@ -26,6 +26,7 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.routing import RankedWorkflow, Routing, WorkflowChoice
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 
@@ -123,6 +124,8 @@ def story() -> list[Event]:
         ),
         WorkerRestarted(**of_model),
         CacheUsed(**of_model, use_ratio=0.25, num_evictions=3),
+        MindMoved(valence=0.5, arousal=-0.25, stage=1),
+        FeedbackTaken(score=1.0),
         AlertChanged(
             alert_type="high_latency",
             severity="warning",
