@@ -18,7 +18,7 @@ import pytest
 from mm_orch.consciousness.assembly import FILE
 from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
 from tests.outcome_writer import NUM_IN_BATCH, make_batch
-from tests.processes import ROOT, clean_environment, start_server
+from tests.processes import ROOT, clean_environment, run_cli, start_server
 
 if TYPE_CHECKING:
     from tests.processes import ServerProcess
@@ -132,6 +132,25 @@ def test_a_gated_workflow_is_refused_by_a_real_server_until_success_unlocks_it(
     assert (refused.status, refused.json["error"]["code"]) == (403, "workflow_locked")
     assert (chat.status, answered.status) == (200, 200)
     assert f"- {MODEL}: loaded, on echo, the default" in answered.json["result"]
+
+
+@pytest.mark.model
+def test_the_command_line_says_what_the_system_is_without_a_server_and_keeps_nothing(
+    tmp_path: Path, fresh_data: dict[str, str]
+) -> None:
+    answered = run_cli(
+        "--workflow",
+        "self_description",
+        "--json",
+        "Which models do you have?",
+        directory=tmp_path,
+        environment=fresh_data,
+    )
+
+    assert answered.returncode == 0, answered.stderr
+    told = json.loads(answered.stdout)
+    assert f"- {MODEL}: not loaded; the next request for it loads it" in told["text"]
+    assert not file_of(fresh_data).exists()
 
 
 @pytest.mark.model
