@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mm_orch.consciousness.goals import goals_of
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.documents.library import DocumentLibrary
@@ -23,28 +24,33 @@ from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
+from mm_orch.routing.assembly import make_model_chooser
+from mm_orch.routing.outcomes import NoOutcomes
 from mm_orch.routing.router import Router
 from mm_orch.search.service import Search
 from mm_orch.search.settings import read_settings
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_documents import SqliteDocuments
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.stores import open_stores
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.finding import make_registry
+from mm_orch.workflows.routes import RoutingSources, WorkflowRoutes
 from mm_orch.workflows.running import Workflows
-from mm_orch.workflows.settings import make_settings
+from mm_orch.workflows.settings import make_routing_settings, make_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from mm_orch.config import Config
+    from mm_orch.consciousness.mind import Mind
+    from mm_orch.consciousness.outcome_statistics import PastOutcomes
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.remote.server import RemoteServer
+    from mm_orch.storage.stores import Stores
     from mm_orch.tuning.loop import Tuner
     from mm_orch.workflows.registry import WorkflowRegistry
 
@@ -56,6 +62,7 @@ class Runtime:
     Attributes:
         config: with which they were started; what is in force now is told by ``live``.
         monitor: watches all of them; None where it is switched off, or nobody would look.
+        mind: knows the system itself; None where it is switched off.
     """
 
     config: Config
@@ -70,6 +77,7 @@ class Runtime:
     usage: UsageBook
     observer: ObserverFanOut
     monitor: Monitor | None
+    mind: Mind | None
 
     @property
     def generator(self) -> ModelsAndWorkflows:
@@ -80,14 +88,6 @@ class Runtime:
     def preloaded_models(self) -> tuple[str, ...]:
         """The models that a server loads before it is ready."""
         return _preloaded(self.config)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stores:
-    """What is kept on the disk."""
-
-    sessions: SqliteSessions
-    documents: SqliteDocuments
 
 
 @asynccontextmanager
@@ -110,36 +110,30 @@ async def open_runtime(
     """
     clock = time.monotonic
     observer = ObserverFanOut([usage := UsageBook()])
-    monitor = _make_monitor(config, observer, clock) if is_server else None
     plans = make_plans(config, engine, progress, is_server=is_server)
     router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
-    async with (
-        monitor.running() if monitor else nullcontext(),
-        GuideChecker() as checker,
-        _make_manager(config, plans, observer, clock) as manager,
-        _open_stores(config) as stores,
-    ):
+    async with AsyncExitStack() as stack:
+        checker = await stack.enter_async_context(GuideChecker())
+        registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
+        monitor = _make_monitor(config, registry.names, observer, clock) if is_server else None
+        await stack.enter_async_context(monitor.running() if monitor else nullcontext())
+        manager = await stack.enter_async_context(_make_manager(config, plans, observer, clock))
+        stores = await stack.enter_async_context(open_stores(config.system.data_directory))
+        status = _make_status(config, manager, admission, stores, monitor, clock=clock)
+        mind = await stack.enter_async_context(
+            _open_mind(config, status, registry, observer, is_kept=is_server)
+        )
+        observer.add((mind,) if mind else ())
+        past = mind.state.memory if mind else NoOutcomes()
         orchestrator, embedder = _make_orchestrators(
-            config,
-            router,
-            checker,
-            admission=admission,
-            manager=manager,
-            observer=observer,
-            clock=clock,
+            config, router, checker, admission, manager, observer=observer, past=past, clock=clock
         )
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
         workflows = _make_workflows(
-            config, registry, orchestrator, embedder, stores=stores, watch=watch
+            config, registry, orchestrator, embedder, stores, watch=watch, past=past, mind=mind
         )
-        status = _make_status(
-            config, manager, admission, stores=stores, monitor=monitor, clock=clock
-        )
-        live = _make_live(
-            config, origins, manager, orchestrator, admission=admission, observer=observer
-        )
+        live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
         yield Runtime(
             config=config,
             router=router,
@@ -153,6 +147,7 @@ async def open_runtime(
             usage=usage,
             observer=observer,
             monitor=monitor,
+            mind=mind,
         )
 
 
@@ -198,14 +193,25 @@ def _make_orchestrators(
     config: Config,
     router: Router,
     checker: GuideChecker,
-    *,
     admission: Admission,
     manager: OptimizationManager,
-    observer: Observer,
+    *,
+    observer: ObserverFanOut,
+    past: PastOutcomes,
     clock: Clock,
 ) -> tuple[Orchestrator, EmbeddingOrchestrator]:
+    chooser = make_model_chooser(
+        config,
+        manager,
+        admission,
+        observer=observer,
+        goals=goals_of(config.consciousness),
+        past=past,
+        clock=clock,
+    )
     orchestrator = Orchestrator(
-        choose_model=router.choose,
+        find_model=router.choose,
+        choose_model=chooser.choose,
         admission=admission,
         manager=manager,
         observer=observer,
@@ -226,18 +232,8 @@ def _make_orchestrators(
     return orchestrator, embedder
 
 
-@asynccontextmanager
-async def _open_stores(config: Config) -> AsyncIterator[_Stores]:
-    # The file is opened, or made, with the first call.
-    database = Database(config.system.data_directory / "sessions.sqlite3")
-    try:
-        yield _Stores(SqliteSessions(database), SqliteDocuments(database))
-    finally:
-        await database.close()
-
-
 def _make_library(
-    config: Config, orchestrator: Orchestrator, embedder: EmbeddingOrchestrator, stores: _Stores
+    config: Config, orchestrator: Orchestrator, embedder: EmbeddingOrchestrator, stores: Stores
 ) -> DocumentLibrary:
     return DocumentLibrary(
         stores.documents,
@@ -250,17 +246,47 @@ def _make_library(
     )
 
 
+def _open_mind(
+    config: Config,
+    status: SystemStatus,
+    registry: WorkflowRegistry,
+    observer: Observer,
+    *,
+    is_kept: bool,
+) -> AbstractAsyncContextManager[Mind | None]:
+    # Switched off, nothing of it is imported, and no file is made.
+    if not config.consciousness.enabled:
+        return nullcontext()
+    from mm_orch.consciousness.assembly import open_mind
+
+    return open_mind(
+        config,
+        find_status=status.status,
+        find_workflows=registry.survey,
+        observer=observer,
+        is_kept=is_kept,
+    )
+
+
 def _make_workflows(
     config: Config,
     registry: WorkflowRegistry,
     orchestrator: Orchestrator,
     embedder: EmbeddingOrchestrator,
+    stores: Stores,
     *,
-    stores: _Stores,
     watch: Watch,
+    past: PastOutcomes,
+    mind: Mind | None,
 ) -> Workflows:
+    sources = RoutingSources(
+        has_documents=stores.documents.has_documents,
+        past_by_workflow=past.outcomes_by_workflow,
+        advisor=mind,
+    )
     return Workflows(
         registry,
+        routes=WorkflowRoutes(registry, make_routing_settings(config), sources),
         generator=orchestrator,
         meters=orchestrator,
         sessions=stores.sessions,
@@ -269,6 +295,7 @@ def _make_workflows(
         search=Search(read_settings(config.workflows.search)),
         settings=make_settings(config),
         watch=watch,
+        advisor=mind,
     )
 
 
@@ -277,8 +304,8 @@ def _make_live(
     origins: Mapping[str, str] | None,
     manager: OptimizationManager,
     orchestrator: Orchestrator,
-    *,
     admission: Admission,
+    *,
     observer: Observer,
 ) -> LiveConfiguration:
     return LiveConfiguration(
@@ -299,9 +326,9 @@ def _make_status(
     config: Config,
     manager: OptimizationManager,
     admission: Admission,
-    *,
-    stores: _Stores,
+    stores: Stores,
     monitor: Monitor | None,
+    *,
     clock: Clock,
 ) -> SystemStatus:
     return SystemStatus(
@@ -352,7 +379,9 @@ def _keeps_content(config: Config) -> bool:
     return monitoring.enabled and tracing.enabled and tracing.capture_content
 
 
-def _make_monitor(config: Config, observer: ObserverFanOut, clock: Clock) -> Monitor | None:
+def _make_monitor(
+    config: Config, workflows: tuple[str, ...], observer: ObserverFanOut, clock: Clock
+) -> Monitor | None:
     # With monitoring off, nothing of it is imported.
     if not config.monitoring.enabled:
         return None
@@ -362,6 +391,7 @@ def _make_monitor(config: Config, observer: ObserverFanOut, clock: Clock) -> Mon
     monitor = Monitor(
         config.monitoring,
         tuple(config.models),
+        workflows=workflows,
         observer=observer,
         reserved_gpu_ratio=vllm.gpu_memory_utilization if vllm.enabled else 0.0,
         clock=clock,

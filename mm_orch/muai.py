@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mm_orch.call_options import make_embedding_request, make_request, make_upload
 from mm_orch.core.errors import MuAIError
+from mm_orch.core.routing import NOTHING_CHOSEN
 from mm_orch.orchestration.limits import check_conversation_id
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mm_orch.call_options import Conversation, EmbeddingOptions, Options, UploadOptions
     from mm_orch.config import Config
     from mm_orch.core.generation import GenerationRequest, Usage
+    from mm_orch.core.routing import Routing
     from mm_orch.documents.library import Uploaded
     from mm_orch.models.progress import Progress
     from mm_orch.orchestration.generation import Embeddings
@@ -44,6 +46,7 @@ class Answer:
         usage: tokens of prompt and answer.
         ttft_s: seconds to the first token.
         total_s: seconds to the end.
+        routing: what was chosen of what the call left open, and why.
     """
 
     text: str
@@ -53,6 +56,7 @@ class Answer:
     usage: Usage
     ttft_s: float
     total_s: float
+    routing: Routing = NOTHING_CHOSEN
 
 
 class AnswerStream:
@@ -93,6 +97,7 @@ class AnswerStream:
                 usage=generation.usage,
                 ttft_s=total_s if ttft_s is None else ttft_s,
                 total_s=total_s,
+                routing=generation.routing,
             )
 
 

@@ -256,6 +256,7 @@ def _make_application(runtime: Runtime, tuner: Tuner | None) -> Any:
             live=runtime.live,
             observations=runtime.monitor,
             tuner=tuner,
+            mind=runtime.mind,
         ),
         observer=runtime.observer,
         render_metrics=runtime.monitor.render_metrics if runtime.monitor else None,

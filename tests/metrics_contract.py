@@ -92,6 +92,16 @@ ENGINES = [
     # Whether there is trouble to warn of is not this table's business.
     *_rows("counter", ("type", "severity"), {"alerts_total": (1, 1000)}),
 ]
+WORKFLOWS = [
+    *_rows("counter", ("workflow", "status"), {"workflow_runs_total": (1, 100)}),
+    *_rows("histogram", ("workflow",), {"workflow_duration_seconds": (1e-3, 60)}),
+    *_rows("counter", ("workflow", "by"), {"routing_decisions_total": (1, 100)}),
+]
+MIND = [
+    *_rows("gauge", (), {"mood_valence": (-1, 1), "mood_arousal": (-1, 1)}),
+    *_rows("gauge", (), {"development_stage": (0, 3)}),
+    *_rows("counter", ("rating",), {"feedback_total": (0, 100)}),
+]
 HTTP = [
     *_rows("counter", _HTTP, {"http_requests_total": (10, 1e5)}),
     *_rows("histogram", _HTTP, {"http_request_duration_seconds": (1e-4, 60)}),
@@ -141,6 +151,8 @@ PROMISED: Sequence[PromisedSeries] = [
     *LOAD,
     *CACHE,
     *ENGINES,
+    *WORKFLOWS,
+    *MIND,
     *HTTP,
     *HOST,
     *TUNER,

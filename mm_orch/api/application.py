@@ -37,6 +37,7 @@ from mm_orch.api.middleware import (
     IdentifiedRequest,
     ObservedExchange,
 )
+from mm_orch.api.mind import add_mind_routes
 from mm_orch.api.models import add_native_model_routes
 from mm_orch.api.operations import add_model_routes, add_operation_routes
 from mm_orch.api.rag_query import add_rag_query_route
@@ -48,9 +49,11 @@ from mm_orch.api.schemas.completion import CompletionRequest
 from mm_orch.api.schemas.configuration import ConfigurationPatch
 from mm_orch.api.schemas.documents import TextUpload
 from mm_orch.api.schemas.embedding import EmbeddingsRequest
+from mm_orch.api.schemas.mind import FeedbackRequest
 from mm_orch.api.schemas.rag import DocumentsQuery
 from mm_orch.api.schemas.response_answers import ResponseEvent
 from mm_orch.api.schemas.responses import ResponsesRequest
+from mm_orch.api.schemas.routing import RouteEvent
 from mm_orch.api.schemas.workflow import MessageRequest, QueryRequest
 from mm_orch.api.schemas.workflow_answers import (
     FailedQuery,
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
     from mm_orch.api.settings import ApiSettings
     from mm_orch.api.tracing import StartTrace
     from mm_orch.core.events import Observer
+    from mm_orch.core.mind_report import MindReports
     from mm_orch.core.observations import Observations, UsageReport
     from mm_orch.core.tuning_report import TunerReports
     from mm_orch.documents.library import DocumentLibrary
@@ -100,6 +104,7 @@ _DESCRIBED = (
     EmbeddingsRequest,
     ResponsesRequest,
     ConfigurationPatch,
+    FeedbackRequest,
     QueryRequest,
     MessageRequest,
     DocumentsQuery,
@@ -107,6 +112,7 @@ _DESCRIBED = (
     ChatChunk,
     CompletionChunk,
     ResponseEvent,
+    RouteEvent,
     StepEvent,
     PieceEvent,
     ThoughtEvent,
@@ -117,6 +123,8 @@ _EXPOSED_HEADERS = [
     "X-MuAI-Model",
     "X-MuAI-Engine",
     "X-MuAI-Fallback",
+    "X-MuAI-Effects",
+    "X-MuAI-Route",
     "Retry-After",
     "X-RateLimit-Limit-Requests",
     "X-RateLimit-Remaining-Requests",
@@ -134,12 +142,14 @@ class Insight:
         live: the options that can be changed; None for none.
         observations: what monitoring keeps; None where it is switched off.
         tuner: tells what it did; None where it is switched off.
+        mind: tells what the system knows of itself; None where it is switched off.
     """
 
     report_usage: Callable[[], UsageReport]
     live: LiveConfiguration | None = None
     observations: Observations | None = None
     tuner: TunerReports | None = None
+    mind: MindReports | None = None
 
 
 def create_application(
@@ -223,6 +233,7 @@ def _add_insight(app: FastAPI, insight: Insight, settings: ApiSettings) -> None:
     add_usage_route(app, insight.report_usage, settings)
     add_observation_routes(app, insight.observations, settings)
     add_tuner_route(app, insight.tuner, settings)
+    add_mind_routes(app, insight.mind, settings)
     if insight.live is not None:
         add_configuration_routes(app, insight.live, settings)
 

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from mm_orch.api.errors import ErrorEnvelope
 from mm_orch.core.configuration import ChangeReport, LiveReport
 from mm_orch.core.figures import Figures
+from mm_orch.core.mind_report import MindReport
 from mm_orch.core.observations import AlertsReport, RequestsReport, UsageReport
 from mm_orch.core.tuning_report import TunerReport
 from mm_orch.core.version import __version__
@@ -30,9 +31,9 @@ _REFERENCE = "#/components/schemas/{model}"
 _DESCRIPTIONS = {
     400: "A field is wrong; the message names it, its value and what is allowed.",
     401: "No API key, or an unknown one.",
-    403: "Not with this key, or not from there.",
-    404: "No model, workflow, session or document has this name, or what the path tells of is"
-    " switched off.",
+    403: "Not with this key, not from there, or not yet: the workflow is of a later stage.",
+    404: "No model, workflow, session, document or request has this name, or what the path tells of"
+    " is switched off.",
     409: "The model answers requests now.",
     413: "The body is over api.max_request_bytes; of an import, over 8 MiB (sessions) or 32 MiB"
     " (documents) too.",
@@ -48,6 +49,7 @@ _SHAPES = (
     ChangeReport,
     Figures,
     LiveReport,
+    MindReport,
     RequestsReport,
     TunerReport,
     UsageReport,

@@ -22,7 +22,9 @@ from mm_orch.core.errors import (
     PoisonedRequestError,
     RateLimitError,
     RequestError,
+    RequestNotFoundError,
     SessionNotFoundError,
+    WorkflowLockedError,
     WorkflowNotFoundError,
 )
 
@@ -35,6 +37,9 @@ _STATUS_AND_TYPE: tuple[tuple[type[MuAIError], int, str], ...] = (
     (WorkflowNotFoundError, 404, "not_found_error"),
     (SessionNotFoundError, 404, "not_found_error"),
     (DocumentNotFoundError, 404, "not_found_error"),
+    (RequestNotFoundError, 404, "not_found_error"),
+    # Not 409: OpenAI's clients send that again by themselves.
+    (WorkflowLockedError, 403, "permission_error"),
     (NotServedError, 404, "not_found_error"),
     (PayloadTooLargeError, 413, "invalid_request_error"),
     (RateLimitError, 429, "rate_limit_error"),

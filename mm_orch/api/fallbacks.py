@@ -1,12 +1,21 @@
-"""Tells the client when another engine answered than the preferred one: headers, ``muai`` field."""
+"""Tells the client what it did not name: who answers, why, and in whose place.
+
+In headers, as far as it is known before the first byte, and in the field ``muai`` of the end.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from mm_orch.workflows.as_models import WorkflowGeneration
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mm_orch.core.effects import Effect
+    from mm_orch.core.routing import Routing
     from mm_orch.orchestration.generation import Answered
 
 _MAX_REASON_CHARS = 200
@@ -22,11 +31,35 @@ def headers_of(generations: Sequence[Answered]) -> dict[str, str]:
         told.append(_as_header(fallback.wanted, fallback.engine, fallback.reason))
     if told:
         headers["x-muai-fallback"] = ", ".join(dict.fromkeys(told))
-    return headers
+    return headers | route_header(first.routing) | effects_header(_effects_of(generations))
+
+
+def route_header(routing: Routing) -> dict[str, str]:
+    """Return the header that says what was chosen and why; none where nothing was."""
+    told = []
+    if (workflow := routing.workflow) is not None:
+        sure = f"confidence={workflow.confidence:.2f}"
+        reason = _quote(workflow.reason)
+        told.append(f"workflow={workflow.workflow}; by={workflow.by}; {sure}; reason={reason}")
+    if (model := routing.model) is not None:
+        told.append(f"model={model.model}; by={model.by}; reason={_quote(model.reason)}")
+    return {"x-muai-route": ", ".join(told)} if told else {}
+
+
+def effects_header(effects: Sequence[Effect]) -> dict[str, str]:
+    """Return the header that says what was set that the caller had left open; none for nothing."""
+    told = [
+        f"{one.what}={_quote(str(one.value))}; by={one.by}; reason={_quote(one.reason)}"
+        for one in effects
+    ]
+    return {"x-muai-effects": ", ".join(told)} if told else {}
 
 
 def note_on(generations: Sequence[Answered]) -> dict[str, Any]:
-    """Return the ``muai`` field of an answer whose worker was lost on the way; else nothing."""
+    """Return the ``muai`` field of an answer.
+
+    It is there where a worker was lost on the way, or something was chosen or set.
+    """
     failovers = [
         {
             "from": one.from_engine,
@@ -37,11 +70,26 @@ def note_on(generations: Sequence[Answered]) -> dict[str, Any]:
         for generation in generations
         for one in generation.failovers
     ]
-    return {"muai": {"failovers": failovers}} if failovers else {}
+    note: dict[str, Any] = {"failovers": failovers} if failovers else {}
+    routing = generations[0].routing
+    if not routing.is_empty:
+        note["routing"] = routing.describe()
+    if effects := _effects_of(generations):
+        note["effects"] = msgspec.to_builtins(effects)
+    return {"muai": note} if note else {}
+
+
+def _effects_of(generations: Sequence[Answered]) -> list[Effect]:
+    runs = [one for one in generations if isinstance(one, WorkflowGeneration)]
+    return [effect for run in runs for effect in run.effects]
 
 
 def _as_header(from_engine: str, to_engine: str, reason: str) -> str:
+    return f"{from_engine}->{to_engine}; reason={_quote(reason)}"
+
+
+def _quote(reason: str) -> str:
     # Whatever a library wrote must not end the header.
     line = reason.partition("\n")[0].encode("ascii", "replace").decode()
-    quoted = "".join(char for char in line if char.isprintable() and char not in '"\\')
-    return f'{from_engine}->{to_engine}; reason="{quoted[:_MAX_REASON_CHARS]}"'
+    plain = "".join(char for char in line if char.isprintable() and char not in '"\\')
+    return f'"{plain[:_MAX_REASON_CHARS]}"'

@@ -88,7 +88,7 @@ def add_generating_routes(app: FastAPI, generator: Generator, settings: ApiSetti
             methods=["POST"],
             summary=summary,
             response_model=None,
-            responses={200: answer, **refusals(400, 401, 404, 413, 429, 500, 503, 504)},
+            responses={200: answer, **refusals(400, 401, 403, 404, 413, 429, 500, 503, 504)},
             openapi_extra=body_of(schema),
         )
 

@@ -2,7 +2,7 @@
 
 open the run          an error here is an answer of its own status
 whole                 ... and so is one of any step
-stream: steps and pieces as they come, then one of
+stream: what was chosen, steps and pieces as they come, then one of
     result            with its status
     error             it failed, and says why
     nothing           the client has gone
@@ -17,12 +17,13 @@ from starlette.responses import JSONResponse
 
 from mm_orch.api.errors import error_response
 from mm_orch.api.event_stream import find_failure, part_of, receive_nothing, start_of
-from mm_orch.api.fallbacks import headers_of
+from mm_orch.api.fallbacks import effects_header, headers_of, route_header
 from mm_orch.api.formats import encode_event
 from mm_orch.api.native_words import native_words
 from mm_orch.api.watched_response import WatchedResponse
 from mm_orch.api.workflow_format import write_progress, write_result
 from mm_orch.core.errors import MuAIError, StorageError
+from mm_orch.core.routing import AUTO
 from mm_orch.workflows.contract import ANSWER, KEPT
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RunResponse(WatchedResponse):
 
     Args:
         workflows: take the call.
-        name: of the workflow.
+        name: of the workflow; None does what is configured.
         call: what is asked.
         send_timeout_s: a client that takes nothing for so long counts as gone.
         question_param: the field that holds what is asked.
@@ -50,7 +51,7 @@ class RunResponse(WatchedResponse):
     def __init__(
         self,
         workflows: Workflows,
-        name: str,
+        name: str | None,
         call: WorkflowCall,
         *,
         send_timeout_s: float,
@@ -70,10 +71,11 @@ class RunResponse(WatchedResponse):
 
     async def _complete(self, scope: Scope, send: Send) -> None:
         async with self._workflows.open(self._name, self._call) as run:
+            self._name = run.workflow.name
             await run.complete()
             # A workflow may ask no model at all.
             last = run.models.last
-            headers = {} if last is None else headers_of([last])
+            headers = ({} if last is None else headers_of([last])) | _headers_of_run(run)
             response = JSONResponse(self._make_body(run), headers=headers)
             await response(scope, receive_nothing, send)
 
@@ -84,7 +86,7 @@ class QueryResponse(RunResponse):
     def __init__(
         self,
         workflows: Workflows,
-        name: str,
+        name: str | None,
         call: WorkflowCall,
         *,
         send_timeout_s: float,
@@ -102,10 +104,13 @@ class QueryResponse(RunResponse):
             ),
         )
         self._is_stream = is_stream
-        self._failed: dict[str, object] = {
+
+    @property
+    def _failed(self) -> dict[str, object]:
+        return {
             "status": "failed",
-            "workflow_type": name,
-            "request_id": call.request_id,
+            "workflow_type": self._name or AUTO,
+            "request_id": self._call.request_id,
         }
 
     async def _answer(self, scope: Scope, send: Send) -> None:
@@ -118,7 +123,10 @@ class QueryResponse(RunResponse):
 
     async def _stream(self, scope: Scope, send: Send) -> None:
         async with self._workflows.open(self._name, self._call) as run:
-            await send(start_of({}))
+            self._name = run.workflow.name
+            await send(start_of(_headers_of_run(run)))
+            if not run.routing.is_empty:
+                await send(part_of(encode_event(run.routing.describe(), name="route")))
 
             async def send_progress() -> None:
                 with native_words(self._question_param):
@@ -131,6 +139,10 @@ class QueryResponse(RunResponse):
             else:
                 end = encode_event(failure | self._failed, name="error")
         await send({"type": "http.response.body", "body": end, "more_body": False})
+
+
+def _headers_of_run(run: WorkflowRun) -> dict[str, str]:
+    return route_header(run.routing) | effects_header(run.effects)
 
 
 def write_message(run: WorkflowRun) -> Json:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mm_orch.api.formats import encode_event, usage_of
 from mm_orch.workflows.contract import ANSWER, CONFIDENCE, KEPT, SOURCES
 from mm_orch.workflows.graph_progress import (
@@ -58,6 +60,7 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
             "confidence": outcome.values.find(CONFIDENCE) if sure is None else sure.value,
             "calibrated": None if sure is None else sure.is_calibrated,
             "unsure": None if sure is None else sure.is_unsure,
+            "routing": run.routing.describe(),
             "processing_time": processing_s,
             "sources": [_write_source(one) for one in outcome.values.find(SOURCES) or ()],
             "reasoning": answer.reasoning or None,
@@ -68,6 +71,7 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
             "failed_steps": _write_failed(outcome),
             "skipped_steps": list(outcome.skipped),
             "remarks": [{"step": one.step, "message": one.text} for one in outcome.remarks],
+            "effects": msgspec.to_builtins(list(run.effects)),
         },
         "request_id": request_id,
     }

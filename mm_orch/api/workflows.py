@@ -12,6 +12,7 @@ from mm_orch.api.callers import allowed_priority, caller_of, owner_of
 from mm_orch.api.conversations import qualify
 from mm_orch.api.documentation import add_route, answer_of, body_of, refusals
 from mm_orch.api.native_words import native_words
+from mm_orch.api.schemas.routing import RouteEvent
 from mm_orch.api.schemas.workflow import MessageRequest, Preferences, QueryRequest
 from mm_orch.api.schemas.workflow_answers import (
     FailedQuery,
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 _CHAT = "chat_generate"
 _CONTEXT = "Answer by the following context.\n\n{context}"
 # Of a streamed query.
-_EVENTS = (StepEvent, ThoughtEvent, PieceEvent, QueryAnswer, FailedQuery)
-_ANSWERING = (400, 401, 404, 413, 429, 500, 503, 504)
+_EVENTS = (RouteEvent, StepEvent, ThoughtEvent, PieceEvent, QueryAnswer, FailedQuery)
+_ANSWERING = (400, 401, 403, 404, 413, 429, 500, 503, 504)
 
 
 def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSettings) -> None:
@@ -54,7 +55,7 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
         )
         return QueryResponse(
             workflows,
-            body.workflow_type or _CHAT,
+            body.workflow_type,
             make_call(request, _messages_of(body), session=session, preferences=body.preferences),
             send_timeout_s=settings.send_timeout_s,
             is_stream=bool(body.stream),
@@ -121,7 +122,7 @@ def make_call(
     return WorkflowCall(
         request_id=request.state.request_id,
         messages=messages,
-        model=wished.model_name,
+        model=wished.model,
         options=wished.options(),
         deadline_s=wished.timeout_s,
         priority=priority,

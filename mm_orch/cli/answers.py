@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from mm_orch.cli.progress import make_progress
 from mm_orch.cli.remote import find_server
 from mm_orch.core.errors import AuthenticationError, ModelNotFoundError
+from mm_orch.core.routing import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -98,7 +99,8 @@ def _find_suitable_server(config: Config, wishes: Wishes) -> RunningServer | Non
     server = find_server(config)
     if server is None:
         return None
-    name = wishes.model or config.default_model_name
+    # Which it is that "auto" chooses is known only to who answers.
+    name = config.default_model_name if wishes.model in {None, AUTO} else wishes.model
     try:
         report = server.status()
     except AuthenticationError as error:
@@ -117,7 +119,7 @@ def _find_suitable_server(config: Config, wishes: Wishes) -> RunningServer | Non
 
 def _check_model(config: Config, name: str | None) -> None:
     known = config.model_name_by_spelling
-    if name is not None and name not in known:
+    if name is not None and name != AUTO and name not in known:
         raise ModelNotFoundError(
             f"No model is named {name!r}. Known: {', '.join(sorted(known))}.", param="model"
         )

@@ -272,11 +272,17 @@ def _add_actions(group: Any) -> None:
 
 def _add_call_options(group: Any) -> None:
     group.add_argument(
-        "--model", metavar="NAME", type=_text, help="model or alias; also with --benchmark"
+        "--model",
+        metavar="NAME",
+        type=_text,
+        help="model or alias, or auto to have one chosen; also with --benchmark",
     )
     group.add_argument("--engine", metavar="NAME", type=_text, help="engine to run it with")
     group.add_argument(
-        "--workflow", metavar="NAME", type=_text, help="workflow that answers, in place of a model"
+        "--workflow",
+        metavar="NAME",
+        type=_text,
+        help="workflow that answers, in place of a model; auto has one chosen",
     )
     group.add_argument(
         "--max-tokens", metavar="N", type=_max_tokens, help="longest answer in tokens, 1 or more"

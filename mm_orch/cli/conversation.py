@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mm_orch.cli.answers import open_answers
+from mm_orch.core.routing import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -75,12 +76,13 @@ class Conversation:
         return self._answers.place if self._answers else "nowhere"
 
     def find_workflows(self) -> Sequence[str]:
-        """Return the workflows of whoever answers.
+        """Return the workflows of whoever answers, and last the word that has one chosen.
 
         Raises:
             MuAIError: they cannot be had.
         """
-        return self._answers.workflows() if self._answers else ()
+        names = self._answers.workflows() if self._answers else ()
+        return (*names, AUTO) if names else ()
 
     @property
     def model(self) -> str:

@@ -75,6 +75,7 @@ def _as_json(answer: Answer, place: str) -> str:
             "ttft_s": round(answer.ttft_s, 4),
             "total_s": round(answer.total_s, 4),
             "answered_by": place,
+            "routing": answer.routing.describe(),
         },
         ensure_ascii=False,
     )

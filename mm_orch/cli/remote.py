@@ -21,6 +21,7 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.figures import Figures
 from mm_orch.core.generation import Usage
+from mm_orch.core.routing import NOTHING_CHOSEN, Routing
 from mm_orch.orchestration.reports import HealthReport, StatusReport
 
 if TYPE_CHECKING:
@@ -311,6 +312,7 @@ class RemoteReply:
             usage=summary.usage,
             ttft_s=ttft_s or total_s,
             total_s=total_s,
+            routing=summary.routing,
         )
 
 
@@ -321,6 +323,7 @@ class _Summary:
         self.model = ""
         self.finish_reason = ""
         self.usage = Usage(num_prompt_tokens=0, num_generated_tokens=0)
+        self.routing = NOTHING_CHOSEN
 
     def take(self, chunk: dict[str, Any]) -> str:
         """Note a chunk; return its text."""
@@ -333,6 +336,10 @@ class _Summary:
                 num_generated_tokens=usage["completion_tokens"],
                 num_cached_tokens=details.get("cached_tokens") or 0,
             )
+        if routing := (chunk.get("muai") or {}).get("routing"):
+            # A server of another version may say it otherwise; the answer is the same.
+            with contextlib.suppress(msgspec.ValidationError):
+                self.routing = msgspec.convert(routing, Routing)
         choices = chunk.get("choices")
         if not choices:
             return ""

@@ -192,6 +192,18 @@ def _check_large_model(config: Config) -> Iterator[Conflict]:
         )
 
 
+def _check_goals(config: Config) -> Iterator[Conflict]:
+    goals = config.consciousness.goals
+    section = ("consciousness", "goals")
+    if goals.quality == goals.latency == goals.cost == 0:
+        yield Conflict(
+            path=(*section, "quality"),
+            value=goals.quality,
+            problem="must be above 0, because the other goals are 0 too",
+            others=((*section, "latency"), (*section, "cost")),
+        )
+
+
 _CHECKS: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _check_batch_sizes,
     _check_alert_destinations,
@@ -205,4 +217,5 @@ _CHECKS: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _check_preloaded_models,
     _check_search,
     _check_large_model,
+    _check_goals,
 )

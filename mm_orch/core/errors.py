@@ -16,6 +16,8 @@ MuAIError
 │   ├── ModelNotFoundError      no model has this name
 │   ├── WorkflowNotFoundError   no workflow has this name
 │   ├── SessionNotFoundError    the caller has no such session
+│   ├── RequestNotFoundError    the caller has made no such request, or not recently
+│   ├── WorkflowLockedError     the stage of development does not allow the workflow yet
 │   ├── SessionLimitError       no more is stored: of a text, a session, or an owner's sessions
 │   ├── DocumentNotFoundError   the caller has no such document
 │   ├── DocumentLimitError      no more is stored: of a document, or of an owner's documents
@@ -204,6 +206,18 @@ class SessionNotFoundError(RequestError):
     """The caller has no such session: it was never begun, was deleted, or is another's."""
 
     code = "session_not_found"
+
+
+class RequestNotFoundError(RequestError):
+    """The caller has made no such request, or it is forgotten, or another's."""
+
+    code = "request_not_found"
+
+
+class WorkflowLockedError(RequestError):
+    """The workflow is of a later stage of development than the system has reached."""
+
+    code = "workflow_locked"
 
 
 class SessionLimitError(RequestError):

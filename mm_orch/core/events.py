@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.configuration import ConfigurationChanged
+from mm_orch.core.mind_events import MindEvent
 from mm_orch.core.tuning_events import TuningEvent
 from mm_orch.core.workflow_events import WorkflowEvent
 
 if TYPE_CHECKING:
+    from mm_orch.core.routing import ModelChoice
     from mm_orch.core.trace import TraceContext
 
 # Stands for whatever word a client made up as method: series may not multiply with it.
@@ -112,6 +114,7 @@ class RequestFinished:
         gate_wait_s: what it waited for its turn before any worker was asked for.
         caller: name of the key that it belongs to; no label of a metric.
         workflow: that it is a part of; empty for a request that goes straight to its model.
+        choice: why this model, where the request left that open; else None.
         trace: its place in a trace, or None.
         prompt: what was asked, where content is captured; else None.
         answers: the choices' texts, where content is captured.
@@ -146,6 +149,7 @@ class RequestFinished:
     prompt: str | None = None
     answers: tuple[str, ...] = ()
     workflow: str = ""
+    choice: ModelChoice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,6 +382,7 @@ Event = (
     | ConfigurationChanged
     | TuningEvent
     | WorkflowEvent
+    | MindEvent
 )
 
 

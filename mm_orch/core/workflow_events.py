@@ -6,7 +6,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mm_orch.core.routing import Routing
     from mm_orch.core.trace import TraceContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowRouted:
+    """What a call of a workflow left open was chosen: the workflow, the model, or both.
+
+    Attributes:
+        workflow: that is going to answer, chosen or named.
+        begin_s: a reading of the monotonic clock.
+        duration_s: what choosing took, the look at what can run included.
+        trace: its own span, or None.
+        parent_span_id: of the request's span.
+    """
+
+    request_id: str
+    workflow: str
+    routing: Routing
+    begin_s: float
+    duration_s: float
+    trace: TraceContext | None = None
+    parent_span_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +69,8 @@ class WorkflowFinished:
         num_prompt_tokens: of everything that it had models generate, as the other counts.
         error_type: class name of the error, or None.
         caller: name of the key that it belongs to; no label of a metric.
+        model: that answered last; empty where none did.
+        confidence: of the answer, where the workflow measures it.
     """
 
     request_id: str
@@ -60,6 +84,8 @@ class WorkflowFinished:
     num_cached_tokens: int = 0
     error_type: str | None = None
     caller: str = ""
+    model: str = ""
+    confidence: float | None = None
 
 
-WorkflowEvent = WorkflowStepFinished | WorkflowFinished
+WorkflowEvent = WorkflowRouted | WorkflowStepFinished | WorkflowFinished

@@ -214,6 +214,16 @@ def _make_refusal() -> Callable[[str], None]:
     return refuse
 
 
+def has_template(directory: Path) -> bool:
+    """Whether a model seems to bring a chat template; looks at its files, and compiles nothing."""
+    if (directory / "chat_template.jinja").exists():
+        return True
+    try:
+        return b'"chat_template"' in (directory / "tokenizer_config.json").read_bytes()
+    except OSError:
+        return False
+
+
 def _read_settings(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}

@@ -47,6 +47,7 @@ class Monitor:
     Args:
         settings: the section ``monitoring``.
         models: the configured names.
+        workflows: those that are installed.
         observer: is told of what monitoring itself finds; :attr:`observers` are among those who
             hear it.
         reserved_gpu_ratio: share of a GPU's memory that an engine takes at its start.
@@ -59,6 +60,7 @@ class Monitor:
         settings: MonitoringSettings,
         models: tuple[str, ...],
         *,
+        workflows: tuple[str, ...] = (),
         observer: Observer,
         reserved_gpu_ratio: float = 0.0,
         clock: Clock = time.monotonic,
@@ -80,7 +82,7 @@ class Monitor:
             clock=clock,
         )
         self._watch = self._make_watch(clock) if settings.anomaly.enabled else None
-        self._prometheus = _make_prometheus(settings, models, clock)
+        self._prometheus = _make_prometheus(settings, models, workflows, clock)
         self._tracer = _make_tracer(settings, self._tell_from_thread)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -207,14 +209,17 @@ def _trend_window_s(settings: MonitoringSettings) -> float:
 
 
 def _make_prometheus(
-    settings: MonitoringSettings, models: tuple[str, ...], clock: Clock
+    settings: MonitoringSettings, models: tuple[str, ...], workflows: tuple[str, ...], clock: Clock
 ) -> PrometheusObserver | None:
     if not settings.prometheus.enabled:
         return None
     from mm_orch.monitoring.prometheus import PrometheusObserver
 
     return PrometheusObserver(
-        models, has_vllm_names=settings.prometheus.compat_vllm_names, clock=clock
+        models,
+        workflows=workflows,
+        has_vllm_names=settings.prometheus.compat_vllm_names,
+        clock=clock,
     )
 
 

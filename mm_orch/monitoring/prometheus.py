@@ -41,22 +41,26 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
-from mm_orch.core.workflow_events import WorkflowFinished, WorkflowStepFinished
+from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted, WorkflowStepFinished
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
+from mm_orch.monitoring.mind_series import MindSeries
 from mm_orch.monitoring.resource_series import ResourceSeries
 from mm_orch.monitoring.series import Series
 from mm_orch.monitoring.sliding_rate import SlidingRate
 from mm_orch.monitoring.tuning_series import TuningSeries
 from mm_orch.monitoring.vllm_names import VllmNames
+from mm_orch.monitoring.workflow_series import WorkflowSeries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
+    from mm_orch.core.mind_events import MindEvent
     from mm_orch.core.trace import TraceContext
     from mm_orch.core.tuning_events import TuningEvent
     from mm_orch.core.workflow_events import WorkflowEvent
@@ -87,6 +91,7 @@ class PrometheusObserver:
 
     Args:
         models: the configured names; any other name is counted as unknown.
+        workflows: those that are installed; the same.
         has_vllm_names: state a few series under vLLM's names as well.
         clock: for the gauges per second.
     """
@@ -95,6 +100,7 @@ class PrometheusObserver:
         self,
         models: Iterable[str],
         *,
+        workflows: Iterable[str] = (),
         has_vllm_names: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -112,6 +118,8 @@ class PrometheusObserver:
         registry = self._series.registry
         self._cache = CacheSeries(registry, self._models, clock)
         self._resources = ResourceSeries(registry, clock)
+        self._workflows = WorkflowSeries(registry, workflows)
+        self._mind = MindSeries(registry)
         self._vllm_names = VllmNames(registry, self._models) if has_vllm_names else None
         self._tuning: TuningSeries | None = None
         self._started: set[tuple[str, str]] = set()
@@ -170,8 +178,11 @@ class PrometheusObserver:
                 | ConfigurationChanged()
                 | TuningDecided()
                 | TunedValuesRead()
+                | WorkflowRouted()
                 | WorkflowStepFinished()
                 | WorkflowFinished()
+                | MindMoved()
+                | FeedbackTaken()
             ):
                 self._observe_side(event)
         if self._vllm_names is not None:
@@ -270,7 +281,8 @@ class PrometheusObserver:
         | ErrorOccurred
         | ConfigurationChanged
         | TuningEvent
-        | WorkflowEvent,
+        | WorkflowEvent
+        | MindEvent,
     ) -> None:
         match event:
             case ConfigurationChanged(path=path, source=source):
@@ -279,6 +291,10 @@ class PrometheusObserver:
                 if self._tuning is None:
                     self._tuning = TuningSeries(self._series.registry)
                 self._tuning.observe(event)
+            case WorkflowRouted() | WorkflowStepFinished() | WorkflowFinished():
+                self._workflows.observe(event)
+            case MindMoved() | FeedbackTaken():
+                self._mind.observe(event)
             case ErrorOccurred(component=component, error_type=error_type):
                 self._series.errors.labels(component, error_type).inc()
             case CacheUsed(model=model) if model in self._models:
@@ -288,8 +304,7 @@ class PrometheusObserver:
             case AlertChanged(is_firing=True, is_new=True):
                 self._series.alerts.labels(event.alert_type, event.severity).inc()
             case _:
-                # A stand-in's memory, an alert that was counted when it began, or a workflow, of
-                # which windows and spans tell.
+                # A stand-in's memory, or an alert that was counted when it began.
                 pass
 
     def _observe_http(self, event: HttpRequestFinished) -> None:

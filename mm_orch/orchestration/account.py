@@ -18,6 +18,7 @@ from mm_orch.core.events import (
     TokenGap,
 )
 from mm_orch.core.generation import ANONYMOUS, Usage
+from mm_orch.core.routing import Routing
 from mm_orch.core.trace import CURRENT
 from mm_orch.orchestration.attempts import Attempts
 from mm_orch.orchestration.content import Content
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Observer
     from mm_orch.core.fallback import Fallback
     from mm_orch.core.generation import FinishReason, Prompt, SequenceStarted
+    from mm_orch.core.routing import ModelChoice
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class RequestAccount:
         workflow: that it is a part of; empty for none.
 
     Attributes:
+        choice: why this model, where the request left that open.
         content: what was asked and answered, where that is kept: in recorded traces alone.
         num_waiting_before: requests of the model that waited when it came.
         num_running_before: those that ran.
@@ -70,6 +73,7 @@ class RequestAccount:
         self.num_waiting_before = 0
         self.num_running_before = 0
         self.model = UNKNOWN
+        self.choice: ModelChoice | None = None
         self.engine = UNKNOWN
         self.num_prompt_tokens = 0
         self.num_generated_tokens = 0
@@ -131,6 +135,7 @@ class RequestAccount:
                 prompt=content.prompt if content else None,
                 answers=content.answers if content else (),
                 workflow=self._workflow,
+                choice=self.choice,
             )
         )
         return False
@@ -149,6 +154,11 @@ class RequestAccount:
             num_cached_tokens=self.num_cached_tokens,
             num_reasoning_tokens=self.num_reasoning_tokens,
         )
+
+    @property
+    def routing(self) -> Routing:
+        """What was chosen for the request."""
+        return Routing(model=self.choice)
 
     def route(self) -> None:
         """Note that the model is chosen and the prompt is ready for it."""

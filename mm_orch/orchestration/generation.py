@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from mm_orch.core.routing import NOTHING_CHOSEN, Routing
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from mm_orch.core.embedding import EmbeddingRequest
     from mm_orch.core.fallback import Failover, Fallback
     from mm_orch.core.generation import GenerationRequest, Message, TextDelta, Usage
+    from mm_orch.core.routing import ModelChoice
     from mm_orch.orchestration.reports import HealthReport, ReadyReport, StatusReport
     from mm_orch.orchestration.ticket import Ticket
 
@@ -37,6 +40,10 @@ class Answered(Protocol):
     @property
     def fallback(self) -> Fallback | None:
         """Why the model runs on another engine than the preferred one, where it does."""
+
+    @property
+    def routing(self) -> Routing:
+        """What was chosen for it, of what it left open."""
 
 
 class Generation(Answered, Protocol):
@@ -87,7 +94,14 @@ class RunEntrance(Protocol):
         """
 
 
-class RunGenerator(Generator, RunEntrance, Protocol):
+class ChoosesModels(Protocol):
+    """Knows which model a request for ``auto`` is best answered by."""
+
+    def choose_model(self, request: GenerationRequest) -> ModelChoice:
+        """Return the choice; asks nothing that takes long, and always finds one."""
+
+
+class RunGenerator(Generator, RunEntrance, ChoosesModels, Protocol):
     """Takes requests, and whole runs."""
 
 
@@ -151,6 +165,7 @@ class Embeddings:
         num_tokens: of all texts.
         failovers: workers that were lost before.
         fallback: why it is not the preferred engine.
+        routing: nothing: a request to embed names its model.
     """
 
     vectors: NDArray[np.float32]
@@ -159,6 +174,7 @@ class Embeddings:
     num_tokens: int
     failovers: tuple[Failover, ...] = ()
     fallback: Fallback | None = None
+    routing: Routing = NOTHING_CHOSEN
 
 
 class Embedder(Protocol):

@@ -17,6 +17,7 @@ from mm_orch.core.errors import (
     RequestError,
 )
 from mm_orch.core.generation import ChatPrompt
+from mm_orch.core.routing import AUTO
 from mm_orch.orchestration.account import UNKNOWN, RequestAccount
 from mm_orch.orchestration.entrance import Entrance
 from mm_orch.orchestration.failover import Replays
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Observer
     from mm_orch.core.generation import GenerationRequest
     from mm_orch.core.guide import Guide
+    from mm_orch.core.routing import ModelChoice
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.residents import Use
     from mm_orch.orchestration.admission import Admission
@@ -51,10 +53,11 @@ _RESTART_S = 10.0
 
 
 class Orchestrator:
-    """Takes requests; implements orchestration.generation.Generator, RunEntrance and Meters.
+    """Takes requests; implements orchestration.generation.RunGenerator and Meters.
 
     Args:
-        choose_model: gives the model that a request's ``model`` field means; the router's part.
+        find_model: gives the model that a request's ``model`` field means; the router's part.
+        choose_model: gives the one for a request that leaves it open; the router's part too.
         request_timeout_s: the deadline of requests that set none.
         find_reason: says why answers cannot be kept to a guide; empty when they can.
         max_failovers: how often a request may go on with another worker.
@@ -64,7 +67,8 @@ class Orchestrator:
     def __init__(
         self,
         *,
-        choose_model: Callable[[str | None], str],
+        find_model: Callable[[str | None], str],
+        choose_model: Callable[[GenerationRequest], ModelChoice],
         admission: Admission,
         manager: OptimizationManager,
         observer: Observer,
@@ -74,6 +78,7 @@ class Orchestrator:
         max_failovers: int,
         is_keeping_content: bool = False,
     ) -> None:
+        self._find_model = find_model
         self._choose_model = choose_model
         self._admission = admission
         self._manager = manager
@@ -111,7 +116,11 @@ class Orchestrator:
             if self._is_keeping_content:
                 account.keep_content(request.prompt)
             check_priority(request.priority)
-            account.model = self._choose_model(request.model)
+            if request.model == AUTO:
+                account.choice = self._choose_model(request)
+            account.model = self._find_model(
+                request.model if account.choice is None else account.choice.model
+            )
             check_task(self._manager.plans, account.model, "generate")
             with (
                 self.entrance.place(
@@ -134,7 +143,7 @@ class Orchestrator:
         with ExitStack() as stack:
             try:
                 check_priority(request.priority)
-                model = self._choose_model(request.model)
+                model = self._find_model(request.model)
                 check_task(self._manager.plans, model, "generate")
                 run = stack.enter_context(
                     self.entrance.place_run(
@@ -151,6 +160,10 @@ class Orchestrator:
                     account.model = model
                     raise
             yield run
+
+    def choose_model(self, request: GenerationRequest) -> ModelChoice:
+        """Return the model that is best for a request; see ChoosesModels."""
+        return self._choose_model(request)
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have the workers free the KV blocks that only this conversation needs."""
@@ -218,7 +231,7 @@ class Orchestrator:
 
     async def find_meter(self, model: str | None) -> ChatMeter | GuessingMeter:
         """Return what counts a conversation's tokens for a model; see Meters."""
-        name = self._choose_model(model)
+        name = self._find_model(model)
         check_task(self._manager.plans, name, "generate")
         if self._manager.find_remote(name) is not None:
             return GuessingMeter(self._manager.plans[name].context_length)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from mm_orch.orchestration.model_text import ModelText
     from mm_orch.orchestration.reading import Reading
 
-_DEFAULT_TEMPERATURE = 1.0
+DEFAULT_TEMPERATURE = 1.0
+"""Of requests that set none."""
 _SEED_BITS = 63
 
 
@@ -236,7 +237,7 @@ def _params(
     return SamplingParams(
         max_tokens=max_tokens,
         min_tokens=options.min_tokens,
-        temperature=(_DEFAULT_TEMPERATURE if options.temperature is None else options.temperature),
+        temperature=(DEFAULT_TEMPERATURE if options.temperature is None else options.temperature),
         top_p=1.0 if options.top_p is None else options.top_p,
         top_k=options.top_k or 0,
         min_p=options.min_p or 0.0,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.fallback import Failover
     from mm_orch.core.generation import GenerationRequest, TextDelta, Usage
+    from mm_orch.core.routing import Routing
     from mm_orch.orchestration.account import RequestAccount
     from mm_orch.orchestration.running import Deadline
     from mm_orch.remote.server import RemoteServer
@@ -63,6 +64,11 @@ class RemoteGeneration:
         self._has_begun = False
         self._broken_off: MuAIError | None = None
         self._reading: asyncio.Timeout | None = None
+
+    @property
+    def routing(self) -> Routing:
+        """What was chosen for the request."""
+        return self._account.routing
 
     @property
     def usage(self) -> Usage:

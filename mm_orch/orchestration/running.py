@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.fallback import Failover
     from mm_orch.core.generation import GenerationOptions, TextDelta, TokenChunk, Usage
+    from mm_orch.core.routing import Routing
     from mm_orch.optimization.engines.contract import EngineFacts
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.residents import Use
@@ -109,6 +110,11 @@ class RunningGeneration:
     def engine(self) -> str:
         """The engine that answers now."""
         return self._account.engine
+
+    @property
+    def routing(self) -> Routing:
+        """What was chosen for the request."""
+        return self._account.routing
 
     @property
     def usage(self) -> Usage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import ModelNotFoundError
+from mm_orch.core.routing import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,12 +39,14 @@ class Router:
         return list(dict.fromkeys(self._model_by_name.values()))
 
     def choose(self, name: str | None) -> str:
-        """Return the model for this name or alias; None means the default model.
+        """Return the model for this name or alias.
+
+        None means the default model, and so does ``auto`` where nothing is known of the request.
 
         Raises:
             ModelNotFoundError: naming the models there are.
         """
-        if name is None:
+        if name is None or name == AUTO:
             return self.default_model
         model = self._model_by_name.get(name)
         if model is None:

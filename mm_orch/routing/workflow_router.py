@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mm_orch.routing.outcomes import weigh_outcomes
 from mm_orch.routing.query import prepare_query
 from mm_orch.routing.route import DEFAULT_WORKFLOW, WORKFLOWS, Alternative, Route
 from mm_orch.routing.rules import gather_evidence, weigh
@@ -12,6 +13,7 @@ from mm_orch.routing.rules import gather_evidence, weigh
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from mm_orch.core.mind_report import OutcomeStatistics
     from mm_orch.routing.learned import LearnedModel
     from mm_orch.routing.route import DecidedBy, RouteContext, Workflow
     from mm_orch.routing.rules import RuleVote, RuleWeights
@@ -26,6 +28,8 @@ _NUM_CALLS: dict[Workflow, int] = {
 }
 # A dearer workflow must be so much likelier for each call more.
 _SCORE_OF_A_CALL = 0.01
+# What the rules say with such a share, and can say why, stands, whatever the past was like.
+_SAID_SHARE = 0.8
 _NUM_REASONS = 3
 
 
@@ -47,8 +51,15 @@ class WorkflowRouter:
         context: RouteContext,
         *,
         available: Collection[Workflow] = WORKFLOWS,
+        past_by_workflow: Mapping[str, OutcomeStatistics] | None = None,
     ) -> Route:
         """Return the workflow for a query, of those that are available.
+
+        Args:
+            query: what is asked.
+            context: what there is beside it.
+            available: what may be chosen.
+            past_by_workflow: how they did; None or nothing of one changes nothing.
 
         Raises:
             ValueError: none is available.
@@ -56,6 +67,9 @@ class WorkflowRouter:
         allowed = [workflow for workflow in WORKFLOWS if workflow in available]
         if not allowed:
             raise ValueError(f"No workflow is available; there are {', '.join(WORKFLOWS)}.")
+        if self.learned is None and self.rules is None:
+            # Perhaps for want of the tables that the rest goes by.
+            return _make_default(allowed)
         prepared = prepare_query(query)
         evidence = gather_evidence(prepared, context)
         vote = None if self.rules is None else weigh(evidence, self.rules)
@@ -63,10 +77,12 @@ class WorkflowRouter:
             shares = self.learned.shares(prepared, context, evidence)
             score_by_workflow = _share_among(allowed, shares)
             if max(score_by_workflow.values()) >= self.learned.header.min_confidence:
+                score_by_workflow = _weigh_past(score_by_workflow, vote, past_by_workflow)
                 chosen = _weigh_cost(score_by_workflow)
                 return _make_route(chosen, score_by_workflow, "learned", vote)
         if vote is not None:
             score_by_workflow = _share_among(allowed, vote.shares)
+            score_by_workflow = _weigh_past(score_by_workflow, vote, past_by_workflow)
             chosen = _weigh_cost(score_by_workflow)
             if vote.reasons_by_workflow[chosen]:
                 return _make_route(chosen, score_by_workflow, "rules", vote)
@@ -91,6 +107,23 @@ def _weigh_cost(score_by_workflow: Mapping[Workflow, float]) -> Workflow:
         score_by_workflow,
         key=lambda one: score_by_workflow[one] - _SCORE_OF_A_CALL * _NUM_CALLS[one],
     )
+
+
+def _weigh_past(
+    score_by_workflow: dict[Workflow, float],
+    vote: RuleVote | None,
+    past_by_workflow: Mapping[str, OutcomeStatistics] | None,
+) -> dict[Workflow, float]:
+    """Return the scores as past outcomes change them; what a query says it wants stands."""
+    leader = _weigh_cost(score_by_workflow)
+    if not past_by_workflow or (vote is not None and _is_said(leader, vote)):
+        return score_by_workflow
+    return weigh_outcomes(score_by_workflow, past_by_workflow)
+
+
+def _is_said(workflow: Workflow, vote: RuleVote) -> bool:
+    share = vote.shares[WORKFLOWS.index(workflow)]
+    return share >= _SAID_SHARE and bool(vote.reasons_by_workflow[workflow])
 
 
 def _make_default(allowed: list[Workflow]) -> Route:

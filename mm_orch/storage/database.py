@@ -53,6 +53,7 @@ class Database:
     Args:
         path: of the file; its folder is made.
         migrations: the schema's versions.
+        content: what is in it, in words.
         max_waiting: calls that may wait; more are refused.
     """
 
@@ -61,10 +62,12 @@ class Database:
         path: Path,
         *,
         migrations: Sequence[Sequence[str]] = MIGRATIONS,
+        content: str = "stored sessions and documents",
         max_waiting: int = _MAX_WAITING,
     ) -> None:
         self._path = path
         self._migrations = migrations
+        self._content = content
         self._max_waiting = max_waiting
         self._num_waiting = 0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="storage")
@@ -102,7 +105,7 @@ class Database:
     async def _run(self, work: Callable[[sqlite3.Connection], T], *, is_writing: bool) -> T:
         if self._num_waiting >= self._max_waiting:
             raise QueueFullError(
-                f"{self._num_waiting} calls wait for stored sessions and documents.",
+                f"{self._num_waiting} calls wait for the {self._content}.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._num_waiting += 1
@@ -143,8 +146,8 @@ class Database:
     def _open(self) -> _Opened:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise StorageError(
-                f"This Python has SQLite {sqlite3.sqlite_version}; sessions and documents are"
-                " stored with 3.37 or newer.",
+                f"This Python has SQLite {sqlite3.sqlite_version}; the {self._content} need 3.37 or"
+                " newer.",
                 remedy="Run the server with a Python that has a newer one.",
             )
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +159,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            migrate(connection, self._migrations)
+            migrate(connection, self._migrations, content=self._content)
         except BaseException:
             connection.close()
             raise
@@ -181,8 +184,7 @@ class Database:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY_CODES:
             return StorageBusyError(
-                "Another process is writing stored sessions or documents.",
-                retry_after_s=_RETRY_AFTER_S,
+                f"Another process is writing the {self._content}.", retry_after_s=_RETRY_AFTER_S
             )
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         message = f"{self._path.name} cannot be used: {reason}."

@@ -106,13 +106,17 @@ MIGRATIONS: tuple[Sequence[str], ...] = (_VERSION_1, _VERSION_2)
 
 
 def migrate(
-    connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS
+    connection: sqlite3.Connection,
+    migrations: Sequence[Sequence[str]] = MIGRATIONS,
+    *,
+    content: str = "stored sessions",
 ) -> None:
     """Bring a database to the newest version, at once or not at all.
 
     Args:
         connection: in autocommit mode.
         migrations: statements by version.
+        content: what is in it, in words.
 
     Raises:
         StorageError: a newer program has written it.
@@ -126,7 +130,7 @@ def migrate(
         version = _version_of(connection)
         if version > len(migrations):
             raise StorageError(
-                f"What is stored is of version {version}; this program knows versions up to"
+                f"The {content} are of version {version}; this program knows versions up to"
                 f" {len(migrations)}.",
                 remedy="Use the newer program, or another system.data_dir.",
             )

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mm_orch.core.trace import CURRENT
-from mm_orch.core.workflow_events import WorkflowFinished, WorkflowStepFinished
+from mm_orch.core.workflow_events import (
+    WorkflowFinished,
+    WorkflowRouted,
+    WorkflowStepFinished,
+)
 from mm_orch.orchestration.account import status_of
+from mm_orch.workflows.contract import CONFIDENCE
 from mm_orch.workflows.graph_progress import AnswerPiece, StepEnded, StepFailed, StepStarted
 
 if TYPE_CHECKING:
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
+    from mm_orch.core.routing import Routing
     from mm_orch.core.trace import TraceContext
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.generating import RunModels
@@ -38,6 +44,29 @@ class Watch:
     observer: Observer
     clock: Clock
     start_trace: StartTrace | None = None
+
+    def tell_routing(
+        self, call: WorkflowCall, workflow: str, routing: Routing, begin_s: float
+    ) -> None:
+        """State what was chosen for a call since then."""
+        parent = CURRENT.get()
+        self.observer.observe(
+            WorkflowRouted(
+                request_id=call.request_id,
+                workflow=workflow,
+                routing=routing,
+                begin_s=begin_s,
+                duration_s=self.clock() - begin_s,
+                trace=self.start_span(parent),
+                parent_span_id=0 if parent is None else parent.span_id,
+            )
+        )
+
+    def start_span(self, parent: TraceContext | None) -> TraceContext | None:
+        """Return the place of a new span below another; None where there is no trace."""
+        if self.start_trace is None or parent is None:
+            return None
+        return self.start_trace(parent)
 
 
 @dataclass(slots=True)
@@ -81,7 +110,8 @@ class WorkflowAccount:
     ) -> Literal[False]:
         for step in list(self._open_steps):
             self._close(step, "cancelled")
-        usage = self._models.usage
+        usage, generations = self._models.usage, self._models.generations
+        values = None if self.outcome is None else self.outcome.values
         self._watch.observer.observe(
             WorkflowFinished(
                 request_id=self._call.request_id,
@@ -89,7 +119,7 @@ class WorkflowAccount:
                 status=status_of(
                     error,
                     is_complete=self.outcome is not None,
-                    has_run=bool(self._models.generations),
+                    has_run=bool(generations),
                 ).value,
                 is_partial=self.outcome is not None and self.outcome.is_partial,
                 total_s=self._watch.clock() - self._begin_s,
@@ -99,6 +129,8 @@ class WorkflowAccount:
                 num_cached_tokens=usage.num_cached_tokens,
                 error_type=None if error is None else type(error).__name__,
                 caller=self._call.caller,
+                model=generations[-1].model if generations else "",
+                confidence=None if values is None else values.find(CONFIDENCE),
             )
         )
         return False
@@ -129,10 +161,9 @@ class WorkflowAccount:
                 pass
 
     def _enter_span(self) -> TraceContext | None:
-        if self._watch.start_trace is None or self._trace is None:
-            return None
-        own = self._watch.start_trace(self._trace)
-        CURRENT.set(own)
+        own = self._watch.start_span(self._trace)
+        if own is not None:
+            CURRENT.set(own)
         return own
 
     def _close(

@@ -1,4 +1,7 @@
-"""Lets a workflow be asked for where a model is named: ``workflow/NAME``, or with ``/MODEL``."""
+"""Lets a workflow be asked for where a model is named: ``workflow/NAME``, or with ``/MODEL``.
+
+Both may be ``auto``, which has one chosen.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from mm_orch.core.effects import Effect
     from mm_orch.core.fallback import Failover, Fallback
     from mm_orch.core.generation import GenerationRequest, Usage
+    from mm_orch.core.routing import Routing
     from mm_orch.orchestration.generation import Generation, Generator
     from mm_orch.workflows.running import WorkflowRun, Workflows
 
@@ -49,7 +54,7 @@ class ModelsAndWorkflows:
     @asynccontextmanager
     async def _open_workflow(self, request: GenerationRequest) -> AsyncIterator[Generation]:
         name, _, model = (request.model or "").removeprefix(WORKFLOW_PREFIX).partition("/")
-        call = _as_call(request, None if model in {"", "auto"} else model)
+        call = _as_call(request, model or None)
         async with self._workflows.open(name, call, param="model") as run:
             yield WorkflowGeneration(run, request)
 
@@ -84,6 +89,16 @@ class WorkflowGeneration:
         """Of the model that answers."""
         last = self._last
         return None if last is None else last.fallback
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """What the state of the system has set, of what the request left open."""
+        return self._run.effects
+
+    @property
+    def routing(self) -> Routing:
+        """What was chosen for the call."""
+        return self._run.routing
 
     @property
     def usage(self) -> Usage:

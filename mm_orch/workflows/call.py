@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mm_orch.core.generation import ANONYMOUS, GenerationOptions
 
 if TYPE_CHECKING:
+    from mm_orch.core.effects import Effect
     from mm_orch.core.generation import Message
 
 WORKFLOW_PREFIX = "workflow/"
@@ -56,6 +57,7 @@ class WorkflowCall:
         conversation_id: names what is left in the KV cache; empty for none.
         max_tokens_param: how the caller spells ``max_tokens``.
         passages: for workflows that answer from documents.
+        effects: what the system has changed of what the caller asked.
     """
 
     request_id: str
@@ -70,6 +72,7 @@ class WorkflowCall:
     conversation_id: str = ""
     max_tokens_param: str = "max_tokens"
     passages: PassageOptions = field(default_factory=PassageOptions)
+    effects: tuple[Effect, ...] = ()
 
     @property
     def question(self) -> str:

@@ -66,6 +66,7 @@ WINDOW = Step(name="window", run=choose_window, inputs=(CALL, HISTORY, SERVICES)
 
 CHAT_GENERATE = Workflow(
     summary="Answers as a conversation that may be stored and goes on, whatever its length.",
+    follows_mood=True,
     graph=Graph(
         name="chat_generate",
         inputs=INPUTS,

@@ -12,13 +12,14 @@ from mm_orch.workflows.generating import GeneratedText, RunModels
 from mm_orch.workflows.graph_state import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Meters
     from mm_orch.search.service import Search
     from mm_orch.storage.documents import DocumentStore
     from mm_orch.storage.sessions import Appended, SessionStore
+    from mm_orch.workflows.advice import Advisor
     from mm_orch.workflows.embedding import RunEmbedder
     from mm_orch.workflows.graph import Graph
 
@@ -40,6 +41,7 @@ class Services:
             context allows.
         tells_confidence: answers say how sure they are.
         cascade: of the workflow of this name.
+        advisor: knows the system itself; None where nobody does.
     """
 
     models: RunModels
@@ -51,6 +53,26 @@ class Services:
     window_tokens: int | None = None
     tells_confidence: bool = True
     cascade: CascadeSettings = field(default_factory=CascadeSettings)
+    advisor: Advisor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What there is for a call, by which a workflow says whether it can answer it now.
+
+    Attributes:
+        call: what is asked.
+        services: what its steps could use.
+        has_documents: the owner has documents that can be searched.
+    """
+
+    call: WorkflowCall
+    services: Services
+    has_documents: bool
+
+
+def _find_none(_: Circumstances) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +121,9 @@ class Workflow:
     Attributes:
         summary: what it does, for people, in a sentence.
         graph: its inputs are among :data:`INPUTS`, its answer is :data:`ANSWER`.
+        follows_mood: where its caller does not say how to answer, the system's mood may.
+        find_obstacle: says why it cannot answer a call now, as a sentence without its end, or None;
+            asked before it is chosen for a call that names no workflow. Returns at once.
 
     Raises:
         GraphError: it reads or answers something else.
@@ -106,6 +131,8 @@ class Workflow:
 
     summary: str
     graph: Graph
+    follows_mood: bool = False
+    find_obstacle: Callable[[Circumstances], str | None] = _find_none
 
     def __post_init__(self) -> None:
         known = ", ".join(slot.name for slot in INPUTS)

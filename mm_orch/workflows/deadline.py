@@ -21,7 +21,7 @@ class RunDeadline:
     """Bounds everything that is done for one call of a workflow.
 
     Args:
-        workflow: its name.
+        workflow: its name; told in errors, so that it may change once it is chosen.
         timeout_s: seconds from now.
         clock: of the moment.
     """
@@ -29,7 +29,7 @@ class RunDeadline:
     def __init__(self, workflow: str, timeout_s: float, clock: Clock) -> None:
         self.timeout_s = timeout_s
         self.end_s = clock() + timeout_s
-        self._workflow = workflow
+        self.workflow = workflow
         self._clock = clock
 
     @property
@@ -40,7 +40,7 @@ class RunDeadline:
     def error(self) -> DeadlineError:
         """Say that the time is over."""
         return DeadlineError(
-            f"The workflow {self._workflow} was not complete after {self.timeout_s:g} s.",
+            f"The workflow {self.workflow} was not complete after {self.timeout_s:g} s.",
             remedy=REMEDY,
         )
 

@@ -23,8 +23,10 @@ def make_registry(
         config: names the folder and the models.
         find_reason: says why answers cannot be kept to a guide; None leaves that to the calls.
     """
+    knows_itself = config.consciousness.enabled
     if not config.workflows.enabled:
-        return WorkflowRegistry()
-    return WorkflowRegistry(
-        read_folder(config.workflow_folder, models=config.generator_names, find_reason=find_reason)
+        return WorkflowRegistry(knows_itself=knows_itself)
+    files = read_folder(
+        config.workflow_folder, models=config.generator_names, find_reason=find_reason
     )
+    return WorkflowRegistry(files, knows_itself=knows_itself)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import WorkflowError, WorkflowNotFoundError
+from mm_orch.core.mind_report import WorkflowFacts
 from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from mm_orch.core.errors import Fault
 
@@ -28,6 +29,7 @@ _BUILT_IN = {
     "search_qa": "mm_orch.workflows.search_qa:SEARCH_QA",
     "self_ask_search_qa": "mm_orch.workflows.self_ask_search_qa:SELF_ASK_SEARCH_QA",
 }
+_OF_ITSELF = {"self_description": "mm_orch.workflows.self_description:SELF_DESCRIPTION"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,15 @@ class FoundWorkflow:
     has_own_name: bool = True
 
 
-def find_installed() -> dict[str, str]:
-    """Return where the workflows lie that are written in Python, by name."""
+def find_installed(*, knows_itself: bool = True) -> dict[str, str]:
+    """Return where the workflows lie that are written in Python, by name.
+
+    Args:
+        knows_itself: there is somebody who knows the system itself, so that a workflow may tell.
+    """
     plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    return {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
+    built_in = _BUILT_IN | (_OF_ITSELF if knows_itself else {})
+    return {**built_in, **{entry.name: entry.value for entry in plug_ins}}
 
 
 class WorkflowRegistry:
@@ -62,10 +69,11 @@ class WorkflowRegistry:
 
     Args:
         files: workflows in YAML, right ones and wrong ones; none takes the place of another.
+        knows_itself: there is somebody who knows the system itself, so that a workflow may tell.
     """
 
-    def __init__(self, files: Iterable[FoundWorkflow] = ()) -> None:
-        self._targets = find_installed()
+    def __init__(self, files: Iterable[FoundWorkflow] = (), *, knows_itself: bool = False) -> None:
+        self._targets = find_installed(knows_itself=knows_itself)
         self._found: dict[str, Workflow | WorkflowError] = {}
         for file in files:
             if isinstance(file.outcome, WorkflowError):
@@ -100,10 +108,19 @@ class WorkflowRegistry:
             raise found.with_traceback(None)
         return found
 
-    async def find_usable(self) -> list[Workflow]:
-        """Return all that can be imported, in order of their names."""
-        found = [await self._find(name) for name in self.names]
+    async def find_usable(self, names: Collection[str] | None = None) -> list[Workflow]:
+        """Return those that can be imported, in order of their names.
+
+        Args:
+            names: which to look for; None for all there are.
+        """
+        wanted = self.names if names is None else [one for one in self.names if one in names]
+        found = [await self._find(name) for name in wanted]
         return [one for one in found if isinstance(one, Workflow)]
+
+    async def survey(self) -> list[WorkflowFacts]:
+        """Return what can be said of each, whether it can be used or not."""
+        return [_describe_fact(name, await self._find(name)) for name in self.names]
 
     async def _find(self, name: str) -> Workflow | WorkflowError:
         if name not in self._found:
@@ -131,6 +148,12 @@ def _import(name: str, target: str) -> Workflow | WorkflowError:
         logger.warning("%s", wrong)
         return wrong
     return workflow
+
+
+def _describe_fact(name: str, found: Workflow | WorkflowError) -> WorkflowFacts:
+    if isinstance(found, WorkflowError):
+        return WorkflowFacts(name=name, state="broken", summary="", detail=found.message)
+    return WorkflowFacts(name=name, state="available", summary=found.summary, detail="")
 
 
 def _describe(error: BaseException) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mm_orch.consciousness.gauge import Gauge
 from mm_orch.core.errors import DeadlineError, MuAIError, NotServedError, WorkflowError
 from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
+from mm_orch.core.routing import AUTO, RankedWorkflow, Routing, WorkflowChoice
 from mm_orch.orchestration.ticket import RUN
+from mm_orch.routing.route import DEFAULT_WORKFLOW
 from mm_orch.workflows.account import WorkflowAccount
+from mm_orch.workflows.advice import follow
 from mm_orch.workflows.cascade_settings import CascadeSettings
 from mm_orch.workflows.channel import Channel
 from mm_orch.workflows.contract import CALL, HISTORY, SERVICES, Services
@@ -32,11 +35,13 @@ if TYPE_CHECKING:
     from mm_orch.storage.documents import DocumentStore
     from mm_orch.storage.sessions import SessionStore, Turn
     from mm_orch.workflows.account import Watch
+    from mm_orch.workflows.advice import Advisor
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.contract import Workflow
     from mm_orch.workflows.graph_progress import Progress
     from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.registry import WorkflowRegistry
+    from mm_orch.workflows.routes import WorkflowRoutes
 
 # More than most models' contexts hold of text; what is older is not recalled.
 _MAX_RECALLED_BYTES = 2**20
@@ -80,13 +85,16 @@ class WorkflowRun:
         workflow: Workflow,
         inputs: Values,
         *,
+        routing: Routing,
         place: Ticket,
         deadline: RunDeadline,
         account: WorkflowAccount,
         clock: Clock,
     ) -> None:
         self.workflow = workflow
+        self.routing = routing
         self.models = inputs[SERVICES].models
+        self.effects = inputs[CALL].effects
         self._channel: Channel[Progress] = Channel(_MAX_AHEAD)
         self._task = asyncio.create_task(
             self._work(inputs, place, deadline, account, clock), name=f"workflow {workflow.name}"
@@ -156,12 +164,15 @@ class Workflows:
         embedder: makes vectors.
         settings: from the configuration.
         watch: who is told of runs.
+        advisor: knows the system itself; None where nobody does.
+        routes: chooses for calls that name no workflow.
     """
 
     def __init__(
         self,
         registry: WorkflowRegistry,
         *,
+        routes: WorkflowRoutes,
         generator: RunGenerator,
         meters: Meters,
         sessions: SessionStore,
@@ -170,12 +181,15 @@ class Workflows:
         embedder: Embedder,
         settings: WorkflowSettings,
         watch: Watch,
+        advisor: Advisor | None = None,
     ) -> None:
         self._sessions = sessions
         self._search = search
         self._documents = documents
         self._embedder = embedder
+        self._advisor = advisor
         self._registry = registry
+        self._routes = routes
         self._generator = generator
         self._meters = meters
         self._settings = settings
@@ -223,29 +237,38 @@ class Workflows:
 
     @asynccontextmanager
     async def open(
-        self, name: str, call: WorkflowCall, *, param: str = "workflow_type"
+        self, name: str | None, call: WorkflowCall, *, param: str = "workflow_type"
     ) -> AsyncIterator[WorkflowRun]:
         """Start a run; leaving the context before its end cancels every step.
 
         Args:
-            name: of the workflow.
-            call: what is asked.
+            name: of the workflow; ``auto`` has one chosen, and None does what is configured.
+            call: what is asked; its model may be ``auto`` too.
             param: the field that named the workflow.
 
         Raises:
             NotServedError, WorkflowNotFoundError, WorkflowError: as :meth:`find`.
+            WorkflowLockedError: it is not allowed at this stage of development.
             ModelNotFoundError, UnsupportedError: the model is none that generates.
             OverloadError: the queue is full, the server drains, or too many wait for the session.
             SessionNotFoundError, SessionLimitError: the session cannot go on.
             DeadlineError: the time was over before the first step.
         """
-        workflow = await self.find(name, param=param)
         clock = self._watch.clock
-        deadline = RunDeadline(name, call.deadline_s or self._settings.deadline_s, clock)
+        deadline = RunDeadline(name or AUTO, call.deadline_s or self._settings.deadline_s, clock)
+        routing = await self._route(name, call, deadline)
+        name = deadline.workflow
+        if routing.model is not None:
+            call = replace(call, model=routing.model.model)
+        workflow = await self.find(name, param=param)
+        if workflow.follows_mood and self._advisor is not None:
+            call = follow(self._advisor, call)
         models = RunModels(self._generator, name, call, self._settings.gauge)
         account = WorkflowAccount(name, call, models, watch=self._watch)
         async with AsyncExitStack() as stack:
             try:
+                if self._advisor is not None:
+                    self._advisor.check(name, param=param)
                 # First of all, so that who is refused costs nothing.
                 request = _stand_in(name, call, deadline)
                 place = stack.enter_context(self._generator.enter_run(request))
@@ -258,12 +281,56 @@ class Workflows:
             inputs.put(HISTORY, history)
             inputs.put(SERVICES, self._services_for(models, call))
             run = WorkflowRun(
-                workflow, inputs, place=place, deadline=deadline, account=account, clock=clock
+                workflow,
+                inputs,
+                routing=routing,
+                place=place,
+                deadline=deadline,
+                account=account,
+                clock=clock,
             )
             try:
                 yield run
             finally:
                 await run.aclose()
+
+    async def _route(self, name: str | None, call: WorkflowCall, deadline: RunDeadline) -> Routing:
+        """Choose what the call leaves open; the deadline then knows the workflow's name."""
+        self._check_enabled()
+        begin_s = self._watch.clock()
+        model = None
+        workflow = self._find_own(call) if name in {None, AUTO} else None
+        if workflow is not None:
+            name = workflow.workflow
+        elif name is None:
+            name = AUTO if self._routes.settings.is_by_default else DEFAULT_WORKFLOW
+        if name == AUTO:
+            services = self._services_for(RunModels(self._generator, name, call))
+            async with deadline.bound():
+                workflow = await self._routes.choose(call, services)
+            name = workflow.workflow
+        deadline.workflow = name
+        if call.model == AUTO:
+            model = self._generator.choose_model(_stand_in(name, call, deadline))
+        routing = Routing(workflow=workflow, model=model)
+        if not routing.is_empty:
+            self._watch.tell_routing(call, name, routing, begin_s)
+        return routing
+
+    def _find_own(self, call: WorkflowCall) -> WorkflowChoice | None:
+        """Choose the workflow of a question about the system itself, if the call is no more."""
+        if self._advisor is None or call.session is not None or len(call.messages) > 1:
+            return None
+        workflow = self._advisor.find_workflow(call.question)
+        if workflow is None:
+            return None
+        return WorkflowChoice(
+            workflow=workflow,
+            confidence=1.0,
+            by="rules",
+            reason="The question is about this system itself.",
+            alternatives=(RankedWorkflow(workflow=workflow, score=1.0),),
+        )
 
     def _check_enabled(self) -> None:
         if not self._settings.is_enabled:
@@ -308,6 +375,7 @@ class Workflows:
             window_tokens=self._settings.window_tokens,
             tells_confidence=self._settings.tells_confidence,
             cascade=self._settings.cascade,
+            advisor=self._advisor,
         )
 
 
@@ -317,6 +385,7 @@ def _stand_in(workflow: str, call: WorkflowCall, deadline: RunDeadline) -> Gener
         request_id=call.request_id,
         prompt=ChatPrompt(call.messages),
         model=call.model,
+        options=call.options,
         timeout_s=deadline.timeout_s,
         priority=call.priority,
         caller=call.caller,

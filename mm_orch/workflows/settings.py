@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.consciousness.gauge import Gauge, load_calibrations
 from mm_orch.workflows.cascade_settings import CascadeSettings
+from mm_orch.workflows.routes import RoutingSettings
 from mm_orch.workflows.running import WorkflowSettings
 
 if TYPE_CHECKING:
@@ -27,6 +28,16 @@ def make_settings(config: Config) -> WorkflowSettings:
             ),
         ),
         cascade=_make_cascade(config),
+    )
+
+
+def make_routing_settings(config: Config) -> RoutingSettings:
+    """Return how workflows are chosen for calls that name none."""
+    routing = config.routing.workflows
+    return RoutingSettings(
+        is_by_default=routing.by_default,
+        min_confidence=routing.min_confidence,
+        allowed=routing.allowed,
     )
 
 

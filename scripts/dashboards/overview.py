@@ -18,6 +18,7 @@ def rows() -> list[Row]:
         Row("Now", _numbers(), per_line=6, height=4),
         Row("Requests", _requests(), per_line=3),
         Row("Trouble", _trouble(), per_line=4),
+        Row("Workflows", _workflows(), per_line=3),
         Row("Server", _server(), per_line=3),
         Row("Tuner", _tuning(), per_line=2),
     ]
@@ -138,6 +139,44 @@ def _trouble() -> list[panels.PanelBuilder]:
             "Alerts of the server's own anomaly detection in the hour before.",
             panels.COUNT,
             Query("sum by (type, severity) (increase(alerts_total[1h]))", "{{type}} {{severity}}"),
+        ),
+    ]
+
+
+def _workflows() -> list[panels.PanelBuilder]:
+    return [
+        lines(
+            "Runs by status",
+            "Runs of workflows that have ended, per second; partial ones lack a step.",
+            panels.PER_SECOND,
+            Query(rate("workflow_runs_total", "workflow, status", ""), "{{workflow}} {{status}}"),
+        ),
+        lines(
+            "Run time, p95",
+            "Call to end, of runs that were let in.",
+            panels.SECONDS,
+            Query(quantile("workflow_duration_seconds", 0.95, "workflow", ""), "{{workflow}}"),
+        ),
+        lines(
+            "Chosen workflows",
+            "Of calls that named none, by who decided.",
+            panels.PER_SECOND,
+            Query(rate("routing_decisions_total", "workflow, by", ""), "{{workflow}} by {{by}}"),
+        ),
+        lines(
+            "Mood and stage",
+            "As the last outcome left them: mood from -1 to 1, the stage that has been reached.",
+            panels.COUNT,
+            Query("mood_valence", "valence {{instance}}"),
+            Query("mood_arousal", "arousal {{instance}}"),
+            Query("development_stage", "stage {{instance}}"),
+            min_value=-1,
+        ),
+        lines(
+            "Feedback",
+            "Answers that callers have rated, per second.",
+            panels.PER_SECOND,
+            Query(rate("feedback_total", "rating", ""), "{{rating}}"),
         ),
     ]
 

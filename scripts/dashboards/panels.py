@@ -45,16 +45,21 @@ class Query:
 
 
 def lines(
-    title: str, description: str, unit: str, *queries: Query, max_value: float | None = None
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    min_value: float = 0,
+    max_value: float | None = None,
 ) -> PanelBuilder:
-    """Make a chart of series over time, from 0 upwards."""
+    """Make a chart of series over time, from 0 upwards if not said otherwise."""
     panel = (
         timeseries.Panel()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
         .unit(unit)
-        .min(0)
+        .min(min_value)
         .line_width(1)
         .fill_opacity(8)
         .show_points(common.VisibilityMode.NEVER)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.available import needs_program
 from tests.e2e import console_answers as answers
+from tests.e2e import mind_answer
 from tests.processes import ROOT, ServerProcess, start_server
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ PAGES = {
     "requests": "Recent requests",
     "requests/req-failover": "Recent requests",
     "tuner": "Tuner",
+    "self": "What the system knows of itself",
     "playground": "Playground",
 }
 # What the browser itself notes of an answer with such a status; the page shows it in words.
@@ -73,6 +75,7 @@ def intercept(page: Page) -> None:
         re.compile("/api/metrics"): answers.metrics,
         "**/admin/alerts": answers.alerts,
         "**/admin/tuner": answers.tuner,
+        "**/api/consciousness": mind_answer.mind,
         "**/admin/requests?*": answers.requests,
     }.items():
         page.route(pattern, _answering(made_up))

@@ -128,6 +128,7 @@ def test_what_a_model_is_for_is_told(client: openai.OpenAI, engine: str) -> None
         CHAT_MODEL: "generate",
         EMBEDDING_MODEL: "embed",
         "workflow/chat_generate": "generate",
+        "workflow/self_description": "generate",
     }
     assert models[EMBEDDING_MODEL]["engine"] == engine
     assert models[EMBEDDING_MODEL]["dimensions"] == 384

@@ -71,10 +71,15 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A server that has had its load, and the Prometheus that saw it."""
+    """A server that has had its load, and the Prometheus that saw it.
+
+    Attributes:
+        tokens_of_query: what the one query took that had its workflow chosen.
+    """
 
     server: ServerProcess
     prometheus: Prometheus
+    tokens_of_query: dict[str, int]
 
 
 BEFORE_THE_LOSS = (
@@ -136,8 +141,7 @@ def watched(
         with run_prometheus(folder, target, rule_files=[RULES]) as prometheus:
             # The zeros are scraped before anything happens, else nothing increases.
             prometheus.wait_for(f'min(engine_up{{model="{MODEL}",engine="{PREFERRED}"}})', 1)
-            load(server, switch, prometheus)
-            yield Watched(server, prometheus)
+            yield Watched(server, prometheus, load(server, switch, prometheus))
     finally:
         server.stop()
 
@@ -147,8 +151,15 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def load(server: ServerProcess, switch: odd.Switch, prometheus: Prometheus) -> None:
-    """Ask much at a time, then lose the engine, then ask again; wait until all of it is scraped."""
+def load(server: ServerProcess, switch: odd.Switch, prometheus: Prometheus) -> dict[str, int]:
+    """Ask much at a time, then lose the engine, then ask again; wait until all of it is scraped.
+
+    Returns:
+        the tokens of a query to a workflow beside that.
+    """
+    body = {"query": "What is machine learning?", "preferences": {"max_tokens": 8}}
+    query = server.request("POST", "/api/query", body)
+    assert query.status == 200, query.body
     for questions in BEFORE_THE_LOSS:
         ask_together(server, questions)
     switch.order("die")
@@ -159,11 +170,12 @@ def load(server: ServerProcess, switch: odd.Switch, prometheus: Prometheus) -> N
     refused = server.request("POST", "/v1/completions", {"prompt": "x"})
     assert refused.status == 503
     server.request("POST", "/admin/resume")
-    prometheus.wait_for('sum(inference_requests_total{status="success"})', NUM_SENT)
+    prometheus.wait_for('sum(inference_requests_total{status="success"})', NUM_SENT + 1)
     # A rate wants two scrapes of the last state.
     last_scrape = f'max(timestamp(up{{job="{JOB}"}}))'
     [seen_s] = prometheus.values(last_scrape)
     prometheus.wait_until(last_scrape, lambda found: found[0] > seen_s + 1)
+    return dict(query.json["metadata"]["usage"])
 
 
 def ask_together(server: ServerProcess, questions: Questions) -> None:
@@ -217,23 +229,36 @@ def summary(series: PromisedSeries) -> str:
 
 
 @pytest.mark.parametrize(
-    ("expression", "amount"),
+    ("expression", "amount", "of_query"),
     [
-        ('sum(inference_requests_total{status="success"})', NUM_SENT),
+        ('sum(inference_requests_total{status="success"})', NUM_SENT + 1, ""),
         # Of the model that nobody has, and while the server drained.
-        ('sum(inference_requests_total{status="rejected"})', 2),
-        ('sum(inference_requests_total{status!~"success|rejected"})', 0),
-        ("sum(inference_latency_seconds_count)", NUM_SENT),
-        ("sum(time_to_first_token_seconds_count)", NUM_SENT),
-        ("sum(prompt_tokens_total)", sum(one.num_requests * one.num_prompt_tokens for one in ALL)),
-        ("sum(generation_tokens_total)", sum(one.num_requests * one.max_tokens for one in ALL)),
-        ('sum(http_requests_total{route="/v1/completions"})', NUM_SENT + 2),
+        ('sum(inference_requests_total{status="rejected"})', 2, ""),
+        ('sum(inference_requests_total{status!~"success|rejected"})', 0, ""),
+        ("sum(inference_latency_seconds_count)", NUM_SENT + 1, ""),
+        ("sum(time_to_first_token_seconds_count)", NUM_SENT + 1, ""),
+        (
+            "sum(prompt_tokens_total)",
+            sum(one.num_requests * one.num_prompt_tokens for one in ALL),
+            "prompt_tokens",
+        ),
+        (
+            "sum(generation_tokens_total)",
+            sum(one.num_requests * one.max_tokens for one in ALL),
+            "completion_tokens",
+        ),
+        ('sum(http_requests_total{route="/v1/completions"})', NUM_SENT + 2, ""),
+        ('sum(workflow_runs_total{workflow="chat_generate",status="success"})', 1, ""),
+        ('sum(routing_decisions_total{workflow="chat_generate"})', 1, ""),
+        ("sum(workflow_runs_total)", 1, ""),
     ],
 )
 def test_what_was_sent_is_counted_to_the_last_token_though_an_engine_was_lost(
-    watched: Watched, expression: str, amount: int
+    watched: Watched, expression: str, amount: int, of_query: str
 ) -> None:
-    assert watched.prometheus.values(expression) == [amount]
+    expected = amount + (watched.tokens_of_query[of_query] if of_query else 0)
+
+    assert watched.prometheus.values(expression) == [expected]
 
 
 @pytest.mark.parametrize(("name", "expression"), list(dashboard_expressions()))

@@ -160,7 +160,7 @@ def test_each_step_is_a_span_of_the_requests_trace_and_runs_have_a_window(
     steps = [f"workflow.step {name}" for name in ("window", "answer", "keep")]
     assert tree == {
         "request": "",
-        **dict.fromkeys(steps, "request"),
+        **dict.fromkeys([*steps, "workflow.route"], "request"),
         **dict.fromkeys(["route", "queue", "inference"], steps[1]),
         **dict.fromkeys(["prefill", "decode"], "inference"),
     }

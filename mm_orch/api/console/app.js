@@ -8,6 +8,7 @@ import { Overview } from "./overview.js";
 import { Pill } from "./parts.js";
 import { Playground } from "./playground.js";
 import { Requests } from "./requests.js";
+import { Self } from "./self.js";
 import { useLink, usePoll } from "./server.js";
 import { applyTheme, nextTheme, readTheme } from "./theme.js";
 import { Tuner } from "./tuner.js";
@@ -19,6 +20,7 @@ const PAGES = {
   alerts: { name: "Alerts", title: "Alerts", show: Alerts },
   requests: { name: "Requests", title: "Recent requests", show: Requests },
   tuner: { name: "Tuner", title: "Tuner", show: Tuner },
+  self: { name: "Self", title: "What the system knows of itself", show: Self },
   playground: { name: "Playground", title: "Playground", show: Playground },
 };
 

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mm_orch.api.schemas.effects import EffectAnswer
+from mm_orch.api.schemas.routing import RoutingAnswer
+
 
 class CachedTokens(BaseModel):
     """Prompt tokens that need not be computed."""
@@ -130,9 +133,11 @@ class FailoverNote(BaseModel):
 
 
 class OwnNote(BaseModel):
-    """What is told beyond OpenAI's fields."""
+    """What is told beyond OpenAI's fields; each only where there is something to tell."""
 
-    failovers: list[FailoverNote]
+    failovers: list[FailoverNote] | None = None
+    routing: RoutingAnswer | None = None
+    effects: list[EffectAnswer] | None = None
 
 
 class ChatChunk(BaseModel):

@@ -173,7 +173,7 @@ class ChatRequest(SamplingFields):
         request = GenerationRequest(
             request_id=request_id,
             prompt=self._prompt(),
-            model=None if self.model == "auto" else self.model,
+            model=self.model,
             options=self.options(
                 max_tokens=self.max_completion_tokens or self.max_tokens,
                 num_logprobs=(self.top_logprobs or 0) if self.logprobs else None,

@@ -14,6 +14,7 @@ from mm_orch.api.schemas.sampling import (
 )
 from mm_orch.core.errors import InvalidValueError
 from mm_orch.core.generation import GenerationRequest, Prompt, TextPrompt, TokensPrompt
+from mm_orch.core.routing import AUTO
 
 MAX_PROMPTS = 64
 # As OpenAI documents it for this path.
@@ -52,17 +53,20 @@ class CompletionRequest(SamplingFields):
                 " ranked.",
                 param="best_of",
             )
+        prompts = self._prompts()
+        # The answer names one model, whatever each prompt by itself would have chosen.
+        is_default = self.model == AUTO and len(prompts) > 1
         return [
             GenerationRequest(
                 request_id=request_id,
                 prompt=prompt,
-                model=None if self.model == "auto" else self.model,
+                model=None if is_default else self.model,
                 options=self.options(
                     max_tokens=self.max_tokens or _DEFAULT_MAX_TOKENS, num_logprobs=self.logprobs
                 ),
                 timeout_s=self.timeout_s,
             )
-            for prompt in self._prompts()
+            for prompt in prompts
         ]
 
     def _prompts(self) -> list[Prompt]:

@@ -217,7 +217,7 @@ class ResponsesRequest(CallFields):
         request = GenerationRequest(
             request_id=request_id,
             prompt=self._prompt(),
-            model=None if self.model == "auto" else self.model,
+            model=self.model,
             options=self.options(max_tokens=self.max_output_tokens, guide=self._shape()),
             timeout_s=self.timeout_s,
             max_tokens_param="max_output_tokens",

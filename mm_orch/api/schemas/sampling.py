@@ -66,7 +66,9 @@ class CallFields(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: str | None = Field(
-        None, max_length=200, description='Name or alias; none or "auto" is the default model.'
+        None,
+        max_length=200,
+        description='Name or alias; none is the default model, and "auto" has one chosen.',
     )
     min_tokens: int = Field(0, ge=0, description="No end before so many tokens.")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(

@@ -25,7 +25,7 @@ class Preferences(BaseModel):
     model: str | None = Field(
         default=None,
         max_length=200,
-        description='Name or alias; none or "auto" is the default model.',
+        description='Name or alias; none is the default model, and "auto" has one chosen.',
     )
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Longest answer in tokens."
@@ -44,11 +44,6 @@ class Preferences(BaseModel):
         default=None,
         description="Higher goes first; 0 is the default. A key may have a lower bound.",
     )
-
-    @property
-    def model_name(self) -> str | None:
-        """The model asked for; None for the default one."""
-        return None if self.model == "auto" else self.model
 
     def options(self) -> GenerationOptions:
         """Return the generation's options in our own words."""
@@ -74,7 +69,10 @@ class QueryRequest(BaseModel):
         description="What the answer is to go by, shown to the model before the question.",
     )
     workflow_type: str | None = Field(
-        default=None, max_length=64, description="The workflow; none is chat_generate."
+        default=None,
+        max_length=64,
+        description='The workflow; "auto" has one chosen, and so has none, unless'
+        " routing.workflows.by_default is false: then none is chat_generate.",
     )
     preferences: Preferences | None = None
     stream: bool | None = Field(default=None, description="Events as it goes, the result last.")

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 from mm_orch.api.errors import ErrorEnvelope
 from mm_orch.api.schemas.answers import UsageAnswer
+from mm_orch.api.schemas.effects import EffectAnswer
+from mm_orch.api.schemas.routing import RoutingAnswer
 
 
 class FailedStepAnswer(BaseModel):
@@ -35,6 +37,7 @@ class SourceAnswer(BaseModel):
 class QueryMetadata(BaseModel):
     """Who answered, what it took, and what is missing.
 
+    ``routing`` says what was chosen of what the query left open, and why.
     ``processing_time`` is in seconds; ``confidence`` is null and ``sources`` is empty where the
     workflow does not tell them, ``reasoning`` is null where the model has not thought aloud.
     ``calibrated`` says that ``confidence`` was fitted to answers of this model, and ``unsure`` that
@@ -43,6 +46,7 @@ class QueryMetadata(BaseModel):
 
     model: str
     engine: str
+    routing: RoutingAnswer
     confidence: float | None
     calibrated: bool | None
     unsure: bool | None
@@ -56,6 +60,7 @@ class QueryMetadata(BaseModel):
     failed_steps: list[FailedStepAnswer]
     skipped_steps: list[str]
     remarks: list[RemarkAnswer]
+    effects: list[EffectAnswer]
 
 
 class QueryAnswer(BaseModel):
@@ -69,7 +74,10 @@ class QueryAnswer(BaseModel):
 
 
 class FailedQuery(ErrorEnvelope):
-    """There is no result; its status in HTTP, or its place in a stream, is that of every error."""
+    """There is no result; its status in HTTP, or its place in a stream, is that of every error.
+
+    ``workflow_type`` is ``auto`` where the query named none and failed before its run began.
+    """
 
     status: Literal["failed"]
     workflow_type: str

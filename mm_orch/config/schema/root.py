@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from mm_orch.config.schema.api import ApiSettings
+from mm_orch.config.schema.consciousness import ConsciousnessSettings
 from mm_orch.config.schema.models import BUILT_IN_MODEL, BUILT_IN_SOURCE, ModelConfig
 from mm_orch.config.schema.monitoring import MonitoringSettings
 from mm_orch.config.schema.optimization import OptimizationSettings
 from mm_orch.config.schema.orchestration import OrchestrationSettings
+from mm_orch.config.schema.routing import RoutingSettings
 from mm_orch.config.schema.section import Section, option, section
 from mm_orch.config.schema.system import SystemSettings
 from mm_orch.config.schema.values import ModelName  # noqa: TC001 - pydantic reads it
@@ -55,6 +57,10 @@ class Config(Section):
     workflows: WorkflowsSettings = section(
         WorkflowsSettings, "Answers that take several steps, and conversations that are stored."
     )
+    consciousness: ConsciousnessSettings = section(
+        ConsciousnessSettings, "What the system knows of itself, and what follows from it."
+    )
+    routing: RoutingSettings = section(RoutingSettings, "Which workflow answers what names none.")
     system: SystemSettings = section(SystemSettings, "Logs, device, data directory.")
     api: ApiSettings = section(ApiSettings, "Who may call the HTTP interface, and how much.")
 

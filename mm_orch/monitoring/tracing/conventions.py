@@ -9,7 +9,8 @@ from __future__ import annotations
 SCOPE = "mm_orch"
 
 # Spans, as a tree: request > route, queue, inference > prefill, decode. Those of a workflow stand
-# below the span of the step that asked for them, and that below request.
+# below the span of the step that asked for them, and that below request, as the choice of the
+# workflow does.
 REQUEST = "request"
 ROUTE = "route"
 QUEUE = "queue"
@@ -17,6 +18,7 @@ INFERENCE = "inference"
 PREFILL = "prefill"
 DECODE = "decode"
 STEP = "workflow.step"
+WORKFLOW_ROUTE = "workflow.route"
 
 # Events within spans.
 EXCEPTION = "exception"
@@ -65,6 +67,10 @@ FROM_ENGINE = "muai.failover.from_engine"
 TO_ENGINE = "muai.failover.to_engine"
 REASON = "muai.failover.reason"
 WORKFLOW_NAME = "muai.workflow.name"
+# Each of the two stands before .by, .reason, .alternatives and .ruled_out.
+WORKFLOW_CHOICE = "muai.route.workflow"
+MODEL_CHOICE = "muai.route.model"
+CONFIDENCE = f"{WORKFLOW_CHOICE}.confidence"
 STEP_NAME = "muai.workflow.step"
 STEP_OUTCOME = "muai.workflow.step.outcome"
 STEP_ATTEMPTS = "muai.workflow.step.attempts"

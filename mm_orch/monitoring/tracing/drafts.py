@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mm_orch.core.events import Attempt, RequestFinished
-    from mm_orch.core.workflow_events import WorkflowStepFinished
+    from mm_orch.core.routing import ModelChoice, WorkflowChoice
+    from mm_orch.core.workflow_events import WorkflowRouted, WorkflowStepFinished
 
 Attributes = dict[str, "str | int | float | Sequence[str]"]
 
@@ -101,14 +102,55 @@ def draft_step(event: WorkflowStepFinished, ns_of: Callable[[float], int]) -> Dr
     return draft
 
 
+def draft_routing(event: WorkflowRouted, ns_of: Callable[[float], int]) -> Draft:
+    """Return the span of the choice of a workflow, and of the model for its run."""
+    begin_ns, workflow, model = ns_of(event.begin_s), event.routing.workflow, event.routing.model
+    attributes: Attributes = {
+        names.REQUEST_ID: event.request_id,
+        names.WORKFLOW_NAME: event.workflow,
+    }
+    if workflow is not None:
+        scores = [(one.workflow, one.score) for one in workflow.alternatives]
+        attributes |= _describe_choice(names.WORKFLOW_CHOICE, workflow, scores)
+        attributes[names.CONFIDENCE] = workflow.confidence
+    if model is not None:
+        attributes[names.MODEL] = model.model
+        attributes |= _describe_model_choice(model)
+    return Draft(
+        name=names.WORKFLOW_ROUTE,
+        begin_ns=begin_ns,
+        end_ns=begin_ns + nanoseconds(event.duration_s),
+        attributes=attributes,
+    )
+
+
+def _describe_model_choice(choice: ModelChoice) -> Attributes:
+    scores = [(one.model, one.score) for one in choice.alternatives]
+    return _describe_choice(names.MODEL_CHOICE, choice, scores)
+
+
+def _describe_choice(
+    prefix: str, choice: WorkflowChoice | ModelChoice, scores: Sequence[tuple[str, float]]
+) -> Attributes:
+    return {
+        f"{prefix}.by": choice.by,
+        f"{prefix}.reason": encodable(choice.reason),
+        f"{prefix}.alternatives": [f"{name}: {score:.3f}" for name, score in scores],
+        f"{prefix}.ruled_out": [encodable(f"{one.name}: {one.reason}") for one in choice.ruled_out],
+    }
+
+
 def _draft_route(
     event: RequestFinished, begin_ns: int, end_ns: int, ns_of: Callable[[float], int]
 ) -> Draft:
+    attributes: Attributes = {names.REQUEST_ID: event.request_id, names.MODEL: event.model}
+    if event.choice is not None:
+        attributes |= _describe_model_choice(event.choice)
     return Draft(
         name=names.ROUTE,
         begin_ns=begin_ns,
         end_ns=end_ns if event.routed_s is None else ns_of(event.routed_s),
-        attributes={names.REQUEST_ID: event.request_id, names.MODEL: event.model},
+        attributes=attributes,
     )
 
 

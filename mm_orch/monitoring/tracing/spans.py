@@ -11,10 +11,10 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from mm_orch.core.events import OTHER_METHOD, HttpRequestFinished, RequestFinished
 from mm_orch.core.version import __version__
-from mm_orch.core.workflow_events import WorkflowStepFinished
+from mm_orch.core.workflow_events import WorkflowRouted, WorkflowStepFinished
 from mm_orch.monitoring.tracing import conventions as names
 from mm_orch.monitoring.tracing.content import encodable
-from mm_orch.monitoring.tracing.drafts import Draft, draft_request, draft_step
+from mm_orch.monitoring.tracing.drafts import Draft, draft_request, draft_routing, draft_step
 from mm_orch.monitoring.tracing.epoch import nanoseconds
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mm_orch.core.trace import TraceContext
     from mm_orch.monitoring.tracing.drafts import Attributes
 
-TracedEvent = RequestFinished | HttpRequestFinished | WorkflowStepFinished
+TracedEvent = RequestFinished | HttpRequestFinished | WorkflowRouted | WorkflowStepFinished
 """What becomes spans, where it stands in a trace that is recorded."""
 
 _SCOPE = InstrumentationScope(names.SCOPE, __version__)
@@ -62,9 +62,13 @@ class SpanMaker:
             case RequestFinished():
                 drafts = draft_request(event, self._ns_of)
                 return self._finish_all(drafts, _context_of(trace, trace.span_id))
-            case WorkflowStepFinished():
+            case WorkflowRouted() | WorkflowStepFinished():
                 own, parent = trace.span_id, event.parent_span_id
-                draft = draft_step(event, self._ns_of)
+                draft = (
+                    draft_step(event, self._ns_of)
+                    if isinstance(event, WorkflowStepFinished)
+                    else draft_routing(event, self._ns_of)
+                )
                 return [self._finish(draft, _context_of(trace, own), _context_of(trace, parent))]
             case HttpRequestFinished():
                 return [self._make_root(event, trace)]

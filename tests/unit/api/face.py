@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,13 @@ import httpx2
 from mm_orch.api.application import Insight, create_application
 from mm_orch.api.settings import ApiSettings
 from mm_orch.core.generation import ChatPrompt
+from mm_orch.core.observers import ObserverFanOut
 from mm_orch.documents.library import DocumentLibrary
 from mm_orch.orchestration.ticket import Ticket
 from mm_orch.orchestration.usage import UsageBook
 from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.running import WorkflowSettings
 from tests.unit.api.scripted_embedder import ScriptedEmbedder
@@ -36,12 +39,15 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from mm_orch.api.tracing import StartTrace
+    from mm_orch.consciousness.mind import Mind
     from mm_orch.core.errors import MuAIError
     from mm_orch.core.observations import Observations
     from mm_orch.core.tuning_report import TunerReports
     from mm_orch.live.configuration import LiveConfiguration
     from mm_orch.storage.documents import DocumentStore
     from mm_orch.storage.sessions import SessionStore
+    from mm_orch.workflows.registry import WorkflowRegistry
+    from mm_orch.workflows.routes import RoutingSettings, RoutingSources
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -111,6 +117,10 @@ class Face:
     documents: DocumentStore = field(default_factory=no_documents)
     embedding_model: str | None = "vectors"
     workflow_settings: WorkflowSettings | None = None
+    registry: WorkflowRegistry | None = None
+    routing: RoutingSettings | None = None
+    routing_sources: RoutingSources | None = None
+    mind: Mind | None = None
 
     def __post_init__(self) -> None:
         workflows = make_workflows(
@@ -119,6 +129,11 @@ class Face:
             self.workflow_settings,
             documents=self.documents,
             embedder=self.embedder,
+            registry=self.registry,
+            routing=self.routing,
+            sources=self.routing_sources,
+            advisor=self.mind,
+            watch=Watch(ObserverFanOut((self.mind,) if self.mind else ()), time.monotonic),
         )
         settings = self.workflow_settings or WorkflowSettings()
         library = DocumentLibrary(
@@ -145,6 +160,7 @@ class Face:
                 live=self.live,
                 observations=self.observations,
                 tuner=self.tuner,
+                mind=self.mind,
             ),
             render_metrics=_render_metrics if self.has_metrics else None,
             start_trace=self.start_trace,

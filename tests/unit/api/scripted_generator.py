@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.fallback import Failover
 from mm_orch.core.generation import FinishReason, TextDelta, TextLogprob, Usage
+from mm_orch.core.routing import AUTO, NOTHING_CHOSEN, ModelChoice, Routing
 from mm_orch.core.tools import ToolCallDelta
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.orchestration.reports import (
@@ -80,12 +81,14 @@ class ScriptedGeneration:
         model: str,
         script: Sequence[Step],
         fallback: Fallback | None = None,
+        routing: Routing = NOTHING_CHOSEN,
     ) -> None:
         self.request_id = request.request_id
         self.model = model
         self.engine = "scripted"
         self.fallback = fallback
         self.failovers: list[Failover] = []
+        self.routing = routing
         self._script = script
         self._num_generated = 0
         self._num_reasoning = 0
@@ -148,6 +151,10 @@ class ScriptedGenerator:
     def release_conversation(self, conversation_id: str) -> None:
         self.released.append(conversation_id)
 
+    def choose_model(self, _request: GenerationRequest) -> ModelChoice:
+        """The one that a request for auto is answered by."""
+        return ModelChoice(model="small", by="only", reason="There is no other.")
+
     @contextmanager
     def enter_run(self, request: GenerationRequest) -> Iterator[Ticket]:
         self.runs.append(request)
@@ -159,14 +166,15 @@ class ScriptedGenerator:
     async def open(self, request: GenerationRequest) -> AsyncIterator[ScriptedGeneration]:
         script = self._script_for(request)
         self.requests.append(request)
-        model = self.router.choose(request.model)
+        choice = self.choose_model(request) if request.model == AUTO else None
+        model = self.router.choose(choice.model if choice else request.model)
         if self.refusal is not None:
             raise self.refusal
         self.num_open += 1
         self.on_open()
         self.has_opened.set()
         try:
-            yield ScriptedGeneration(request, model, script, self.fallback)
+            yield ScriptedGeneration(request, model, script, self.fallback, Routing(model=choice))
         finally:
             self.num_open -= 1
             if self.num_open == 0:

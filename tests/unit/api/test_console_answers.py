@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from mm_orch.core.figures import Figures
+from mm_orch.core.mind_report import MindReport
 from mm_orch.core.observations import AlertsReport, RequestsReport
 from mm_orch.core.tuning_report import TunerReport
 from tests.e2e import console_answers as answers
+from tests.e2e import mind_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         (answers.alerts, AlertsReport),
         (answers.requests, RequestsReport),
         (answers.tuner, TunerReport),
+        (mind_answer.mind, MindReport),
     ],
 )
 def test_made_up_answers_have_the_servers_shape(

@@ -20,20 +20,12 @@ if TYPE_CHECKING:
 
     from tests.unit.api.scripted_generator import Step
 
+# A workflow may be of a later stage.
+ANSWERING = {"200", "400", "401", "403", "404", "413", "429", "500", "503", "504"}
 STATUSES = {
-    ("post", "/v1/chat/completions"): {
-        "200",
-        "400",
-        "401",
-        "404",
-        "413",
-        "429",
-        "500",
-        "503",
-        "504",
-    },
-    ("post", "/v1/completions"): {"200", "400", "401", "404", "413", "429", "500", "503", "504"},
-    ("post", "/v1/responses"): {"200", "400", "401", "404", "413", "429", "500", "503", "504"},
+    ("post", "/v1/chat/completions"): ANSWERING,
+    ("post", "/v1/completions"): ANSWERING,
+    ("post", "/v1/responses"): ANSWERING,
     ("post", "/v1/embeddings"): {"200", "400", "401", "404", "413", "429", "500", "503", "504"},
     ("get", "/v1/models"): {"200", "401"},
     ("get", "/v1/models/{model}"): {"200", "401", "404"},
@@ -43,8 +35,8 @@ STATUSES = {
     ("get", "/ready"): {"200", "503"},
     ("delete", "/api/conversations/{conversation_id}"): {"200", "400", "401"},
     ("get", "/api/workflows"): {"200", "401"},
-    ("post", "/api/query"): {"200", "400", "401", "404", "413", "429", "500", "503", "504"},
-    ("post", "/api/chat"): {"200", "400", "401", "404", "413", "429", "500", "503", "504"},
+    ("post", "/api/query"): ANSWERING,
+    ("post", "/api/chat"): ANSWERING,
     ("get", "/api/sessions"): {"200", "400", "401", "404", "500", "503"},
     ("get", "/api/export/sessions"): {"200", "401", "404", "500", "503"},
     ("post", "/api/import/sessions"): {
@@ -77,6 +69,8 @@ STATUSES = {
     ("get", "/api/sessions/{session_id}"): {"200", "401", "404", "500", "503"},
     ("delete", "/api/sessions/{session_id}"): {"200", "401", "404", "500", "503"},
     ("get", "/api/status"): {"200", "401"},
+    ("get", "/api/consciousness"): {"200", "401", "404"},
+    ("post", "/api/feedback"): {"200", "400", "401", "404", "413", "429", "504"},
     ("get", "/api/models"): {"200", "401"},
     ("get", "/api/models/{name}"): {"200", "401", "404"},
     ("post", "/api/models/{name}/load"): {"200", "401", "403", "404", "503", "504"},

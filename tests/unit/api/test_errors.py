@@ -32,6 +32,8 @@ STATUS_BY_ERROR = {
     "GraphError": 500,
     "WorkflowNotFoundError": 404,
     "SessionNotFoundError": 404,
+    "RequestNotFoundError": 404,
+    "WorkflowLockedError": 403,
     "SessionLimitError": 400,
     "DocumentNotFoundError": 404,
     "DocumentLimitError": 400,

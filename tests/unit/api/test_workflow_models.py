@@ -37,7 +37,7 @@ async def test_openai_clients_ask_a_workflow_as_a_model(store: SqliteSessions) -
     assert deltas[-2]["choices"][0]["finish_reason"] == "stop"
     assert deltas[-1]["usage"]["total_tokens"] == 9
     await face.post(CHAT, model=f"{NAME}/auto", messages=messages)
-    assert [request.model for request in face.generator.requests] == [None, "tiny", None]
+    assert [request.model for request in face.generator.requests] == [None, "tiny", "small"]
     assert face.generator.requests[0].options.max_tokens == 7
     assert turns_asked(face)[0] == [("system", "Be kind."), ("user", "Hi")]
     assert await store.list_sessions("", limit=9) == ()

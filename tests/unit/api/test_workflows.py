@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mm_orch.api.schemas import workflow_answers as shapes
+from mm_orch.api.schemas.routing import RouteEvent
 from mm_orch.api.schemas.workflow import MAX_QUERY_CHARS
 from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.core.errors import (
@@ -86,6 +87,7 @@ async def test_a_streamed_query_tells_steps_and_pieces_and_ends_with_the_result(
 
     events = named_events(response)
     assert [name for name, _ in events] == [
+        "route",
         *["step"] * 3,
         *["piece"] * 2,
         *["step"] * 3,
@@ -97,6 +99,7 @@ async def test_a_streamed_query_tells_steps_and_pieces_and_ends_with_the_result(
     ]
     for name, event in events:
         schema = {
+            "route": RouteEvent,
             "step": shapes.StepEvent,
             "piece": shapes.PieceEvent,
             "result": shapes.QueryAnswer,

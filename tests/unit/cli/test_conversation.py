@@ -176,18 +176,22 @@ def test_a_workflow_answers_once_it_is_chosen_and_until_it_is_left(
     conversation: Conversation, peer: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
-    for line in ("/workflow", "/workflow chat_generate", "/workflow", "/workflow off"):
+    lines = ("/workflow", "/workflow chat_generate", "/workflow", "/workflow auto", "/workflow off")
+    for line in lines:
         assert chat_commands.perform(line, conversation)
         list(conversation.ask("Hi"))
         asked.append(peer.requests[-1].get("model"))
 
-    assert asked == [None, *["workflow/chat_generate"] * 2, None]
+    assert asked == [None, *["workflow/chat_generate"] * 2, "workflow/auto", None]
     assert capsys.readouterr().out.splitlines() == [
         "* off",
         "  chat_generate",
+        "  auto",
         "chat_generate answers from now on.",
         "  off",
         "* chat_generate",
+        "  auto",
+        "auto answers from now on.",
         f"{conversation.model} answers from now on.",
     ]
 
@@ -210,7 +214,7 @@ def test_an_unknown_workflow_is_refused_with_those_there_are(
     chat_commands.perform("/workflow rag", conversation)
 
     said = capsys.readouterr().err
-    assert "No workflow is named 'rag'. Known: off, chat_generate." in said
+    assert "No workflow is named 'rag'. Known: off, chat_generate, auto." in said
     assert conversation.wishes.workflow is None
 
 

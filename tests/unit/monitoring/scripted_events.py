@@ -26,12 +26,41 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.mind_events import FeedbackTaken, MindMoved
+from mm_orch.core.routing import RankedWorkflow, Routing, WorkflowChoice
+from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 
 if TYPE_CHECKING:
     from mm_orch.core.events import Event
 
 MODEL = "small"
 ENGINE = "pytorch"
+WORKFLOW = "chat_generate"
+
+
+def routed(workflow: str = WORKFLOW) -> WorkflowRouted:
+    choice = WorkflowChoice(
+        workflow=workflow,
+        confidence=0.9,
+        by="learned",
+        reason="So.",
+        alternatives=(RankedWorkflow(workflow=workflow, score=0.9),),
+    )
+    return WorkflowRouted(
+        request_id="r1",
+        workflow=workflow,
+        routing=Routing(workflow=choice),
+        begin_s=10.0,
+        duration_s=0.001,
+    )
+
+
+def run_finished(
+    status: str = "success", *, workflow: str = WORKFLOW, is_partial: bool = False
+) -> WorkflowFinished:
+    return WorkflowFinished(
+        request_id="r1", workflow=workflow, status=status, is_partial=is_partial, total_s=2.0
+    )
 
 
 def finished(
@@ -95,6 +124,8 @@ def story() -> list[Event]:
         ),
         WorkerRestarted(**of_model),
         CacheUsed(**of_model, use_ratio=0.25, num_evictions=3),
+        MindMoved(valence=0.5, arousal=-0.25, stage=1),
+        FeedbackTaken(score=1.0),
         AlertChanged(
             alert_type="high_latency",
             severity="warning",

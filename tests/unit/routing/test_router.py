@@ -10,7 +10,7 @@ ROUTER = Router({"small": ("tiny", "default"), "large": ()}, "small")
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [(None, "small"), ("small", "small"), ("tiny", "small"), ("large", "large")],
+    [(None, "small"), ("auto", "small"), ("small", "small"), ("tiny", "small"), ("large", "large")],
 )
 def test_a_name_or_an_alias_means_its_model(name: str | None, model: str) -> None:
     assert ROUTER.choose(name) == model

@@ -7,24 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mm_orch.core.generation import FinishReason
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.orchestration.measuring import GuessingMeter
+from mm_orch.routing.route import WORKFLOWS
 from mm_orch.search.service import Search
 from mm_orch.search.settings import SearchSettings
 from mm_orch.storage.database import Database
 from mm_orch.storage.sqlite_documents import SqliteDocuments
 from mm_orch.workflows.account import Watch
+from mm_orch.workflows.contract import ANSWER, INPUTS, Workflow
+from mm_orch.workflows.generating import GeneratedText
+from mm_orch.workflows.graph import Graph
+from mm_orch.workflows.graph_step import Step
 from mm_orch.workflows.registry import WorkflowRegistry
+from mm_orch.workflows.routes import RoutingSettings, RoutingSources, WorkflowRoutes
 from mm_orch.workflows.running import Workflows, WorkflowSettings
 from tests.unit.api.scripted_embedder import ScriptedEmbedder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mm_orch.core.generation import Message
     from mm_orch.orchestration.generation import Embedder, RunGenerator
     from mm_orch.storage.documents import DocumentStore
     from mm_orch.storage.sessions import SessionStore
+    from mm_orch.workflows.advice import Advisor
+    from mm_orch.workflows.contract import Circumstances
+    from mm_orch.workflows.graph_state import StepContext
 
 
 @dataclass(frozen=True)
@@ -59,9 +69,14 @@ def make_workflows(
     registry: WorkflowRegistry | None = None,
     search: Search | None = None,
     watch: Watch | None = None,
+    routing: RoutingSettings | None = None,
+    sources: RoutingSources | None = None,
+    advisor: Advisor | None = None,
 ) -> Workflows:
+    registry = registry or WorkflowRegistry(knows_itself=advisor is not None)
     return Workflows(
-        registry or WorkflowRegistry(),
+        registry,
+        routes=WorkflowRoutes(registry, routing or RoutingSettings(), sources or RoutingSources()),
         generator=generator,
         meters=WordMeters(),
         sessions=sessions,
@@ -70,4 +85,32 @@ def make_workflows(
         embedder=embedder or ScriptedEmbedder(),
         settings=settings or WorkflowSettings(),
         watch=watch or Watch(ObserverFanOut(), time.monotonic),
+        advisor=advisor,
     )
+
+
+async def _answer(context: StepContext) -> None:
+    context.put(
+        ANSWER, GeneratedText(text="Done.", model="", engine="", finish_reason=FinishReason.STOP)
+    )
+
+
+def stand_in(
+    name: str, find_obstacle: Callable[[Circumstances], str | None] = lambda _: None
+) -> Workflow:
+    step = Step(name="answer", run=_answer, outputs=(ANSWER,))
+    return Workflow(
+        summary=f"Stands in for {name}.",
+        graph=Graph(name=name, inputs=INPUTS, steps=(step,), answer=ANSWER),
+        find_obstacle=find_obstacle,
+    )
+
+
+def make_registry(*workflows: Workflow) -> WorkflowRegistry:
+    """All that can be routed to, but for chat_generate without a model; these over them."""
+    registry = WorkflowRegistry()
+    stand_ins = [stand_in(name) for name in WORKFLOWS if name != "chat_generate"]
+    for one in (*stand_ins, *workflows):
+        registry._targets[one.name] = "here:STAND_IN"
+        registry._found[one.name] = one
+    return registry

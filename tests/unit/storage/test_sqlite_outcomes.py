@@ -1,0 +1,111 @@
+"""Mood, stage and outcomes on disk."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.core.errors import StorageError
+from mm_orch.storage.database import Database
+from mm_orch.storage.outcomes import (
+    MAX_OUTCOMES_OF_KEY,
+    Changes,
+    Outcome,
+    Remembered,
+    StoredMood,
+    StoredStage,
+)
+from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
+from tests.unit.consciousness.scene import outcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+MOOD = StoredMood(valence=-0.25, arousal=0.5, at_s=12.5)
+STAGE = StoredStage(number=1, num_runs=7, num_successes=6)
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[SqliteOutcomes]:
+    database = open_outcome_database(directory / "outcomes.sqlite3")
+    try:
+        yield SqliteOutcomes(database)
+    finally:
+        await database.close()
+
+
+def changes(*outcomes: Outcome, stage: StoredStage = STAGE, **fields: object) -> Changes:
+    return Changes(mood=MOOD, stage=stage, outcomes=outcomes, **fields)  # type: ignore[arg-type]  # by name
+
+
+async def test_a_new_file_remembers_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        assert await store.load() == Remembered()
+
+
+async def test_what_is_kept_comes_back_as_it_was(tmp_path: Path) -> None:
+    kept = (
+        outcome(confidence=0.125, feedback=-1.0),
+        outcome(kind="generation", request_id="r2", workflow="", is_success=False, at_s=2.5),
+    )
+    async with opened(tmp_path) as store:
+        await store.keep(changes(*kept))
+
+    async with opened(tmp_path) as store:
+        assert await store.load() == Remembered(mood=MOOD, stage=STAGE, outcomes=kept)
+
+
+async def test_feedback_finds_outcomes_of_before_and_those_that_come_with_it(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as store:
+        await store.keep(changes(outcome(), outcome(caller="bob")))
+        await store.keep(changes(outcome(kind="generation"), feedback={("alice", "r1"): 0.5}))
+        loaded = await store.load()
+
+    assert [(one.caller, one.feedback) for one in loaded.outcomes] == [
+        ("alice", 0.5),
+        ("bob", None),
+        ("alice", 0.5),
+    ]
+
+
+async def test_of_each_key_only_the_last_ones_stay(tmp_path: Path) -> None:
+    many = [outcome(request_id=f"r{number}") for number in range(MAX_OUTCOMES_OF_KEY + 3)]
+    async with opened(tmp_path) as store:
+        await store.keep(changes(outcome(model="other"), *many[:100]))
+        await store.keep(changes(*many[100:]))
+        loaded = await store.load()
+
+    assert [one.request_id for one in loaded.outcomes] == [
+        "r1",
+        *(f"r{number}" for number in range(3, MAX_OUTCOMES_OF_KEY + 3)),
+    ]
+
+
+async def test_a_stage_that_another_process_has_reached_stays(tmp_path: Path) -> None:
+    later = StoredStage(number=2, num_runs=0, num_successes=0)
+    async with opened(tmp_path) as store:
+        await store.keep(changes(stage=later))
+        await store.keep(changes(stage=STAGE))
+        after_earlier = (await store.load()).stage
+        await store.keep(changes(stage=StoredStage(number=2, num_runs=1, num_successes=1)))
+        after_same = (await store.load()).stage
+
+    assert after_earlier == later
+    assert after_same == StoredStage(number=2, num_runs=1, num_successes=1)
+
+
+async def test_a_file_of_a_newer_program_says_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.sqlite3"
+    newer = Database(path, migrations=((), ()), content="outcomes")
+    await newer.write(lambda _: None)
+    await newer.close()
+
+    async with opened(tmp_path) as store:
+        with pytest.raises(StorageError, match="The outcomes are of version 2"):
+            await store.load()
+        assert store.failure is not None
