@@ -267,11 +267,10 @@ def _find_logprobs(
     if not counts:
         return {}
     rows = logits if len(counts) == len(token_ids) else logits[list(counts)]
-    # The logarithm of what a softmax divides by: the whole softmax is not needed.
-    log_sums = rows.logsumexp(dim=-1, keepdim=True)
+    logprobs = torch.log_softmax(rows, dim=-1)
     ids = torch.tensor([[token_ids[row]] for row in counts], device=logits.device)
-    chosen: list[float] = (rows.gather(1, ids) - log_sums)[:, 0].tolist()
-    tops = _find_tops(rows, log_sums, counts.values())
+    chosen: list[float] = logprobs.gather(1, ids)[:, 0].tolist()
+    tops = _find_tops(logprobs, counts.values())
     return {
         row: (TokenLogprob(token_id=token_ids[row], logprob=logprob, top=top),)
         for row, logprob, top in zip(counts, chosen, tops, strict=True)
@@ -279,13 +278,14 @@ def _find_logprobs(
 
 
 def _find_tops(
-    rows: torch.Tensor, log_sums: torch.Tensor, counts: Collection[int]
+    logprobs: torch.Tensor, counts: Collection[int]
 ) -> list[tuple[tuple[int, float], ...]]:
-    """Return so many of the likeliest tokens of each row, with their log probabilities."""
+    """Return so many of the likeliest tokens of each row."""
+    # Looking for them takes longer than the log probabilities themselves.
     if not any(counts):
         return [()] * len(counts)
-    top = rows.topk(max(counts), dim=-1)
-    pairs = zip(top.indices.tolist(), (top.values - log_sums).tolist(), strict=True)
+    top = logprobs.topk(max(counts), dim=-1)
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
     return [
         tuple(zip(ids[:count], values[:count], strict=True))
         for (ids, values), count in zip(pairs, counts, strict=True)
