@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mm_orch.search.page import Document
 
 _LEAD = re.compile(
-    r"^(?:\[\d{1,2}\]\s*)*(?:(?:the )?answer(?: to [^.:]{0,200})? is: )?", re.IGNORECASE
+    r"^(?:\[\d{1,2}\]\s*)*(?:(?:the )?answer(?: to [^.:]{0,200})? is: (?:\[\d{1,2}\]\s*)*)?",
+    re.IGNORECASE,
 )
 # What is quoted is from the page, but that it answers is not known.
 _QUOTED_SURENESS = 0.5

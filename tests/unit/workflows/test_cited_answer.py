@@ -64,7 +64,13 @@ def test_a_sentence_is_told_as_soon_as_the_next_one_has_begun() -> None:
 
 @pytest.mark.parametrize(
     "lead",
-    ["The answer is: ", "Answer to the question is: ", "Mount Vell: ", "[1] Mount Vell: ", "[2] "],
+    [
+        "The answer is: ",
+        "Answer to the question is: ",
+        "Mount Vell: ",
+        "[1] Mount Vell: ",
+        "The answer is: [2] Mount Vell: ",
+    ],
 )
 def test_what_a_small_model_puts_before_a_sentence_is_left_out(lead: str) -> None:
     answer, _, _ = play(f"{lead}Mara Lind climbed Mount Vell in 1921.")
