@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WEIGHTS_PATH = Path(__file__).with_name("evidence_weights.json")
 FORMAT = 1
 # Words beyond these change nothing: few of the questions that it was fitted to have as many.
-_MAX_LENGTH = 9
+_MAX_LENGTH, _MAX_MISSING = 9, 12.0
 # Of a sentence's rank, for how well its passage fits; measured on the development questions.
 _PASSAGE_WEIGHT = 0.6
 
@@ -138,6 +138,7 @@ def measure(question: str, candidates: Sequence[Candidate]) -> dict[str, float]:
         coverage: the share of its words that what was found of the best passage's document has.
         length: how many words it has, up to nine, as a logarithm: the more it says in its own
             words, the smaller a share of them stands in a passage that answers it.
+        missing: how many of its words that document has not, up to twelve, rare ones counting more.
         cosine: of the nearest passage, and ``near_keys``, that times ``keys``; where vectors were
             searched.
     """
@@ -148,11 +149,14 @@ def measure(question: str, candidates: Sequence[Candidate]) -> dict[str, float]:
     of_document = frozenset[str]().union(
         *(one.terms for one in candidates if one.chunk.document_id == best)
     )
+    num_words = len(asked.content)
+    coverage = share_of(weights, asked.content, of_document)
     measured = {
         "keys": keys,
         "named": keys if asked.keys else 0.0,
-        "coverage": share_of(weights, asked.content, of_document),
-        "length": math.log1p(min(len(asked.content), _MAX_LENGTH)),
+        "coverage": coverage,
+        "missing": min(num_words * (1 - coverage), _MAX_MISSING),
+        "length": math.log1p(min(num_words, _MAX_LENGTH)),
     }
     cosines = [one.cosine for one in candidates if one.cosine is not None]
     if cosines:

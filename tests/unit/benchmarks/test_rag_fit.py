@@ -35,7 +35,7 @@ def test_no_question_is_judged_by_what_has_seen_it() -> None:
 
     none = np.zeros(200, dtype=bool)
     examples = Examples(
-        about=values, told=values, answerable=answerable, is_general=~answerable, is_extra=none
+        about=values, told=values, answerable=answerable, is_general=none, is_extra=none
     )
     judged = cross_validate(examples)
 
@@ -57,10 +57,10 @@ def test_the_threshold_declines_enough_and_no_more_than_needed(
     threshold = choose_threshold(judged, answerable)
 
     declined = judged < threshold
-    assert declined[~answerable].mean() >= 0.85 or threshold == 1.0
+    assert declined[~answerable].mean() >= 0.875 or threshold == 1.0
     # One fewer would be too few.
     num_unanswerable = int((~answerable).sum())
-    assert (declined[~answerable].sum() - 1) / num_unanswerable < 0.85
+    assert (declined[~answerable].sum() - 1) / num_unanswerable < 0.875
 
 
 @pytest.mark.parametrize(
