@@ -85,7 +85,7 @@ def test_there_are_a_hundred_different_subjects_and_those_of_the_routing_set_are
     lessons = {
         one.query: one.context
         for part in ("train", "more_train")
-        for one in load_part(part)  # type: ignore[arg-type]  # one of its parts
+        for one in load_part(part)
         if one.label == "lesson_pack"
     }
     shared = [lessons[one] for one in SUBJECTS if one in lessons]
