@@ -36,6 +36,14 @@ class Search:
         self._provider_by_name: dict[str, SearchProvider] = {}
         self._lock = asyncio.Lock()
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why questions of the day are not to be sent here unasked, or None."""
+        settings = self._settings
+        if settings.provider == RECORDED and settings.corpus is None:
+            return "workflows.search names neither a provider nor a corpus of its own"
+        return None
+
     async def find(self, query: str) -> Found:
         """Return the pages that may answer a query, best first.
 

@@ -305,7 +305,7 @@ class Workflows:
         elif name is None:
             name = AUTO if self._routes.settings.is_by_default else DEFAULT_WORKFLOW
         if name == AUTO:
-            services = self._services_for(RunModels(self._generator, name, call))
+            services = self._services_for(RunModels(self._generator, name, call), call)
             async with deadline.bound():
                 workflow = await self._routes.choose(call, services)
             name = workflow.workflow

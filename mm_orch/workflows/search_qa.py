@@ -37,6 +37,7 @@ from mm_orch.workflows.research import (
 if TYPE_CHECKING:
     from mm_orch.search.page import Document
     from mm_orch.workflows.cited_answer import Page
+    from mm_orch.workflows.contract import Circumstances
     from mm_orch.workflows.generating import GeneratedText
     from mm_orch.workflows.graph_state import StepContext
 
@@ -108,8 +109,14 @@ def put_answer(
     context.put(CONFIDENCE, confidence)
 
 
+def find_obstacle(circumstances: Circumstances) -> str | None:
+    """Say why pages are not to be searched for unasked."""
+    return circumstances.services.search.obstacle
+
+
 SEARCH_QA = Workflow(
     summary="Answers from pages that it searches for and reads, and cites them.",
+    find_obstacle=find_obstacle,
     graph=Graph(
         name="search_qa",
         inputs=INPUTS,

@@ -43,7 +43,7 @@ from mm_orch.workflows.research import (
     tell_origin,
 )
 from mm_orch.workflows.search_prompts import PARTS_SCHEMA, ask_for_parts, ask_to_join
-from mm_orch.workflows.search_qa import desk_of, put_answer
+from mm_orch.workflows.search_qa import desk_of, find_obstacle, put_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -230,6 +230,7 @@ def _of_part(question: str, error: MuAIError) -> MuAIError:
 
 SELF_ASK_SEARCH_QA = Workflow(
     summary="Takes a question apart, answers the parts from pages side by side, and joins them.",
+    find_obstacle=find_obstacle,
     graph=Graph(
         name="self_ask_search_qa",
         inputs=INPUTS,

@@ -36,6 +36,19 @@ class OtherProvider:
         return Found(hits=(Hit(url="https://a.example/", title=f"{query} {limit}"),))
 
 
+@pytest.mark.parametrize(
+    ("provider", "has_corpus", "is_open"),
+    [("recorded", False, False), ("recorded", True, True), ("searxng", False, True)],
+)
+def test_unasked_only_what_the_operator_has_chosen_is_searched(
+    provider: str, tmp_path: Path, *, has_corpus: bool, is_open: bool
+) -> None:
+    corpus = tmp_path if has_corpus else None
+    search = Search(SearchSettings(provider=provider, url=AWAY, corpus=corpus))
+
+    assert (search.obstacle is None) is is_open
+
+
 @pytest.fixture
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [
