@@ -104,6 +104,7 @@ def test_it_answers_on_the_command_line(
         *("--config", str(config), "--workflow", "lesson_pack", QUERY),
         directory=tmp_path,
         environment=own_data,
+        timeout_s=280,
     )
 
     assert answered.returncode == 0, answered.stderr

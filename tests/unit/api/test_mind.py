@@ -15,6 +15,7 @@ from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.core.errors import EngineFailedError
 from mm_orch.core.generation import ChatPrompt
 from mm_orch.core.mind_report import MindReport
+from mm_orch.workflows.registry import WorkflowRegistry
 from mm_orch.workflows.routes import RoutingSources
 from tests.unit.api.face import CHAT, HELLO, Face, assert_fits, events_of, turns_asked
 from tests.unit.api.scripted_generator import ScriptedGenerator
@@ -222,6 +223,15 @@ async def test_without_a_mind_there_is_no_such_workflow() -> None:
 
     assert (named.status_code, named.json()["error"]["code"]) == (404, "workflow_not_found")
     assert asked.json()["workflow_type"] == "chat_generate"
+
+
+async def test_where_nobody_knows_the_system_the_workflow_says_so() -> None:
+    # As if a plug-in had brought it.
+    face = Face(registry=WorkflowRegistry(knows_itself=True))
+
+    answer = await face.post("/api/query", query="Hi", workflow_type="self_description")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_served")
 
 
 @pytest.mark.parametrize(
