@@ -71,6 +71,7 @@ def _make_senses(config: Config, find_status: FindStatus, find_workflows: FindWo
         features={
             "workflows": has_workflows,
             "sessions": has_workflows,
+            "documents": has_workflows,
             "monitoring": config.monitoring.enabled,
         },
         now=time.time,

@@ -12,7 +12,7 @@ from mm_orch.core.workflow_events import (
     WorkflowStepFinished,
 )
 from mm_orch.orchestration.account import status_of
-from mm_orch.workflows.contract import CONFIDENCE
+from mm_orch.workflows.contract import ANSWER, CONFIDENCE
 from mm_orch.workflows.graph_progress import AnswerPiece, StepEnded, StepFailed, StepStarted
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mm_orch.workflows.generating import RunModels
     from mm_orch.workflows.graph_progress import Progress
     from mm_orch.workflows.graph_runner import Outcome
+    from mm_orch.workflows.graph_state import Values
 
     StartTrace = Callable[[TraceContext | None], TraceContext]
 
@@ -130,7 +131,7 @@ class WorkflowAccount:
                 error_type=None if error is None else type(error).__name__,
                 caller=self._call.caller,
                 model=generations[-1].model if generations else "",
-                confidence=None if values is None else values.find(CONFIDENCE),
+                confidence=None if values is None else _find_confidence(values),
             )
         )
         return False
@@ -190,3 +191,10 @@ class WorkflowAccount:
                 message=message,
             )
         )
+
+
+def _find_confidence(values: Values) -> float | None:
+    """Return what is told with the answer: the answer's own, else the workflow's."""
+    answer = values.find(ANSWER)
+    gauged = None if answer is None else answer.confidence
+    return values.find(CONFIDENCE) if gauged is None else gauged.value
