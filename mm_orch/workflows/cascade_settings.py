@@ -62,7 +62,9 @@ def decide(
         # 1 is how to ask for the dear way always, and a figure may be rounded up to it.
         if confidence.value >= settings.min_confidence < 1:
             return Decision(way="take", reason=f"{sure}; {settings.min_confidence:.2f} is enough.")
-        state = f"{sure}, below {settings.min_confidence:.2f}"
+        is_never = settings.min_confidence >= 1
+        short = "and none is enough" if is_never else f"below {settings.min_confidence:.2f}"
+        state = f"{sure}, {short}"
     if settings.large_model not in {None, model}:
         return Decision(way="ask_large", reason=f"{state}: {settings.large_model} is asked.")
     return Decision(
