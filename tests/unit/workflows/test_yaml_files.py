@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mm_orch.core.errors import (
@@ -121,6 +121,8 @@ def test_a_form_that_answers_cannot_be_kept_to_is_a_fault_where_that_is_asked() 
     )
 
 
+# On a busy machine the first text that is drawn takes a second.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 VALUES: st.SearchStrategy[Any] = st.recursive(
     SCALARS,
@@ -131,7 +133,8 @@ KEYS = st.sampled_from([*StepOptions.model_fields, *WorkflowOptions.model_fields
 STEPS = st.dictionaries(st.sampled_from(["a", "b", "call", "?"]), st.dictionaries(KEYS, VALUES))
 
 
-@given(st.dictionaries(KEYS, VALUES), STEPS | VALUES)
+@PATIENT
+@given(st.dictionaries(KEYS, VALUES, max_size=5), STEPS | VALUES)
 def test_whatever_a_file_holds_it_is_a_workflow_or_its_faults_are_told(
     options: dict[str, Any], steps: Any
 ) -> None:
@@ -143,6 +146,7 @@ def test_whatever_a_file_holds_it_is_a_workflow_or_its_faults_are_told(
     assert (read.workflow is None) is bool(read.faults)
 
 
+@PATIENT
 @given(st.text(max_size=80))
 def test_any_text_is_read_without_a_fault_of_ours(text: str) -> None:
     read = read_workflow(text, origin="f.yaml", around=AROUND)
