@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,8 @@ from mm_orch.retrieval.places import find_places, with_cosines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from benchmarks.rag.corpus import Question
     from benchmarks.rag.index import Index
@@ -46,33 +48,47 @@ class Finding:
         return measure(question, candidates) if candidates else None
 
 
-async def find_all(index: Index, questions: Sequence[Question]) -> list[Finding]:
-    """Search for every question, and compare the sentences of the best passages with it."""
+async def find_all(
+    index: Index, questions: Sequence[Question], *, is_reading: bool = False
+) -> list[Finding]:
+    """Search for every question.
+
+    Args:
+        index: where.
+        questions: what for.
+        is_reading: also compare the sentences of the best passages with it, which takes minutes.
+    """
     vectors = await index.embed([one.question for one in questions])
-    searched = [
-        (
-            await index.search_words(question.question, POOL_SIZE),
-            await index.search_vectors(vector, POOL_SIZE),
-        )
-        for question, vector in zip(questions, vectors, strict=True)
-    ]
-    fused = [fuse(one.question, *found) for one, found in zip(questions, searched, strict=True)]
-    places = [find_places([one.chunk for one in found[:NUM_READ]]) for found in fused]
-    known = await index.embed_known({place.content for some in places for place in some})
     findings = []
-    for number, question in enumerate(questions):
-        cosines = [float(np.dot(known[one.content], vectors[number])) for one in places[number]]
-        read = with_cosines(places[number], cosines)
+    for question, vector in zip(questions, vectors, strict=True):
+        words = await index.search_words(question.question, POOL_SIZE)
+        nearest = await index.search_vectors(vector, POOL_SIZE)
+        candidates = fuse(question.question, words, nearest)
         findings.append(
             Finding(
                 question=question,
-                words=searched[number][0],
-                vectors=searched[number][1],
-                candidates=tuple(fused[number]),
-                places=read,
+                words=words,
+                vectors=nearest,
+                candidates=tuple(candidates),
+                places=find_places([one.chunk for one in candidates[:NUM_READ]]),
             )
         )
-    return findings
+    return await _read(index, findings, vectors) if is_reading else findings
+
+
+async def _read(
+    index: Index, findings: Sequence[Finding], vectors: Sequence[NDArray[np.float32]]
+) -> list[Finding]:
+    known = await index.embed_known({place.content for one in findings for place in one.places})
+    return [
+        replace(
+            one,
+            places=with_cosines(
+                one.places, [float(np.dot(known[place.content], vector)) for place in one.places]
+            ),
+        )
+        for one, vector in zip(findings, vectors, strict=True)
+    ]
 
 
 def recall(question: Question, found: Sequence[Found]) -> float:

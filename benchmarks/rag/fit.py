@@ -142,12 +142,13 @@ def _shares(values: NDArray[np.float64], fitted: Fit) -> NDArray[np.float64]:
 def _fit_pair(findings: Sequence[Finding], *, has_vectors: bool) -> EvidenceModel:
     """Fit what decides, print what it costs."""
     questions = [one.question for one in findings]
+    general = set(_general_questions())
     examples = Examples(
         about=_measure(findings, ABOUT[has_vectors], has_vectors=has_vectors),
         told=_measure(findings, TOLD, has_vectors=has_vectors),
         answerable=np.array([one.kind != "unanswerable" for one in questions]),
         is_general=np.array([one.gap == "outside" for one in questions]),
-        is_extra=np.array([one.question in _general_questions() for one in questions]),
+        is_extra=np.array([one.question in general for one in questions]),
     )
     judged, own = cross_validate(examples), ~examples.is_extra
     threshold = choose_threshold(judged[own], examples.answerable[own])

@@ -1,13 +1,14 @@
 """How much of the evidence is found, and how many questions without an answer are declined.
 
-usage: python -m benchmarks.rag.measure [--part development | held_out] [--answers N]
+usage: python -m benchmarks.rag.measure [--part development | held_out] [--quotes] [--answers N]
 
 Whoever chooses settings measures the development part. The held-out part is measured when all is
 chosen, once; of it figures are printed alone, and no question.
 
---answers N also has the built-in model answer about N questions through the whole workflow, and
-looks every cited source up: its place must have the numbers and the names of what it is cited for,
-and nearly all its words.
+--quotes also says how often the evidence is among the sentences that would be quoted. --answers N
+has the built-in model answer about N questions through the whole workflow, and looks every cited
+source up: its place must have the numbers and the names of what it is cited for, and nearly all
+its words.
 """
 
 from __future__ import annotations
@@ -47,17 +48,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--part", choices=("development", "held_out"), default="development")
+    parser.add_argument("--quotes", action="store_true")
     parser.add_argument("--answers", type=int, default=0)
     arguments = parser.parse_args()
-    figures = asyncio.run(_measure(arguments.part, arguments.answers))
+    figures = asyncio.run(_measure(arguments.part, arguments.answers, is_reading=arguments.quotes))
     name = "rag" if arguments.part == "held_out" else "rag_development"
     return report(name, figures, [], _judge(figures))
 
 
-async def _measure(part: Part, num_answers: int) -> dict[str, Any]:
+async def _measure(part: Part, num_answers: int, *, is_reading: bool) -> dict[str, Any]:
     questions = load_questions(part)
     async with open_index() as index:
-        findings = await find_all(index, questions)
+        findings = await find_all(index, questions, is_reading=is_reading)
         figures: dict[str, Any] = {
             "part": part,
             "num_documents": len(load_documents()),
@@ -67,6 +69,9 @@ async def _measure(part: Part, num_answers: int) -> dict[str, Any]:
             "declined": _measure_declining(findings, has_vectors=True),
             "declined_by_words_alone": _measure_declining(findings, has_vectors=False),
         }
+        if is_reading:
+            answerable = [one for one in findings if one.question.evidence]
+            figures["evidence_among_three_quotes"] = _mean_of(list(map(_is_quoted, answerable)))
         if num_answers:
             # Of all kinds: they stand in order of their documents.
             every = max(1, len(questions) // num_answers)
@@ -96,7 +101,6 @@ def _measure_finding(findings: Sequence[Finding]) -> dict[str, Any]:
         },
         "hybrid_over_vectors": _mean_of(np.subtract(recalls["hybrid"], recalls["vectors"])),
         "hybrid_over_words": _mean_of(np.subtract(recalls["hybrid"], recalls["words"])),
-        "evidence_among_three_quotes": _mean_of([_is_quoted(one) for one in findings]),
     }
 
 
