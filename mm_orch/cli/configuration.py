@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mm_orch.cli.arguments import Arguments
     from mm_orch.config import Config, LoadedConfig
-    from mm_orch.core.errors import Fault
+    from mm_orch.core.faults import Fault
 
 # In this order: a key of our own servers, and the one that OpenAI's clients read.
 _KEY_VARIABLES = ("MUAI_API_KEY", "OPENAI_API_KEY")

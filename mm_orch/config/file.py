@@ -10,7 +10,8 @@ from mm_orch.config.keys import ANY_MODEL, MODELS, SERVER_SPELLING, section_of, 
 from mm_orch.config.layer import Layer, canonical
 from mm_orch.config.setting import Setting, printable
 from mm_orch.config.yaml_document import parse_yaml
-from mm_orch.core.errors import ConfigError, Fault
+from mm_orch.core.errors import ConfigError
+from mm_orch.core.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

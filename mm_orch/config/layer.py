@@ -17,7 +17,7 @@ from mm_orch.config.keys import (
     sections_by_path,
 )
 from mm_orch.config.setting import Setting, printable, shown_setting
-from mm_orch.core.errors import Fault
+from mm_orch.core.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,7 +16,8 @@ from mm_orch.config.layer import Layer
 from mm_orch.config.notices import find_notices
 from mm_orch.config.setting import DEFAULT, shown_setting
 from mm_orch.config.validation import validate
-from mm_orch.core.errors import ConfigError, Fault
+from mm_orch.core.errors import ConfigError
+from mm_orch.core.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

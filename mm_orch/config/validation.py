@@ -12,7 +12,8 @@ from mm_orch.config.layer import nearest
 from mm_orch.config.schema import BUILT_IN_SOURCE, Config
 from mm_orch.config.schema.values import LARGEST_INT
 from mm_orch.config.setting import DEFAULT, Setting, printable, shown, shown_setting
-from mm_orch.core.errors import ConfigError, Fault
+from mm_orch.core.errors import ConfigError
+from mm_orch.core.faults import Fault
 
 if TYPE_CHECKING:
     from mm_orch.config.keys import Path

@@ -23,7 +23,8 @@ from yaml.events import (
 
 from mm_orch.config.keys import dotted
 from mm_orch.config.setting import printable, shown_setting
-from mm_orch.core.errors import ConfigError, Fault
+from mm_orch.core.errors import ConfigError
+from mm_orch.core.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

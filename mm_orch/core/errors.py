@@ -47,7 +47,10 @@ MuAIError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mm_orch.core.faults import Fault
 
 
 class MuAIError(Exception):
@@ -72,29 +75,6 @@ class MuAIError(Exception):
 def clause(error: BaseException) -> str:
     """Return a foreign error's words without the point at their end: a sentence of ours goes on."""
     return str(error).rstrip(" .\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong in the configuration.
-
-    Attributes:
-        key: path such as ``optimization.batcher.max_batch_size``, or a variable's name.
-        value: what was given, printable (secrets are masked).
-        problem: what is allowed instead.
-        origin: where it came from: a file, a variable, the command line.
-        suggestion: the likely intended key or value, or None.
-    """
-
-    key: str
-    value: str
-    problem: str
-    origin: str
-    suggestion: str | None = None
-
-    def __str__(self) -> str:
-        hint = f" Did you mean {self.suggestion}?" if self.suggestion else ""
-        return f"{self.key} = {self.value} ({self.origin}): {self.problem}.{hint}"
 
 
 class ConfigError(MuAIError):

@@ -17,7 +17,8 @@ from mm_orch.core.configuration import (
     LiveReport,
     WorkerInForce,
 )
-from mm_orch.core.errors import Fault, LiveChangeError, ModelUnavailableError
+from mm_orch.core.errors import LiveChangeError, ModelUnavailableError
+from mm_orch.core.faults import Fault
 from mm_orch.live.decision import CACHE_MEMORY, decide, live_keys, read_live
 from mm_orch.live.refusals import find_refusals
 from mm_orch.live.sharing import find_sharing

@@ -10,7 +10,8 @@ from mm_orch.config.conflicts import find_conflicts
 from mm_orch.config.keys import dotted, find_key, keys_by_path
 from mm_orch.config.setting import DEFAULT, shown_setting
 from mm_orch.config.validation import validate
-from mm_orch.core.errors import Fault, LiveChangeError
+from mm_orch.core.errors import LiveChangeError
+from mm_orch.core.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mm_orch.consciousness.gauge import Gauge
@@ -119,30 +119,17 @@ class RunModels:
             workflow=self._workflow,
             tells_logprobs=is_gauged,
         )
-        pieces: list[str] = []
-        thoughts: list[str] = []
-        logprobs: list[float] = []
-        reason = FinishReason.STOP
         async with self._open(request) as generation:
-            async for delta in generation:
-                reason = delta.finish_reason or reason
-                if delta.reasoning:
-                    thoughts.append(delta.reasoning)
-                    if think is not None:
-                        await think(delta.reasoning)
-                logprobs += _logprobs_of_text(delta)
-                if delta.text:
-                    pieces.append(delta.text)
-                    if say is not None:
-                        await say(delta.text)
+            said = await _listen(generation, say, think)
+        told = said.logprobs
         return GeneratedText(
-            text="".join(pieces),
+            text="".join(said.pieces),
             model=generation.model,
             engine=generation.engine,
-            finish_reason=reason,
-            reasoning="".join(thoughts),
-            logprobs=tuple(logprobs),
-            confidence=self.gauge.of_answer(generation.model, logprobs) if is_gauged else None,
+            finish_reason=said.finish_reason,
+            reasoning="".join(said.thoughts),
+            logprobs=tuple(told),
+            confidence=self.gauge.of_answer(generation.model, told) if is_gauged else None,
         )
 
     @asynccontextmanager
@@ -154,6 +141,32 @@ class RunModels:
             except MuAIError:
                 self._failed.append(generation)
                 raise
+
+
+@dataclass(slots=True)
+class _Said:
+    """What a generation has said, piece by piece; log probabilities are of the text's tokens."""
+
+    pieces: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: FinishReason = FinishReason.STOP
+
+
+async def _listen(generation: Generation, say: Say | None, think: Say | None) -> _Said:
+    said = _Said()
+    async for delta in generation:
+        said.finish_reason = delta.finish_reason or said.finish_reason
+        if delta.reasoning:
+            said.thoughts.append(delta.reasoning)
+            if think is not None:
+                await think(delta.reasoning)
+        said.logprobs += _logprobs_of_text(delta)
+        if delta.text:
+            said.pieces.append(delta.text)
+            if say is not None:
+                await say(delta.text)
+    return said
 
 
 def _logprobs_of_text(delta: TextDelta) -> list[float]:

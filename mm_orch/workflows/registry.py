@@ -16,7 +16,7 @@ from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from mm_orch.core.errors import Fault
+    from mm_orch.core.faults import Fault
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.config.setting import printable
-from mm_orch.core.errors import Fault, GraphError
+from mm_orch.core.errors import GraphError
+from mm_orch.core.faults import Fault
 from mm_orch.workflows.registry import FoundWorkflow, find_installed
 from mm_orch.workflows.yaml_workflow import ReadWorkflow, Surroundings, read_workflow
 

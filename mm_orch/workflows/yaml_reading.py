@@ -12,7 +12,8 @@ from mm_orch.config.kinds import kind_of
 from mm_orch.config.layer import nearest
 from mm_orch.config.setting import printable, shown
 from mm_orch.config.yaml_document import Node, parse_yaml
-from mm_orch.core.errors import ConfigError, Fault
+from mm_orch.core.errors import ConfigError
+from mm_orch.core.faults import Fault
 from mm_orch.workflows.yaml_options import MAX_STEPS, StepOptions, WorkflowOptions
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from mm_orch.workflows.yaml_reading import Places, read_draft
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from mm_orch.core.errors import Fault
+    from mm_orch.core.faults import Fault
     from mm_orch.workflows.yaml_options import StepOptions, WorkflowOptions
     from mm_orch.workflows.yaml_reading import Draft
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from mm_orch.config import LoadedConfig, load_config
-from mm_orch.core.errors import ConfigError, Fault
+from mm_orch.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from mm_orch.core.faults import Fault
 
 
 class Load(Protocol):

@@ -118,7 +118,7 @@ async def test_a_newer_programs_file_is_refused_and_left_as_it_is(tmp_path: Path
         connection.execute("PRAGMA user_version = 99")
 
     async with open_store(tmp_path) as store:
-        with pytest.raises(StorageError, match="is of version 99; this program knows versions"):
+        with pytest.raises(StorageError, match="are of version 99; this program knows versions"):
             await store.read(OWNER, "old")
 
     assert version_of(tmp_path / FILE) == 99

@@ -16,7 +16,7 @@ from mm_orch.core.errors import (
     ModelUnavailableError,
     NotServedError,
 )
-from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationOptions, TextDelta
+from mm_orch.core.generation import ChatPrompt, GenerationOptions, TextDelta
 from mm_orch.workflows.cascade_settings import CascadeSettings, decide
 from mm_orch.workflows.contract import ANSWER
 from mm_orch.workflows.graph_progress import AnswerPiece, StepEnded
@@ -394,36 +394,3 @@ async def test_switched_off_it_is_refused_with_how_to_switch_it_on(
     assert "cascade" not in [one.name for one in await workflows.list_all()]
     on = make_workflows(ScriptedGenerator(), store, settings())
     assert "cascade" in [one.name for one in await on.list_all()]
-
-
-async def test_a_conversations_answer_tells_how_sure_it_is_without_its_thoughts(
-    store: SqliteSessions,
-) -> None:
-    thought = TextDelta(
-        index=0,
-        text="",
-        num_tokens=1,
-        reasoning="Hm",
-        num_reasoning_tokens=1,
-        logprobs=(tell("Hm", -5.0),),
-    )
-    generator = scripted([thought, *tokens("Paris", SURE)], say("Paris"))
-    workflows = make_workflows(generator, store)
-
-    for value in (pytest.approx(0.9), None):
-        async with workflows.open("chat_generate", make_call(QUESTION)) as run:
-            confidence = (await run.complete()).values[ANSWER].confidence
-        assert (confidence and confidence.value) == value
-    assert all(request.tells_logprobs for request in generator.requests)
-
-
-async def test_confidence_that_is_switched_off_is_not_asked_for(store: SqliteSessions) -> None:
-    generator = scripted(tokens("Paris", SURE))
-    workflows = make_workflows(generator, store, WorkflowSettings(tells_confidence=False))
-
-    async with workflows.open("chat_generate", make_call(QUESTION)) as run:
-        answer = (await run.complete()).values[ANSWER]
-
-    assert answer.confidence is None
-    assert not generator.requests[0].tells_logprobs
-    assert answer.finish_reason is FinishReason.STOP
