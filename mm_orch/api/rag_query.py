@@ -51,7 +51,7 @@ def add_rag_query_route(app: FastAPI, workflows: Workflows, settings: ApiSetting
         response_model=None,
         responses={
             200: {"model": DocumentsAnswer},
-            **refusals(400, 401, 404, 413, 429, 500, 503, 504),
+            **refusals(400, 401, 403, 404, 413, 429, 500, 503, 504),
         },
         openapi_extra=body_of(DocumentsQuery),
     )

@@ -50,7 +50,7 @@ STATUSES = {
         "503",
         "504",
     },
-    ("post", "/api/rag/query"): ANSWERING - {"403"},
+    ("post", "/api/rag/query"): ANSWERING,
     ("post", "/api/rag/upload"): {"200", "400", "401", "404", "413", "429", "500", "503", "504"},
     ("get", "/api/rag/documents"): {"200", "400", "401", "404", "500", "503"},
     ("get", "/api/rag/documents/{document_id}"): {"200", "401", "404", "500", "503"},
