@@ -8,7 +8,6 @@ answer    the draft, where it is sure enough
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
 from mm_orch.workflows.keeping import KEEP
+from mm_orch.workflows.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationOptions
@@ -144,9 +144,7 @@ async def _ask_again(context: StepContext, drafted: GeneratedText | None) -> lis
         except MuAIError as error:
             return _Tried(error=error)
 
-    async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(ask(number)) for number in range(1, settings.num_samples + 1)]
-    return [one.result() for one in asked]
+    return await side_by_side(ask(number) for number in range(1, settings.num_samples + 1))
 
 
 async def _ask_once(

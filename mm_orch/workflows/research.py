@@ -22,6 +22,7 @@ from mm_orch.search.passages import choose_passages, choose_sentences
 from mm_orch.workflows.cited_answer import CitedAnswer, Page
 from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.search_prompts import ask_for_answer, ask_for_summary
+from mm_orch.workflows.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -296,12 +297,8 @@ async def _find_page_bytes(desk: Desk) -> int:
 async def _in_time(desk: Desk, work: Sequence[Coroutine[Any, Any, None]], what_not: str) -> None:
     """Do all of this side by side, for no longer than half of the time that is left."""
     try:
-        async with (
-            asyncio.timeout(desk.bound_s(TIME_SHARE)) as scope,
-            asyncio.TaskGroup() as group,
-        ):
-            for one in work:
-                group.create_task(one)
+        async with asyncio.timeout(desk.bound_s(TIME_SHARE)) as scope:
+            await side_by_side(work)
     except TimeoutError:
         if not scope.expired():
             raise

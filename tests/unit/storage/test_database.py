@@ -168,9 +168,7 @@ async def test_an_sqlite_without_strict_tables_is_refused_by_name(
 ) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 9))
     async with open_store(tmp_path) as store:
-        with pytest.raises(
-            StorageError, match=r"sessions and documents need 3\.37 or newer"
-        ):
+        with pytest.raises(StorageError, match=r"sessions and documents need 3\.37 or newer"):
             await store.list_sessions(OWNER, limit=1)
 
     assert not (tmp_path / FILE).exists()
