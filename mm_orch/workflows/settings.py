@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 def make_settings(config: Config) -> WorkflowSettings:
     """Return the slice of the configuration; reads the calibrations of its models."""
     workflows = config.workflows
+    # To know how sure it is belongs to what the system knows of itself; the cascade goes by it too.
+    tells_confidence = workflows.confidence.enabled and config.consciousness.enabled
+    sources = {name: model.source for name, model in config.models.items()}
+    is_gauging = tells_confidence or workflows.cascade.enabled
     return WorkflowSettings(
         is_enabled=workflows.enabled,
         deadline_s=workflows.deadline_s or config.api.request_timeout_s,
         window_tokens=workflows.window_tokens,
-        tells_confidence=workflows.confidence.enabled,
+        tells_confidence=tells_confidence,
         gauge=Gauge(
             unsure_below=workflows.confidence.unsure_below,
-            calibration_by_model=load_calibrations(
-                {name: model.source for name, model in config.models.items()}
-            ),
+            calibration_by_model=load_calibrations(sources if is_gauging else {}),
         ),
         cascade=_make_cascade(config),
     )

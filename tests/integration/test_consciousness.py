@@ -199,8 +199,9 @@ print(json.dumps(sorted(sys.modules)))
     )
     imported = set(json.loads(result.stdout.splitlines()[-1]))
 
-    # Goals are what routing goes by, switched on or off.
-    allowed = {"mm_orch.consciousness", "mm_orch.consciousness.goals"}
+    # Goals are what routing goes by, switched on or off; the cascade goes by how sure answers are.
+    arithmetic = ("agreement", "calibration", "confidence", "gauge", "goals", "short_answers")
+    allowed = {"mm_orch.consciousness", *(f"mm_orch.consciousness.{one}" for one in arithmetic)}
     of_it = {name for name in imported if name.startswith("mm_orch.consciousness")}
     assert of_it - allowed == set()
     assert "mm_orch.storage.sqlite_outcomes" not in imported

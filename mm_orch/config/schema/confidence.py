@@ -20,7 +20,8 @@ class ConfidenceOptions(Section):
     """How sure answers are."""
 
     enabled: bool = option(
-        "Tell in the metadata of answers how sure they are, by the probabilities of their tokens.",
+        "Tell in the metadata of answers how sure they are, by the probabilities of their tokens;"
+        " not without consciousness.enabled.",
         default=True,
     )
     unsure_below: Ratio | None = option(

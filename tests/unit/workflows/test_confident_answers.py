@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mm_orch.config import load_config
 from mm_orch.core.generation import FinishReason, TextDelta
 from mm_orch.workflows.contract import ANSWER
 from mm_orch.workflows.running import WorkflowSettings
+from mm_orch.workflows.settings import make_settings
 from tests.unit.api.scripted_generator import say, tell
 from tests.unit.storage.scene import open_store
 from tests.unit.workflows.scene import make_workflows
@@ -59,3 +61,26 @@ async def test_confidence_that_is_switched_off_is_not_asked_for(store: SqliteSes
     assert answer.confidence is None
     assert not generator.requests[0].tells_logprobs
     assert answer.finish_reason is FinishReason.STOP
+
+
+@pytest.mark.parametrize(
+    ("confidence", "consciousness", "cascade", "tells", "is_calibrated"),
+    [
+        (True, True, False, True, True),
+        (False, True, False, False, False),
+        (True, False, False, False, False),
+        (True, False, True, False, True),
+    ],
+)
+def test_what_nobody_goes_by_is_neither_told_nor_read(
+    *, confidence: bool, consciousness: bool, cascade: bool, tells: bool, is_calibrated: bool
+) -> None:
+    overrides = {
+        "workflows.confidence.enabled": confidence,
+        "consciousness.enabled": consciousness,
+        "workflows.cascade.enabled": cascade,
+    }
+    settings = make_settings(load_config(path=None, environ={}, overrides=overrides).config)
+
+    assert settings.tells_confidence is tells
+    assert ("smollm2-135m" in settings.gauge.calibration_by_model) is is_calibrated
