@@ -9,9 +9,11 @@ _END = re.compile(r"[.!?][\"'\u201d\u2019)\]*_]*\s+|[\u3002\uff01\uff1f][\u300d\
 # After these and after a single capital letter a point ends no sentence.
 _ABBREVIATION_LINES = """
     al approx ca capt cf col dept dr ed eds eg etc fig figs gen hon ie inc jr lt ltd messrs mr mrs
-    ms mt no nos nr op p pp prof rev sen sgt sr st vol vols vs
+    ms mt nos nr op p pp prof rev sen sgt sr st vol vols vs
 """
 _ABBREVIATIONS = frozenset(_ABBREVIATION_LINES.split())
+# These are words too: abbreviations where a number follows.
+_BEFORE_NUMBERS = frozenset({"no"})
 _LAST_WORD = re.compile(r"([^\W_]+)[.]$")
 _RULE = re.compile(r"[\s|:+=_*\-]+")
 
@@ -51,6 +53,7 @@ def _goes_on(sentence: str, rest: str) -> bool:
     last = word.group(1)
     return (
         last.lower() in _ABBREVIATIONS
+        or (last.lower() in _BEFORE_NUMBERS and rest[:1].isdigit())
         or (len(last) == 1 and last.isupper())
         or (
             # The number of an item.

@@ -115,6 +115,38 @@ def test_the_figures_of_routing_are_those_that_were_measured() -> None:
     assert [one for one in quoted if one not in page] == []
 
 
+def test_the_figures_of_retrieval_are_those_that_were_measured() -> None:
+    results = json.loads((ROOT / "benchmarks/results/rag.json").read_text())
+    page = (ROOT / "docs/rag.md").read_text()
+    rows = [
+        [
+            _show(kinds["all"]),
+            *(kinds[kind] for kind in ("plain", "identifier", "paraphrase", "multi")),
+        ]
+        for kinds in results["recall_at_5"].values()
+    ]
+    rows += [
+        [
+            _show(kinds["unanswerable"]),
+            *(kinds[kind][0] for kind in ("outside", "entity", "fact")),
+            _show(kinds["answerable"]),
+        ]
+        for kinds in (results["declined"], results["declined_by_words_alone"])
+    ]
+    quoted = [
+        " | ".join(f"{cell:g}" if isinstance(cell, float) else cell for cell in row) for row in rows
+    ]
+    quoted += [_show(results[name]) for name in ("hybrid_over_vectors", "hybrid_over_words")]
+    quoted += [f"{results[name]:,}" for name in ("num_questions", "num_chunks")]
+
+    assert [one for one in quoted if one not in page] == []
+
+
+def _show(estimate: list[float]) -> str:
+    middle, low, high = estimate
+    return f"{middle:g} ({low:g} to {high:g})"
+
+
 def test_the_figures_of_confidence_are_those_that_were_measured() -> None:
     page = (ROOT / "docs/confidence.md").read_text()
     tables = sorted((ROOT / "benchmarks/results").glob("cascade*.md"))

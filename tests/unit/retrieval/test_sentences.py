@@ -25,6 +25,10 @@ from mm_orch.retrieval.sentences import split_sentences
         ("- one\n\n- two\n***", ["- one", "- two"]),
         ("你好。再见\uff01", ["你好。", "再见\uff01"]),
         ("No end", ["No end"]),
+        (
+            "See No. 12. The answer is no. It rained.",
+            ["See No. 12.", "The answer is no.", "It rained."],
+        ),
         (" \n ", []),
     ],
 )
