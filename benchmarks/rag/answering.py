@@ -12,12 +12,15 @@ from mm_orch.core.generation import Message
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.retrieval.citations import SourceText
 from mm_orch.retrieval.terms import read_question, terms_of
+from mm_orch.search.service import Search
+from mm_orch.search.settings import SearchSettings
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.call import WorkflowCall
 from mm_orch.workflows.contract import ANSWER, SOURCES
 from mm_orch.workflows.rag_prompt import REFUSAL
 from mm_orch.workflows.registry import WorkflowRegistry
+from mm_orch.workflows.routes import RoutingSettings, RoutingSources, WorkflowRoutes
 from mm_orch.workflows.running import Workflows, WorkflowSettings
 
 if TYPE_CHECKING:
@@ -37,12 +40,15 @@ _DEADLINE_S = 600.0
 
 async def answer_all(index: Index, questions: Sequence[Question]) -> dict[str, object]:
     """Return how many are answered, how many of these rightly, and what their citations bear."""
+    registry = WorkflowRegistry()
     workflows = Workflows(
-        WorkflowRegistry(),
+        registry,
+        routes=WorkflowRoutes(registry, RoutingSettings(), RoutingSources()),
         generator=index.runtime.orchestrator,
         meters=index.runtime.orchestrator,
         sessions=SqliteSessions(index.database),
         documents=index.store,
+        search=Search(SearchSettings()),
         embedder=index.runtime.embedder,
         settings=WorkflowSettings(deadline_s=_DEADLINE_S),
         watch=Watch(ObserverFanOut(), time.monotonic),

@@ -15,6 +15,8 @@ _ABBREVIATIONS = frozenset(_ABBREVIATION_LINES.split())
 # These are words too: abbreviations where a number follows.
 _BEFORE_NUMBERS = frozenset({"no"})
 _LAST_WORD = re.compile(r"([^\W_]+)[.]$")
+# Longer than any abbreviation, or number of an item.
+_MAX_LAST_WORD = 24
 _RULE = re.compile(r"[\s|:+=_*\-]+")
 
 
@@ -34,7 +36,10 @@ def _split_line(line: str) -> list[str]:
     sentences: list[str] = []
     begin = 0
     for match in _END.finditer(line):
-        if _goes_on(line[begin : match.start() + 1], line[match.end() :]):
+        # Only as much of either as is looked at: a line may be very long.
+        last = line[max(begin, match.start() - _MAX_LAST_WORD) : match.start() + 1]
+        is_whole = match.start() + 1 - begin == len(last)
+        if _goes_on(last, line[match.end() : match.end() + 1], is_whole=is_whole):
             continue
         sentences.append(line[begin : match.end()].strip())
         begin = match.end()
@@ -43,20 +48,26 @@ def _split_line(line: str) -> list[str]:
     return sentences
 
 
-def _goes_on(sentence: str, rest: str) -> bool:
-    """Say whether the point at the end of this is none that ends it."""
-    if rest[:1].islower():
+def _goes_on(end: str, following: str, *, is_whole: bool) -> bool:
+    """Say whether the point at the end of this is none that ends the sentence.
+
+    Args:
+        end: of the sentence, with the point.
+        following: the first character after it and the space, if there is one.
+        is_whole: the sentence is no longer than its end.
+    """
+    if following.islower():
         return True
-    word = _LAST_WORD.search(sentence)
+    word = _LAST_WORD.search(end)
     if word is None:
         return False
     last = word.group(1)
     return (
         last.lower() in _ABBREVIATIONS
-        or (last.lower() in _BEFORE_NUMBERS and rest[:1].isdigit())
+        or (last.lower() in _BEFORE_NUMBERS and following.isdigit())
         or (len(last) == 1 and last.isupper())
         or (
             # The number of an item.
-            last.isdigit() and sentence == word.group()
+            is_whole and last.isdigit() and end == word.group()
         )
     )

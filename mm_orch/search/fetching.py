@@ -10,6 +10,7 @@ for the URL, and up to five redirects:
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import datetime as dt
 import re
@@ -41,6 +42,12 @@ _HEADERS = {
     "Accept": ", ".join(TEXT_TYPES),
     "Accept-Encoding": "gzip",
 }
+# Encodings of pages, as Python names them. Others take quadratic time, such as punycode, or are none
+# of text.
+_PAGE_CODECS = re.compile(
+    "ascii|utf-(?:8|16|16-le|16-be|32)|iso8859-[0-9]+|cp[0-9]+|koi8-[rtu]|mac-[a-z]+"
+    "|gb2312|gbk|gb18030|hz|big5(?:hkscs)?|euc_(?:jp|kr)|johab|shift_jis|iso2022_(?:jp|kr)"
+)
 # A page says in its first bytes how it is encoded, where its head does not.
 _META_CHARSET = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE
@@ -170,8 +177,8 @@ def decode(body: bytes, charset: str | None) -> str:
     """
     found = _META_CHARSET.search(body, 0, _CHARSET_WITHIN_BYTES)
     for name in (charset, found.group(1).decode() if found else None, "utf-8"):
-        # Named may be an encoding that there is not, or none of text.
+        # Named may be an encoding that there is not.
         with contextlib.suppress(LookupError):
-            if name:
+            if name and _PAGE_CODECS.fullmatch(codecs.lookup(name).name):
                 return body.decode(name, "replace")
     return ""

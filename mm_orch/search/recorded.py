@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,12 @@ class RecordedProvider:
     def __init__(self, settings: SearchSettings) -> None:
         self._place = settings.corpus or BUILT_IN_CORPUS
         self._is_built_in = settings.corpus is None
-        self._lock = asyncio.Lock()
-        self._loaded: tuple[list[RawPage], Ranking] | None = None
+        self._extractor = Extractor()
+        self._loading: asyncio.Task[tuple[list[RawPage], Ranking]] | None = None
 
     async def search(self, query: str, *, limit: int) -> Found:
         """See SearchProvider."""
-        pages, ranking = await self._load()
+        pages, ranking = await self._find_loaded()
         ranked = [one for one in ranking.rank(query) if one.share >= _MIN_SHARE]
         hits = tuple(_as_hit(pages[one.index]) for one in ranked[:limit])
         return Found(hits=hits, notice=self._notice(pages))
@@ -55,32 +56,36 @@ class RecordedProvider:
             f" ({len(pages)} pages{when})."
         )
 
+    async def _find_loaded(self) -> tuple[list[RawPage], Ranking]:
+        loading = self._loading
+        if loading is None or (loading.done() and loading.exception() is not None):
+            # It outlives the search that began it, whose time may be shorter than reading takes.
+            self._loading = loading = asyncio.create_task(
+                self._load(), name="load the recorded pages", context=contextvars.Context()
+            )
+        return await asyncio.shield(loading)
+
     async def _load(self) -> tuple[list[RawPage], Ranking]:
-        async with self._lock:
-            if self._loaded is None:
-                raw = await asyncio.to_thread(read_pages, self._place)
-                pages = [await _take_text(page) for page in raw]
-                ranking = await asyncio.to_thread(Ranking, [_searchable(page) for page in pages])
-                self._loaded = pages, ranking
-            return self._loaded
+        raw = await asyncio.to_thread(read_pages, self._place)
+        pages = [await self._take_text(page) for page in raw]
+        return pages, await asyncio.to_thread(Ranking, [_searchable(page) for page in pages])
 
-
-async def _take_text(page: RawPage) -> RawPage:
-    if page.content_type not in HTML_TYPES:
-        return page
-    try:
-        document = await Extractor().extract(page)
-    except PageError as error:
-        # Found by its title alone, and whoever wants to read it is told the same.
-        logger.warning("%s", error)
-        return page
-    return RawPage(
-        url=page.url,
-        title=page.title or document.title,
-        content_type="text/plain",
-        text=document.text,
-        fetched_at=page.fetched_at,
-    )
+    async def _take_text(self, page: RawPage) -> RawPage:
+        if page.content_type not in HTML_TYPES:
+            return page
+        try:
+            document = await self._extractor.extract(page)
+        except PageError as error:
+            # Found by its title alone, and whoever wants to read it is told the same.
+            logger.warning("%s", error)
+            return page
+        return RawPage(
+            url=page.url,
+            title=page.title or document.title,
+            content_type="text/plain",
+            text=document.text,
+            fetched_at=page.fetched_at,
+        )
 
 
 def _searchable(page: RawPage) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,15 @@ from mm_orch.retrieval.sentences import split_sentences
 )
 def test_sentences_rows_and_items_are_statements(text: str, sentences: list[str]) -> None:
     assert split_sentences(text) == sentences
+
+
+@pytest.mark.parametrize("text", ["A. " * 40_000, "1. " * 40_000, "a b. " * 30_000, "x" * 200_000])
+def test_a_long_line_takes_no_time(text: str) -> None:
+    begin_s = time.process_time()
+
+    split_sentences(text)
+
+    assert time.process_time() - begin_s < 2.0
 
 
 @given(st.text())
