@@ -42,8 +42,8 @@ _HEADERS = {
     "Accept": ", ".join(TEXT_TYPES),
     "Accept-Encoding": "gzip",
 }
-# Encodings of pages, as Python names them. Others take quadratic time, such as punycode, or are none
-# of text.
+# Encodings of pages, as Python names them. Others take quadratic time, such as punycode, or are
+# none of text.
 _PAGE_CODECS = re.compile(
     "ascii|utf-(?:8|16|16-le|16-be|32)|iso8859-[0-9]+|cp[0-9]+|koi8-[rtu]|mac-[a-z]+"
     "|gb2312|gbk|gb18030|hz|big5(?:hkscs)?|euc_(?:jp|kr)|johab|shift_jis|iso2022_(?:jp|kr)"
