@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeadlineTooSoonError, DrainingError, QueueFullError
 from mm_orch.orchestration.drain_rate import DrainRate, ModelDrain, bound_retry_s
-from mm_orch.orchestration.promises import Promises, name_asker
+from mm_orch.orchestration.promises import Asker, Promises
 from mm_orch.orchestration.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -109,10 +109,13 @@ class Admission:
             DeadlineTooSoonError: at the present pace its turn would come too late.
         """
         now_s = self._clock()
+        returned = None
         if run not in self._runs:
             self._refuse_draining(model, now_s)
-            self._refuse_full(priority, (caller, model, content), now_s)
+            returned = self._refuse_full(priority, (caller, model, content), now_s)
             self._refuse_hopeless(model, (priority, caller), timeout_s, now_s)
+        if returned is not None:
+            self._promises.redeem(returned)
         ticket = Ticket(model, now_s, caller=caller, priority=priority)
         self._tickets[ticket] = None
         self._count_waiting(ticket, 1)
@@ -189,21 +192,23 @@ class Admission:
             retry_after_s=self._retry_after_s(models, num_ahead, now_s),
         )
 
-    def _refuse_full(self, priority: int, asking: tuple[str, str, object], now_s: float) -> None:
+    def _refuse_full(
+        self, priority: int, asking: tuple[str, str, object], now_s: float
+    ) -> Asker | None:
+        """Refuse where there is no place; return whoever takes one that was kept."""
         is_over = self.num_waiting >= _MAX_QUEUES * self.queue_capacity
         num_waiting = self._count_not_below(priority)
         if not is_over and num_waiting < self.queue_capacity:
-            return
+            return None
         # Only now, so that who comes in at once pays nothing for it.
-        asker = name_asker(*asking)
+        asker = Asker.of(*asking)
         num_kept = math.ceil(self.queue_capacity / _KEPT_SHARE)
         if (
             not is_over
             and num_waiting < self.queue_capacity + num_kept
             and self._promises.has_kept_its_word(asker, now_s)
         ):
-            self._promises.redeem(asker)
-            return
+            return asker
         # Whichever of those that wait begins, its place is free: whatever model it is for.
         num_ahead = 1 + min(self._promises.count(now_s), self.queue_capacity)
         models = {model for model, count in self._num_waiting_by_model.items() if count}

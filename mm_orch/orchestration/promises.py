@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import defaultdict, deque
+from dataclasses import dataclass
 
 import msgspec
 
-_MAX_PROMISES = 4096
+_MAX_RETURNS = 4096
+# Of one caller: nobody's refusals push out another's.
+_MAX_ASKERS = 512
+# Of equal requests.
+_MAX_MOMENTS = 16
 # Who comes back later than this after the told moment is a newcomer.
 _KEPT_S = 60.0
 
 
-def name_asker(caller: str, model: str, content: object) -> bytes:
-    """Return what stands for a request when it is asked again.
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """What stands for a request when it is asked again.
 
     Clients repeat the same body, and nothing else tells one of a key's clients from another.
 
-    Args:
+    Attributes:
         caller: name of the key.
-        model: that is to answer.
-        content: what is asked; anything that msgspec encodes.
+        digest: of what is asked, and of which model.
     """
-    encoded = msgspec.msgpack.encode((caller, model, content))
-    return hashlib.blake2b(encoded, digest_size=16).digest()
+
+    caller: str
+    digest: bytes
+
+    @classmethod
+    def of(cls, caller: str, model: str, content: object) -> Asker:
+        """Return who asks for this; ``content`` is anything that msgspec encodes."""
+        encoded = msgspec.msgpack.encode((model, content))
+        return cls(caller, hashlib.blake2b(encoded, digest_size=16).digest())
 
 
 class Promises:
@@ -33,9 +45,9 @@ class Promises:
     """
 
     def __init__(self) -> None:
-        self._returns_s: deque[float] = deque(maxlen=_MAX_PROMISES)
-        # In order of the last refusal.
-        self._return_s_by_asker: dict[bytes, float] = {}
+        self._returns_s: deque[float] = deque(maxlen=_MAX_RETURNS)
+        # Moments of each asker, in order of the last refusal.
+        self._moments_s: defaultdict[str, dict[bytes, deque[float]]] = defaultdict(dict)
 
     def count(self, now_s: float) -> int:
         """Those whose moment has not come; moments come mostly in order."""
@@ -43,19 +55,25 @@ class Promises:
             self._returns_s.popleft()
         return len(self._returns_s)
 
-    def add(self, asker: bytes, at_s: float) -> None:
+    def add(self, asker: Asker, at_s: float) -> None:
         """Note one that was told to return then."""
         self._returns_s.append(at_s)
-        self._return_s_by_asker.pop(asker, None)
-        if len(self._return_s_by_asker) >= _MAX_PROMISES:
-            del self._return_s_by_asker[next(iter(self._return_s_by_asker))]
-        self._return_s_by_asker[asker] = at_s
+        askers = self._moments_s[asker.caller]
+        moments_s = askers.pop(asker.digest, deque(maxlen=_MAX_MOMENTS))
+        if len(askers) >= _MAX_ASKERS:
+            del askers[next(iter(askers))]
+        moments_s.append(at_s)
+        askers[asker.digest] = moments_s
 
-    def has_kept_its_word(self, asker: bytes, now_s: float) -> bool:
+    def has_kept_its_word(self, asker: Asker, now_s: float) -> bool:
         """Whether it was refused, and comes back no earlier than it was told to."""
-        return_s = self._return_s_by_asker.get(asker)
-        return return_s is not None and return_s <= now_s <= return_s + _KEPT_S
+        moments_s = self._moments_s[asker.caller].get(asker.digest, ())
+        return any(at_s <= now_s <= at_s + _KEPT_S for at_s in moments_s)
 
-    def redeem(self, asker: bytes) -> None:
-        """Forget one that was let in."""
-        self._return_s_by_asker.pop(asker, None)
+    def redeem(self, asker: Asker) -> None:
+        """Forget the first moment of one that was let in."""
+        askers = self._moments_s[asker.caller]
+        if moments_s := askers.get(asker.digest):
+            moments_s.popleft()
+            if not moments_s:
+                del askers[asker.digest]

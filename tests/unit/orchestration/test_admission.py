@@ -370,6 +370,51 @@ def test_a_promise_is_kept_once_and_only_for_as_many_as_there_are_places() -> No
     refuse(busy, "patient 0")
 
 
+def test_a_promise_that_was_kept_is_forgotten() -> None:
+    busy = Busy(capacity=4)
+    fill(busy, capacity=4)
+    busy.clock.now_s = refuse(busy, "mine")
+    busy.admission.start(busy.admission.enter("m", content="mine"))
+
+    refuse(busy, "mine")
+
+
+def test_equal_requests_each_have_a_place_kept() -> None:
+    busy = Busy(capacity=8)
+    fill(busy, capacity=8)
+    moments_s = [refuse(busy, "the same"), refuse(busy, "the same")]
+
+    for moment_s in moments_s:
+        busy.clock.now_s = moment_s
+        busy.admission.enter("m", content="the same")
+
+    assert busy.admission.num_waiting == 10
+
+
+def test_a_deadline_that_cannot_be_met_costs_no_promise() -> None:
+    busy = Busy(capacity=4)
+    for number in range(3):
+        busy.admission.enter("m", content=f"earlier {number}")
+    busy.drain("m", 9, every_s=2.0)
+    busy.admission.enter("m", content="earlier 3")
+    busy.clock.now_s = refuse(busy, "mine")
+
+    with pytest.raises(DeadlineTooSoonError):
+        busy.admission.enter("m", content="mine", timeout_s=0.001)
+    busy.admission.enter("m", content="mine")
+
+
+def test_many_refusals_of_one_caller_push_out_nobody_elses() -> None:
+    busy = Busy(capacity=4)
+    fill(busy, capacity=4)
+    moment_s = refuse(busy, "mine", caller="me")
+    for number in range(1000):
+        refuse(busy, f"flood {number}", caller="flood")
+    busy.clock.now_s = moment_s
+
+    busy.admission.enter("m", caller="me", content="mine")
+
+
 @given(st.lists(st.floats(0, 100), max_size=100), st.integers(1, 30), st.floats(0, 200))
 def test_retry_after_is_always_between_one_second_and_two_minutes(
     gaps_s: list[float], num_refused: int, later_s: float
