@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm_orch.core.generation import Message
@@ -72,6 +72,7 @@ def test_the_beginning_is_a_multiple_that_grows_with_what_fits(
     assert find_steady_begin(begin, num_turns) == steady
 
 
+@settings(deadline=None)
 @given(st.integers(8, 60), st.integers(1, 9))
 def test_the_beginning_stays_while_several_turns_come(num_fitting: int, num_words: int) -> None:
     turn = [

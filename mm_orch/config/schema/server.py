@@ -15,8 +15,8 @@ class ServerSettings(Section):
     host: Host = option("Address to listen on; 0.0.0.0 is every one.", default="127.0.0.1")
     port: Port = option("Port; 0 takes a free one and the log says which.", default=8000)
     queue_capacity: AtLeastOne = option(
-        "Requests that may wait, not counting lower priorities; one more is refused at once, but for"
-        " a quarter more (rounded up) that come back when Retry-After said.",
+        "Requests that may wait, not counting lower priorities; one more is refused at once, but"
+        " for a quarter more (rounded up) that come back when Retry-After said.",
         default=100,
         live=True,
     )
