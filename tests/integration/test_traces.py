@@ -235,10 +235,11 @@ def test_a_failover_is_told_with_both_engines(launch: Launch, odd_engines: odd.S
     assert told.attributes["muai.failover.from_engine"] == "odd"
     assert told.attributes["muai.failover.to_engine"] in {"odd", "spare"}
     assert told.attributes["muai.failover.reason"]
-    parts = [(span.name, span.parent_id) for span in spans if span.name in {"prefill", "decode"}]
-    assert sorted(parts) == sorted(
-        [(name, inference.span_id) for name in ("decode", "prefill") for _ in range(2)]
-    )
+    parts = [span for span in spans if span.name in {"prefill", "decode"}]
+    assert {span.parent_id for span in parts} == {inference.span_id}
+    names = [span.name for span in parts]
+    # The engine that dies may do so before it has told of its first step.
+    assert 1 <= names.count("prefill") == names.count("decode") <= 2
 
 
 def test_another_server_that_answers_goes_on_with_the_trace(launch: Launch) -> None:
