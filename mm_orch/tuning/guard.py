@@ -32,6 +32,7 @@ _QUEUE_SLACK = 1.25
 _NUM_REMEMBERED = 3
 _NUM_FITTED = 16
 _MIN_SPREAD = 1.5
+_NEARLY_FULL = 0.75
 # Behind a batch of so many, one at least has to wait, or places stay empty from step to step.
 _PLACES_PER_WAITING = 8
 _FEWEST_WAITING = 2
@@ -58,12 +59,16 @@ class Guard:
         self._readings: deque[Reading] = deque(maxlen=_NUM_REMEMBERED)
         self._costs: StepCosts | None = None
         self._steps: deque[tuple[float, float]] = deque(maxlen=_NUM_FITTED)
+        # Mean batch sizes of windows whose requests ran within the target.
+        self._kept_sizes: deque[float] = deque(maxlen=_NUM_FITTED)
 
     def take(self, reading: Reading) -> None:
         """Remember a window with traffic."""
         self._readings.append(reading)
         if reading.batch_size_mean is not None and reading.step_s is not None:
             self._steps.append((reading.batch_size_mean, reading.step_s))
+            is_kept = reading.service_p95_s is not None and self.fits(reading.service_p95_s)
+            self._kept_sizes.append(reading.batch_size_mean if is_kept else 0.0)
         # A batch that is always full has steps of one size: then other windows have to tell.
         self._costs = reading.step_costs or _fit_windows(self._steps) or self._costs
 
@@ -91,6 +96,23 @@ class Guard:
     def fits(self, latency_s: float) -> bool:
         """Whether so long a time is within the target, and a little to spare."""
         return latency_s <= _BATCH_MARGIN * self._target_s
+
+    def limit(self, key: str, value: int, setting: Setting, keys: frozenset[str]) -> int | None:
+        """Return as much of a step up as the target has room for, or None.
+
+        Args:
+            key: of the option.
+            value: that the step leads to.
+            setting: in force.
+            keys: what may be changed.
+        """
+        if key == BATCH_SIZE:
+            # Where a whole step would be too much, half of one may still do.
+            half = KNOBS[key].between(setting[key], value)
+            steps = [one for one in (value, half) if one is not None]
+            return next((one for one in steps if self.allows({**setting, key: one})), None)
+        is_too_much = key == QUEUE_CAPACITY and self.find_step({**setting, key: value}, keys)
+        return None if is_too_much else value
 
     def find_room(self, setting: Setting, keys: frozenset[str]) -> GuardStep | None:
         """Return the step that makes room in the target for batches of this size, or None.
@@ -127,7 +149,7 @@ class Guard:
             return None
         shrunk = (
             None
-            if self.allows(setting)
+            if self._was_seen(setting) or self.allows(setting)
             else self._shrink_batch(setting, keys, house, min_batch_size)
         )
         shortened = self._shorten_queue({**setting, **(shrunk.new if shrunk else {})}, keys)
@@ -135,6 +157,14 @@ class Guard:
             return shrunk or shortened
         # Together: a queue that is still long fills while the batch alone is small.
         return GuardStep({**shrunk.new, **shortened.new}, f"{shrunk.reason}; {shortened.reason}")
+
+    def _was_seen(self, setting: Setting) -> bool:
+        """Whether nearly full batches of this size ran within the target lately.
+
+        What few sequences at a time take says little of what many do, and nothing against it.
+        """
+        least = _NEARLY_FULL * setting.get(BATCH_SIZE, 0)
+        return any(size >= least for size in self._kept_sizes)
 
     def _shorten_queue(self, setting: Setting, keys: frozenset[str]) -> GuardStep | None:
         house, queue = self.find_full_house(setting), setting.get(QUEUE_CAPACITY, 0)

@@ -2,15 +2,17 @@
 
 Far from the best setting a trial of many windows tells with great care what one window shows. A
 batch of twice the size takes at worst twice as long a request and answers no more of them; where
-that would still be within the target while requests are turned away, it is made at once, and the
-next window says whether it stays.
+that would still be within the target while requests are turned away, it is made at once. It is kept
+when the next window is far better. When that is not, the batch is doubled again from there, as long
+as it is safe: two may be no faster than one, and four much. What has gained nothing then is taken
+back as a whole, and left to trials of many windows.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mm_orch.tuning.knobs import BATCH_SIZE, QUEUE_CAPACITY
+from mm_orch.tuning.knobs import BATCH_SIZE, MAX_FACTOR, QUEUE_CAPACITY
 
 if TYPE_CHECKING:
     from mm_orch.tuning.guard import Guard
@@ -34,7 +36,8 @@ def is_safe_leap(
         setting: in force.
         guard: knows what a full house takes; without a target there is none.
     """
-    if guard is None or move.key != BATCH_SIZE or move.direction != "up":
+    is_doubling = move.key == BATCH_SIZE and value == MAX_FACTOR * setting.get(BATCH_SIZE, 0)
+    if guard is None or not is_doubling:
         return False
     are_many = reading.num_rejected > _MANY_REFUSED * reading.num_arrived
     house = guard.find_full_house(setting)

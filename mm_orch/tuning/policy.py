@@ -15,14 +15,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mm_orch.tuning.backoff import Backoff
-from mm_orch.tuning.decisions import Decision, DecisionKind, name_change
+from mm_orch.tuning.decisions import Decision, DecisionKind
 from mm_orch.tuning.guard import Guard
-from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MAX_FACTOR, QUEUE_CAPACITY, describe_change
+from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MAX_FACTOR, describe_change
 from mm_orch.tuning.leap import is_safe_leap
 from mm_orch.tuning.load import Load
 from mm_orch.tuning.moves import Move, find_moves
 from mm_orch.tuning.settling import count_draining, count_settling
-from mm_orch.tuning.trial import Trial, Verdict, decide, summarise
+from mm_orch.tuning.trial import Trial, Verdict, decide, decide_guard, summarise
 
 if TYPE_CHECKING:
     from mm_orch.tuning.guard import GuardStep
@@ -65,6 +65,8 @@ class TuningPolicy:
         self._has_met = False
         self._is_new_level = False
         self._is_resting = False
+        # The batch size from which a climb has gained nothing.
+        self._stumbled_at: int | None = None
 
     def take(
         self, reading: Reading, in_force: Setting, *, tunable: frozenset[str], min_batch_size: int
@@ -165,12 +167,42 @@ class TuningPolicy:
         verdict, reason = trial.judge(self._objective, self._max_windows)
         match verdict:
             case Verdict.WATCH:
+                if trial.is_quick and len(trial.watched) == 1 and trial.move is not None:
+                    return self._climb(trial, trial.move, reading, setting, keys, min_batch_size)
                 return ()
             case Verdict.ROLL_BACK:
                 return (self._fail(trial, reason),)
             case Verdict.KEEP:
                 kept = self._keep(trial, setting, reason)
                 return (kept, *self._improve(reading, setting, keys, min_batch_size))
+
+    def _climb(
+        self,
+        trial: Trial,
+        move: Move,
+        reading: Reading,
+        setting: Setting,
+        keys: frozenset[str],
+        min_batch_size: int,
+    ) -> tuple[Decision, ...]:
+        """Go on with a leap that has not gained enough; else watch it, or take all of it back."""
+        value = self._find_value(move, setting, keys, min_batch_size)
+        if value is None or not self._may_leap(move, value, reading, setting):
+            if len(trial.baseline) >= MIN_WINDOWS:
+                return ()
+            self._stumbled_at = trial.old[BATCH_SIZE]
+            return (self._roll_back(trial, "one window after the other shows no great gain"),)
+        trial.new = {BATCH_SIZE: value}
+        trial.watched.clear()
+        self._expect(trial.new)
+        old = {BATCH_SIZE: setting[BATCH_SIZE]}
+        reason = f"on from there: {describe_change(BATCH_SIZE, old[BATCH_SIZE], value)}"
+        return (decide(DecisionKind.TRY, trial, old, trial.new, reason),)
+
+    def _may_leap(self, move: Move, value: int, reading: Reading, setting: Setting) -> bool:
+        return setting.get(BATCH_SIZE) != self._stumbled_at and is_safe_leap(
+            move, value, reading, setting, self._guard
+        )
 
     def _protect(
         self,
@@ -210,8 +242,10 @@ class TuningPolicy:
             value = self._find_value(move, setting, keys, min_batch_size)
             if value is None:
                 continue
-            if is_safe_leap(move, value, reading, setting, self._guard):
-                return (self._try(move, value, setting, (reading,), is_over=is_over),)
+            if self._may_leap(move, value, reading, setting):
+                # Watched on with care where there is enough to compare it with.
+                quick = tuple(self._evidence) if is_ready else (reading,)
+                return (self._try(move, value, setting, quick, is_over=is_over),)
             if not is_ready:
                 return ()
             if move.key == BATCH_SIZE and self._guard is not None and move.direction == "up":
@@ -232,23 +266,9 @@ class TuningPolicy:
         value = move.find_value(setting[move.key])
         if value is None or (move.key == BATCH_SIZE and value < min_batch_size):
             return None
-        return self._limit(move, value, setting, keys)
-
-    def _limit(self, move: Move, value: int, setting: Setting, keys: frozenset[str]) -> int | None:
-        """Return as much of a step as the target has room for, or None."""
         if self._guard is None or move.direction == "down":
             return value
-        if move.key == BATCH_SIZE:
-            # Where a whole step would be too much, half of one may still do.
-            half = KNOBS[move.key].between(setting[move.key], value)
-            steps = [one for one in (value, half) if one is not None]
-            return next(
-                (one for one in steps if self._guard.allows({**setting, move.key: one})), None
-            )
-        is_too_much = move.key == QUEUE_CAPACITY and self._guard.find_step(
-            {**setting, move.key: value}, keys
-        )
-        return None if is_too_much else value
+        return self._guard.limit(move.key, value, setting, keys)
 
     def _try(
         self,
@@ -335,29 +355,16 @@ class TuningPolicy:
         self._trial = None
         self._expect(trial.old)
         self._begin_settling(count_settling(trial.baseline[-1]))
-        if self._load_is_same(trial):
+        if trial.move is not None and not self._is_new_level:
             # The setting of these windows is in force again.
             self._evidence.extend(trial.baseline)
         return decide(DecisionKind.ROLL_BACK, trial, trial.new, trial.old, reason)
-
-    def _load_is_same(self, trial: Trial) -> bool:
-        return trial.move is not None and not self._is_new_level
 
     def _take_step(self, step: GuardStep, reading: Reading, setting: Setting) -> Decision:
         old, new = {key: setting[key] for key in step.new}, step.new
         self._expect(new)
         self._begin_settling(count_draining(reading, new))
-        parameter, direction = name_change(old, new)
-        changes = ", ".join(describe_change(key, old[key], value) for key, value in new.items())
-        return Decision(
-            kind=DecisionKind.GUARD,
-            parameter=parameter,
-            direction=direction,
-            rationale=f"{step.reason}: {changes}",
-            old=old,
-            new=new,
-            before=summarise([reading]),
-        )
+        return decide_guard(step, old, reading)
 
     def _rest(self, setting: Setting) -> tuple[Decision, ...]:
         """Note once that nothing is left to try here for now."""

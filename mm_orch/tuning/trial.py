@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from mm_orch.tuning.decisions import Decision, DecisionKind, Figures, name_change
 from mm_orch.tuning.evidence import Comparison, Effect, compare
+from mm_orch.tuning.knobs import describe_change
 from mm_orch.tuning.load import Load, LoadLevel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mm_orch.tuning.guard import GuardStep
     from mm_orch.tuning.knobs import Setting
     from mm_orch.tuning.moves import Move
     from mm_orch.tuning.objective import Objective
@@ -23,8 +25,8 @@ _MIN_WATCHED = 2
 # A chance dip at the beginning is no reason to give up.
 _MIN_RULED_OUT = 4
 _PROMISING = 0.02
-# What one window strays by.
-_QUICK_LOSS = 0.05
+# More than one window strays by.
+_LEAP_GAIN = 0.2
 # Load that comes and goes is waited for.
 _MAX_PASSED_OVER = 24
 
@@ -49,7 +51,7 @@ class Trial:
         was_over: whether p95 was over its target before.
         load: for which it is tried.
         level: where what comes of it is remembered.
-        is_quick: it stays when the first window is no worse; see tuning.leap.
+        is_quick: one window that is far better is enough; see tuning.leap.
         watched: windows that count.
         num_passed_over: windows that could not tell; ``num_settled`` held requests from before.
     """
@@ -108,10 +110,10 @@ class Trial:
         if not (self.is_quick and self.watched):
             return Verdict.WATCH, ""
         before, after = self.baseline[-1].tokens_per_s, self.watched[0].tokens_per_s
-        if after < (1 - _QUICK_LOSS) * before:
+        if after < (1 + _LEAP_GAIN) * before:
             return Verdict.WATCH, ""
         change = f"{after / before - 1:+.0%}" if before else "the first tokens"
-        return Verdict.KEEP, f"nothing is lost by it: {change} in one window"
+        return Verdict.KEEP, f"it helps: {change} in one window, more than chance"
 
     def _judge_unclear(
         self, found: Comparison, max_windows: int, change: str
@@ -141,6 +143,21 @@ def decide(
         new=new,
         before=summarise(trial.baseline),
         after=summarise(trial.watched),
+    )
+
+
+def decide_guard(step: GuardStep, old: Setting, reading: Reading) -> Decision:
+    """Return the decision to take a step of the guard's, with the window that asked for it."""
+    parameter, direction = name_change(old, step.new)
+    changes = ", ".join(describe_change(key, old[key], value) for key, value in step.new.items())
+    return Decision(
+        kind=DecisionKind.GUARD,
+        parameter=parameter,
+        direction=direction,
+        rationale=f"{step.reason}: {changes}",
+        old=old,
+        new=step.new,
+        before=summarise([reading]),
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from mm_orch.consciousness.assembly import FILE
 from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
+from tests.killed_writers import write_and_kill
 from tests.outcome_writer import NUM_IN_BATCH, make_batch
 from tests.processes import ROOT, clean_environment, run_cli, start_server
 
@@ -207,21 +208,6 @@ print(json.dumps(sorted(sys.modules)))
     assert "mm_orch.storage.sqlite_outcomes" not in imported
 
 
-def write_and_kill(path: Path, run: int, random_: random.Random) -> int:
-    """Start a writer, kill it at a random moment; return how many batches it acknowledged."""
-    command = [sys.executable, "-m", "tests.outcome_writer", str(path), str(run)]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True
-    ) as writer:
-        assert writer.stdout is not None
-        lines = [writer.stdout.readline() for _ in range(random_.randint(1, MAX_BATCHES_BEFORE))]
-        # Waits for nothing: it is what makes the moment a random one.
-        time.sleep(random_.uniform(0, MAX_DELAY_S))
-        writer.kill()
-        lines += writer.stdout.readlines()
-    return len([line for line in lines if line.endswith("\n")])
-
-
 @pytest.mark.parametrize(
     "num_kills", [10, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 )
@@ -232,7 +218,14 @@ async def test_no_batch_is_lost_once_kept_and_none_is_half_kept(
     path = tmp_path / FILE
 
     for run in range(num_kills):
-        num_kept = write_and_kill(path, run, random_)
+        lines = write_and_kill(
+            "tests.outcome_writer",
+            path,
+            run,
+            num_lines=random_.randint(1, MAX_BATCHES_BEFORE),
+            delay_s=random_.uniform(0, MAX_DELAY_S),
+        )
+        num_kept = len(lines)
         assert num_kept > 0
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

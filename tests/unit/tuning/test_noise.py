@@ -57,6 +57,27 @@ def test_under_noise_alone_everything_that_is_tried_is_rolled_back(noise: float,
     assert DecisionKind.REST in kinds
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.05])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_leap_that_gains_nothing_is_taken_back(noise: float, seed: int) -> None:
+    policy = make_policy(target_s=10.0)
+    dice = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    start = make_setting(batch_size=32, queue_capacity=8)
+    setting, decided = dict(start), []
+
+    for _ in range(240):
+        for decision in policy.take(
+            noisy_reading(dice, noise), setting, tunable=frozenset(KNOBS), min_batch_size=1
+        ):
+            setting.update(decision.changes)
+            decided.append(decision)
+
+    assert any("no great gain" in one.rationale for one in decided)
+    assert not any(
+        one.kind is DecisionKind.KEEP and one.parameter == "max_batch_size" for one in decided
+    )
+
+
 def test_backing_off_tries_less_and_less() -> None:
     policy = make_policy(target_s=None)
     dice = random.Random(1)  # noqa: S311 - reproducible on purpose

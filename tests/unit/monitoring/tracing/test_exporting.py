@@ -175,12 +175,19 @@ class Gate(SpanExporter):
         self.spans: list[ReadableSpan] = []
         self.result = SpanExportResult.SUCCESS
         self.has_begun, self.may_go = threading.Event(), threading.Event()
+        self.has_more = threading.Condition()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.has_begun.set()
         assert self.may_go.wait(PATIENCE_S)
-        self.spans += spans
+        with self.has_more:
+            self.spans += spans
+            self.has_more.notify_all()
         return self.result
+
+    def wait_for(self, num_spans: int) -> None:
+        with self.has_more:
+            assert self.has_more.wait_for(lambda: len(self.spans) >= num_spans, PATIENCE_S)
 
     def shutdown(self) -> None:
         self.may_go.set()
@@ -217,6 +224,8 @@ def test_a_full_queue_loses_what_comes_and_counts_it() -> None:
         tracer.observe(exchanged())
     lost = [event.error_type for event in reports.told]
     gate.may_go.set()
+    # Closing gives up what takes longer than two seconds.
+    gate.wait_for(1 + 2048)
     tracer.close()
 
     assert lost == ["QueueFullError"] * 3
