@@ -208,6 +208,7 @@ async def assemble(context: StepContext) -> None:
         exercises=(*accepted, *gaps),
     )
     text = write_lesson(lesson)
+    # No part of it was cut: the writer of pieces takes none that its bound ended.
     last = context[SERVICES].models.generations[-1]
     await context.say(text)
     context.put(
