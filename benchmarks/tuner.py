@@ -10,9 +10,10 @@ over      most windows in a row whose p95 was over the target, once it had been 
 
 First, default settings and sixteen clients say what the machine manages; the target is a fifth
 above their p95, the high load 1.4 of their requests a second and the low one a quarter of them.
-Requests come at random (Poisson), with lengths of their own, and nobody waits for answers that
-have not come when a run ends. Before the first load the tuner is watched while nobody asks, and
-after the last it begins at the best setting, where all that it tries should be rolled back.
+Requests come at random (Poisson), with lengths of their own, alike in all runs but for the texts,
+and nobody waits for answers that have not come when a run ends. After the loads the tuner is
+watched while nobody asks, and then from the best setting, where all that it tries should be rolled
+back.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ STARTS: dict[str, dict[str, int]] = {
 }
 GRID: tuple[dict[str, int], ...] = tuple(
     {BATCH_SIZE: size, BATCH_TOKENS: 512, CACHE_SIZE: 1024, QUEUE_CAPACITY: queue}
-    for size, queue in itertools.product((8, 12, 16), (4, 10))
+    for size, queue in itertools.product((12, 16, 24), (4, 10))
 )
 _BAR_GOODPUT = 0.9
 _BAR_OVER = 2
@@ -78,6 +79,7 @@ _NUM_IDLE_WINDOWS = 3
 _NUM_STATIC = 4
 """Windows that judge a setting which never changes, after one that fills its queue."""
 _TIMEOUT_S = 60.0
+_MAX_MINUTES = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class _Bench:
 
     Attributes:
         folder: the servers' data directory, without what a tuner remembers.
+        run_number: counts runs, each of which has texts of its own.
     """
 
     model: StoredModel
@@ -93,6 +96,7 @@ class _Bench:
     folder: Path
     shape: Shape
     target_s: float = 0.0
+    run_number: Iterator[int] = dataclasses.field(default_factory=itertools.count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +132,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--windows", type=int, default=24)
+    parser.add_argument("--windows", type=int, default=22)
     parser.add_argument("--window-seconds", type=int, default=10)
     parser.add_argument("--judged", type=int, default=6, help="the last windows; an even number")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
@@ -149,7 +153,9 @@ def main() -> int:
             ),
         )
         figures, verdicts = _measure(bench, options.starts, options.loads)
-    figures["minutes"] = round((time.monotonic() - begin_s) / 60, 1)
+    minutes = (time.monotonic() - begin_s) / 60
+    figures["minutes"] = round(minutes, 1)
+    verdicts["the whole run within an hour"] = _judge(minutes <= _MAX_MINUTES)
     return report("tuner", figures, [], verdicts)
 
 
@@ -162,10 +168,12 @@ def _measure(
         # A load that has risen is the steady one.
         names = {load: "alternating" if load == "alternating" else "steady" for load in loads}
         best = {name: _search(bench, static, name) for name in sorted(set(names.values()))}
-        for start, load in itertools.product(starts, loads):
-            off = goodput(_run_static(bench, static, STARTS[start], names[load]))
-            results.append(_tune(bench, start, load, off=off, best=best[names[load]][1]))
-            print(*results[-1].row, file=sys.stderr, flush=True)
+        for start in starts:
+            off = {name: goodput(_run_static(bench, static, STARTS[start], name)) for name in best}
+            for load in loads:
+                name = names[load]
+                results.append(_tune(bench, start, load, off=off[name], best=best[name][1]))
+                print(*results[-1].row, file=sys.stderr, flush=True)
     idle, at_best = _watch_idle(bench), _begin_at(bench, list(best.values())[-1][0])
     verdicts = {key: verdict for one in results for key, verdict in one.verdicts.items()}
     verdicts["without traffic nothing changes"] = _judge(not idle)
@@ -298,7 +306,7 @@ def _watch_idle(bench: _Bench) -> list[dict[str, Any]]:
 
 
 def _begin_at(bench: _Bench, setting: Mapping[str, int]) -> list[dict[str, Any]]:
-    shorter = dataclasses.replace(bench, shape=_last(bench.shape, bench.shape.num_windows // 2))
+    shorter = dataclasses.replace(bench, shape=_last(bench.shape, bench.shape.num_windows // 3))
     with _tuned(bench, setting) as one:
         _offer(shorter, one, "steady")
         return _decisions_of(one)
@@ -308,7 +316,9 @@ def _offer(bench: _Bench, one: Running, load: str) -> list[Window]:
     """Let requests come for as long as the shape says; return what its windows were."""
     shape = bench.shape
     times_s = due_times(LOADS[load](shape), shape.window_s, seed=1)
-    chats = make_chats(len(times_s), seed=1, count_tokens=bench.count_tokens)
+    chats = make_chats(
+        len(times_s), seed=1, count_tokens=bench.count_tokens, texts=next(bench.run_number)
+    )
     end_s = shape.num_windows * shape.window_s
     run = asyncio.run(
         run_at(one.target, chats, times_s, words=load, timeout_s=_TIMEOUT_S, end_s=end_s)

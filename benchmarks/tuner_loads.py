@@ -81,9 +81,18 @@ def due_times(rates: Sequence[float], window_s: float, *, seed: int) -> list[flo
     return times_s
 
 
-def make_chats(num_chats: int, *, seed: int, count_tokens: CountTokens) -> Workload:
-    """Make short chats, each of its own length; the same arguments give the same texts."""
+def make_chats(num_chats: int, *, seed: int, count_tokens: CountTokens, texts: int = 0) -> Workload:
+    """Make short chats, each of its own length; the same arguments give the same texts.
+
+    Args:
+        num_chats: how many.
+        seed: of their lengths.
+        count_tokens: of a text.
+        texts: seed of what they say: runs are alike in all but that, so that none finds the
+            prompts of the one before it in a cache.
+    """
     dice = random.Random(f"chats {seed}")  # noqa: S311 - reproducible on purpose
+    words = random.Random(f"texts {seed} {texts}")  # noqa: S311 - reproducible on purpose
     return Workload(
         name="chats",
         is_chat=True,
@@ -91,7 +100,7 @@ def make_chats(num_chats: int, *, seed: int, count_tokens: CountTokens) -> Workl
             Session(
                 turns=(
                     Turn(
-                        write_text(dice, dice.randint(*PROMPT_TOKENS), count_tokens),
+                        write_text(words, dice.randint(*PROMPT_TOKENS), count_tokens),
                         dice.randint(*OUTPUT_TOKENS),
                     ),
                 )

@@ -91,11 +91,15 @@ class Guard:
         house = self.find_full_house(setting)
         if house is None or self._costs is None:
             return True
-        return self.fits(house.service_s + house.wait_s(_least_queue(setting)))
+        return self.fits(house.service_s + house.wait_s(find_least_queue(setting)))
 
     def fits(self, latency_s: float) -> bool:
         """Whether so long a time is within the target, and a little to spare."""
         return latency_s <= _BATCH_MARGIN * self._target_s
+
+    def find_queue(self, house: FullHouse, service_s: float) -> int:
+        """Return how many may wait for the house's places where one takes so long."""
+        return int((_BATCH_MARGIN * self._target_s - service_s) * house.requests_per_s)
 
     def limit(self, key: str, value: int, setting: Setting, keys: frozenset[str]) -> int | None:
         """Return as much of a step up as the target has room for, or None.
@@ -125,7 +129,7 @@ class Guard:
         if house is None or QUEUE_CAPACITY not in keys:
             return None
         limit_s = _BATCH_MARGIN * self._target_s
-        num_allowed = max(_least_queue(setting), house.find_queue(limit_s))
+        num_allowed = max(find_least_queue(setting), house.find_queue(limit_s))
         if queue <= num_allowed:
             return None
         return GuardStep(
@@ -170,7 +174,7 @@ class Guard:
         house, queue = self.find_full_house(setting), setting.get(QUEUE_CAPACITY, 0)
         if house is None or QUEUE_CAPACITY not in keys:
             return None
-        num_allowed = max(_least_queue(setting), house.find_queue(_MARGIN * self._target_s))
+        num_allowed = max(find_least_queue(setting), house.find_queue(_MARGIN * self._target_s))
         if queue <= num_allowed * _QUEUE_SLACK + 1:
             return None
         num_taken = math.ceil(min(queue, self._readings[-1].num_waiting))
@@ -189,7 +193,7 @@ class Guard:
         order = [QUEUE_CAPACITY, BATCH_SIZE]
         if wait_s < _QUEUE_SHARE * latency_s:
             order.reverse()
-        if setting.get(QUEUE_CAPACITY, 0) <= _least_queue(setting):
+        if setting.get(QUEUE_CAPACITY, 0) <= find_least_queue(setting):
             order = [BATCH_SIZE]
         for key in order:
             value = KNOBS[key].below(setting[key]) if key in keys and key in setting else None
@@ -224,7 +228,8 @@ class Guard:
         )
 
 
-def _least_queue(setting: Setting) -> int:
+def find_least_queue(setting: Setting) -> int:
+    """Return how many have to have a place to wait behind batches of this size."""
     return max(_FEWEST_WAITING, setting.get(BATCH_SIZE, 0) // _PLACES_PER_WAITING)
 
 

@@ -68,4 +68,12 @@ class Load:
             (self.rate + _LEAST_RATE) / (other.rate + _LEAST_RATE),
             (self.concurrency + _FEW) / (other.concurrency + _FEW),
         )
-        return any(1 / _SAME_FACTOR <= ratio <= _SAME_FACTOR for ratio in ratios)
+        return any(_are_alike(ratio) for ratio in ratios)
+
+    def is_near(self, other: Load) -> bool:
+        """Whether as many requests come, for settings that are the same."""
+        return _are_alike((self.rate + _LEAST_RATE) / (other.rate + _LEAST_RATE))
+
+
+def _are_alike(ratio: float) -> bool:
+    return 1 / _SAME_FACTOR <= ratio <= _SAME_FACTOR

@@ -10,7 +10,6 @@ window -> has the load changed? -> what was tried there cannot be judged: back
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,10 @@ from mm_orch.tuning.backoff import Backoff
 from mm_orch.tuning.decisions import Decision, DecisionKind
 from mm_orch.tuning.guard import Guard
 from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MAX_FACTOR, describe_change
-from mm_orch.tuning.leap import is_safe_leap
+from mm_orch.tuning.leap import find_way, is_safe_leap
 from mm_orch.tuning.load import Load
 from mm_orch.tuning.moves import Move, find_moves
-from mm_orch.tuning.settling import count_draining, count_settling
+from mm_orch.tuning.settling import SettledWindows, count_draining, count_settling
 from mm_orch.tuning.trial import Trial, Verdict, decide, decide_guard, summarise
 
 if TYPE_CHECKING:
@@ -60,8 +59,7 @@ class TuningPolicy:
         self._now = 0
         self._expected: dict[str, int] | None = None
         self._trial: Trial | None = None
-        self._evidence: deque[Reading] = deque(maxlen=self._max_windows)
-        self._num_settling = 0
+        self._windows = SettledWindows(self._max_windows)
         self._has_met = False
         self._is_new_level = False
         self._is_resting = False
@@ -93,7 +91,10 @@ class TuningPolicy:
         keys = tunable - self._refused
         if self._trial is not None:
             return self._watch(self._trial, reading, setting, keys, min_batch_size)
-        is_settled = self._settle(reading)
+        # Where all that came was served, throughput says nothing of the setting.
+        is_settled = self._windows.take(
+            reading, is_telling=self._objective.has_something_to_gain(reading)
+        )
         if recalled := self._recall(reading, setting, keys, min_batch_size):
             return (recalled,)
         return self._protect(
@@ -132,22 +133,21 @@ class TuningPolicy:
         if self._expected is not None and setting != self._expected:
             # Whoever changed it meant it: what was tried is not put back over it.
             self._trial = None
-            self._begin_settling(1)
+            self._windows.start_over(1)
         self._expected = setting
 
     def _follow_load(self, load: Load) -> Decision | None:
         if load.is_same(self._load):
             return None
         is_lighter = load.rate < self._load.rate
-        self._load = load
+        before, self._load = self._load, load
         self._is_resting = False
         trial = self._trial
         if trial is not None and (is_lighter or load.is_same(trial.load)):
             # Less to do hurts nobody; what is tried is judged when its load is back.
             return None
         self._is_new_level = True
-        # This window is partly of the load before.
-        self._begin_settling(1)
+        self._windows.turn_to(load, before)
         if trial is None:
             return None
         return self._roll_back(trial, "the load has grown, so nothing can be told")
@@ -204,6 +204,20 @@ class TuningPolicy:
             move, value, reading, setting, self._guard
         )
 
+    def _find_way(
+        self, move: Move, value: int, reading: Reading, setting: Setting, keys: frozenset[str]
+    ) -> GuardStep | None:
+        if self._guard is None or setting.get(BATCH_SIZE) == self._stumbled_at:
+            return None
+        return find_way(move, value, reading, setting, self._guard, keys)
+
+    def _find_room(
+        self, move: Move, value: int, setting: Setting, keys: frozenset[str]
+    ) -> GuardStep | None:
+        if self._guard is None or (move.key, move.direction) != (BATCH_SIZE, "up"):
+            return None
+        return self._guard.find_room({**setting, move.key: value}, keys)
+
     def _protect(
         self,
         reading: Reading,
@@ -236,7 +250,8 @@ class TuningPolicy:
     ) -> tuple[Decision, ...]:
         if not self._objective.has_something_to_gain(reading):
             return ()
-        is_ready = not self._num_settling and len(self._evidence) >= MIN_WINDOWS
+        known = self._windows.readings
+        is_ready = not self._windows.is_settling and len(known) >= MIN_WINDOWS
         is_over = self._objective.is_over(reading)
         for move in find_moves(reading, setting, min_batch_size=min_batch_size, is_over=is_over):
             value = self._find_value(move, setting, keys, min_batch_size)
@@ -244,15 +259,14 @@ class TuningPolicy:
                 continue
             if self._may_leap(move, value, reading, setting):
                 # Watched on with care where there is enough to compare it with.
-                quick = tuple(self._evidence) if is_ready else (reading,)
+                quick = known if is_ready else (reading,)
                 return (self._try(move, value, setting, quick, is_over=is_over),)
-            if not is_ready:
-                return ()
-            if move.key == BATCH_SIZE and self._guard is not None and move.direction == "up":
-                room = self._guard.find_room({**setting, move.key: value}, keys)
-                if room is not None:
-                    return (self._take_step(room, reading, setting),)
-            return (self._try(move, value, setting, is_over=is_over),)
+            way = self._find_way(move, value, reading, setting, keys)
+            if way is None and is_ready:
+                way = self._find_room(move, value, setting, keys)
+            if way is not None:
+                return (self._take_step(way, reading, setting),)
+            return (self._try(move, value, setting, is_over=is_over),) if is_ready else ()
         return self._rest(setting) if is_ready else ()
 
     def _find_value(
@@ -281,7 +295,7 @@ class TuningPolicy:
     ) -> Decision:
         """Begin a trial; a quick one is compared with these windows alone, and at once."""
         old, new = {move.key: setting[move.key]}, {move.key: value}
-        baseline = quick or tuple(self._evidence)
+        baseline = quick or self._windows.readings
         self._is_resting = False
         return self._start(
             Trial(
@@ -339,8 +353,7 @@ class TuningPolicy:
             self._backoff.succeed(trial.move.identity, trial.move.opposite, self._now)
         self._memory.remember(self._level, setting)
         self._trial = None
-        self._evidence.clear()
-        self._evidence.extend(trial.watched)
+        self._windows.start_over(0, trial.watched)
         decision = decide(DecisionKind.KEEP, trial, trial.old, trial.new, reason)
         return replace(decision, direction="none")
 
@@ -354,16 +367,15 @@ class TuningPolicy:
     def _roll_back(self, trial: Trial, reason: str) -> Decision:
         self._trial = None
         self._expect(trial.old)
-        self._begin_settling(count_settling(trial.baseline[-1]))
-        if trial.move is not None and not self._is_new_level:
-            # The setting of these windows is in force again.
-            self._evidence.extend(trial.baseline)
+        # The setting of these windows is in force again.
+        known = trial.baseline if trial.move is not None and not self._is_new_level else ()
+        self._windows.start_over(count_settling(trial.baseline[-1]), known)
         return decide(DecisionKind.ROLL_BACK, trial, trial.new, trial.old, reason)
 
     def _take_step(self, step: GuardStep, reading: Reading, setting: Setting) -> Decision:
         old, new = {key: setting[key] for key in step.new}, step.new
         self._expect(new)
-        self._begin_settling(count_draining(reading, new))
+        self._windows.start_over(count_draining(reading, new))
         return decide_guard(step, old, reading)
 
     def _rest(self, setting: Setting) -> tuple[Decision, ...]:
@@ -378,23 +390,9 @@ class TuningPolicy:
                 parameter="none",
                 direction="none",
                 rationale=f"nothing more is known to help at {self._level}; resting",
-                before=summarise(list(self._evidence)),
+                before=summarise(self._windows.readings),
             ),
         )
-
-    def _settle(self, reading: Reading) -> bool:
-        """Take a window in; return whether it tells of the setting in force alone."""
-        if self._num_settling:
-            self._num_settling -= 1
-            return False
-        if self._objective.has_something_to_gain(reading):
-            # Where all that came was served, throughput says nothing of the setting.
-            self._evidence.append(reading)
-        return True
-
-    def _begin_settling(self, num_windows: int) -> None:
-        self._evidence.clear()
-        self._num_settling = num_windows
 
     def _expect(self, new: Setting) -> None:
         self._expected = {**(self._expected or {}), **new}

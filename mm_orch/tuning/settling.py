@@ -3,17 +3,75 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import TYPE_CHECKING
 
 from mm_orch.tuning.knobs import QUEUE_CAPACITY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mm_orch.tuning.knobs import Setting
+    from mm_orch.tuning.load import Load
     from mm_orch.tuning.readings import Reading
 
 _MAX_SETTLING = 3
 # A queue that was cut short is still as long as it was.
 _MAX_DRAINING = 6
+_MAX_ASIDE = 4
+
+
+class SettledWindows:
+    """The last windows that tell of the setting in force alone, at the load there is.
+
+    Those of a load that goes are put aside, and taken up again when it returns to the same
+    setting: of a load that changes every few windows there are never many in a row.
+
+    Args:
+        max_windows: that are kept.
+    """
+
+    def __init__(self, max_windows: int) -> None:
+        self._readings: deque[Reading] = deque(maxlen=max_windows)
+        self._num_settling = 0
+        self._aside: deque[tuple[Load, tuple[Reading, ...]]] = deque(maxlen=_MAX_ASIDE)
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """The windows, the oldest first."""
+        return tuple(self._readings)
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether windows are still to come that tell of what was before as well."""
+        return self._num_settling > 0
+
+    def take(self, reading: Reading, *, is_telling: bool) -> bool:
+        """Take a window in; return whether it tells of the setting in force alone."""
+        if self._num_settling:
+            self._num_settling -= 1
+            return False
+        if is_telling:
+            self._readings.append(reading)
+        return True
+
+    def start_over(self, num_settling: int, known: Sequence[Reading] = ()) -> None:
+        """Begin with another setting, of which these windows are known."""
+        self._aside.clear()
+        self._readings.clear()
+        self._readings.extend(known)
+        self._num_settling = num_settling
+
+    def turn_to(self, load: Load, before: Load) -> None:
+        """Begin with another load; the window that shows it is partly of the one before."""
+        if self._readings:
+            self._aside.append((before, self.readings))
+        again = next((one for one in self._aside if one[0].is_near(load)), None)
+        self._readings.clear()
+        if again is not None:
+            self._aside.remove(again)
+            self._readings.extend(again[1])
+        self._num_settling = 1
 
 
 def count_settling(reading: Reading) -> int:
