@@ -4,7 +4,8 @@ usage: python -m benchmarks.tuner [--windows N] [--window-seconds N] [--judged N
                                   [--starts NAME ...] [--loads NAME ...]
 
 goodput   tokens a second in answers within the target, as clients see them
-best      the highest goodput of a grid of settings that never change, under the same load
+best      the highest goodput of settings that never change, under the same load: batches of 8 to
+          32 sequences, then queues of 2 to 10, each step from the best so far to its neighbours
 off       goodput of the bad setting itself, which never changes
 over      most windows in a row whose p95 was over the target, once it had been met
 
@@ -38,6 +39,7 @@ from benchmarks.statistics import Verdict
 from benchmarks.tuner_loads import (
     LOADS,
     Shape,
+    climb,
     due_times,
     goodput,
     longest_over,
@@ -66,10 +68,7 @@ STARTS: dict[str, dict[str, int]] = {
     "far too much": {BATCH_SIZE: 256, BATCH_TOKENS: 8192, CACHE_SIZE: 1024, QUEUE_CAPACITY: 1000},
     "short of all": {BATCH_SIZE: 64, BATCH_TOKENS: 32, CACHE_SIZE: 64, QUEUE_CAPACITY: 500},
 }
-GRID: tuple[dict[str, int], ...] = tuple(
-    {BATCH_SIZE: size, BATCH_TOKENS: 512, CACHE_SIZE: 1024, QUEUE_CAPACITY: queue}
-    for size, queue in itertools.product((12, 16, 24), (4, 10))
-)
+_SIZES, _QUEUES = (8, 12, 16, 24, 32), (2, 4, 10)
 _BAR_GOODPUT = 0.9
 _BAR_OVER = 2
 _CLIENTS = 16
@@ -259,13 +258,23 @@ def _calibrate(bench: _Bench, one: Running) -> _Bench:
 
 def _search(bench: _Bench, one: Running, load: str) -> tuple[dict[str, int], float]:
     """Return the setting of the grid with the highest goodput, and that."""
-    found = []
-    for setting in GRID:
-        windows = _run_static(bench, one, setting, load)
-        found.append((goodput(windows), setting))
-        print(f"{load}: {setting} {found[-1][0]:.0f}", file=sys.stderr, flush=True)
-    top, setting = max(found, key=lambda pair: pair[0])
-    return setting, top
+    found: dict[tuple[int, int], float] = {}
+
+    def find(size: int, queue: int) -> float:
+        if (size, queue) not in found:
+            windows = _run_static(bench, one, _make_setting(size, queue), load)
+            found[size, queue] = goodput(windows)
+            print(f"{load}: {size} {queue} {found[size, queue]:.0f}", file=sys.stderr, flush=True)
+        return found[size, queue]
+
+    queue = _QUEUES[1]
+    size = climb(_SIZES, len(_SIZES) // 2, lambda size: find(size, queue))
+    queue = climb(_QUEUES, 1, lambda queue: find(size, queue))
+    return _make_setting(size, queue), find(size, queue)
+
+
+def _make_setting(size: int, queue: int) -> dict[str, int]:
+    return {BATCH_SIZE: size, BATCH_TOKENS: 512, CACHE_SIZE: 1024, QUEUE_CAPACITY: queue}
 
 
 def _run_static(bench: _Bench, one: Running, setting: Mapping[str, int], load: str) -> list[Window]:

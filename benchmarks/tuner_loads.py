@@ -163,3 +163,19 @@ def longest_over(windows: Sequence[Window], target_s: float) -> int:
     met = list(itertools.dropwhile(lambda p95_s: p95_s > target_s, known))
     runs = (list(run) for _, run in itertools.groupby(met, lambda p95_s: p95_s > target_s))
     return max((len(run) for run in runs if run[0] > target_s), default=0)
+
+
+def climb(values: Sequence[int], begin: int, find: Callable[[int], float]) -> int:
+    """Return the value from which neither neighbour leads higher.
+
+    Args:
+        values: in order.
+        begin: index of the first that is asked for.
+        find: gives what a value is worth; asked again for values it has given.
+    """
+    while True:
+        near = range(max(0, begin - 1), min(len(values), begin + 2))
+        best = max(near, key=lambda index: find(values[index]))
+        if find(values[best]) <= find(values[begin]):
+            return values[begin]
+        begin = best

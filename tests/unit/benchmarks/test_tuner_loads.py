@@ -7,6 +7,7 @@ from benchmarks.tuner_loads import (
     OUTPUT_TOKENS,
     Shape,
     Window,
+    climb,
     due_times,
     goodput,
     longest_over,
@@ -106,3 +107,20 @@ def test_windows_over_the_target_count_once_it_has_been_met(
     p95s: list[float | None], longest: int
 ) -> None:
     assert longest_over([window(p95_s) for p95_s in p95s], 4.0) == longest
+
+
+@pytest.mark.parametrize(
+    ("worth", "top", "num_asked"),
+    [([1, 2, 3, 2, 1], 2, 3), ([5, 4, 3, 2, 1], 0, 4), ([1, 2, 3, 4, 5], 4, 4)],
+)
+def test_the_best_is_climbed_to_from_neighbour_to_neighbour(
+    worth: list[int], top: int, num_asked: int
+) -> None:
+    asked = set()
+
+    def find(value: int) -> float:
+        asked.add(value)
+        return worth[value]
+
+    assert climb(range(5), 2, find) == top
+    assert len(asked) == num_asked
