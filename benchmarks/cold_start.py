@@ -75,13 +75,14 @@ def first_output_s(arguments: list[str]) -> float:
     if process.stdout is None:
         message = "the process has no standard output"
         raise RuntimeError(message)
-    with process.stdout:
-        while not (piece := process.stdout.read1(1024)).strip():
+    with process.stdout as output:
+        # What is there at once: reading on would wait for so many bytes, or the end.
+        while not (piece := os.read(output.fileno(), 1024)).strip():
             if not piece:
                 message = f"{arguments} ended with {process.wait()} and without output"
                 raise RuntimeError(message)
         elapsed = time.monotonic() - begin
-        process.stdout.read()
+        output.read()
     process.wait()
     return elapsed
 

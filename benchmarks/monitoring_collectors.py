@@ -178,7 +178,8 @@ def judge_stop(one: Memory, without: Memory) -> Verdict:
 
 
 def _servers(model: StoredModel, engine: str | None) -> list[Contender]:
-    sections = {OFF: {}} | {name: tracing_to(name) for name in COLLECTORS}
+    sections: dict[str, dict[str, object]] = {OFF: {}}
+    sections |= {name: tracing_to(name) for name in COLLECTORS}
     metrics = {"prometheus": {"enabled": True, "port": 0}}
     return [monitored(name, model, engine, metrics | own) for name, own in sections.items()]
 

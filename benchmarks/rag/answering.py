@@ -62,7 +62,8 @@ async def answer_all(index: Index, questions: Sequence[Question]) -> dict[str, o
         )
         async with workflows.open("rag_qa", call) as run:
             values = (await run.complete()).values
-        _count(counts, question, values[ANSWER].text, values.find(SOURCES) or ())
+        sources = values.find(SOURCES)
+        _count(counts, question, values[ANSWER].text, sources or ())
     return dict(sorted(counts.items()))
 
 

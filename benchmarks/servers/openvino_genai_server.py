@@ -85,7 +85,7 @@ def _hand_on(job: Job, handle: Any) -> bool:
     while handle.can_read():
         for output in handle.read().values():
             job.emit(output.generated_ids)
-    is_over = handle.get_status() != genai.GenerationStatus.RUNNING
+    is_over: bool = handle.get_status() != genai.GenerationStatus.RUNNING
     if is_over:
         job.end()
     return is_over

@@ -68,7 +68,7 @@ class InjectedAttention:
         self._module = module
         self._rotation = rotation
         self._name = name
-        self._functions: Any = AttentionInterface()  # type: ignore[no-untyped-call]  # no annotations
+        self._functions: Any = AttentionInterface()
 
     def __call__(
         self, qkv_out: Any, *, position_ids: torch.Tensor, **unused: Any
