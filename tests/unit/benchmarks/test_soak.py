@@ -186,17 +186,33 @@ def all_lives(
         (all_lives(server_per_hour=17.0), {"server_memory_is_flat"}),
         (all_lives(steady_per_hour=17.0), set()),
         (all_lives(steady_per_hour=33.0), {"steady_memory_is_flat"}),
-        # Ten minutes each: six lives an hour.
-        (all_lives(level_per_life=6.0), {"rough_generations_are_alike"}),
-        (all_lives(level_per_life=5.0), set()),
         # Its worker has ended and was not seen again.
         ([one for one in all_lives() if one.name != STEADY], {"steady_memory_is_flat"}),
-        # One life says nothing of those after it.
-        (all_lives()[:4], {"rough_generations_are_alike"}),
     ],
 )
 def test_memory_is_judged_by_what_lives_how_long(lives: list[Life], bars: set[str]) -> None:
     assert missed(note_memory({}, lives, begin_s=60.0)) == bars
+
+
+def test_lives_that_take_more_each_time_are_told_without_a_verdict() -> None:
+    figures: dict[str, object] = {}
+
+    verdicts = note_memory(figures, all_lives(level_per_life=6.0), begin_s=60.0)
+
+    assert {bar for bar in verdicts if bar.startswith(ROUGH)} == set()
+    # Ten minutes each: six lives an hour. At 30 s a life has grown by 0.75 MiB.
+    assert figures["rough_memory_by_birth_mib_per_hour"] == pytest.approx([36.0] * 3)
+    assert figures["rough_memory_by_age_mib_per_hour"] == pytest.approx([90.0] * 3)
+    assert figures["rough_memory_at_30_s_mib"] == [50.8, 65.8, 80.8]
+
+
+def test_a_single_life_says_nothing_of_those_after_it() -> None:
+    figures: dict[str, object] = {}
+
+    note_memory(figures, all_lives()[:4], begin_s=60.0)
+
+    assert figures["rough_num_generations_compared"] == 1
+    assert "rough_memory_by_birth_mib_per_hour" not in figures
 
 
 def test_what_stays_open_is_told() -> None:
