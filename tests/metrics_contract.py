@@ -123,6 +123,7 @@ TUNER = [
         ("parameter", "direction"),
         {"auto_tuning_decisions_total": (0, 100), "auto_tuning_rollbacks_total": (0, 100)},
     ),
+    *_rows("counter", ("parameter", "p95"), {"auto_tuning_guard_steps_total": (0, 100)}),
     *_rows(
         "gauge",
         (),

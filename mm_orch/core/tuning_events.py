@@ -21,6 +21,19 @@ class TuningDecided:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuardStepTold:
+    """A window has told of a step that the tuner took to keep the target.
+
+    Attributes:
+        parameter: the option's name, or several.
+        is_kept: whether p95 kept its target.
+    """
+
+    parameter: str
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TunedValuesRead:
     """What is in force of the options that have a gauge."""
 
@@ -38,4 +51,7 @@ TUNED_OPTIONS = (
 )
 """What may be tuned, by the last part of its key."""
 
-TuningEvent = TuningDecided | TunedValuesRead
+GUARDED_OPTIONS = ("max_batch_size", "queue_capacity", "several")
+"""What a step to keep the target may change; several are both at once."""
+
+TuningEvent = TuningDecided | GuardStepTold | TunedValuesRead

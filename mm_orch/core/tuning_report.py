@@ -6,6 +6,9 @@ from typing import Protocol
 
 import msgspec
 
+MAX_DECISIONS = 200
+"""So many are kept, the newest."""
+
 
 class TuningFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Means over the windows that a decision rests on; what was not measured is None."""
@@ -32,7 +35,8 @@ class TuningDecision(msgspec.Struct, frozen=True, kw_only=True):
         new_values: alike.
         rationale: why, in words.
         before: with the old values; None where nothing had been measured.
-        after: with the new ones.
+        after: with the new ones; a step of the guard's has them from the first window on that tells
+            of it.
     """
 
     at: str
@@ -51,12 +55,20 @@ class TunerReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         target_p95_ms: what p95 must keep; None for no target.
+        window_seconds: from one reading and decision to the next.
+        max_windows: most windows before and after a change that are compared.
         values: in force, by key.
+        on_trial: those of the values that are only tried, each with the one to go back to.
+        switched_off: keys that the configuration takes from the tuner.
         left_alone: keys that the running engine cannot change.
     """
 
     target_p95_ms: float | None
+    window_seconds: int
+    max_windows: int
     values: dict[str, int]
+    on_trial: dict[str, int]
+    switched_off: tuple[str, ...]
     left_alone: tuple[str, ...]
     decisions: tuple[TuningDecision, ...]
 
@@ -64,5 +76,5 @@ class TunerReport(msgspec.Struct, frozen=True, kw_only=True):
 class TunerReports(Protocol):
     """Answers what the tuner did, at once and without waiting."""
 
-    def report(self) -> TunerReport:
-        """Values in force and the last decisions."""
+    def report(self, max_decisions: int = MAX_DECISIONS) -> TunerReport:
+        """Values in force and the last decisions, at most so many of them."""

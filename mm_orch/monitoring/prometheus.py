@@ -42,7 +42,7 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
-from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
+from mm_orch.core.tuning_events import GuardStepTold, TunedValuesRead, TuningDecided
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted, WorkflowStepFinished
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
@@ -177,6 +177,7 @@ class PrometheusObserver:
                 | ErrorOccurred()
                 | ConfigurationChanged()
                 | TuningDecided()
+                | GuardStepTold()
                 | TunedValuesRead()
                 | WorkflowRouted()
                 | WorkflowStepFinished()
@@ -287,7 +288,7 @@ class PrometheusObserver:
         match event:
             case ConfigurationChanged(path=path, source=source):
                 self._series.config_changes.labels(path, source).inc()
-            case TuningDecided() | TunedValuesRead():
+            case TuningDecided() | GuardStepTold() | TunedValuesRead():
                 if self._tuning is None:
                     self._tuning = TuningSeries(self._series.registry)
                 self._tuning.observe(event)

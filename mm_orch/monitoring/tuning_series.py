@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
 
-from mm_orch.core.tuning_events import TUNED_OPTIONS, TunedValuesRead, TuningDecided
+from mm_orch.core.tuning_events import (
+    GUARDED_OPTIONS,
+    TUNED_OPTIONS,
+    GuardStepTold,
+    TunedValuesRead,
+    TuningDecided,
+)
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -30,11 +36,21 @@ class TuningSeries:
             ("parameter", "direction"),
             registry=registry,
         )
+        self._guard_steps = Counter(
+            "auto_tuning_guard_steps_total",
+            "Steps of the tuner to keep its target, by option and by what p95 was in the first"
+            " window that tells of them.",
+            ("parameter", "p95"),
+            registry=registry,
+        )
         # From the first scrape on, so that the first decision is an increase.
         for parameter in TUNED_OPTIONS:
             for direction in ("up", "down"):
                 self._decisions.labels(parameter, direction)
                 self._rollbacks.labels(parameter, direction)
+        for parameter in GUARDED_OPTIONS:
+            for side in ("within", "over"):
+                self._guard_steps.labels(parameter, side)
         self._batch_size = _gauge(registry, "batch_size", "max_batch_size in force.")
         self._timeout = _gauge(registry, "batch_timeout_ms", "batch_timeout_ms in force.")
         self._cache_size = _gauge(registry, "cache_size_mb", "The cache's max_memory_mb in force.")
@@ -46,6 +62,9 @@ class TuningSeries:
                 self._decisions.labels(parameter, direction).inc()
                 if event.is_rollback:
                     self._rollbacks.labels(parameter, direction).inc()
+            case GuardStepTold():
+                side = "within" if event.is_kept else "over"
+                self._guard_steps.labels(event.parameter, side).inc()
             case TunedValuesRead():
                 self._batch_size.set(event.batch_size)
                 self._timeout.set(event.batch_timeout_ms)

@@ -3,46 +3,61 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from mm_orch.core.tuning_report import TuningDecision, TuningFigures
+from mm_orch.core.tuning_report import MAX_DECISIONS, TuningDecision, TuningFigures
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from mm_orch.tuning.decisions import Decision, Figures
 
-MAX_DECISIONS = 200
+
+@dataclass(slots=True)
+class _Entry:
+    decision: Decision
+    at: datetime
+    refusal: str
 
 
 class DecisionHistory:
     """Keeps the last decisions."""
 
     def __init__(self) -> None:
-        self._decisions: deque[TuningDecision] = deque(maxlen=MAX_DECISIONS)
+        self._entries: deque[_Entry] = deque(maxlen=MAX_DECISIONS)
 
     def add(self, decision: Decision, at: datetime, *, refusal: str = "") -> None:
         """Keep one; ``refusal`` says why it is not in force."""
-        rationale = decision.rationale
-        self._decisions.appendleft(
-            TuningDecision(
-                at=at.isoformat(timespec="seconds"),
-                kind="refused" if refusal else decision.kind.value,
-                parameter=decision.parameter,
-                direction=decision.direction,
-                old_values=dict(decision.old),
-                new_values=dict(decision.new),
-                rationale=f"{rationale}; left alone from now on: {refusal}"
-                if refusal
-                else rationale,
-                before=_describe(decision.before),
-                after=_describe(decision.after),
-            )
-        )
+        self._entries.appendleft(_Entry(decision, at, refusal))
 
-    def newest(self) -> tuple[TuningDecision, ...]:
-        """Return them, the newest first."""
-        return tuple(self._decisions)
+    def complete(self, decision: Decision, told: Decision) -> None:
+        """Put what is told of a decision by now in its place, while that is still kept."""
+        for entry in self._entries:
+            if entry.decision is decision:
+                entry.decision = told
+                return
+
+    def newest(self, max_decisions: int = MAX_DECISIONS) -> tuple[TuningDecision, ...]:
+        """Return them, the newest first; at most so many."""
+        return tuple(_tell(entry) for entry in islice(self._entries, max_decisions))
+
+
+def _tell(entry: _Entry) -> TuningDecision:
+    decision, refusal = entry.decision, entry.refusal
+    rationale = decision.rationale
+    return TuningDecision(
+        at=entry.at.isoformat(timespec="seconds"),
+        kind="refused" if refusal else decision.kind.value,
+        parameter=decision.parameter,
+        direction=decision.direction,
+        old_values=dict(decision.old),
+        new_values=dict(decision.new),
+        rationale=f"{rationale}; left alone from now on: {refusal}" if refusal else rationale,
+        before=_describe(decision.before),
+        after=_describe(decision.after),
+    )
 
 
 def _describe(figures: Figures | None) -> TuningFigures | None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from mm_orch.core.errors import ModelUnavailableError, MuAIError
 from mm_orch.core.events import ErrorOccurred
-from mm_orch.core.tuning_events import TunedValuesRead, TuningDecided
-from mm_orch.core.tuning_report import TunerReport
+from mm_orch.core.tuning_events import GuardStepTold, TunedValuesRead, TuningDecided
+from mm_orch.core.tuning_report import MAX_DECISIONS, TunerReport
+from mm_orch.tuning.aftermath import Aftermath
 from mm_orch.tuning.decisions import DecisionKind
 from mm_orch.tuning.history import DecisionHistory
 from mm_orch.tuning.knobs import (
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from mm_orch.core.configuration import ChangeSource
     from mm_orch.core.events import Observer
     from mm_orch.tuning.decisions import Decision
+    from mm_orch.tuning.knobs import Setting
+    from mm_orch.tuning.readings import Reading
 
 logger = logging.getLogger(__name__)
 
@@ -102,10 +105,10 @@ class Tuner:
         self._history = DecisionHistory()
         self._memory = load_memory(memory_path)
         self._saved = self._memory.encode()
+        target_s = None if target_p95_ms is None else target_p95_ms / 1000
+        self._aftermath = None if target_s is None else Aftermath(target_s)
         self._policy = TuningPolicy(
-            Objective(None if target_p95_ms is None else target_p95_ms / 1000),
-            self._memory,
-            max_windows=self._count_windows(),
+            Objective(target_s), self._memory, max_windows=_count_windows(live.read())
         )
 
     @property
@@ -127,30 +130,59 @@ class Tuner:
 
     async def decide(self) -> None:
         """Read the window that ends now, and put in force what follows from it."""
-        values = self._live.read()
+        values, reading = self._live.read(), self._windows.read()
+        setting = _read_setting(values)
+        self._policy.compare_at_most(_count_windows(values))
         decisions = self._policy.take(
-            self._windows.read(),
-            _read_setting(values),
-            tunable=frozenset(
-                key for switch, keys in _KEYS_BY_SWITCH.items() if values[switch] for key in keys
-            ),
+            reading,
+            setting,
+            tunable=frozenset(KNOBS) - _find_switched_off(values),
             min_batch_size=_read_int(values, MIN_BATCH_SIZE),
         )
+        self._look_back(reading, setting, decisions)
         for decision in decisions:
-            await self._apply(decision)
+            if await self._apply(decision) and decision.kind is DecisionKind.GUARD:
+                self._follow(decision, reading)
         self._tell_values()
         await self._save()
 
-    def report(self) -> TunerReport:
+    def report(self, max_decisions: int = MAX_DECISIONS) -> TunerReport:
         """See TunerReports."""
+        values = self._live.read()
         return TunerReport(
             target_p95_ms=self._target_p95_ms,
-            values=_read_setting(self._live.read()),
+            window_seconds=_read_int(values, _INTERVAL),
+            max_windows=self._policy.max_windows,
+            values=_read_setting(values),
+            on_trial=dict(self._policy.on_trial),
+            switched_off=tuple(sorted(_find_switched_off(values))),
             left_alone=tuple(sorted(self._policy.left_alone)),
-            decisions=self._history.newest(),
+            decisions=self._history.newest(max_decisions),
         )
 
-    async def _apply(self, decision: Decision) -> None:
+    def _follow(self, step: Decision, reading: Reading) -> None:
+        if self._aftermath is not None:
+            self._aftermath.follow(step, reading)
+
+    def _look_back(
+        self, reading: Reading, setting: Setting, decisions: tuple[Decision, ...]
+    ) -> None:
+        """Complete the guard's last step, where this window tells what came of it."""
+        if self._aftermath is None:
+            return
+        is_last = any(decision.changes for decision in decisions)
+        outcome = self._aftermath.take(reading, setting, is_last=is_last)
+        if outcome is None:
+            return
+        self._history.complete(outcome.step, outcome.told)
+        logger.info("tuner: what came of %s", _describe(outcome.told))
+        if outcome.is_kept is not None:
+            self._observer.observe(
+                GuardStepTold(parameter=outcome.step.parameter, is_kept=outcome.is_kept)
+            )
+
+    async def _apply(self, decision: Decision) -> bool:
+        """Put a decision in force and tell of it; return whether it is."""
         words = _describe(decision)
         if decision.changes:
             try:
@@ -165,7 +197,7 @@ class Tuner:
                     self._policy.refuse(decision)
                 self._history.add(decision, self._now(), refusal=error.message)
                 logger.warning("tuner: %s was refused: %s", words, error.message)
-                return
+                return False
         self._history.add(decision, self._now())
         logger.info("tuner: %s", words)
         self._observer.observe(
@@ -175,6 +207,7 @@ class Tuner:
                 is_rollback=decision.kind is DecisionKind.ROLL_BACK,
             )
         )
+        return True
 
     def _tell_values(self) -> None:
         setting = _read_setting(self._live.read())
@@ -197,11 +230,17 @@ class Tuner:
         # Tried again with the next change.
         self._saved = content
 
-    def _count_windows(self) -> int:
-        """Return how many windows the observed time is long."""
-        values = self._live.read()
-        num_windows = _read_int(values, _OBSERVATION) // _read_int(values, _INTERVAL)
-        return max(MAX_WINDOWS, num_windows)
+
+def _count_windows(values: Mapping[str, object]) -> int:
+    """Return how many windows the observed time is long."""
+    num_windows = _read_int(values, _OBSERVATION) // _read_int(values, _INTERVAL)
+    return max(MAX_WINDOWS, num_windows)
+
+
+def _find_switched_off(values: Mapping[str, object]) -> frozenset[str]:
+    return frozenset(
+        key for switch, keys in _KEYS_BY_SWITCH.items() if not values[switch] for key in keys
+    )
 
 
 def _read_setting(values: Mapping[str, object]) -> dict[str, int]:

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from mm_orch.tuning.knobs import KNOBS
+from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS
 from mm_orch.tuning.load import LoadLevel
 
 if TYPE_CHECKING:
@@ -43,6 +43,25 @@ class TuningMemory:
         """
         remembered = self._find_level(level)
         return None if remembered is None else self._settings[remembered]
+
+    def find_change(
+        self, level: LoadLevel, setting: Setting, keys: frozenset[str], min_batch_size: int
+    ) -> dict[str, int]:
+        """Return what to change to come to what worked at this level; nothing where it is in force.
+
+        Args:
+            level: of the load.
+            setting: in force.
+            keys: that may be changed.
+            min_batch_size: no batch may be smaller.
+        """
+        return {
+            key: value
+            for key, value in (self.find(level) or {}).items()
+            if key in keys
+            and setting.get(key, value) != value
+            and (key != BATCH_SIZE or value >= min_batch_size)
+        }
 
     def _find_level(self, level: LoadLevel) -> LoadLevel | None:
         if level in self._settings:

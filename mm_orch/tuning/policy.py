@@ -21,7 +21,7 @@ from mm_orch.tuning.leap import find_way, is_safe_leap
 from mm_orch.tuning.load import Load
 from mm_orch.tuning.moves import Move, find_moves
 from mm_orch.tuning.settling import SettledWindows, count_draining, count_settling
-from mm_orch.tuning.trial import Trial, Verdict, decide, decide_guard, summarise
+from mm_orch.tuning.trial import Trial, Verdict, decide, decide_guard, decide_rest
 
 if TYPE_CHECKING:
     from mm_orch.tuning.guard import GuardStep
@@ -51,7 +51,6 @@ class TuningPolicy:
     ) -> None:
         self._objective = objective
         self._memory = memory
-        self._max_windows = max(MIN_WINDOWS, max_windows)
         self._guard = None if objective.target_s is None else Guard(objective.target_s)
         self._load = _NO_LOAD
         self._backoffs: dict[LoadLevel, Backoff] = {}
@@ -59,7 +58,7 @@ class TuningPolicy:
         self._now = 0
         self._expected: dict[str, int] | None = None
         self._trial: Trial | None = None
-        self._windows = SettledWindows(self._max_windows)
+        self._windows = SettledWindows(max(MIN_WINDOWS, max_windows))
         self._has_met = False
         self._is_new_level = False
         self._is_resting = False
@@ -100,6 +99,20 @@ class TuningPolicy:
         return self._protect(
             reading, setting, keys, min_batch_size, is_settled=is_settled
         ) or self._improve(reading, setting, keys, min_batch_size)
+
+    def compare_at_most(self, num_windows: int) -> None:
+        """From now on compare at most so many windows before a change with as many after it."""
+        self._windows.keep_at_most(max(MIN_WINDOWS, num_windows))
+
+    @property
+    def max_windows(self) -> int:
+        """Most windows before and after a change that are compared."""
+        return self._windows.max_windows
+
+    @property
+    def on_trial(self) -> Setting:
+        """What is being tried, by key, each with the value to go back to."""
+        return {} if self._trial is None else self._trial.old
 
     @property
     def left_alone(self) -> frozenset[str]:
@@ -164,7 +177,7 @@ class TuningPolicy:
             reason = f"p95 was {reading.latency_p95_s:.1f} s, over the target"
             return (self._fail(trial, reason),)
         trial.watch(reading, self._objective)
-        verdict, reason = trial.judge(self._objective, self._max_windows)
+        verdict, reason = trial.judge(self._objective, self.max_windows)
         match verdict:
             case Verdict.WATCH:
                 if trial.is_quick and len(trial.watched) == 1 and trial.move is not None:
@@ -318,14 +331,7 @@ class TuningPolicy:
         if not self._is_new_level or not self._objective.has_something_to_gain(reading):
             return None
         self._is_new_level = False
-        known = self._memory.find(self._level)
-        new = {
-            key: value
-            for key, value in (known or {}).items()
-            if key in keys
-            and setting.get(key, value) != value
-            and (key != BATCH_SIZE or value >= min_batch_size)
-        }
+        new = self._memory.find_change(self._level, setting, keys, min_batch_size)
         if not new:
             return None
         return self._start(
@@ -384,15 +390,7 @@ class TuningPolicy:
             return ()
         self._is_resting = True
         self._memory.remember(self._level, setting)
-        return (
-            Decision(
-                kind=DecisionKind.REST,
-                parameter="none",
-                direction="none",
-                rationale=f"nothing more is known to help at {self._level}; resting",
-                before=summarise(self._windows.readings),
-            ),
-        )
+        return (decide_rest(self._level, self._windows.readings),)
 
     def _expect(self, new: Setting) -> None:
         self._expected = {**(self._expected or {}), **new}

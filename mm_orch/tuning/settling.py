@@ -32,6 +32,7 @@ class SettledWindows:
     """
 
     def __init__(self, max_windows: int) -> None:
+        self._max_windows = max_windows
         self._readings: deque[Reading] = deque(maxlen=max_windows)
         self._num_settling = 0
         self._aside: deque[tuple[Load, tuple[Reading, ...]]] = deque(maxlen=_MAX_ASIDE)
@@ -45,6 +46,17 @@ class SettledWindows:
     def is_settling(self) -> bool:
         """Whether windows are still to come that tell of what was before as well."""
         return self._num_settling > 0
+
+    @property
+    def max_windows(self) -> int:
+        """Most windows that are kept."""
+        return self._max_windows
+
+    def keep_at_most(self, max_windows: int) -> None:
+        """Keep so many from now on, the newest."""
+        if max_windows != self._max_windows:
+            self._max_windows = max_windows
+            self._readings = deque(self._readings, max_windows)
 
     def take(self, reading: Reading, *, is_telling: bool) -> bool:
         """Take a window in; return whether it tells of the setting in force alone."""

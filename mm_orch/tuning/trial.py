@@ -161,6 +161,17 @@ def decide_guard(step: GuardStep, old: Setting, reading: Reading) -> Decision:
     )
 
 
+def decide_rest(level: LoadLevel, readings: Sequence[Reading]) -> Decision:
+    """Return the decision to try nothing more at this level, with the windows that are known."""
+    return Decision(
+        kind=DecisionKind.REST,
+        parameter="none",
+        direction="none",
+        rationale=f"nothing more is known to help at {level}; resting",
+        before=summarise(readings),
+    )
+
+
 def summarise(readings: Sequence[Reading]) -> Figures | None:
     """Return the means of some windows, or None of none."""
     if not readings:

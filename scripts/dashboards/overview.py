@@ -240,12 +240,16 @@ def _tuning() -> list[panels.PanelBuilder]:
             panels.COUNT,
             Query(_increase("auto_tuning_decisions_total"), "{{parameter}} {{direction}}"),
             Query(_increase("auto_tuning_rollbacks_total"), "back: {{parameter}} {{direction}}"),
+            Query(
+                _increase("auto_tuning_guard_steps_total", "p95"),
+                "guard: {{parameter}}, p95 {{p95}} the target",
+            ),
         ),
     ]
 
 
-def _increase(series: str) -> str:
-    return f"sum by (parameter, direction) (increase({series}[1h]))"
+def _increase(series: str, label: str = "direction") -> str:
+    return f"sum by (parameter, {label}) (increase({series}[1h]))"
 
 
 def _error_ratio(by: str) -> str:

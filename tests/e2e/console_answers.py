@@ -71,7 +71,15 @@ def tuner() -> dict[str, Any]:
     }
     return {
         "target_p95_ms": 6000.0,
-        "values": {key: 8, "optimization.batcher.batch_timeout_ms": 50},
+        "window_seconds": 60,
+        "max_windows": 8,
+        "values": {
+            key: 16,
+            "optimization.batcher.batch_timeout_ms": 50,
+            "optimization.cache.max_memory_mb": 4096,
+        },
+        "on_trial": {key: 8},
+        "switched_off": ["optimization.batcher.batch_timeout_ms"],
         "left_alone": ["optimization.cache.max_memory_mb"],
         "decisions": [
             {

@@ -29,7 +29,13 @@ def test_a_decision_of_the_tuner_is_shown_with_its_reason_and_what_came_of_it(
         expect(kept).to_contain_text("max_batch_size 4 → 8")
         expect(kept).to_contain_text("169 tokens/s, p95 2.5 s")
         expect(kept).to_contain_text("246 tokens/s, p95 2.9 s")
-        expect(page.get_by_text("The engine cannot change max_memory_mb.")).to_be_visible()
+        for option, note in (
+            ("max_batch_size", "On trial, before 8."),
+            ("batch_timeout_ms", "Left alone, as the configuration says."),
+            ("max_memory_mb", "Left alone, as the engine cannot change it."),
+        ):
+            row = page.get_by_role("table", name="Tuned options").get_by_role("row")
+            expect(row.filter(has_text=option)).to_contain_text(note)
 
 
 def test_without_a_tuner_its_page_says_what_to_switch_on(

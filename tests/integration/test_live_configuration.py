@@ -18,11 +18,14 @@ from mm_orch.core.errors import LiveChangeError
 from mm_orch.core.events import StepCompleted, WorkerStateChanged
 from mm_orch.core.generation import GenerationOptions, GenerationRequest, TokensPrompt
 from mm_orch.live.sharing import find_sharing
+from mm_orch.tuning.loop import Tuner
+from mm_orch.tuning.policy import MAX_WINDOWS
 from mm_orch.workers.phase import ModelPhase
 from tests.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from mm_orch.app import Runtime
     from mm_orch.orchestration.reports import ModelReport
@@ -40,6 +43,14 @@ MEMORY = "optimization.cache.max_memory_mb"
 CAPACITY = "monitoring.server.queue_capacity"
 DRAIN = "monitoring.server.graceful_shutdown_timeout"
 BLOCK_BYTES = 64
+INTERVAL = "optimization.tuner.tuning_interval_seconds"
+OBSERVED = "optimization.tuner.observation_window_seconds"
+# What each switch gives the tuner to change, or takes from it.
+TUNED_BY_SWITCH = {
+    "optimization.tuner.enable_batch_size_tuning": {MAX_BATCH, MAX_TOKENS, CAPACITY},
+    "optimization.tuner.enable_timeout_tuning": {TIMEOUT},
+    "optimization.tuner.enable_cache_size_tuning": {MEMORY},
+}
 # What one sequence of 8,192 tokens takes of the echo engine's memory.
 FULL_LENGTH_BYTES = 512 * BLOCK_BYTES
 
@@ -75,9 +86,9 @@ def report_of(runtime: Runtime) -> ModelReport:
     return report
 
 
-def draw(dice: random.Random) -> dict[str, object]:
-    """Return new values of some options; they may contradict those of others."""
-    choices: dict[str, object] = {
+def draw_all(dice: random.Random) -> dict[str, object]:
+    """Return a value for each live option, and for some that are none."""
+    return {
         MAX_BATCH: dice.randint(1, 12),
         MIN_BATCH: dice.randint(1, 5),
         TIMEOUT: dice.choice([0, 1, 5, 20]),
@@ -85,15 +96,39 @@ def draw(dice: random.Random) -> dict[str, object]:
         MEMORY: dice.choice([0, 1, 2, 5]),
         CAPACITY: dice.randint(50, 90),
         DRAIN: dice.randint(0, 90),
-        "optimization.tuner.tuning_interval_seconds": dice.randint(1, 99),
+        INTERVAL: dice.randint(1, 99),
+        OBSERVED: dice.randint(1, 2000),
+        **{switch: dice.random() < 0.5 for switch in TUNED_BY_SWITCH},
         # No values of theirs.
         "system.device": "cpu",
         f"{MAX_BATCH}_": 4,
     }
+
+
+def draw(dice: random.Random) -> dict[str, object]:
+    """Return new values of some options; they may contradict those of others."""
+    choices = draw_all(dice)
     names = dice.sample(list(choices), k=dice.randint(1, 4))
     if dice.random() < 0.1:
         choices |= dict.fromkeys(names, -1)
     return {name: choices[name] for name in names}
+
+
+async def check_tuner(
+    runtime: Runtime, tuner: Tuner, recorder: Recorder, expected: dict[str, Any]
+) -> None:
+    """The tuner goes by what is told of its options, and changes what they give it alone."""
+    before = recorder.of(ConfigurationChanged)
+    await tuner.decide()
+    report = tuner.report()
+
+    off = {key for switch, keys in TUNED_BY_SWITCH.items() if not expected[switch] for key in keys}
+    changed = {one.path for one in recorder.of(ConfigurationChanged)[len(before) :]}
+    assert not changed & off
+    assert set(report.switched_off) == off
+    assert report.window_seconds == expected[INTERVAL]
+    assert report.max_windows == max(MAX_WINDOWS, expected[OBSERVED] // expected[INTERVAL])
+    expected |= {key: runtime.live.read()[key] for key in changed}
 
 
 async def ask_on(runtime: Runtime, number: int, stop: asyncio.Event) -> int:
@@ -135,12 +170,21 @@ async def check_in_force(runtime: Runtime, expected: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "num_changes", [60, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 )
-async def test_no_request_fails_whatever_is_changed(num_changes: int) -> None:
+async def test_no_request_fails_whatever_is_changed(num_changes: int, tmp_path: Path) -> None:
     dice = random.Random(num_changes)  # noqa: S311 - reproducible on purpose
     async with run("echo") as (runtime, recorder):
         await runtime.manager.acquire(MODEL)
+        tuner = Tuner(
+            runtime.live,
+            observer=runtime.observer,
+            memory_path=tmp_path / "tuner.json",
+            target_p95_ms=None,
+        )
+        runtime.observer.add([tuner.observer_of_path])  # type: ignore[attr-defined]  # as above
         stop = asyncio.Event()
         expected: dict[str, Any] = dict(runtime.live.read())
+        # Each live option has its turn.
+        assert set(expected) <= set(draw_all(dice))
         num_refused = num_applied = 0
         async with asyncio.TaskGroup() as clients:
             asking = [clients.create_task(ask_on(runtime, one, stop)) for one in range(8)]
@@ -160,6 +204,7 @@ async def test_no_request_fails_whatever_is_changed(num_changes: int) -> None:
                     expected |= values
                     num_applied += len(changes)
                 await check_in_force(runtime, expected)
+                await check_tuner(runtime, tuner, recorder, expected)
                 num_steps = len(recorder.of(StepCompleted))
                 await recorder.wait_for(StepCompleted, num_steps + 2)
             stop.set()
@@ -167,7 +212,10 @@ async def test_no_request_fails_whatever_is_changed(num_changes: int) -> None:
         assert min(task.result() for task in asking) >= 1
         assert num_refused >= num_changes // 10
         assert num_applied >= num_changes // 2
-        assert len(recorder.of(ConfigurationChanged)) == num_applied
+        changes_of_ours = [
+            one for one in recorder.of(ConfigurationChanged) if one.source == "admin"
+        ]
+        assert len(changes_of_ours) == num_applied
         assert not [one for one in recorder.of(WorkerStateChanged) if not one.is_up]
         report = report_of(runtime)
         assert report.kv_actual_bytes == report.kv_target_bytes

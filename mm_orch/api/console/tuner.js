@@ -30,9 +30,20 @@ const DECISION_COLUMNS = [
 ];
 
 const VALUE_COLUMNS = [
-  { name: "Option", isTight: true, render: ([key]) => html`<strong>${nameOf(key)}</strong>` },
-  { name: "In force", isNumber: true, render: ([, value]) => value },
+  { name: "Option", isTight: true, render: (row) => html`<strong>${nameOf(row.key)}</strong>` },
+  { name: "In force", isNumber: true, render: (row) => row.value },
+  { name: "Note", render: (row) => row.note },
 ];
+
+function noteOf(key, data) {
+  if (key in data.on_trial) return `On trial, before ${data.on_trial[key]}.`;
+  if (data.switched_off.includes(key)) return "Left alone, as the configuration says.";
+  if (data.left_alone.includes(key)) return "Left alone, as the engine cannot change it.";
+  return "";
+}
+
+const valuesOf = (data) =>
+  Object.entries(data.values).map(([key, value]) => ({ key, value, note: noteOf(key, data) }));
 
 export function Tuner() {
   const { data, error } = usePoll("admin/tuner");
@@ -46,9 +57,8 @@ export function Tuner() {
       <h2 id="values-title">In force</h2>
       <p class="hint">
         ${target === null || target === undefined ? "No target for p95." : `p95 is to stay at or below ${formatNumber(target)} ms.`}
-        ${data.left_alone.length > 0 && ` The engine cannot change ${data.left_alone.map(nameOf).join(", ")}.`}
       </p>
-      <${Table} caption="Tuned options" columns=${VALUE_COLUMNS} rows=${Object.entries(data.values)} keyOf=${([key]) => key} />
+      <${Table} caption="Tuned options" columns=${VALUE_COLUMNS} rows=${valuesOf(data)} keyOf=${(row) => row.key} />
     </section>
     <section aria-labelledby="decisions-title">
       <h2 id="decisions-title">Decisions</h2>

@@ -12,7 +12,7 @@ from mm_orch.core.events import Attempt, ErrorReport, RequestFinished, RequestSt
 from mm_orch.core.figures import Figures, HistoryFigures, ResourceFigures
 from mm_orch.core.observations import AlertsReport, FiringAlert, RequestsReport
 from mm_orch.core.trace import TraceContext
-from mm_orch.core.tuning_report import TunerReport, TuningDecision
+from mm_orch.core.tuning_report import MAX_DECISIONS, TunerReport, TuningDecision
 from mm_orch.monitoring.recent import MAX_REQUESTS, RecentRequests
 from tests.unit.api.face import Face
 from tests.unit.api.scripted_generator import ScriptedLoader
@@ -154,13 +154,17 @@ async def test_without_monitoring_the_answer_says_what_to_switch_on(path: str) -
 
 @dataclass
 class ScriptedTuner:
-    def report(self) -> TunerReport:
-        return TUNED
+    def report(self, max_decisions: int = MAX_DECISIONS) -> TunerReport:
+        return msgspec.structs.replace(TUNED, decisions=TUNED.decisions[:max_decisions])
 
 
 TUNED = TunerReport(
     target_p95_ms=2000.0,
+    window_seconds=60,
+    max_windows=8,
     values={"optimization.batcher.max_batch_size": 16},
+    on_trial={"optimization.batcher.max_batch_size": 8},
+    switched_off=("optimization.batcher.batch_timeout_ms",),
     left_alone=("optimization.cache.max_memory_mb",),
     decisions=(
         TuningDecision(

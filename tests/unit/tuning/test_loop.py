@@ -21,9 +21,16 @@ from mm_orch.core.events import (
     StepCompleted,
     TokenGap,
 )
-from mm_orch.core.tuning_events import TUNED_OPTIONS, TunedValuesRead, TuningDecided
+from mm_orch.core.tuning_events import (
+    GUARDED_OPTIONS,
+    TUNED_OPTIONS,
+    GuardStepTold,
+    TunedValuesRead,
+    TuningDecided,
+)
 from mm_orch.monitoring.prometheus import PrometheusObserver
-from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MIN_BATCH_SIZE
+from mm_orch.tuning.decisions import SEVERAL
+from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MIN_BATCH_SIZE, QUEUE_CAPACITY
 from mm_orch.tuning.loop import Tuner
 from mm_orch.tuning.windows import WindowReader
 from tests.recorder import Recorder
@@ -156,6 +163,68 @@ async def test_what_helps_is_kept_logged_counted_and_remembered(
     assert tuner.report().values[BATCH_SIZE] == 16
 
 
+async def test_what_came_of_a_guards_step_is_put_in_its_place_logged_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options, observer, clock = Options(), Recorder(), Clock()
+    options.values |= make_setting(batch_size=4, queue_capacity=1000)
+    tuner = make_tuner(options, observer, clock, tmp_path / "tuner.json", 8000.0)
+    await decide(tuner, options, clock, 1)
+    [step] = tuner.report().decisions
+    assert (step.kind, step.parameter, step.after) == ("guard", "queue_capacity", None)
+    assert not observer.of(GuardStepTold)
+
+    with caplog.at_level(logging.INFO, "mm_orch.tuning"):
+        await decide(tuner, options, clock, 2)
+
+    told = tuner.report().decisions[-1]
+    assert (told.at, told.kind, told.new_values) == (step.at, step.kind, step.new_values)
+    assert told.before == step.before
+    assert told.after is not None
+    assert told.after.num_windows == 1
+    assert told.rationale == f"{step.rationale}; since then p95 is 3.0 s, within the target"
+    assert "what came of guard queue_capacity 1000 -> " in caplog.text
+    assert "[after: " in caplog.text
+    assert observer.of(GuardStepTold) == [GuardStepTold(parameter="queue_capacity", is_kept=True)]
+
+
+async def test_a_report_has_as_many_decisions_as_are_asked_for_the_newest_first(
+    tmp_path: Path,
+) -> None:
+    options, observer, clock = Options(), Recorder(), Clock()
+    tuner = make_tuner(options, observer, clock, tmp_path / "tuner.json", None)
+    await decide(tuner, options, clock, 8)
+
+    report = tuner.report()
+
+    assert len(report.decisions) > 1
+    assert tuner.report(max_decisions=1).decisions == report.decisions[:1]
+    assert tuner.report(max_decisions=0).decisions == ()
+
+
+async def test_what_is_on_trial_is_told_with_the_value_to_go_back_to(tmp_path: Path) -> None:
+    options, observer, clock = Options(), Recorder(), Clock()
+    tuner = make_tuner(options, observer, clock, tmp_path / "tuner.json", None)
+    assert tuner.report().on_trial == {}
+
+    await decide(tuner, options, clock, 4)
+
+    report = tuner.report()
+    assert report.decisions[0].kind == "try"
+    assert (report.on_trial, report.values[BATCH_SIZE]) == ({BATCH_SIZE: 4}, 8)
+
+
+async def test_another_observed_time_counts_from_the_next_window_on(tmp_path: Path) -> None:
+    options, observer, clock = Options(), Recorder(), Clock()
+    tuner = make_tuner(options, observer, clock, tmp_path / "tuner.json", None)
+    assert (tuner.report().window_seconds, tuner.report().max_windows) == (15, 8)
+
+    options.values["optimization.tuner.observation_window_seconds"] = 300
+    await tuner.decide()
+
+    assert tuner.report().max_windows == 20
+
+
 async def test_each_decision_reaches_the_metrics(tmp_path: Path) -> None:
     options, observer, clock = Options(), Recorder(), Clock()
     tuner = make_tuner(options, observer, clock, tmp_path / "tuner.json", None)
@@ -166,11 +235,14 @@ async def test_each_decision_reaches_the_metrics(tmp_path: Path) -> None:
     for event in observer.events:
         metrics.observe(event)
     metrics.observe(TuningDecided(parameter="max_batch_size", direction="down", is_rollback=True))
+    metrics.observe(GuardStepTold(parameter="several", is_kept=False))
     page = metrics.render()[0].decode()
 
     name = "auto_tuning_decisions_total"
     assert f'{name}{{direction="up",parameter="max_batch_size"}} 1.0' in page
     assert 'auto_tuning_rollbacks_total{direction="down",parameter="max_batch_size"} 1.0' in page
+    assert 'auto_tuning_guard_steps_total{p95="over",parameter="several"} 1.0' in page
+    assert 'auto_tuning_guard_steps_total{p95="within",parameter="queue_capacity"} 0.0' in page
     assert "auto_tuning_batch_size 8.0" in page
     assert "auto_tuning_batch_timeout_ms 50.0" in page
     assert "auto_tuning_cache_size_mb 1024.0" in page
@@ -217,6 +289,7 @@ async def test_a_switch_that_is_off_leaves_its_options_alone(tmp_path: Path) -> 
     await decide(tuner, options, clock, 8)
 
     assert not options.changed
+    assert tuner.report().switched_off == tuple(sorted(KNOBS))
 
 
 async def test_a_fault_is_told_of_and_the_next_window_is_read(tmp_path: Path) -> None:
@@ -295,3 +368,4 @@ def test_a_window_tells_what_its_events_did() -> None:
 
 def test_every_option_that_is_tuned_has_its_series_from_the_beginning() -> None:
     assert set(TUNED_OPTIONS) == {knob.name for knob in KNOBS.values()}
+    assert set(GUARDED_OPTIONS) == {KNOBS[BATCH_SIZE].name, KNOBS[QUEUE_CAPACITY].name, SEVERAL}

@@ -32,6 +32,19 @@ def test_windows_that_settle_or_tell_nothing_are_passed_over() -> None:
     assert not windows.is_settling
 
 
+def test_of_more_windows_than_are_kept_from_now_on_the_newest_stay() -> None:
+    windows = SettledWindows(4)
+    windows.start_over(0, [number(one) for one in (1, 2, 3, 4)])
+
+    windows.keep_at_most(2)
+    assert show(windows) == [3, 4]
+    windows.keep_at_most(3)
+    for tokens_per_s in (5, 6):
+        windows.take(number(tokens_per_s), is_telling=True)
+
+    assert (show(windows), windows.max_windows) == ([4, 5, 6], 3)
+
+
 def test_a_load_that_returns_to_the_same_setting_finds_its_windows() -> None:
     windows = SettledWindows(8)
     windows.take(number(1), is_telling=True)
