@@ -93,7 +93,7 @@ async def _serve(
         stop = _watch_signals()
         following = _follow_file(FileFollower(runtime.live, loaded, reload), tasks)
         tuner = make_tuner(runtime)
-        lasting = [*following, *_start_tuning(tuner, tasks)]
+        lasting = [*following, *_start_tuning(tuner, runtime, tasks)]
         server = _Server(_make_application(runtime, tuner))
         settle()
         serving = tasks.create_task(server.serve([listener]), name="serve")
@@ -216,8 +216,13 @@ async def _serve_and_close(server: _Server, listener: socket.socket) -> None:
         await server.serve([listener])
 
 
-def _start_tuning(tuner: Tuner | None, tasks: asyncio.TaskGroup) -> tuple[asyncio.Task[None], ...]:
-    return () if tuner is None else (tasks.create_task(tuner.run(), name="tune"),)
+def _start_tuning(
+    tuner: Tuner | None, runtime: Runtime, tasks: asyncio.TaskGroup
+) -> tuple[asyncio.Task[None], ...]:
+    if tuner is None:
+        return ()
+    runtime.status.tell_of(tuner)
+    return (tasks.create_task(tuner.run(), name="tune"),)
 
 
 def _make_application(runtime: Runtime, tuner: Tuner | None) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mm_orch.cli.model_rows import lay_out_models
 from mm_orch.cli.status import ALERTS_OFF, name_readiness
 from mm_orch.cli.styled import Piece, Tone, flow
+from mm_orch.cli.tuner_words import TUNER_OFF, list_values, name_target, tell_notes
 from mm_orch.cli.words import name_duration, name_number, name_size
 from mm_orch.orchestration.reports import HealthStatus
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mm_orch.cli.styled import Line
     from mm_orch.core.figures import Figures, GpuFigures
     from mm_orch.core.observations import FiringAlert
+    from mm_orch.core.tuning_report import TunerReport
     from mm_orch.orchestration.reports import StatusReport
 
 _INDENT = 10
@@ -94,6 +96,7 @@ def _present(look: Present, width: int) -> Iterator[Line]:
     yield from _requests(status, figures, width)
     yield from _machine(figures, width)
     yield from _alerts(status.alerts, look.at, width)
+    yield from _tuner(status.tuner, look.at, width)
     yield ()
     yield from lay_out_models(status.models, figures, width)
     if figures is not None and status.models:
@@ -187,6 +190,16 @@ def _alerts(alerts: tuple[FiringAlert, ...] | None, at: datetime, width: int) ->
         for line in _wrap(text, width - _INDENT, subsequent_indent="  "):
             yield (label, Piece(line, tone))
             label = Piece(" " * _INDENT)
+
+
+def _tuner(tuner: TunerReport | None, at: datetime, width: int) -> Iterator[Line]:
+    facts = [TUNER_OFF] if tuner is None else [name_target(tuner), *list_values(tuner)]
+    yield from flow(((Piece(fact),) for fact in facts), width, label="Tuner", indent=_INDENT)
+    if tuner is None:
+        return
+    for note in tell_notes(tuner, at):
+        for line in _wrap(note, width - _INDENT, subsequent_indent="  "):
+            yield (Piece(" " * _INDENT), Piece(line))
 
 
 def _name_moment(moment: datetime, now: datetime) -> str:

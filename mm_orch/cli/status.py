@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from mm_orch.cli import exit_codes, terminal
 from mm_orch.cli.remote import find_server
+from mm_orch.cli.tuner_words import TUNER_OFF, list_values, name_target, tell_notes
 from mm_orch.cli.words import name_duration, name_size
 from mm_orch.orchestration.reports import HealthStatus
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from mm_orch.config import Config, LoadedConfig
     from mm_orch.core.observations import FiringAlert
+    from mm_orch.core.tuning_report import TunerReport
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.orchestration.reports import ModelReport, StatusReport
 
@@ -130,6 +133,7 @@ def _report_lines(place: str, report: StatusReport) -> Iterator[str]:
         + (f", lately {rate:.2f} ended per second" if rate is not None else "")
     )
     yield from _alert_lines(report.alerts)
+    yield from _tuner_lines(report.tuner, datetime.now(UTC))
     yield "Engines"
     yield from engine_lines(report.engines)
     yield "Models"
@@ -146,6 +150,15 @@ def _alert_lines(alerts: tuple[FiringAlert, ...] | None) -> Iterator[str]:
     yield "Alerts" if alerts else "No alert fires"
     for alert in alerts:
         yield f"  {alert.severity} {alert.alert_type} since {alert.since}: {alert.message}"
+
+
+def _tuner_lines(tuner: TunerReport | None, at: datetime) -> Iterator[str]:
+    if tuner is None:
+        yield f"Tuner: {TUNER_OFF}"
+        return
+    yield f"Tuner: on, {name_target(tuner)}"
+    yield f"  in force: {', '.join(list_values(tuner))}"
+    yield from (f"  {note}" for note in tell_notes(tuner, at))
 
 
 def name_readiness(report: StatusReport) -> str:

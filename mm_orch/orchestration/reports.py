@@ -8,6 +8,7 @@ import msgspec
 
 from mm_orch.core.generation import Task
 from mm_orch.core.observations import FiringAlert
+from mm_orch.core.tuning_report import TunerReport
 from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.workers.messages import Sharing
@@ -136,6 +137,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
             most: what Retry-After goes by. None before two have. The windows of ``/api/metrics``
             have the rate of those that succeeded.
         alerts: those that fire now; None where nothing watches for trouble.
+        tuner: what is tuned to what, with its last decision alone; None where it is switched off.
     """
 
     health: HealthReport
@@ -149,3 +151,4 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     is_draining: bool
     requests_per_second: float | None
     alerts: tuple[FiringAlert, ...] | None
+    tuner: TunerReport | None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.observations import FiringAlert
+    from mm_orch.core.tuning_report import TunerReports
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.plan import ModelPlan
@@ -75,10 +76,15 @@ class SystemStatus:
         self._version = version
         self._notes: list[str] = []
         self._were_ready: set[str] = set()
+        self._tuner: TunerReports | None = None
 
     def add_degradation(self, reason: str) -> None:
         """Keep health at degraded from now on, for this reason."""
         self._notes.append(reason)
+
+    def tell_of(self, tuner: TunerReports) -> None:
+        """Tell of this tuner from now on."""
+        self._tuner = tuner
 
     def health(self) -> HealthReport:
         """Whether the whole is healthy, and why not."""
@@ -139,6 +145,7 @@ class SystemStatus:
             is_draining=self._admission.is_draining,
             requests_per_second=self._admission.find_rate(),
             alerts=self._find_alerts(),
+            tuner=None if self._tuner is None else self._tuner.report(max_decisions=1),
         )
 
     def _reasons(self, reports: Sequence[ModelReport]) -> list[str]:

@@ -84,11 +84,24 @@ def test_a_terminal_shows_the_server_live_and_is_left_clean(
     assert row["memory"].endswith("MB")
     assert " of 100 waiting" in picture
     assert "Alerts    none" in picture
+    assert "Tuner     off (optimization.tuner.enabled is false)" in picture
     assert code == 130
     assert seen.output.startswith(ENTER)
     assert seen.output.count(ENTER) == seen.output.count(LEAVE) == 1
     assert seen.output.endswith(LEAVE)
     assert COLOUR in seen.output
+
+
+def test_a_tuner_is_told_of(launch: Launch, tmp_path: Path) -> None:
+    tuner = {"enabled": True, "target_p95_ms": 2500, "enable_batch_size_tuning": False}
+    server = launch(config={**ECHO, "optimization": {"tuner": tuner}})
+    with TerminalProcess(*watching(port_of(server)), directory=tmp_path) as seen:
+        picture = seen.read_until(lambda seen: "Tuner     p95 at most 2500 ms" in seen.picture)
+
+    assert "max_batch_size 32" in picture
+    assert "nothing decided since the server started" in picture
+    off = "queue_capacity, max_batch_size, max_batch_tokens"
+    assert f"left alone, as the configuration says: {off}" in " ".join(picture.split())
 
 
 def test_another_width_changes_the_layout_at_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import odd_engines as odd
-from tests.processes import ROOT, ServerProcess, start_server
+from tests.processes import ROOT, ServerProcess, run_cli, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,36 @@ def ask_until(server: ServerProcess, end_s: float, has_ended: list[bool]) -> lis
     return statuses
 
 
-def test_what_is_decided_is_in_force_and_told_everywhere(server: ServerProcess) -> None:
+def check_status(server: ServerProcess, directory: Path) -> None:
+    """The command line tells what the tuner's own path does."""
+    port = server.url.rpartition(":")[2]
+    while True:
+        report = server.request("GET", "/admin/tuner").json
+        words, as_json = (
+            run_cli("--status", *options, "--port", port, directory=directory)
+            for options in ((), ("--json",))
+        )
+        if server.request("GET", "/admin/tuner").json == report:
+            break
+    assert json.loads(as_json.stdout)["tuner"] == {
+        **report,
+        "decisions": report["decisions"][:1],
+    }
+    lines = words.stdout.splitlines()
+    begin = lines.index("Tuner: on, p95 at most 60 ms")
+    values = {key.rpartition(".")[2]: value for key, value in report["values"].items()}
+    assert lines[begin + 1].startswith("  in force: ")
+    for name, value in values.items():
+        assert f"{name} {value}" in lines[begin + 1]
+    assert lines[begin + 2].startswith("  last decision ")
+    assert report["decisions"][0]["rationale"] in lines[begin + 2]
+    off = "batch_timeout_ms, max_memory_mb"
+    assert lines[begin + 3] == f"  left alone, as the configuration says: {off}"
+
+
+def test_what_is_decided_is_in_force_and_told_everywhere(
+    server: ServerProcess, tmp_path: Path
+) -> None:
     end_s = time.monotonic() + _PATIENCE_S
     has_ended: list[bool] = []
     with ThreadPoolExecutor(NUM_CLIENTS) as pool:
@@ -94,6 +124,7 @@ def test_what_is_decided_is_in_force_and_told_everywhere(server: ServerProcess) 
     tuned = {one["path"]: one["new"] for one in history if one["source"] == "tuner"}
     assert decision["new_values"].keys() <= tuned.keys()
     assert "tuner: " in server.log
+    check_status(server, tmp_path)
     page = server.request("GET", "/metrics").body.decode()
     name = next(iter(decision["new_values"])).rpartition(".")[2]
     counted = [

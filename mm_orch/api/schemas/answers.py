@@ -296,6 +296,7 @@ class StatusAnswer(BaseModel):
     is_draining: bool
     requests_per_second: float | None
     alerts: list[dict[str, Any]] | None
+    tuner: dict[str, Any] | None
 
 
 class ReleaseAnswer(BaseModel):

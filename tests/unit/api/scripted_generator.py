@@ -270,6 +270,7 @@ class ScriptedReports:
             is_draining=False,
             requests_per_second=0.5,
             alerts=(),
+            tuner=None,
         )
 
 

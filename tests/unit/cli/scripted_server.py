@@ -23,6 +23,7 @@ from mm_orch.core.figures import (
     TrendFigures,
 )
 from mm_orch.core.observations import FiringAlert
+from mm_orch.core.tuning_report import TunerReport, TuningDecision
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.orchestration.reports import HealthReport, HealthStatus, ModelReport, StatusReport
 from mm_orch.workers.phase import ModelPhase
@@ -42,6 +43,33 @@ HIGH_LATENCY = FiringAlert(
     since="2026-01-02T03:04:05+00:00",
     value=3.1,
     limit=2.0,
+)
+
+TUNER = TunerReport(
+    target_p95_ms=4000.0,
+    window_seconds=60,
+    max_windows=8,
+    values={
+        "optimization.batcher.max_batch_size": 16,
+        "optimization.batcher.batch_timeout_ms": 50,
+        "optimization.cache.max_memory_mb": 4096,
+    },
+    on_trial={"optimization.batcher.max_batch_size": 8},
+    switched_off=("optimization.batcher.batch_timeout_ms",),
+    left_alone=("optimization.cache.max_memory_mb",),
+    decisions=(
+        TuningDecision(
+            at="2026-01-03T03:02:00+00:00",
+            kind="try",
+            parameter="max_batch_size",
+            direction="up",
+            old_values={"optimization.batcher.max_batch_size": 8},
+            new_values={"optimization.batcher.max_batch_size": 16},
+            rationale="the batch is full while requests wait: max_batch_size 8 -> 16",
+            before=None,
+            after=None,
+        ),
+    ),
 )
 
 
@@ -94,6 +122,7 @@ def status_report(
         is_draining=is_draining,
         requests_per_second=1.25,
         alerts=(),
+        tuner=None,
     )
 
 

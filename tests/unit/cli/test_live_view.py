@@ -12,7 +12,13 @@ from mm_orch.cli.live_view import Look, Missing, Present, lay_out
 from mm_orch.cli.styled import Tone, to_text, width_of
 from mm_orch.orchestration.reports import HealthStatus, ModelReport, StatusReport
 from mm_orch.workers.phase import ModelPhase
-from tests.unit.cli.scripted_server import HIGH_LATENCY, figures_of, model_report, status_report
+from tests.unit.cli.scripted_server import (
+    HIGH_LATENCY,
+    TUNER,
+    figures_of,
+    model_report,
+    status_report,
+)
 
 if TYPE_CHECKING:
     from mm_orch.core.figures import Figures
@@ -49,6 +55,7 @@ def test_a_wide_terminal_shows_the_models_as_a_table() -> None:
         "Requests  3 running  4 of 100 waiting  1.2 req/s  210 tok/s  2 of 130 failed",
         "Machine   CPU 45%  memory 3.1 GB of 16.0 GB  GPU 0 45%, 10.0 GB of 24.0 GB",
         "Alerts    none",
+        "Tuner     off (optimization.tuner.enabled is false)",
         "",
         "model         engine   state     run  wait  req/s  tok/s  TTFT p50    p95  batch  reused"
         "   KV  memory",
@@ -64,7 +71,7 @@ def test_a_wide_terminal_shows_the_models_as_a_table() -> None:
 def test_a_narrow_one_shows_a_block_for_each() -> None:
     lines = texts_of(present(BUSY, AWAY, figures=figures_of()), 60)
 
-    assert lines[8:14] == [
+    assert lines[9:15] == [
         "smollm2-135m  pytorch  ready",
         "    run 3  wait 4  req/s 1.2  tok/s 210  TTFT p50 41 ms",
         "    p95 1.5 s  batch 2.8  reused 55%  KV 12%  memory 512 MB",
@@ -78,7 +85,9 @@ def test_a_narrow_one_shows_a_block_for_each() -> None:
 def test_every_line_fits(width: int) -> None:
     model = msgspec.structs.replace(BUSY, wanted_engine="vllm", fallback_reason="it ended " * 20)
     status = msgspec.structs.replace(
-        status_report(model, AWAY, reasons=("a reason " * 30,)), alerts=(HIGH_LATENCY,) * 3
+        status_report(model, AWAY, reasons=("a reason " * 30,)),
+        alerts=(HIGH_LATENCY,) * 3,
+        tuner=TUNER,
     )
 
     lines = lay_out(seen(status, figures_of()), width)
@@ -108,7 +117,7 @@ def test_why_it_is_not_as_it_should_be_stands_below_what_it_is_about() -> None:
     assert lines[6] == (
         "Alerts    warning high_latency since 2026-01-02 03:04:05: smollm2-135m takes 3.1 s"
     )
-    assert lines[10:13] == [
+    assert lines[11:14] == [
         "    killed by SIGKILL",
         "    in place of vllm: it ended",
         "    vllm failed; its circuit is open",
@@ -133,6 +142,23 @@ def test_no_alert_is_told_from_nobody_who_watches(alerts: tuple[()] | None, says
     status = msgspec.structs.replace(status_report(), alerts=alerts)
 
     assert f"Alerts    {says}" in texts_of(seen(status, figures_of()))
+
+
+def test_a_tuner_is_told_with_what_it_tries_has_decided_and_leaves_alone() -> None:
+    lines = texts_of(seen(msgspec.structs.replace(status_report(), tuner=TUNER), figures_of()))
+
+    begin = next(number for number, line in enumerate(lines) if line.startswith("Tuner"))
+    assert lines[begin : begin + 6] == [
+        "Tuner     p95 at most 4000 ms  max_batch_size 16 (on trial, before 8)  batch_timeout_ms 50"
+        "  max_memory_mb 4096",
+        "          last decision 2 min 5 s ago: try: the batch is full while requests wait:"
+        " max_batch_size 8 -> 16",
+        "          left alone, as the configuration says: batch_timeout_ms",
+        "          left alone, as the engine cannot change it: max_memory_mb",
+        "",
+        "model         engine   state  run  wait  req/s  tok/s  TTFT p50    p95  batch  reused"
+        "  KV  memory",
+    ]
 
 
 def test_figures_of_another_engine_are_not_those_of_the_one_that_runs() -> None:

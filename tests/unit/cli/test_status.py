@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,9 +11,10 @@ import pytest
 from mm_orch.cli.status import print_status
 from mm_orch.config import load_config
 from mm_orch.core.errors import AuthenticationError
+from mm_orch.core.tuning_report import TunerReport
 from mm_orch.orchestration.reports import HealthStatus, StandInReport
 from mm_orch.workers.phase import ModelPhase
-from tests.unit.cli.scripted_server import HIGH_LATENCY, model_report, status_report
+from tests.unit.cli.scripted_server import HIGH_LATENCY, TUNER, model_report, status_report
 
 if TYPE_CHECKING:
     from mm_orch.config import LoadedConfig
@@ -61,6 +63,7 @@ def test_a_servers_status_is_told_in_lines(
         "Up for 12 s; ready for requests",
         "Requests: 3 running, 4 waiting (at most 100), lately 1.25 ended per second",
         "No alert fires",
+        "Tuner: off (optimization.tuner.enabled is false)",
         "Engines",
         "  pytorch    can run",
         "  vllm       cannot run: not installed; pip install vllm",
@@ -118,6 +121,38 @@ def test_a_busy_model_has_its_load_cache_and_memory_and_an_alert_its_reason(
         " draining, takes no new requests, killed by SIGKILL",
         "    last line of its log",
     ]
+
+
+def test_a_tuner_is_told_with_what_it_tries_has_decided_and_leaves_alone(
+    peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = (datetime.now(UTC) - timedelta(hours=2, seconds=30)).isoformat(timespec="seconds")
+    decision = msgspec.structs.replace(TUNER.decisions[0], at=at)
+    tuner = msgspec.structs.replace(TUNER, decisions=(decision,))
+    peer.report = msgspec.structs.replace(status_report(), tuner=tuner)
+
+    print_status(loaded_for(peer.port), as_json=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    begin = lines.index("Tuner: on, p95 at most 4000 ms")
+    assert lines[begin + 1 : begin + 6] == [
+        "  in force: max_batch_size 16 (on trial, before 8), batch_timeout_ms 50,"
+        " max_memory_mb 4096",
+        "  last decision 2 h ago: try: the batch is full while requests wait:"
+        " max_batch_size 8 -> 16",
+        "  left alone, as the configuration says: batch_timeout_ms",
+        "  left alone, as the engine cannot change it: max_memory_mb",
+        "Engines",
+    ]
+
+
+def test_a_tuner_is_in_the_json_as_well(peer: Script, capsys: pytest.CaptureFixture[str]) -> None:
+    peer.report = msgspec.structs.replace(status_report(), tuner=TUNER)
+
+    print_status(loaded_for(peer.port), as_json=True)
+
+    told = json.loads(capsys.readouterr().out)["tuner"]
+    assert msgspec.convert(told, TunerReport) == TUNER
 
 
 def test_where_nobody_watches_it_does_not_say_that_no_alert_fires(

@@ -71,6 +71,7 @@ STATUS = StatusReport(
     is_draining=False,
     requests_per_second=None,
     alerts=None,
+    tuner=None,
 )
 WORKFLOWS = (
     WorkflowFacts(name="chat_generate", state="available", summary="Chats.", detail=""),
