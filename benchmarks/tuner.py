@@ -5,7 +5,8 @@ usage: python -m benchmarks.tuner [--windows N] [--window-seconds N] [--judged N
 
 goodput   tokens a second in answers within the target, as clients see them
 best      the highest goodput of settings that never change, under the same load: batches of 8 to
-          32 sequences, then queues of 2 to 10, each step from the best so far to its neighbours
+          32 sequences, then queues of 2 to 10, each step from the best so far to its neighbours,
+          and what was found once more, since the highest of several is too high by chance
 off       goodput of the bad setting itself, which never changes
 over      most windows in a row whose p95 was over the target, once it had been met
 
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 STARTS: dict[str, dict[str, int]] = {
     "one at a time": {BATCH_SIZE: 1, BATCH_TOKENS: 2048, CACHE_SIZE: 1024, QUEUE_CAPACITY: 100},
     "far too much": {BATCH_SIZE: 256, BATCH_TOKENS: 8192, CACHE_SIZE: 1024, QUEUE_CAPACITY: 1000},
-    "short of all": {BATCH_SIZE: 64, BATCH_TOKENS: 32, CACHE_SIZE: 64, QUEUE_CAPACITY: 500},
+    "short of all": {BATCH_SIZE: 64, BATCH_TOKENS: 32, CACHE_SIZE: 192, QUEUE_CAPACITY: 500},
 }
 _SIZES, _QUEUES = (8, 12, 16, 24, 32), (2, 4, 10)
 _BAR_GOODPUT = 0.9
@@ -164,6 +165,9 @@ def _measure(
     results: list[_Result] = []
     with run_all([_server(bench, "static")]) as [static]:
         bench = _calibrate(bench, static)
+        for start in starts:
+            # One that is refused should not be found out after half an hour.
+            change_options(static.process.port, STARTS[start])
         # A load that has risen is the steady one.
         names = {load: "alternating" if load == "alternating" else "steady" for load in loads}
         best = {name: _search(bench, static, name) for name in sorted(set(names.values()))}
@@ -270,7 +274,9 @@ def _search(bench: _Bench, one: Running, load: str) -> tuple[dict[str, int], flo
     queue = _QUEUES[1]
     size = climb(_SIZES, len(_SIZES) // 2, lambda size: find(size, queue))
     queue = climb(_QUEUES, 1, lambda queue: find(size, queue))
-    return _make_setting(size, queue), find(size, queue)
+    setting = _make_setting(size, queue)
+    # The highest of several figures is too high by chance; another run of it is not.
+    return setting, goodput(_run_static(bench, one, setting, load))
 
 
 def _make_setting(size: int, queue: int) -> dict[str, int]:
@@ -296,6 +302,8 @@ def _tune(bench: _Bench, start: str, load: str, *, off: float, best: float) -> _
     with _tuned(bench, STARTS[start]) as one:
         windows = _offer(bench, one, load)
         decisions = _decisions_of(one)
+    for decision in decisions:
+        print(f"  {decision['kind']} {decision['new_values']}", file=sys.stderr, flush=True)
     return _Result(
         start=start,
         load=load,
