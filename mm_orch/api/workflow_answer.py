@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from mm_orch.api.formats import Json
     from mm_orch.workflows.call import WorkflowCall
-    from mm_orch.workflows.running import WorkflowRun, Workflows
+    from mm_orch.workflows.run import WorkflowRun
+    from mm_orch.workflows.running import Workflows
 
 
 class RunResponse(WatchedResponse):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mm_orch.workflows.contract import Source
     from mm_orch.workflows.graph_progress import Progress
     from mm_orch.workflows.graph_runner import Outcome
-    from mm_orch.workflows.running import WorkflowRun
+    from mm_orch.workflows.run import WorkflowRun
 
 
 def write_progress(event: Progress) -> bytes:

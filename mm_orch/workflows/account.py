@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mm_orch.core.trace import CURRENT
 from mm_orch.core.workflow_events import (
@@ -16,8 +17,7 @@ from mm_orch.workflows.contract import ANSWER, CONFIDENCE
 from mm_orch.workflows.graph_progress import AnswerPiece, StepEnded, StepFailed, StepStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
@@ -78,7 +78,7 @@ class _OpenStep:
 
 
 class WorkflowAccount:
-    """A context manager around one run; on leaving it states exactly one WorkflowFinished.
+    """The account of one run; states exactly one WorkflowFinished, when :meth:`finish` is called.
 
     Args:
         workflow: its name.
@@ -90,7 +90,6 @@ class WorkflowAccount:
     def __init__(
         self, workflow: str, call: WorkflowCall, models: RunModels, *, watch: Watch
     ) -> None:
-        self.outcome: Outcome | None = None
         self._workflow = workflow
         self._call = call
         self._models = models
@@ -100,29 +99,31 @@ class WorkflowAccount:
         self._ttft_s: float | None = None
         self._open_steps: dict[str, _OpenStep] = {}
 
-    def __enter__(self) -> WorkflowAccount:
-        return self
+    @contextmanager
+    def entering(self) -> Iterator[None]:
+        """Bound what is done before the first step: what ends the call here is its end."""
+        try:
+            yield
+        except BaseException as error:
+            self.finish(error)
+            raise
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]:
+    def finish(self, error: BaseException | None, outcome: Outcome | None = None) -> None:
+        """State the end: what it failed of, or what has come of it; neither is a run cut off."""
         for step in list(self._open_steps):
             self._close(step, "cancelled")
         usage, generations = self._models.usage, self._models.generations
-        values = None if self.outcome is None else self.outcome.values
+        values = None if outcome is None else outcome.values
         self._watch.observer.observe(
             WorkflowFinished(
                 request_id=self._call.request_id,
                 workflow=self._workflow,
                 status=status_of(
                     error,
-                    is_complete=self.outcome is not None,
+                    is_complete=outcome is not None,
                     has_run=bool(generations),
                 ).value,
-                is_partial=self.outcome is not None and self.outcome.is_partial,
+                is_partial=outcome is not None and outcome.is_partial,
                 total_s=self._watch.clock() - self._begin_s,
                 ttft_s=self._ttft_s,
                 num_prompt_tokens=usage.num_prompt_tokens,
@@ -134,7 +135,6 @@ class WorkflowAccount:
                 confidence=None if values is None else _find_confidence(values),
             )
         )
-        return False
 
     def note(self, event: Progress) -> None:
         """Take what happens; called in the task of the step that it happens to.

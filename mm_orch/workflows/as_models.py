@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationRequest, Usage
     from mm_orch.core.routing import Routing
     from mm_orch.orchestration.generation import Generation, Generator
-    from mm_orch.workflows.running import WorkflowRun, Workflows
+    from mm_orch.workflows.run import WorkflowRun
+    from mm_orch.workflows.running import Workflows
 
 
 class ModelsAndWorkflows:

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mm_orch.consciousness.gauge import Gauge
-from mm_orch.core.errors import DeadlineError, MuAIError, NotServedError, WorkflowError
+from mm_orch.core.errors import DeadlineError, NotServedError
 from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
 from mm_orch.core.routing import AUTO, RankedWorkflow, Routing, WorkflowChoice
-from mm_orch.orchestration.ticket import RUN
 from mm_orch.routing.route import DEFAULT_WORKFLOW
 from mm_orch.workflows.account import WorkflowAccount
 from mm_orch.workflows.advice import follow
 from mm_orch.workflows.cascade_settings import CascadeSettings
-from mm_orch.workflows.channel import Channel
 from mm_orch.workflows.contract import CALL, HISTORY, SERVICES, Services
 from mm_orch.workflows.deadline import REMEDY, RunDeadline
 from mm_orch.workflows.embedding import RunEmbedder
 from mm_orch.workflows.generating import RunModels
-from mm_orch.workflows.graph_runner import run_graph
 from mm_orch.workflows.graph_state import Values
+from mm_orch.workflows.run import WorkflowRun
 from mm_orch.workflows.session_locks import SessionLocks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from mm_orch.core.clock import Clock
     from mm_orch.orchestration.generation import Embedder, Meters, RunGenerator
-    from mm_orch.orchestration.ticket import Ticket
     from mm_orch.search.service import Search
     from mm_orch.storage.documents import DocumentStore
     from mm_orch.storage.sessions import SessionStore, Turn
@@ -38,8 +33,6 @@ if TYPE_CHECKING:
     from mm_orch.workflows.advice import Advisor
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.contract import Workflow
-    from mm_orch.workflows.graph_progress import Progress
-    from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.registry import WorkflowRegistry
     from mm_orch.workflows.routes import WorkflowRoutes
 
@@ -47,8 +40,6 @@ if TYPE_CHECKING:
 _MAX_RECALLED_BYTES = 2**20
 # Of one session, while a message of it is answered: people send few, a program may send any number.
 _MAX_WAITING_OF_SESSION = 8
-# A reader that is slower than the answer slows it down; this much is told ahead.
-_MAX_AHEAD = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,80 +66,6 @@ class WorkflowSettings:
     def option_by_switched_off(self) -> dict[str, str]:
         """The workflows that are not to be had now, each with the option that decides it."""
         return {} if self.cascade.is_enabled else {"cascade": "workflows.cascade.enabled"}
-
-
-class WorkflowRun:
-    """One run: iterate it for its progress; then ``outcome`` holds what has come of it."""
-
-    def __init__(
-        self,
-        workflow: Workflow,
-        inputs: Values,
-        *,
-        routing: Routing,
-        place: Ticket,
-        deadline: RunDeadline,
-        account: WorkflowAccount,
-        clock: Clock,
-    ) -> None:
-        self.workflow = workflow
-        self.routing = routing
-        self.models = inputs[SERVICES].models
-        self.effects = inputs[CALL].effects
-        self._channel: Channel[Progress] = Channel(_MAX_AHEAD)
-        self._task = asyncio.create_task(
-            self._work(inputs, place, deadline, account, clock), name=f"workflow {workflow.name}"
-        )
-        self._task.add_done_callback(lambda _: self._channel.close())
-
-    @property
-    def outcome(self) -> Outcome:
-        """What has come of the run, once iteration has ended."""
-        if not self._task.done():
-            raise WorkflowError("The run is not complete yet.", remedy="Iterate to the end first.")
-        return self._task.result()
-
-    async def __aiter__(self) -> AsyncIterator[Progress]:
-        async for event in self._channel:
-            yield event
-        # Raises what the run failed of.
-        await self._task
-
-    async def complete(self) -> Outcome:
-        """Run to the end without listening.
-
-        Raises:
-            MuAIError: what a needed step failed of.
-        """
-        async for _ in self:
-            pass
-        return self.outcome
-
-    async def aclose(self) -> None:
-        """End whatever still runs; safe at any time."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _work(
-        self,
-        inputs: Values,
-        place: Ticket,
-        deadline: RunDeadline,
-        account: WorkflowAccount,
-        clock: Clock,
-    ) -> Outcome:
-        # Of this task, and of those that it starts.
-        RUN.set(place)
-        with account:
-
-            async def tell(event: Progress) -> None:
-                account.note(event)
-                await self._channel.put(event)
-
-            account.outcome = await run_graph(
-                self.workflow.graph, inputs, tell=tell, clock=clock, deadline=deadline
-            )
-            return account.outcome
 
 
 class Workflows:
@@ -266,16 +183,13 @@ class Workflows:
         models = RunModels(self._generator, name, call, self._settings.gauge)
         account = WorkflowAccount(name, call, models, watch=self._watch)
         async with AsyncExitStack() as stack:
-            try:
+            with account.entering():
                 if self._advisor is not None:
                     self._advisor.check(name, param=param)
                 # First of all, so that who is refused costs nothing.
                 request = _stand_in(name, call, deadline)
                 place = stack.enter_context(self._generator.enter_run(request))
                 history = await self._recall(call, stack, deadline)
-            except MuAIError:
-                with account:
-                    raise
             inputs = Values()
             inputs.put(CALL, call)
             inputs.put(HISTORY, history)

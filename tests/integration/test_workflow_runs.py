@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mm_orch.app import Runtime
     from mm_orch.workflows.graph_state import StepContext
-    from mm_orch.workflows.running import WorkflowRun
+    from mm_orch.workflows.run import WorkflowRun
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("builtin_model")]
 

@@ -166,3 +166,34 @@ async def test_a_run_that_is_left_states_the_step_that_was_cancelled(
         ("answer", "cancelled"),
     ]
     assert scene.end.status == "cancelled"
+
+
+async def test_a_run_that_is_left_at_once_states_its_end_too(store: SqliteSessions) -> None:
+    scene = Scene(ScriptedGenerator([HOLD]), store)
+
+    async with scene.workflows.open("chat_generate", make_call("Hi")):
+        pass
+
+    assert (scene.end.status, scene.steps) == ("cancelled", [])
+
+
+async def test_who_leaves_while_waiting_for_its_session_states_an_end_and_waits_no_more(
+    store: SqliteSessions,
+) -> None:
+    await fill(store, "s", 1)
+    generator = ScriptedGenerator([HOLD])
+    scene = Scene(generator, store)
+    call = make_call("Hi", session=going_on())
+
+    async with scene.workflows.open("chat_generate", call):
+        waiting = asyncio.create_task(answer(scene.workflows, call))
+        async with asyncio.timeout(20):
+            await generator.has_opened.wait()
+            while len(generator.runs) < 2:  # noqa: ASYNC110 - it waits from then on
+                await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+        assert waiting.cancelled()
+        assert (scene.end.status, scene.end.error_type) == ("cancelled", "CancelledError")
+    assert not scene.workflows._locks._by_session

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from mm_orch.routing.workflow_router import WorkflowRouter
     from mm_orch.workflows.contract import Circumstances
     from mm_orch.workflows.registry import WorkflowRegistry
-    from mm_orch.workflows.running import WorkflowRun, Workflows
+    from mm_orch.workflows.run import WorkflowRun
+    from mm_orch.workflows.running import Workflows
 
 QUIZ = "Quiz me on European capitals, with exercises and answers."
 ASKS_FILES = "What do my uploaded documents say about the budget?"
