@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -47,6 +48,7 @@ from mm_orch.workflows.search_qa import desk_of, find_obstacle, put_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     from mm_orch.search.page import Found
     from mm_orch.workflows.cited_answer import CitedAnswer
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from mm_orch.workflows.graph_state import StepContext
     from mm_orch.workflows.research import Desk
 
+_MIN_JOINED = 2
 # Two to four short questions as JSON.
 _PARTS_TOKENS = 256
 _JOIN_TOKENS = 128
@@ -86,12 +89,48 @@ class PartAnswer:
         return self.why_not if self.cited is None else self.cited.tell(citations)
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What the model has made of the parts' answers: none of it where there was nothing to join.
+
+    Attributes:
+        text: what is kept of it.
+        said: all of it.
+    """
+
+    text: str = ""
+    said: GeneratedText | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The parts' answers as they are told.
+
+    Attributes:
+        lines: each question with its answer, or why there is none.
+        answered: those that have an answer.
+        citations: number the pages in that order.
+    """
+
+    lines: tuple[tuple[str, str], ...]
+    answered: tuple[tuple[str, str], ...]
+    citations: Citations
+
+    @classmethod
+    def of(cls, parts: Sequence[PartAnswer]) -> Self:
+        citations = Citations()
+        lines = tuple((part.question, part.tell(citations)) for part in parts)
+        has_answer = (part.cited is not None for part in parts)
+        return cls(lines, tuple(compress(lines, has_answer)), citations)
+
+
 class _Parts(msgspec.Struct, frozen=True):
     questions: list[str]
 
 
 _QUESTIONS: Slot[tuple[str, ...]] = Slot("questions", tuple)
 _ANSWERS: Slot[tuple[PartAnswer, ...]] = Slot("answers", tuple)
+_JOINED = Slot("joined", Joined)
 
 
 async def decompose(context: StepContext) -> None:
@@ -107,8 +146,10 @@ async def decompose(context: StepContext) -> None:
 async def answer_parts(context: StepContext) -> None:
     """Answer each part from pages, all at once; one that fails leaves the others as they are."""
     desk = desk_of(context)
+    # Where it was not taken apart, the question is its own only part.
+    questions = context.find(_QUESTIONS) or (desk.call.question,)
     outcomes = await asyncio.gather(
-        *(_answer_part(desk, question) for question in context[_QUESTIONS]),
+        *(_answer_part(desk, question) for question in questions),
         return_exceptions=True,
     )
     parts: list[PartAnswer] = []
@@ -121,20 +162,27 @@ async def answer_parts(context: StepContext) -> None:
 
 
 async def join(context: StepContext) -> None:
-    """Have the model make one answer, and show what it is made of."""
-    parts, question, citations = context[_ANSWERS], context[CALL].question, Citations()
-    told = [(part.question, part.tell(citations)) for part in parts]
-    answered = [one for one, part in zip(told, parts, strict=True) if part.cited is not None]
-    said, joined = parts[0].said, ""
-    if len(answered) > 1:
-        said = await _join(desk_of(context), question, answered)
-        joined = keep_grounded(said.text, question, [text for _, text in answered])
+    """Have the model make one answer of those there are."""
+    question, parts = context[CALL].question, context[_ANSWERS]
+    answered = _Told.of(parts).answered
+    if len(answered) < _MIN_JOINED:
+        context.put(_JOINED, Joined())
+        return
+    said = await _join(desk_of(context), question, answered)
+    text = keep_grounded(said.text, question, [text for _, text in answered])
+    context.put(_JOINED, Joined(text, said))
+
+
+async def tell(context: StepContext) -> None:
+    """Say the joined answer, where there is one, and show what it is made of."""
+    parts, joined = context[_ANSWERS], context.find(_JOINED) or Joined()
+    told = _Told.of(parts)
     found = [part.found for part in parts if part.found is not None]
-    sections = [joined, _list_parts(told), tell_origin(citations, found)]
+    sections = [joined.text, _list_parts(told.lines), tell_origin(told.citations, found)]
     text = "\n\n".join(one for one in sections if one)
     await context.say(text)
     confidence = sum(part.confidence for part in parts) / len(parts)
-    put_answer(context, said, text, citations, confidence)
+    put_answer(context, joined.said or parts[0].said, text, told.citations, confidence)
 
 
 def keep_grounded(text: str, question: str, answers: Sequence[str]) -> str:
@@ -240,17 +288,27 @@ SELF_ASK_SEARCH_QA = Workflow(
                 run=decompose,
                 inputs=(CALL, SERVICES),
                 outputs=(_QUESTIONS,),
+                is_optional=True,
             ),
             Step(
                 name="parts",
                 run=answer_parts,
-                inputs=(CALL, SERVICES, _QUESTIONS),
+                inputs=(CALL, SERVICES),
+                optional_inputs=(_QUESTIONS,),
                 outputs=(_ANSWERS,),
             ),
             Step(
                 name="join",
                 run=join,
                 inputs=(CALL, SERVICES, _ANSWERS),
+                outputs=(_JOINED,),
+                is_optional=True,
+            ),
+            Step(
+                name="tell",
+                run=tell,
+                inputs=(CALL, _ANSWERS),
+                optional_inputs=(_JOINED,),
                 outputs=(ANSWER, SOURCES, CONFIDENCE),
             ),
             KEEP,

@@ -25,6 +25,7 @@ async def describe(context: StepContext) -> None:
             remedy="Set it to true and start the server again.",
         )
     text = await advisor.describe(context[CALL].question)
+    await context.say(text)
     context.put(
         ANSWER, GeneratedText(text=text, model="", engine="", finish_reason=FinishReason.STOP)
     )
