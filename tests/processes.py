@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,13 +18,19 @@ from urllib.parse import urlsplit
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Self
 
 ROOT = Path(__file__).parents[1]
 _START_TIMEOUT_S = 120
 # How often a process is asked again; it decides nothing but how soon a test goes on.
 _POLL_S = 0.05
+# A suite that runs in the background hands on that interrupts are ignored.
+_INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("mm_orch.main", run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +128,16 @@ class ServerProcess:
 
     def wait_until(self, path: str, status: int, timeout_s: float = _START_TIMEOUT_S) -> Reply:
         """Ask until the path answers with this status."""
+        return self.wait_for(path, lambda reply: reply.status == status, timeout_s)
+
+    def wait_for(
+        self, path: str, is_there: Callable[[Reply], bool], timeout_s: float = _START_TIMEOUT_S
+    ) -> Reply:
+        """Ask until the path answers with what is waited for."""
         end_s = time.monotonic() + timeout_s
         while True:
             reply = self.request("GET", path)
-            if reply.status == status:
+            if is_there(reply):
                 return reply
             if time.monotonic() > end_s or self.process.poll() is not None:
                 raise AssertionError(f"{path} is still {reply.status}: {reply.body!r}\n{self.log}")
@@ -224,6 +237,27 @@ def clean_environment() -> dict[str, str]:
     if "MUAI_DATA_DIR" in os.environ:
         kept["MUAI_DATA_DIR"] = os.environ["MUAI_DATA_DIR"]
     return kept | {"PYTHONPATH": str(ROOT)}
+
+
+@contextmanager
+def start_cli(
+    *arguments: str, directory: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Start the command line so that it can be interrupted; what still runs is killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", _INTERRUPTIBLE, *arguments],
+        cwd=directory,
+        env=clean_environment() | {"PYTHONUNBUFFERED": "1"} | dict(environment or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run_cli(

@@ -62,8 +62,11 @@ async def within(
     """Bound what is done in the context; None is no bound.
 
     Raises:
-        DeadlineError: as it is made, when the time was over.
+        DeadlineError: as it is made, when the time was over; at once where there is none left, so
+            that nothing is begun that never waits.
     """
+    if seconds is not None and seconds <= 0:
+        raise make_error()
     try:
         async with asyncio.timeout(seconds) as scope:
             yield

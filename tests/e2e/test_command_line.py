@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import ROOT, ServerProcess, clean_environment, run_cli
+from tests.processes import ROOT, ServerProcess, clean_environment, run_cli, start_cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,37 +121,20 @@ def test_a_conversation_remembers_and_obeys_its_commands(
     assert "* smollm2-135m" in result.stdout
 
 
-# A suite that runs in the background hands on that interrupts are ignored.
-INTERRUPTIBLE = """
-import runpy, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("mm_orch.main", run_name="__main__", alter_sys=True)
-"""
-
-
 @pytest.mark.model
 def test_an_interrupted_answer_ends_with_130_and_no_traceback(
     builtin_model: StoredModel,  # noqa: ARG001 - must be there
     tmp_path: Path,
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", INTERRUPTIBLE, "Tell me a very long story."],
-        cwd=tmp_path,
-        env=clean_environment() | ALONE | {"PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
+    story = ("--workflow", "chat_generate", "Tell me a very long story.")
+    with start_cli(*story, directory=tmp_path, environment=ALONE) as process:
         assert process.stdout is not None
         assert process.stdout.read(1)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
 
     assert process.returncode == 130
-    assert stderr == b""
+    assert stderr == ""
 
 
 @pytest.mark.model

@@ -165,6 +165,18 @@ def test_a_steps_deadline_counts_all_its_attempts() -> None:
     assert script.begins_s == [0, 2, 4]
 
 
+def test_a_run_whose_time_is_over_before_it_begins_does_nothing() -> None:
+    script = Script()
+    listener = Listener()
+
+    with pytest.raises(DeadlineError, match="The workflow tried was not complete after 0 s"):
+        run_in_virtual_time(
+            play(make_graph(make_step("answer", script=script)), listener, deadline_s=0)
+        )
+
+    assert (script.begins_s, listener.events) == ([], [])
+
+
 def test_the_whole_deadline_ends_every_step() -> None:
     script = Script(100)
     graph = make_graph(make_step("answer", script=script))
