@@ -1,4 +1,4 @@
-"""The cascade and confidence with the real model in a real server, through each face."""
+"""The cascade and confidence with the real model in a real server."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from openai import OpenAI
 
-from tests.processes import run_cli, start_server
+from tests.processes import start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,34 +73,6 @@ def test_a_stream_tells_what_was_decided_and_then_the_answer(voting: ServerProce
     pieces = [one["text"] for one in events if set(one) == {"text"}]
     assert "".join(pieces) == events[-1]["result"] != ""
     assert remarks_of(events[-1]["metadata"]) == {step: ended[step] for step in ("draft", "answer")}
-
-
-def test_openais_path_and_the_command_line_reach_it(
-    voting: ServerProcess, own_data: dict[str, str], tmp_path: Path
-) -> None:
-    with OpenAI(base_url=f"{voting.url}/v1", api_key="none") as client:
-        completion = client.chat.completions.create(
-            model="workflow/cascade",
-            messages=[{"role": "user", "content": QUESTION}],
-            max_tokens=16,
-            temperature=0,
-            seed=1,
-        )
-        names = [one.id for one in client.models.list()]
-    config = tmp_path / "own.yaml"
-    config.write_text(json.dumps(cascading(min_confidence=0.0)))
-    spoken = run_cli(
-        *("--workflow", "cascade", "--max-tokens", "16", "--config", str(config), QUESTION),
-        directory=tmp_path,
-        environment=own_data,
-    )
-
-    assert (completion.choices[0].message.content or "").strip()
-    assert completion.usage is not None
-    assert completion.usage.completion_tokens >= 4
-    assert "workflow/cascade" in names
-    assert spoken.returncode == 0, spoken.stderr
-    assert spoken.stdout.strip()
 
 
 def test_a_larger_model_answers_where_the_first_is_not_sure(

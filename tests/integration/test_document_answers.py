@@ -11,11 +11,10 @@ import pytest
 from mm_orch.retrieval.citations import SourceText
 from mm_orch.workflows.rag_prompt import REFUSAL
 from tests.conftest import EMBEDDING_MODEL, EMBEDDING_SOURCE
-from tests.processes import ROOT, run_cli, start_server
+from tests.processes import ROOT, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.processes import Reply, ServerProcess
 
@@ -122,27 +121,3 @@ def test_who_has_no_documents_is_told_to_upload_one(serving: ServerProcess) -> N
 
     assert reply.status == 404
     assert "POST /api/rag/upload" in reply.json["error"]["message"]
-
-
-def test_a_query_whose_time_is_too_short_ends_with_it(serving: ServerProcess) -> None:
-    reply = post(serving, "/api/rag/query", query=ANSWERABLE, preferences={"timeout_s": 0.001})
-
-    assert reply.status == 504
-    assert reply.json["error"]["code"] == "deadline_exceeded"
-
-
-def test_the_command_line_asks_the_documents_too(
-    serving: ServerProcess, own_data: dict[str, str], tmp_path: Path
-) -> None:
-    port = int(serving.url.rpartition(":")[2])
-    config = tmp_path / "client.yaml"
-    config.write_text(json.dumps({**CONFIG, "monitoring": {"server": {"port": port}}}))
-    result = run_cli(
-        *("--workflow", "rag_qa", "--config", str(config), "--json", ANSWERABLE),
-        directory=tmp_path,
-        environment=own_data,
-    )
-
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["answered_by"] == serving.url
-    assert DATE in result.stdout

@@ -1,4 +1,4 @@
-"""Lessons by the real model in a real server, through each face; and a few of the hundred."""
+"""Lessons by the real model in a real server; and a few of the hundred."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
 
 from benchmarks.lesson_judge import judge
 from benchmarks.lesson_pack import SUBJECTS, make_lessons, summarise
 from mm_orch.workflows.lesson_shapes import SHAPES
-from tests.processes import run_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.processes import Reply, ServerProcess
 
 pytestmark = pytest.mark.model
@@ -28,14 +23,6 @@ QUERY = "Explain the water cycle with one question."
 def ask(server: ServerProcess, query: str = QUERY, **fields: Any) -> Reply:
     body = {"query": query, "workflow_type": "lesson_pack", **fields}
     return server.request("POST", "/api/query", body)
-
-
-@pytest.fixture(scope="module")
-def client(pytorch_server: ServerProcess) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=f"{pytorch_server.url}/v1", api_key="none", max_retries=0
-    ) as client:
-        yield client
 
 
 def test_a_query_is_answered_with_a_lesson(pytorch_server: ServerProcess) -> None:
@@ -59,58 +46,6 @@ def test_the_engine_that_is_preferred_here_or_its_stand_in_writes_a_lesson(
     assert judge(reply.json["result"]) == {}
 
 
-def test_a_stream_tells_each_step_and_then_the_lesson(pytorch_server: ServerProcess) -> None:
-    body = {"query": QUERY, "workflow_type": "lesson_pack", "stream": True}
-
-    with pytorch_server.open_stream(body, "/api/query") as stream:
-        events = [json.loads(payload) for payload in stream]
-
-    ended = [one["step"] for one in events if one.get("status") == "ended"]
-    assert ended == ["begin", "plan", "explain", "exercises", "assemble", "keep"]
-    [piece] = [one["text"] for one in events if "text" in one]
-    assert events[-1]["result"] == piece
-    assert judge(piece) == {}
-
-
-@pytest.mark.parametrize("is_stream", [False, True])
-def test_it_answers_as_a_model_to_openais_client(client: openai.OpenAI, is_stream: bool) -> None:  # noqa: FBT001
-    answer = client.chat.completions.create(
-        model="workflow/lesson_pack",
-        messages=[{"role": "user", "content": "Magnets for beginners, one exercise."}],
-        stream=is_stream,
-    )
-
-    if isinstance(answer, openai.Stream):
-        chunks = [chunk.choices[0] for chunk in answer if chunk.choices]
-        text = "".join(one.delta.content or "" for one in chunks)
-        reason = chunks[-1].finish_reason
-    else:
-        [choice] = answer.choices
-        text, reason = choice.message.content or "", choice.finish_reason
-    assert judge(text, str(reason)) == {}
-    lesson = json.loads(text)
-    assert lesson["level"] == "beginner"
-    assert len(lesson["exercises"]) == 1
-
-
-def test_it_answers_on_the_command_line(
-    pytorch_server: ServerProcess, own_data: dict[str, str], tmp_path: Path
-) -> None:
-    port = int(pytorch_server.url.rpartition(":")[2])
-    config = tmp_path / "client.yaml"
-    config.write_text(json.dumps({"monitoring": {"server": {"port": port}}}))
-
-    answered = run_cli(
-        *("--config", str(config), "--workflow", "lesson_pack", QUERY),
-        directory=tmp_path,
-        environment=own_data,
-        timeout_s=280,
-    )
-
-    assert answered.returncode == 0, answered.stderr
-    assert judge(answered.stdout) == {}
-
-
 def test_a_lesson_belongs_to_its_session(pytorch_server: ServerProcess) -> None:
     chat = pytorch_server.request(
         "POST", "/api/chat", {"message": "Hi", "preferences": {"max_tokens": 4}}
@@ -130,25 +65,6 @@ def test_too_small_a_max_tokens_is_refused_with_the_least(pytorch_server: Server
     assert reply.status == 400
     assert reply.json["error"]["param"] == "preferences.max_tokens"
     assert f"may take {least} tokens" in reply.json["error"]["message"]
-
-
-def test_too_short_a_time_is_told_as_such(pytorch_server: ServerProcess) -> None:
-    reply = ask(pytorch_server, preferences={"timeout_s": 0.2})
-
-    assert (reply.status, reply.json["status"]) == (504, "failed")
-
-
-def test_a_client_that_leaves_ends_what_is_written_for_it(pytorch_server: ServerProcess) -> None:
-    body = {"query": QUERY, "workflow_type": "lesson_pack", "stream": True}
-
-    with pytorch_server.open_stream(body, "/api/query") as stream:
-        next(payload for payload in stream if '"explain"' in payload)
-
-    # Nothing of it is left that this would wait for.
-    reply = pytorch_server.request(
-        "POST", "/api/chat", {"message": "Hi", "preferences": {"max_tokens": 4}}
-    )
-    assert reply.status == 200
 
 
 @pytest.mark.parametrize("query", ["讲一讲浮力, 出一道题", "C++ pointers, one exercise"])
