@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mm_orch.core.routing import Routing
     from mm_orch.documents.library import Uploaded
     from mm_orch.models.progress import Progress
-    from mm_orch.orchestration.generation import Embeddings
+    from mm_orch.orchestration.generation import Embeddings, Generation
     from mm_orch.orchestration.reports import StatusReport
 
 T = TypeVar("T")
@@ -47,6 +47,7 @@ class Answer:
         ttft_s: seconds to the first token.
         total_s: seconds to the end.
         routing: what was chosen of what the call left open, and why.
+        lacking: what the answer of a workflow is without: for each, the step and why.
     """
 
     text: str
@@ -57,6 +58,7 @@ class Answer:
     ttft_s: float
     total_s: float
     routing: Routing = NOTHING_CHOSEN
+    lacking: tuple[str, ...] = ()
 
 
 class AnswerStream:
@@ -98,6 +100,7 @@ class AnswerStream:
                 ttft_s=total_s if ttft_s is None else ttft_s,
                 total_s=total_s,
                 routing=generation.routing,
+                lacking=_find_lacking(generation),
             )
 
 
@@ -369,6 +372,13 @@ async def _read_all(stream: AnswerStream) -> Answer:
     async for _piece in stream:
         pass
     return stream.answer
+
+
+def _find_lacking(generation: Generation) -> tuple[str, ...]:
+    from mm_orch.workflows.as_models import WorkflowGeneration
+
+    failed = generation.failed if isinstance(generation, WorkflowGeneration) else ()
+    return tuple(f"{one.step}: {one.error}" for one in failed)
 
 
 def _load_config() -> Config:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mm_orch.api.workflow_format import write_failed
 from mm_orch.workflows.as_models import WorkflowGeneration
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def effects_header(effects: Sequence[Effect]) -> dict[str, str]:
 def note_on(generations: Sequence[Answered]) -> dict[str, Any]:
     """Return the ``muai`` field of an answer.
 
-    It is there where a worker was lost on the way, or something was chosen or set.
+    It is there where a worker was lost on the way, something was chosen or set, or the answer of a
+    workflow is without something.
     """
     failovers = [
         {
@@ -76,12 +78,17 @@ def note_on(generations: Sequence[Answered]) -> dict[str, Any]:
         note["routing"] = routing.describe()
     if effects := _effects_of(generations):
         note["effects"] = msgspec.to_builtins(effects)
+    if failed := [step for run in _runs_among(generations) for step in run.failed]:
+        note["failed_steps"] = write_failed(failed)
     return {"muai": note} if note else {}
 
 
 def _effects_of(generations: Sequence[Answered]) -> list[Effect]:
-    runs = [one for one in generations if isinstance(one, WorkflowGeneration)]
-    return [effect for run in runs for effect in run.effects]
+    return [effect for run in _runs_among(generations) for effect in run.effects]
+
+
+def _runs_among(generations: Sequence[Answered]) -> list[WorkflowGeneration]:
+    return [one for one in generations if isinstance(one, WorkflowGeneration)]
 
 
 def _as_header(from_engine: str, to_engine: str, reason: str) -> str:

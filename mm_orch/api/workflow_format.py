@@ -18,9 +18,11 @@ from mm_orch.workflows.graph_progress import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mm_orch.api.formats import Json
     from mm_orch.workflows.contract import Source
-    from mm_orch.workflows.graph_progress import Progress
+    from mm_orch.workflows.graph_progress import FailedStep, Progress
     from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.run import WorkflowRun
 
@@ -68,7 +70,7 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
             "usage": usage_of(run.models.usage),
             "session_id": None if turn is None else turn.session_id,
             "turn_count": None if turn is None else turn.num_turns,
-            "failed_steps": _write_failed(outcome),
+            "failed_steps": write_failed(outcome.failed),
             "skipped_steps": list(outcome.skipped),
             "remarks": [{"step": one.step, "message": one.text} for one in outcome.remarks],
             "effects": msgspec.to_builtins(list(run.effects)),
@@ -85,9 +87,14 @@ def write_documents_answer(run: WorkflowRun, *, request_id: str) -> Json:
         "sources": [_write_source(one) for one in outcome.values.find(SOURCES) or ()],
         "confidence": outcome.values.find(CONFIDENCE),
         "status": _status_of(outcome),
-        "failed_steps": _write_failed(outcome),
+        "failed_steps": write_failed(outcome.failed),
         "request_id": request_id,
     }
+
+
+def write_failed(failed: Sequence[FailedStep]) -> list[Json]:
+    """Return what a result is without, and why."""
+    return [{"step": one.step, "message": str(one.error)} for one in failed]
 
 
 def _status_of(outcome: Outcome) -> str:

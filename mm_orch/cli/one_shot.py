@@ -55,6 +55,8 @@ def answer_query(loaded: LoadedConfig, arguments: Arguments) -> int:
             terminal.say(_as_json(reply.answer, answers.place))
         elif not last.endswith("\n") or not reply.answer.text:
             terminal.say("")
+        for one in reply.answer.lacking:
+            terminal.remark(f"The answer is without a part. {one}")
     return exit_codes.DONE
 
 
@@ -76,6 +78,7 @@ def _as_json(answer: Answer, place: str) -> str:
             "total_s": round(answer.total_s, 4),
             "answered_by": place,
             "routing": answer.routing.describe(),
+            "lacking": answer.lacking,
         },
         ensure_ascii=False,
     )

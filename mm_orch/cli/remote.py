@@ -44,6 +44,11 @@ class _Named(msgspec.Struct):
     name: str
 
 
+class _FailedStep(msgspec.Struct):
+    step: str
+    message: str
+
+
 class _Workflows(msgspec.Struct):
     workflows: tuple[_Named, ...] = ()
 
@@ -313,6 +318,7 @@ class RemoteReply:
             ttft_s=ttft_s or total_s,
             total_s=total_s,
             routing=summary.routing,
+            lacking=summary.lacking,
         )
 
 
@@ -324,6 +330,7 @@ class _Summary:
         self.finish_reason = ""
         self.usage = Usage(num_prompt_tokens=0, num_generated_tokens=0)
         self.routing = NOTHING_CHOSEN
+        self.lacking: tuple[str, ...] = ()
 
     def take(self, chunk: dict[str, Any]) -> str:
         """Note a chunk; return its text."""
@@ -336,9 +343,13 @@ class _Summary:
                 num_generated_tokens=usage["completion_tokens"],
                 num_cached_tokens=details.get("cached_tokens") or 0,
             )
-        if routing := (chunk.get("muai") or {}).get("routing"):
-            # A server of another version may say it otherwise; the answer is the same.
-            with contextlib.suppress(msgspec.ValidationError):
+        note = chunk.get("muai") or {}
+        # A server of another version may say it otherwise; the answer is the same.
+        with contextlib.suppress(msgspec.ValidationError):
+            if failed := note.get("failed_steps"):
+                steps = msgspec.convert(failed, list[_FailedStep])
+                self.lacking = tuple(f"{one.step}: {one.message}" for one in steps)
+            if routing := note.get("routing"):
                 self.routing = msgspec.convert(routing, Routing)
         choices = chunk.get("choices")
         if not choices:

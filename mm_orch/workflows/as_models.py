@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import GenerationRequest, Usage
     from mm_orch.core.routing import Routing
     from mm_orch.orchestration.generation import Generation, Generator
+    from mm_orch.workflows.graph_progress import FailedStep
     from mm_orch.workflows.run import WorkflowRun
     from mm_orch.workflows.running import Workflows
 
@@ -61,12 +62,17 @@ class ModelsAndWorkflows:
 
 
 class WorkflowGeneration:
-    """A run as if one model answered; implements orchestration.generation.Generation."""
+    """A run as if one model answered; implements orchestration.generation.Generation.
+
+    Attributes:
+        failed: what the answer is without, known with its last delta.
+    """
 
     def __init__(self, run: WorkflowRun, request: GenerationRequest) -> None:
         self.request_id = request.request_id
         self._run = run
         self._asked_model = request.model or ""
+        self.failed: tuple[FailedStep, ...] = ()
 
     @property
     def model(self) -> str:
@@ -118,7 +124,9 @@ class WorkflowGeneration:
                     yield TextDelta(index=0, text="", num_tokens=0, reasoning=event.text)
                 case _:
                     pass
-        answer = self._run.outcome.values[ANSWER]
+        outcome = self._run.outcome
+        self.failed = outcome.failed
+        answer = outcome.values[ANSWER]
         yield TextDelta(
             index=0,
             # A workflow may give its answer whole.

@@ -132,6 +132,16 @@ async def test_what_cannot_name_a_conversation_is_refused(echo: AsyncMuAI, name:
         echo.release_conversation(name)
 
 
+async def test_what_a_workflows_answer_is_without_is_told() -> None:
+    # Nobody listens on the port of discarded data.
+    nowhere = {"workflows.search.provider": "searxng", "workflows.search.url": "http://127.0.0.1:9"}
+    async with AsyncMuAI(config_of(nowhere), engine="echo") as muai:
+        answer = await muai.generate("Who won?", model="workflow/search_qa")
+
+    [lacking] = answer.lacking
+    assert lacking.startswith("search: The web cannot be searched: http://127.0.0.1:9")
+
+
 async def test_a_stop_string_ends_the_answer(echo: AsyncMuAI) -> None:
     answer = await echo.generate("one two three", raw=True, stop=["three"])
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.processes import start_server
+from tests.processes import run_cli, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.processes import Reply, ServerProcess
 
@@ -99,3 +100,23 @@ def test_without_the_network_it_is_said_and_the_result_is_partial(
     assert answer["status"] == "partial"
     assert "The web cannot be searched: http://127.0.0.1:9 cannot be reached" in answer["result"]
     assert "cannot be searched" in answer["metadata"]["failed_steps"][0]["message"]
+
+
+def test_without_the_network_openais_path_and_the_command_line_say_so_too(
+    away: ServerProcess, own_data: dict[str, str], tmp_path: Path
+) -> None:
+    messages = [{"role": "user", "content": OPENED}]
+    answer = away.request(
+        "POST", "/v1/chat/completions", {"model": f"workflow/{SEARCH}", "messages": messages}
+    ).json
+    port = {"MUAI_MON_SERVER_PORT": away.url.rpartition(":")[2]}
+    spoken = run_cli("--workflow", SEARCH, OPENED, directory=tmp_path, environment=own_data | port)
+
+    [failed] = answer["muai"]["failed_steps"]
+    assert failed["step"] == "search"
+    assert "cannot be searched" in failed["message"]
+    assert (spoken.returncode, spoken.stdout.strip()) == (
+        0,
+        answer["choices"][0]["message"]["content"],
+    )
+    assert spoken.stderr == f"The answer is without a part. search: {failed['message']}\n"

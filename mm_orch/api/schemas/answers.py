@@ -132,12 +132,20 @@ class FailoverNote(BaseModel):
     reason: str
 
 
+class FailedStepAnswer(BaseModel):
+    """A step that the result is without, and why."""
+
+    step: str
+    message: str
+
+
 class OwnNote(BaseModel):
     """What is told beyond OpenAI's fields; each only where there is something to tell."""
 
     failovers: list[FailoverNote] | None = None
     routing: RoutingAnswer | None = None
     effects: list[EffectAnswer] | None = None
+    failed_steps: list[FailedStepAnswer] | None = None
 
 
 class ChatChunk(BaseModel):

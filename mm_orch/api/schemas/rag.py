@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mm_orch.api.schemas.answers import FailedStepAnswer
 from mm_orch.api.schemas.workflow import MAX_QUERY_CHARS, Preferences
-from mm_orch.api.schemas.workflow_answers import FailedStepAnswer, SourceAnswer
+from mm_orch.api.schemas.workflow_answers import SourceAnswer
 from mm_orch.workflows.call import PassageOptions
 
 MAX_TOP_K = 20

@@ -7,16 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from mm_orch.api.errors import ErrorEnvelope
-from mm_orch.api.schemas.answers import UsageAnswer
+from mm_orch.api.schemas.answers import FailedStepAnswer, UsageAnswer
 from mm_orch.api.schemas.effects import EffectAnswer
 from mm_orch.api.schemas.routing import RoutingAnswer
-
-
-class FailedStepAnswer(BaseModel):
-    """A step that the result is without, and why."""
-
-    step: str
-    message: str
 
 
 class RemarkAnswer(BaseModel):

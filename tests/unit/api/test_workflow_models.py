@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mm_orch.api.schemas.answers import ChatAnswer
+from mm_orch.core.errors import EngineFailedError
 from tests.unit.api.face import CHAT, Face, events_of, turns_asked
 from tests.unit.api.scripted_generator import ScriptedGenerator, say, think
 
@@ -58,6 +59,25 @@ async def test_what_a_model_thinks_is_told_as_thoughts() -> None:
         "Hm",
         "m.",
     ]
+
+
+async def test_what_an_answer_is_without_stands_at_its_end() -> None:
+    face = Face(ScriptedGenerator([EngineFailedError("It broke.")]))
+    asked = {
+        "model": "workflow/search_qa",
+        "messages": [{"role": "user", "content": "When was the Golden Gate Bridge opened?"}],
+    }
+
+    whole = (await face.post(CHAT, **asked)).json()
+    streamed = await face.post(CHAT, **asked, stream=True)
+
+    ChatAnswer.model_validate(whole)
+    assert "1937" in whole["choices"][0]["message"]["content"]
+    failed = whole["muai"]["failed_steps"]
+    assert {one["step"] for one in failed} == {"summarise", "answer"}
+    assert {one["message"] for one in failed} == {"It broke."}
+    *_, end, _done = events_of(streamed)
+    assert json.loads(end)["muai"]["failed_steps"] == failed
 
 
 @pytest.mark.parametrize(

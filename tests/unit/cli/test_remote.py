@@ -213,3 +213,21 @@ def test_a_workflow_that_the_server_does_not_have_is_wrong_usage(peer: Script) -
         pytest.raises(WorkflowNotFoundError, match="No workflow is named 'x'"),
     ):
         next(pieces)
+
+
+@pytest.mark.parametrize(
+    ("failed", "lacking"),
+    [
+        ([{"step": "read", "message": "It broke."}], ("read: It broke.",)),
+        # Of a server of another version.
+        ([{"name": "read"}], ()),
+    ],
+)
+def test_what_an_answer_is_without_is_taken_over(
+    peer: Script, failed: object, lacking: tuple[str, ...]
+) -> None:
+    peer.stream = sse(text_chunk("Hi"), {"choices": [], "muai": {"failed_steps": failed}})
+    reply = reply_of(peer)
+
+    assert list(reply) == ["Hi"]
+    assert reply.answer.lacking == lacking
