@@ -122,11 +122,15 @@ def test_a_conversation_remembers_and_obeys_its_commands(
 
 
 @pytest.mark.model
+@pytest.mark.parametrize(
+    "options", [(), ("--workflow", "chat_generate")], ids=["model", "workflow"]
+)
 def test_an_interrupted_answer_ends_with_130_and_no_traceback(
     builtin_model: StoredModel,  # noqa: ARG001 - must be there
     tmp_path: Path,
+    options: tuple[str, ...],
 ) -> None:
-    story = ("--workflow", "chat_generate", "Tell me a very long story.")
+    story = (*options, "Tell me a very long story.")
     with start_cli(*story, directory=tmp_path, environment=ALONE) as process:
         assert process.stdout is not None
         assert process.stdout.read(1)

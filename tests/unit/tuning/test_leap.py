@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +12,20 @@ from mm_orch.tuning.leap import find_way, is_safe_leap
 from mm_orch.tuning.moves import Move
 from tests.tuning_simulation import ENGINE, WINDOW_S, WORKLOAD, make_setting
 
+if TYPE_CHECKING:
+    from mm_orch.tuning.knobs import Setting
+    from mm_orch.tuning.readings import Reading
+
 HIGH = 7.0
+
+
+def see(setting: Setting, rate: float, target_s: float) -> tuple[Guard, Reading]:
+    simulator = BatchingSimulator(ENGINE, WORKLOAD, setting, seed=1)
+    for _ in range(8):
+        reading = simulator.run(WINDOW_S, rate)
+    guard = Guard(target_s)
+    guard.take(reading)
+    return guard, reading
 
 
 @pytest.mark.parametrize(
@@ -28,11 +42,7 @@ def test_only_where_nothing_can_be_lost_and_much_is_refused(
     target_s: float, queue: int, rate: float, *, is_safe: bool
 ) -> None:
     setting = make_setting(batch_size=2, queue_capacity=queue)
-    simulator = BatchingSimulator(ENGINE, WORKLOAD, setting, seed=1)
-    for _ in range(8):
-        reading = simulator.run(WINDOW_S, rate)
-    guard = Guard(target_s)
-    guard.take(reading)
+    guard, reading = see(setting, rate, target_s)
     up = Move(BATCH_SIZE, "up", "the batch is full")
 
     assert is_safe_leap(up, 4, reading, setting, guard) is is_safe
@@ -50,11 +60,7 @@ def test_a_shorter_queue_makes_way_for_a_leap(
     target_s: float, queue: int, rate: float, expected: range | None
 ) -> None:
     setting = make_setting(batch_size=2, queue_capacity=queue)
-    simulator = BatchingSimulator(ENGINE, WORKLOAD, setting, seed=1)
-    for _ in range(8):
-        reading = simulator.run(WINDOW_S, rate)
-    guard = Guard(target_s)
-    guard.take(reading)
+    guard, reading = see(setting, rate, target_s)
     up = Move(BATCH_SIZE, "up", "the batch is full")
 
     way = find_way(up, 4, reading, setting, guard, frozenset(KNOBS))
