@@ -14,10 +14,16 @@ ModelChosenBy = Literal["only", "scores", "outcomes", "default"]
 
 
 class RankedWorkflow(msgspec.Struct, frozen=True, kw_only=True):
-    """A workflow that could have answered, and its share of belief, 0 to 1."""
+    """A workflow that could have answered.
+
+    Attributes:
+        score: its share of belief, 0 to 1, as past outcomes changed it.
+        belief: its share by the query alone; None where the query was not looked at.
+    """
 
     workflow: str
     score: float
+    belief: float | None = None
 
 
 class RuledOut(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.consciousness.gauge import Gauge, load_calibrations
+from mm_orch.consciousness.goals import goals_of
 from mm_orch.workflows.cascade_settings import CascadeSettings
 from mm_orch.workflows.routes import RoutingSettings
 from mm_orch.workflows.running import WorkflowSettings
@@ -40,6 +41,7 @@ def make_routing_settings(config: Config) -> RoutingSettings:
         is_by_default=routing.by_default,
         min_confidence=routing.min_confidence,
         allowed=routing.allowed,
+        goals=goals_of(config.consciousness),
     )
 
 

@@ -263,9 +263,9 @@ def test_what_is_too_unlikely_gives_way_to_the_default(
     min_confidence: float, chosen: str, by: str
 ) -> None:
     alternatives = (
-        Alternative("search_qa", 0.6),
-        Alternative("lesson_pack", 0.3),
-        Alternative("chat_generate", 0.1),
+        Alternative("search_qa", 0.6, 0.6),
+        Alternative("lesson_pack", 0.3, 0.3),
+        Alternative("chat_generate", 0.1, 0.1),
     )
     unsure = Route(
         workflow="search_qa", confidence=0.6, alternatives=alternatives, reason="So.", by="learned"
@@ -277,4 +277,4 @@ def test_what_is_too_unlikely_gives_way_to_the_default(
     assert choice.confidence == choice.alternatives[0].score
     assert len(choice.alternatives) == 3
     if by == "default":
-        assert "search_qa would be the likeliest, with 0.60" in choice.reason
+        assert "search_qa would be chosen, with 0.60" in choice.reason
