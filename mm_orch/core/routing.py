@@ -52,6 +52,11 @@ class WorkflowChoice(msgspec.Struct, frozen=True, kw_only=True):
     alternatives: tuple[RankedWorkflow, ...]
     ruled_out: tuple[RuledOut, ...] = ()
 
+    @property
+    def belief_by_workflow(self) -> dict[str, float]:
+        """The belief in each by the query alone; empty where the query was not looked at."""
+        return {one.workflow: one.belief for one in self.alternatives if one.belief is not None}
+
 
 class RankedModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model that could have answered.

@@ -178,6 +178,22 @@ def _goes_on(call: WorkflowCall) -> bool:
     return is_stored or any(message.role == "assistant" for message in call.messages)
 
 
+def choose_own(advisor: Advisor | None, call: WorkflowCall) -> WorkflowChoice | None:
+    """Choose the workflow of a question about the system itself, if the call is no more."""
+    if advisor is None or call.session is not None or len(call.messages) > 1:
+        return None
+    workflow = advisor.find_workflow(call.question)
+    if workflow is None:
+        return None
+    return WorkflowChoice(
+        workflow=workflow,
+        confidence=1.0,
+        by="rules",
+        reason="The question is about this system itself.",
+        alternatives=(RankedWorkflow(workflow=workflow, score=1.0),),
+    )
+
+
 def settle(
     route: Route, min_confidence: float, ruled_out: tuple[RuledOut, ...] = ()
 ) -> WorkflowChoice:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,20 +25,17 @@ from mm_orch.workflows.contract import (
     Workflow,
 )
 from mm_orch.workflows.decomposing import DIFFERENCE, choose_useful, split_by_rules
+from mm_orch.workflows.doubt import say_unknown
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
 from mm_orch.workflows.keeping import KEEP
+from mm_orch.workflows.part_research import PartAnswer, research_part, tell_rounds
 from mm_orch.workflows.research import (
     ANSWER_TIME_SHARE,
     MODEL_FAILURES,
     TIME_SHARE,
-    answer,
-    find_pages,
     no_model,
-    read_pages,
-    say_why_not,
-    take_notes,
     tell_origin,
 )
 from mm_orch.workflows.search_prompts import PARTS_SCHEMA, ask_for_parts, ask_to_join
@@ -48,8 +44,6 @@ from mm_orch.workflows.search_qa import desk_of, find_obstacle, put_answer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mm_orch.search.page import Found
-    from mm_orch.workflows.cited_answer import CitedAnswer
     from mm_orch.workflows.generating import GeneratedText
     from mm_orch.workflows.graph_state import StepContext
     from mm_orch.workflows.research import Desk
@@ -57,33 +51,6 @@ if TYPE_CHECKING:
 # Two to four short questions as JSON.
 _PARTS_TOKENS = 256
 _JOIN_TOKENS = 128
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartAnswer:
-    """What has come of one part.
-
-    Attributes:
-        cited: the answer; None where there is none.
-        why_not: what is said instead.
-        found: what the search has found; None where the part failed before.
-        said: by the model that answered last.
-    """
-
-    question: str
-    cited: CitedAnswer | None = None
-    why_not: str = ""
-    found: Found | None = None
-    said: GeneratedText = field(default_factory=no_model)
-
-    @property
-    def confidence(self) -> float:
-        """As of a whole answer."""
-        return 0.0 if self.cited is None else self.cited.confidence
-
-    def tell(self, citations: Citations) -> str:
-        """Return the answer with its marks, or why there is none."""
-        return self.why_not if self.cited is None else self.cited.tell(citations)
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -106,9 +73,9 @@ async def decompose(context: StepContext) -> None:
 
 async def answer_parts(context: StepContext) -> None:
     """Answer each part from pages, all at once; one that fails leaves the others as they are."""
-    desk = desk_of(context)
+    desk, whole = desk_of(context), context[CALL].question
     outcomes = await asyncio.gather(
-        *(_answer_part(desk, question) for question in context[_QUESTIONS]),
+        *(_answer_part(desk, question, whole) for question in context[_QUESTIONS]),
         return_exceptions=True,
     )
     parts: list[PartAnswer] = []
@@ -117,23 +84,30 @@ async def answer_parts(context: StepContext) -> None:
         if isinstance(outcome, BaseException):
             raise outcome
         parts.append(outcome)
+    context.remark = tell_rounds(parts, desk.services.doubt)
     context.put(_ANSWERS, tuple(parts))
 
 
 async def join(context: StepContext) -> None:
     """Have the model make one answer, and show what it is made of."""
     parts, question, citations = context[_ANSWERS], context[CALL].question, Citations()
-    told = [(part.question, part.tell(citations)) for part in parts]
-    answered = [one for one, part in zip(told, parts, strict=True) if part.cited is not None]
+    doubt = context[SERVICES].doubt
+    told = [(part.question, part.tell(citations, doubt)) for part in parts]
+    answered = [one for one, part in zip(told, parts, strict=True) if part.is_known(doubt)]
     said, joined = parts[0].said, ""
     if len(answered) > 1:
         said = await _join(desk_of(context), question, answered)
         joined = keep_grounded(said.text, question, [text for _, text in answered])
+    confidence = sum(part.confidence for part in parts) / len(parts)
+    context.remark = doubt.explain_unknown(confidence)
+    listed = _list_parts(told)
+    # One part alone that has an answer says so itself.
+    if doubt.is_unknown(confidence) and (len(parts) > 1 or parts[0].cited is None):
+        listed = say_unknown(question, instead=listed)
     found = [part.found for part in parts if part.found is not None]
-    sections = [joined, _list_parts(told), tell_origin(citations, found)]
+    sections = [joined, listed, tell_origin(citations, found)]
     text = "\n\n".join(one for one in sections if one)
     await context.say(text)
-    confidence = sum(part.confidence for part in parts) / len(parts)
     put_answer(context, said, text, citations, confidence)
 
 
@@ -176,28 +150,17 @@ async def _ask_for_parts(desk: Desk, question: str) -> list[str]:
         return []
 
 
-async def _answer_part(desk: Desk, question: str) -> PartAnswer:
+async def _answer_part(desk: Desk, question: str, whole: str) -> PartAnswer:
     """Return what has come of a part; what it failed of is noted as a failure of this part."""
 
     def lack(error: MuAIError) -> None:
         desk.lack(_of_part(question, error))
 
     try:
-        return await _research(dataclasses.replace(desk, lack=lack), question)
+        return await research_part(dataclasses.replace(desk, lack=lack), question, whole)
     except MODEL_FAILURES as error:
         lack(error)
         return PartAnswer(question=question, why_not=f"There is no answer: {error.message}")
-
-
-async def _research(desk: Desk, question: str) -> PartAnswer:
-    found = await find_pages(desk, question)
-    documents = await read_pages(desk, found.hits)
-    part = PartAnswer(question=question, why_not=say_why_not(found, documents), found=found)
-    if not documents:
-        return part
-    pages = await take_notes(desk, question, documents)
-    cited, said = await answer(desk, question, pages, Citations())
-    return dataclasses.replace(part, cited=None if cited.is_empty else cited, said=said)
 
 
 async def _join(desk: Desk, question: str, answered: Sequence[tuple[str, str]]) -> GeneratedText:
