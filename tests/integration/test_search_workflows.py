@@ -141,7 +141,7 @@ def test_what_no_page_is_about_is_not_answered(serving: ServerProcess) -> None:
     assert answer["result"].startswith("I don't know. Nothing was found about this.")
     assert (answer["status"], answer["metadata"]["sources"]) == ("success", [])
     assert answer["metadata"]["confidence"] == 0
-    told = "The answer is 0.00 sure, below 0.20: it says that it does not know."
+    told = "The answer is 0.00 sure, below 0.30: it says that it does not know."
     assert answer["metadata"]["remarks"] == [{"step": "answer", "message": told}]
 
 

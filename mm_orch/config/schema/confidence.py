@@ -37,7 +37,7 @@ class ConfidenceOptions(Section):
     unknown_below: Ratio | None = option(
         "An answer of search_qa or self_ask_search_qa, or of a part of it, whose confidence is less"
         " says that it does not know, and what was found; null: none does.",
-        default=0.2,
+        default=0.3,
     )
 
 
