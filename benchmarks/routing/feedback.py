@@ -110,7 +110,7 @@ def _draw(
     dice: np.random.Generator,
 ) -> Opinions:
     places = dice.choice(len(weights), size=number, p=weights / weights.sum())
-    beliefs = np.round(development.beliefs[places].astype(np.float64), 2)
+    beliefs = development.beliefs[places].astype(np.float64).round(2)
     chosen = beliefs.argmax(axis=1)
     rates = np.where(chosen == development.labels[places], _LIKED_RIGHT, _LIKED_WRONG)
     return Opinions(
