@@ -15,7 +15,6 @@ from mm_orch.documents.library import DocumentLibrary
 from mm_orch.live.configuration import LiveConfiguration
 from mm_orch.live.plans import make_plans
 from mm_orch.models.guide_check import GuideChecker
-from mm_orch.models.source import RemoteSource, parse_source
 from mm_orch.optimization.footprint import find_budget_bytes
 from mm_orch.optimization.manager import OptimizationManager
 from mm_orch.optimization.registry import probe_engines
@@ -24,7 +23,8 @@ from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
-from mm_orch.routing.assembly import make_model_chooser
+from mm_orch.remote.assembly import make_remotes
+from mm_orch.routing.assembly import make_model_chooser, open_learner
 from mm_orch.routing.outcomes import NoOutcomes
 from mm_orch.routing.router import Router
 from mm_orch.search.service import Search
@@ -38,7 +38,7 @@ from mm_orch.workflows.running import Workflows
 from mm_orch.workflows.settings import make_routing_settings, make_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from mm_orch.config import Config
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
     from mm_orch.optimization.plan import ModelPlan
-    from mm_orch.remote.server import RemoteServer
     from mm_orch.storage.stores import Stores
     from mm_orch.tuning.loop import Tuner
     from mm_orch.workflows.registry import WorkflowRegistry
@@ -129,9 +128,11 @@ async def open_runtime(
         orchestrator, embedder = _make_orchestrators(
             config, router, checker, admission, manager, observer=observer, past=past, clock=clock
         )
+        biases = open_learner(config, mind, observer, is_kept=is_server)
+        sources = _make_sources(stores, past, await stack.enter_async_context(biases), mind)
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
         workflows = _make_workflows(
-            config, registry, orchestrator, embedder, stores, watch=watch, past=past, mind=mind
+            config, registry, orchestrator, embedder, stores, sources, watch=watch
         )
         live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
         yield Runtime(
@@ -173,7 +174,7 @@ def _make_manager(
 ) -> OptimizationManager:
     return OptimizationManager(
         plans,
-        remotes=_make_remotes(config, observer, clock),
+        remotes=make_remotes(config, observer, clock),
         budget_bytes=find_budget_bytes(config.system.model_memory_mb),
         max_models=config.system.max_cached_models,
         observer=observer,
@@ -274,16 +275,10 @@ def _make_workflows(
     orchestrator: Orchestrator,
     embedder: EmbeddingOrchestrator,
     stores: Stores,
+    sources: RoutingSources,
     *,
     watch: Watch,
-    past: PastOutcomes,
-    mind: Mind | None,
 ) -> Workflows:
-    sources = RoutingSources(
-        has_documents=stores.documents.has_documents,
-        past_by_workflow=past.outcomes_by_workflow,
-        advisor=mind,
-    )
     return Workflows(
         registry,
         routes=WorkflowRoutes(registry, make_routing_settings(config), sources),
@@ -295,6 +290,20 @@ def _make_workflows(
         search=Search(read_settings(config.workflows.search)),
         settings=make_settings(config),
         watch=watch,
+        advisor=sources.advisor,
+    )
+
+
+def _make_sources(
+    stores: Stores,
+    past: PastOutcomes,
+    biases: Callable[[], Mapping[str, float]],
+    mind: Mind | None,
+) -> RoutingSources:
+    return RoutingSources(
+        has_documents=stores.documents.has_documents,
+        past_by_workflow=past.outcomes_by_workflow,
+        bias_by_workflow=biases,
         advisor=mind,
     )
 
@@ -344,28 +353,6 @@ def _make_status(
         clock=clock,
         version=__version__,
     )
-
-
-def _make_remotes(config: Config, observer: Observer, clock: Clock) -> dict[str, RemoteServer]:
-    sources = {name: parse_source(model.source) for name, model in config.models.items()}
-    urls = {name: one.url for name, one in sources.items() if isinstance(one, RemoteSource)}
-    if not urls:
-        return {}
-    # Whoever asks no server elsewhere does not wait for its client to be imported.
-    from mm_orch.remote.server import RemoteServer
-
-    keys = {name: model.api_key for name, model in config.models.items()}
-    return {
-        name: RemoteServer(
-            name,
-            url,
-            api_key=key.get_secret_value() if (key := keys[name]) else "",
-            stall_s=config.orchestration.watchdog_timeout_s,
-            observer=observer,
-            clock=clock,
-        )
-        for name, url in urls.items()
-    }
 
 
 def _max_failovers(config: Config) -> int:

@@ -14,6 +14,7 @@ from mm_orch.retrieval.citations import SourceText
 from mm_orch.retrieval.terms import read_question, terms_of
 from mm_orch.search.service import Search
 from mm_orch.search.settings import SearchSettings
+from mm_orch.storage.sqlite_documents import SqliteDocuments
 from mm_orch.storage.sqlite_sessions import SqliteSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.call import WorkflowCall
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from benchmarks.rag.corpus import Question
     from benchmarks.rag.index import Index
+    from mm_orch.app import Runtime
+    from mm_orch.storage.database import Database
     from mm_orch.workflows.contract import Source
 
 _CITED = re.compile(r"(?P<said>[^\n]*?)\s\[(?P<number>\d+)\](?=\s|$)")
@@ -38,21 +41,26 @@ _MIN_SHARE = 0.8
 _DEADLINE_S = 600.0
 
 
-async def answer_all(index: Index, questions: Sequence[Question]) -> dict[str, object]:
-    """Return how many are answered, how many of these rightly, and what their citations bear."""
+def make_workflows(runtime: Runtime, database: Database, search: Search) -> Workflows:
+    """Return the workflows as the product has them, over a database and a search of one's own."""
     registry = WorkflowRegistry()
-    workflows = Workflows(
+    return Workflows(
         registry,
         routes=WorkflowRoutes(registry, RoutingSettings(), RoutingSources()),
-        generator=index.runtime.orchestrator,
-        meters=index.runtime.orchestrator,
-        sessions=SqliteSessions(index.database),
-        documents=index.store,
-        search=Search(SearchSettings()),
-        embedder=index.runtime.embedder,
+        generator=runtime.orchestrator,
+        meters=runtime.orchestrator,
+        sessions=SqliteSessions(database),
+        documents=SqliteDocuments(database),
+        search=search,
+        embedder=runtime.embedder,
         settings=WorkflowSettings(deadline_s=_DEADLINE_S),
         watch=Watch(ObserverFanOut(), time.monotonic),
     )
+
+
+async def answer_all(index: Index, questions: Sequence[Question]) -> dict[str, object]:
+    """Return how many are answered, how many of these rightly, and what their citations bear."""
+    workflows = make_workflows(index.runtime, index.database, Search(SearchSettings()))
     counts: Counter[str] = Counter()
     for question in questions:
         call = WorkflowCall(
@@ -81,9 +89,15 @@ def _count(counts: Counter[str], question: Question, text: str, sources: Sequenc
     counts["answers_without_citation"] += not cited
     counts["quoted"] += _QUOTED.search(cited[0][0]) is not None if cited else 0
     if question.answer:
-        wanted = read_question(question.answer).content
-        said = wanted & set(terms_of(text))
-        counts["with_the_short_answer"] += len(said) >= _MIN_SAID * len(wanted)
+        counts["with_the_short_answer"] += has_short_answer(question, text)
+
+
+def has_short_answer(question: Question, text: str) -> bool:
+    """Say whether a text has nearly all words of the short answer; False where there is none."""
+    if question.answer is None:
+        return False
+    wanted = read_question(question.answer).content
+    return len(wanted & set(terms_of(text))) >= _MIN_SAID * len(wanted)
 
 
 def citations_of(text: str) -> Iterator[tuple[str, int]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from benchmarks.rag.finding import NUM_TOP, find_all, recall
 from benchmarks.rag.index import open_index
 from benchmarks.results_file import report
 from benchmarks.statistics import Verdict, bootstrap
-from mm_orch.retrieval.evidence import choose_quotes, load_models
+from mm_orch.retrieval.evidence import WEIGHTS_PATH, choose_quotes, load_models
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +63,7 @@ async def _measure(part: Part, num_answers: int, *, is_reading: bool) -> dict[st
         findings = await find_all(index, questions, is_reading=is_reading)
         figures: dict[str, Any] = {
             "part": part,
+            "weights_digest": hashlib.sha256(WEIGHTS_PATH.read_bytes()).hexdigest()[:16],
             "num_documents": len(load_documents()),
             "num_chunks": await index.count_chunks(),
             "num_questions": len(questions),

@@ -3,7 +3,9 @@
 usage: python -m benchmarks.routing.train
 
 Reads train.jsonl and more_train.jsonl, never held_out.jsonl, and writes the two files of weights in
-mm_orch/routing. Nothing is random but the folds, which come from a seed.
+mm_orch/routing, and what a router that had not seen them believes of the queries of train.jsonl,
+which whatever is learned later is checked against. Nothing is random but the folds, which come from
+a seed.
 
 A signal has a weight for each workflow. The learned router has those of the hashed features and of
 what words mean besides. Both minimise cross-entropy with a quadratic penalty.
@@ -25,6 +27,7 @@ from benchmarks.results_file import write_results
 from benchmarks.routing.fitting import SparseRows, fit_dense, fit_sparse, make_rows, softmax
 from benchmarks.routing.labelled import load_part
 from benchmarks.routing.word_vectors import WordVectors
+from mm_orch.routing.development import DEVELOPMENT_PATH, DevelopmentHeader, save_development
 from mm_orch.routing.features import (
     NUM_BUCKETS,
     SIGNAL_SCALE,
@@ -220,7 +223,10 @@ def main() -> int:
         + b"\n"
     )
     _write_learned(examples, temperature, min_confidence)
-    print(f"written: {RULES_PATH.name}, {LEARNED_PATH.name}")
+    is_sure = shares.max(axis=1, keepdims=True) >= min_confidence
+    beliefs = np.where(is_sure, shares, softmax(by_rules))
+    _write_development(examples, beliefs)
+    print(f"written: {RULES_PATH.name}, {LEARNED_PATH.name}, {DEVELOPMENT_PATH.name}")
     return 0
 
 
@@ -256,6 +262,16 @@ def _write_learned(examples: Examples, temperature: float, min_confidence: float
         words=examples.vectors.words,
         word_weights=examples.vectors.weigh(meaning_weights),
         signal_weights=signal_weights,
+    )
+
+
+def _write_development(examples: Examples, beliefs: NDArray[np.float64]) -> None:
+    save_development(
+        DevelopmentHeader(
+            queries_digest=digest_queries(), tables_digest=digest_tables(), workflows=WORKFLOWS
+        ),
+        beliefs[examples.is_developed],
+        examples.labels[examples.is_developed],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mm_orch.consciousness import mood as moods
@@ -126,7 +127,8 @@ class Mind:
             case RequestFinished() if event.operation != _EMBEDDING:
                 self._note("generation", event, event.status.value)
             case WorkflowFinished():
-                self._note("run", event, event.status, event.confidence)
+                beliefs = event.belief_by_workflow
+                self._note("run", event, event.status, event.confidence, beliefs)
             case _:
                 pass
 
@@ -202,6 +204,7 @@ class Mind:
         event: RequestFinished | WorkflowFinished,
         status: str,
         confidence: float | None = None,
+        belief_by_workflow: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         is_success = _IS_SUCCESS.get(status)
         if is_success is None:
@@ -218,6 +221,9 @@ class Mind:
                 latency_s=event.total_s,
                 num_tokens=event.num_prompt_tokens + event.num_generated_tokens,
                 confidence=confidence,
+                belief_by_workflow={
+                    one: round(belief, 2) for one, belief in belief_by_workflow.items()
+                },
             )
         )
         self._tell_move()

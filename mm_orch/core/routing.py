@@ -14,10 +14,16 @@ ModelChosenBy = Literal["only", "scores", "outcomes", "default"]
 
 
 class RankedWorkflow(msgspec.Struct, frozen=True, kw_only=True):
-    """A workflow that could have answered, and its share of belief, 0 to 1."""
+    """A workflow that could have answered.
+
+    Attributes:
+        score: its share of belief, 0 to 1, as past outcomes changed it.
+        belief: its share by the query alone; None where the query was not looked at.
+    """
 
     workflow: str
     score: float
+    belief: float | None = None
 
 
 class RuledOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +51,11 @@ class WorkflowChoice(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     alternatives: tuple[RankedWorkflow, ...]
     ruled_out: tuple[RuledOut, ...] = ()
+
+    @property
+    def belief_by_workflow(self) -> dict[str, float]:
+        """The belief in each by the query alone; empty where the query was not looked at."""
+        return {one.workflow: one.belief for one in self.alternatives if one.belief is not None}
 
 
 class RankedModel(msgspec.Struct, frozen=True, kw_only=True):

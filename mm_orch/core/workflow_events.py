@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mm_orch.core.routing import Routing
     from mm_orch.core.trace import TraceContext
 
@@ -71,6 +73,8 @@ class WorkflowFinished:
         caller: name of the key that it belongs to; no label of a metric.
         model: that answered last; empty where none did.
         confidence: of the answer, where the workflow measures it.
+        belief_by_workflow: in each that could have been chosen, by the query alone, 0 to 1; empty
+            where the call named one.
     """
 
     request_id: str
@@ -86,6 +90,7 @@ class WorkflowFinished:
     caller: str = ""
     model: str = ""
     confidence: float | None = None
+    belief_by_workflow: Mapping[str, float] = field(default_factory=dict)
 
 
 WorkflowEvent = WorkflowRouted | WorkflowStepFinished | WorkflowFinished

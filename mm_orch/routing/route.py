@@ -27,10 +27,16 @@ class RouteContext:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A workflow and the share of belief it has, 0 to 1."""
+    """A workflow that could be chosen.
+
+    Attributes:
+        score: its share of belief, 0 to 1, as past outcomes changed it.
+        belief: its share by the query alone.
+    """
 
     workflow: Workflow
     score: float
+    belief: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         num_tokens: of prompts and answers.
         confidence: of the answer, 0 to 1; None where it was not measured.
         feedback: what the caller thought of it, -1 to 1; None where that was not said.
+        belief_by_workflow: of a run whose workflow was chosen, what each of them was believed in by
+            the query, rounded to hundredths; empty of all others.
     """
 
     kind: Kind
@@ -42,6 +44,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     num_tokens: int
     confidence: float | None = None
     feedback: float | None = None
+    belief_by_workflow: dict[str, float] = {}
 
 
 class StoredMood(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,15 +59,20 @@ _VERSION_1 = (
     "CREATE INDEX outcomes_by_key ON outcomes (kind, workflow, model, number)",
     "CREATE INDEX outcomes_by_request ON outcomes (caller, request_id)",
 )
+# As JSON: it is read and written as a whole.
+_VERSION_2 = (
+    "ALTER TABLE outcomes ADD COLUMN belief_by_workflow TEXT NOT NULL DEFAULT '{}'"
+    " CHECK (json_valid(belief_by_workflow))",
+)
 _INSERT = (
     "INSERT INTO outcomes (kind, request_id, caller, workflow, model, at_s, is_success, latency_s,"
-    " num_tokens, confidence, feedback)"
+    " num_tokens, confidence, feedback, belief_by_workflow)"
     " VALUES (:kind, :request_id, :caller, :workflow, :model, :at_s, :is_success, :latency_s,"
-    " :num_tokens, :confidence, :feedback)"
+    " :num_tokens, :confidence, :feedback, :belief_by_workflow)"
 )
 _SELECT = (
     "SELECT kind, request_id, caller, workflow, model, at_s, is_success, latency_s, num_tokens,"
-    " confidence, feedback FROM outcomes ORDER BY number"
+    " confidence, feedback, belief_by_workflow FROM outcomes ORDER BY number"
 )
 _KEEP_LAST = (
     "DELETE FROM outcomes WHERE kind = ? AND workflow = ? AND model = ? AND number <= ("
@@ -78,7 +83,7 @@ _KEEP_LAST = (
 
 def open_outcome_database(path: Path) -> Database:
     """Return the database; the first call opens or makes the file."""
-    return Database(path, migrations=(_VERSION_1,), content="outcomes")
+    return Database(path, migrations=(_VERSION_1, _VERSION_2), content="outcomes")
 
 
 class SqliteOutcomes:
@@ -120,7 +125,7 @@ def _load(connection: sqlite3.Connection) -> Remembered:
 
 def _read_outcome(row: tuple[Any, ...]) -> Outcome:
     kind, request_id, caller, workflow, model, at_s, is_success, *measures = row
-    latency_s, num_tokens, confidence, feedback = measures
+    latency_s, num_tokens, confidence, feedback, beliefs = measures
     return Outcome(
         kind=kind,
         request_id=request_id,
@@ -133,7 +138,13 @@ def _read_outcome(row: tuple[Any, ...]) -> Outcome:
         num_tokens=num_tokens,
         confidence=confidence,
         feedback=feedback,
+        belief_by_workflow=msgspec.json.decode(beliefs, type=dict[str, float]),
     )
+
+
+def _as_row(outcome: Outcome) -> dict[str, Any]:
+    beliefs = msgspec.json.encode(outcome.belief_by_workflow).decode()
+    return msgspec.structs.asdict(outcome) | {"belief_by_workflow": beliefs}
 
 
 def _keep(connection: sqlite3.Connection, *, changes: Changes) -> None:
@@ -150,7 +161,7 @@ def _keep(connection: sqlite3.Connection, *, changes: Changes) -> None:
         " WHERE excluded.stage >= stage.stage",
         (stage.number, stage.num_runs, stage.num_successes),
     )
-    connection.executemany(_INSERT, [msgspec.structs.asdict(one) for one in changes.outcomes])
+    connection.executemany(_INSERT, map(_as_row, changes.outcomes))
     connection.executemany(
         "UPDATE outcomes SET feedback = ? WHERE caller = ? AND request_id = ?",
         [(score, *request) for request, score in changes.feedback.items()],

@@ -84,15 +84,23 @@ class WorkflowAccount:
         workflow: its name.
         call: that the run answers.
         models: what it had them generate.
+        routing: what was chosen for the call.
         watch: who is told.
     """
 
     def __init__(
-        self, workflow: str, call: WorkflowCall, models: RunModels, *, watch: Watch
+        self,
+        workflow: str,
+        call: WorkflowCall,
+        models: RunModels,
+        *,
+        routing: Routing,
+        watch: Watch,
     ) -> None:
         self._workflow = workflow
         self._call = call
         self._models = models
+        self._choice = routing.workflow
         self._watch = watch
         self._trace = CURRENT.get()
         self._begin_s = watch.clock()
@@ -133,6 +141,7 @@ class WorkflowAccount:
                 caller=self._call.caller,
                 model=generations[-1].model if generations else "",
                 confidence=None if values is None else _find_confidence(values),
+                belief_by_workflow=self._choice.belief_by_workflow if self._choice else {},
             )
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mm_orch.core.errors import GraphError
 from mm_orch.workflows.call import WorkflowCall
 from mm_orch.workflows.cascade_settings import CascadeSettings
+from mm_orch.workflows.doubt import DoubtSettings
 from mm_orch.workflows.generating import GeneratedText, RunModels
 from mm_orch.workflows.graph_state import Slot
 
@@ -41,6 +42,7 @@ class Services:
             context allows.
         tells_confidence: answers say how sure they are.
         cascade: of the workflow of this name.
+        doubt: what answers from pages do that are not sure.
         advisor: knows the system itself; None where nobody does.
     """
 
@@ -53,6 +55,7 @@ class Services:
     window_tokens: int | None = None
     tells_confidence: bool = True
     cascade: CascadeSettings = field(default_factory=CascadeSettings)
+    doubt: DoubtSettings = field(default_factory=DoubtSettings)
     advisor: Advisor | None = None
 
 

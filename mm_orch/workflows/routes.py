@@ -8,10 +8,12 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mm_orch.consciousness.goals import Goals
 from mm_orch.core.errors import MuAIError
 from mm_orch.core.routing import RankedWorkflow, RuledOut, WorkflowChoice
 from mm_orch.routing.loading import load_workflow_router
 from mm_orch.routing.route import DEFAULT_WORKFLOW, WORKFLOWS, RouteContext
+from mm_orch.routing.weighing import Weighing
 from mm_orch.workflows.contract import KEPT, Circumstances
 
 if TYPE_CHECKING:
@@ -50,11 +52,13 @@ class RoutingSettings:
         is_by_default: choose too where no workflow is named; else only where ``auto`` is.
         min_confidence: what is less likely gives way to the default workflow.
         allowed: what may be chosen.
+        goals: of the operator.
     """
 
     is_by_default: bool = True
     min_confidence: float = 0.0
     allowed: tuple[str, ...] = WORKFLOWS
+    goals: Goals = field(default_factory=Goals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +68,14 @@ class RoutingSources:
     Attributes:
         has_documents: whether an owner has documents that can be searched.
         past_by_workflow: how workflows did; answers at once.
+        bias_by_workflow: what was learned from feedback; answers at once.
         load_router: reads tables and weights; blocks.
         advisor: knows which workflows are allowed; None allows all.
     """
 
     has_documents: HasDocuments = _none_have_documents
     past_by_workflow: PastByWorkflow = _no_past
+    bias_by_workflow: Callable[[], Mapping[str, float]] = dict
     load_router: Callable[[], WorkflowRouter] = field(default=load_workflow_router)
     advisor: Advisor | None = None
 
@@ -110,7 +116,11 @@ class WorkflowRoutes:
             call.question,
             RouteContext(has_documents=has_documents, has_session=_goes_on(call)),
             available=able,
-            past_by_workflow=self._sources.past_by_workflow(),
+            weighing=Weighing(
+                goals=self.settings.goals,
+                past_by_workflow=self._sources.past_by_workflow(),
+                bias_by_workflow=self._sources.bias_by_workflow(),
+            ),
         )
         return settle(route, self.settings.min_confidence, ruled_out)
 
@@ -168,15 +178,32 @@ def _goes_on(call: WorkflowCall) -> bool:
     return is_stored or any(message.role == "assistant" for message in call.messages)
 
 
+def choose_own(advisor: Advisor | None, call: WorkflowCall) -> WorkflowChoice | None:
+    """Choose the workflow of a question about the system itself, if the call is no more."""
+    if advisor is None or call.session is not None or len(call.messages) > 1:
+        return None
+    workflow = advisor.find_workflow(call.question)
+    if workflow is None:
+        return None
+    return WorkflowChoice(
+        workflow=workflow,
+        confidence=1.0,
+        by="rules",
+        reason="The question is about this system itself.",
+        alternatives=(RankedWorkflow(workflow=workflow, score=1.0),),
+    )
+
+
 def settle(
     route: Route, min_confidence: float, ruled_out: tuple[RuledOut, ...] = ()
 ) -> WorkflowChoice:
     """Return a route as it is told; the default in place of one that is too unsure."""
     score_by_workflow = {one.workflow: one.score for one in route.alternatives}
+    belief_by_workflow = {one.workflow: one.belief for one in route.alternatives}
     chosen, by, reason = route.workflow, route.by, route.reason
     if route.confidence < min_confidence and DEFAULT_WORKFLOW in score_by_workflow:
         reason = (
-            f"{chosen} would be the likeliest, with {route.confidence:.2f};"
+            f"{chosen} would be chosen, with {route.confidence:.2f};"
             f" routing.workflows.min_confidence is {min_confidence:g}."
         )
         chosen, by = DEFAULT_WORKFLOW, "default"
@@ -187,7 +214,10 @@ def settle(
         by=by,
         reason=reason,
         alternatives=tuple(
-            RankedWorkflow(workflow=name, score=score_by_workflow[name]) for name in names
+            RankedWorkflow(
+                workflow=name, score=score_by_workflow[name], belief=belief_by_workflow[name]
+            )
+            for name in names
         ),
         ruled_out=ruled_out,
     )

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 from mm_orch.consciousness.gauge import Gauge
 from mm_orch.core.errors import DeadlineError, NotServedError
 from mm_orch.core.generation import ChatPrompt, GenerationRequest, Message
-from mm_orch.core.routing import AUTO, RankedWorkflow, Routing, WorkflowChoice
+from mm_orch.core.routing import AUTO, Routing
 from mm_orch.routing.route import DEFAULT_WORKFLOW
 from mm_orch.workflows.account import WorkflowAccount
 from mm_orch.workflows.advice import follow
 from mm_orch.workflows.cascade_settings import CascadeSettings
 from mm_orch.workflows.contract import CALL, HISTORY, SERVICES, Services
 from mm_orch.workflows.deadline import REMEDY, RunDeadline
+from mm_orch.workflows.doubt import DoubtSettings
 from mm_orch.workflows.embedding import RunEmbedder
 from mm_orch.workflows.generating import RunModels
 from mm_orch.workflows.graph_state import Values
+from mm_orch.workflows.routes import choose_own
 from mm_orch.workflows.run import WorkflowRun
 from mm_orch.workflows.session_locks import SessionLocks
 
@@ -53,6 +55,7 @@ class WorkflowSettings:
         tells_confidence: answers say how sure they are.
         gauge: says how sure.
         cascade: of the workflow of this name.
+        doubt: what answers from pages do that are not sure.
     """
 
     is_enabled: bool = True
@@ -61,6 +64,7 @@ class WorkflowSettings:
     tells_confidence: bool = True
     gauge: Gauge = field(default_factory=Gauge)
     cascade: CascadeSettings = field(default_factory=CascadeSettings)
+    doubt: DoubtSettings = field(default_factory=DoubtSettings)
 
     @property
     def option_by_switched_off(self) -> dict[str, str]:
@@ -181,7 +185,7 @@ class Workflows:
         if workflow.follows_mood and self._advisor is not None:
             call = follow(self._advisor, call)
         models = RunModels(self._generator, name, call, self._settings.gauge)
-        account = WorkflowAccount(name, call, models, watch=self._watch)
+        account = WorkflowAccount(name, call, models, routing=routing, watch=self._watch)
         async with AsyncExitStack() as stack:
             with account.entering():
                 if self._advisor is not None:
@@ -213,7 +217,7 @@ class Workflows:
         self._check_enabled()
         begin_s = self._watch.clock()
         model = None
-        workflow = self._find_own(call) if name in {None, AUTO} else None
+        workflow = choose_own(self._advisor, call) if name in {None, AUTO} else None
         if workflow is not None:
             name = workflow.workflow
         elif name is None:
@@ -230,21 +234,6 @@ class Workflows:
         if not routing.is_empty:
             self._watch.tell_routing(call, name, routing, begin_s)
         return routing
-
-    def _find_own(self, call: WorkflowCall) -> WorkflowChoice | None:
-        """Choose the workflow of a question about the system itself, if the call is no more."""
-        if self._advisor is None or call.session is not None or len(call.messages) > 1:
-            return None
-        workflow = self._advisor.find_workflow(call.question)
-        if workflow is None:
-            return None
-        return WorkflowChoice(
-            workflow=workflow,
-            confidence=1.0,
-            by="rules",
-            reason="The question is about this system itself.",
-            alternatives=(RankedWorkflow(workflow=workflow, score=1.0),),
-        )
 
     def _check_enabled(self) -> None:
         if not self._settings.is_enabled:
@@ -289,6 +278,7 @@ class Workflows:
             window_tokens=self._settings.window_tokens,
             tells_confidence=self._settings.tells_confidence,
             cascade=self._settings.cascade,
+            doubt=self._settings.doubt,
             advisor=self._advisor,
         )
 

@@ -17,6 +17,7 @@ from mm_orch.workflows.contract import (
     SOURCES,
     Workflow,
 )
+from mm_orch.workflows.doubt import say_unknown, say_unknown_behind
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
@@ -86,13 +87,17 @@ async def answer_from_pages(context: StepContext) -> None:
         cited, said = await answer(
             desk, question, pages, citations, say=context.say, think=context.think
         )
+    doubt, confidence = context[SERVICES].doubt, cited.confidence
     end = say_why_not(found, documents) if cited.is_empty else ""
+    if doubt.is_unknown(confidence):
+        end = say_unknown(question, instead=end) if end else say_unknown_behind(question)
+        context.remark = doubt.explain_unknown(confidence)
     origin = tell_origin(citations, [found] if found else [])
     tail = "\n\n".join(part for part in (end, origin) if part)
     if tail:
         tail = f"\n\n{tail}" if cited.text else tail
         await context.say(tail)
-    put_answer(context, said, cited.text + tail, citations, cited.confidence)
+    put_answer(context, said, cited.text + tail, citations, confidence)
 
 
 def put_answer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -27,20 +27,17 @@ from mm_orch.workflows.contract import (
     Workflow,
 )
 from mm_orch.workflows.decomposing import DIFFERENCE, choose_useful, split_by_rules
+from mm_orch.workflows.doubt import say_unknown
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
 from mm_orch.workflows.keeping import KEEP
+from mm_orch.workflows.part_research import PartAnswer, research_part, tell_rounds
 from mm_orch.workflows.research import (
     ANSWER_TIME_SHARE,
     MODEL_FAILURES,
     TIME_SHARE,
-    answer,
-    find_pages,
     no_model,
-    read_pages,
-    say_why_not,
-    take_notes,
     tell_origin,
 )
 from mm_orch.workflows.search_prompts import PARTS_SCHEMA, ask_for_parts, ask_to_join
@@ -50,8 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from mm_orch.search.page import Found
-    from mm_orch.workflows.cited_answer import CitedAnswer
+    from mm_orch.workflows.doubt import DoubtSettings
     from mm_orch.workflows.generating import GeneratedText
     from mm_orch.workflows.graph_state import StepContext
     from mm_orch.workflows.research import Desk
@@ -60,33 +56,6 @@ _MIN_JOINED = 2
 # Two to four short questions as JSON.
 _PARTS_TOKENS = 256
 _JOIN_TOKENS = 128
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartAnswer:
-    """What has come of one part.
-
-    Attributes:
-        cited: the answer; None where there is none.
-        why_not: what is said instead.
-        found: what the search has found; None where the part failed before.
-        said: by the model that answered last.
-    """
-
-    question: str
-    cited: CitedAnswer | None = None
-    why_not: str = ""
-    found: Found | None = None
-    said: GeneratedText = field(default_factory=no_model)
-
-    @property
-    def confidence(self) -> float:
-        """As of a whole answer."""
-        return 0.0 if self.cited is None else self.cited.confidence
-
-    def tell(self, citations: Citations) -> str:
-        """Return the answer with its marks, or why there is none."""
-        return self.why_not if self.cited is None else self.cited.tell(citations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +77,7 @@ class _Told:
 
     Attributes:
         lines: each question with its answer, or why there is none.
-        answered: those that have an answer.
+        answered: those that have an answer which is sure enough.
         citations: number the pages in that order.
     """
 
@@ -117,11 +86,11 @@ class _Told:
     citations: Citations
 
     @classmethod
-    def of(cls, parts: Sequence[PartAnswer]) -> Self:
+    def of(cls, parts: Sequence[PartAnswer], doubt: DoubtSettings) -> Self:
         citations = Citations()
-        lines = tuple((part.question, part.tell(citations)) for part in parts)
-        has_answer = (part.cited is not None for part in parts)
-        return cls(lines, tuple(compress(lines, has_answer)), citations)
+        lines = tuple((part.question, part.tell(citations, doubt)) for part in parts)
+        are_known = (part.is_known(doubt) for part in parts)
+        return cls(lines, tuple(compress(lines, are_known)), citations)
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -145,11 +114,11 @@ async def decompose(context: StepContext) -> None:
 
 async def answer_parts(context: StepContext) -> None:
     """Answer each part from pages, all at once; one that fails leaves the others as they are."""
-    desk = desk_of(context)
+    desk, whole = desk_of(context), context[CALL].question
     # Where it was not taken apart, the question is its own only part.
-    questions = context.find(_QUESTIONS) or (desk.call.question,)
+    questions = context.find(_QUESTIONS) or (whole,)
     outcomes = await asyncio.gather(
-        *(_answer_part(desk, question) for question in questions),
+        *(_answer_part(desk, question, whole) for question in questions),
         return_exceptions=True,
     )
     parts: list[PartAnswer] = []
@@ -158,13 +127,14 @@ async def answer_parts(context: StepContext) -> None:
         if isinstance(outcome, BaseException):
             raise outcome
         parts.append(outcome)
+    context.remark = tell_rounds(parts, desk.services.doubt)
     context.put(_ANSWERS, tuple(parts))
 
 
 async def join(context: StepContext) -> None:
     """Have the model make one answer of those there are."""
     question, parts = context[CALL].question, context[_ANSWERS]
-    answered = _Told.of(parts).answered
+    answered = _Told.of(parts, context[SERVICES].doubt).answered
     if len(answered) < _MIN_JOINED:
         context.put(_JOINED, Joined())
         return
@@ -176,12 +146,18 @@ async def join(context: StepContext) -> None:
 async def tell(context: StepContext) -> None:
     """Say the joined answer, where there is one, and show what it is made of."""
     parts, joined = context[_ANSWERS], context.find(_JOINED) or Joined()
-    told = _Told.of(parts)
+    question, doubt = context[CALL].question, context[SERVICES].doubt
+    told = _Told.of(parts, doubt)
+    confidence = sum(part.confidence for part in parts) / len(parts)
+    context.remark = doubt.explain_unknown(confidence)
+    listed = _list_parts(told.lines)
+    # One part alone that has an answer says so itself.
+    if doubt.is_unknown(confidence) and (len(parts) > 1 or parts[0].cited is None):
+        listed = say_unknown(question, instead=listed)
     found = [part.found for part in parts if part.found is not None]
-    sections = [joined.text, _list_parts(told.lines), tell_origin(told.citations, found)]
+    sections = [joined.text, listed, tell_origin(told.citations, found)]
     text = "\n\n".join(one for one in sections if one)
     await context.say(text)
-    confidence = sum(part.confidence for part in parts) / len(parts)
     put_answer(context, joined.said or parts[0].said, text, told.citations, confidence)
 
 
@@ -224,28 +200,17 @@ async def _ask_for_parts(desk: Desk, question: str) -> list[str]:
         return []
 
 
-async def _answer_part(desk: Desk, question: str) -> PartAnswer:
+async def _answer_part(desk: Desk, question: str, whole: str) -> PartAnswer:
     """Return what has come of a part; what it failed of is noted as a failure of this part."""
 
     def lack(error: MuAIError) -> None:
         desk.lack(_of_part(question, error))
 
     try:
-        return await _research(dataclasses.replace(desk, lack=lack), question)
+        return await research_part(dataclasses.replace(desk, lack=lack), question, whole)
     except MODEL_FAILURES as error:
         lack(error)
         return PartAnswer(question=question, why_not=f"There is no answer: {error.message}")
-
-
-async def _research(desk: Desk, question: str) -> PartAnswer:
-    found = await find_pages(desk, question)
-    documents = await read_pages(desk, found.hits)
-    part = PartAnswer(question=question, why_not=say_why_not(found, documents), found=found)
-    if not documents:
-        return part
-    pages = await take_notes(desk, question, documents)
-    cited, said = await answer(desk, question, pages, Citations())
-    return dataclasses.replace(part, cited=None if cited.is_empty else cited, said=said)
 
 
 async def _join(desk: Desk, question: str, answered: Sequence[tuple[str, str]]) -> GeneratedText:
@@ -307,7 +272,7 @@ SELF_ASK_SEARCH_QA = Workflow(
             Step(
                 name="tell",
                 run=tell,
-                inputs=(CALL, _ANSWERS),
+                inputs=(CALL, SERVICES, _ANSWERS),
                 optional_inputs=(_JOINED,),
                 outputs=(ANSWER, SOURCES, CONFIDENCE),
             ),

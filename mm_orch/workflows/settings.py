@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.consciousness.gauge import Gauge, load_calibrations
+from mm_orch.consciousness.goals import goals_of
 from mm_orch.workflows.cascade_settings import CascadeSettings
+from mm_orch.workflows.doubt import DoubtSettings
 from mm_orch.workflows.routes import RoutingSettings
 from mm_orch.workflows.running import WorkflowSettings
 
 if TYPE_CHECKING:
     from mm_orch.config import Config
+    from mm_orch.config.schema.confidence import ConfidenceOptions
 
 
 def make_settings(config: Config) -> WorkflowSettings:
@@ -30,6 +33,7 @@ def make_settings(config: Config) -> WorkflowSettings:
             calibration_by_model=load_calibrations(sources if is_gauging else {}),
         ),
         cascade=_make_cascade(config),
+        doubt=_make_doubt(config.workflows.confidence) if tells_confidence else DoubtSettings(),
     )
 
 
@@ -40,6 +44,13 @@ def make_routing_settings(config: Config) -> RoutingSettings:
         is_by_default=routing.by_default,
         min_confidence=routing.min_confidence,
         allowed=routing.allowed,
+        goals=goals_of(config.consciousness),
+    )
+
+
+def _make_doubt(options: ConfidenceOptions) -> DoubtSettings:
+    return DoubtSettings(
+        ask_again_below=options.ask_again_below, unknown_below=options.unknown_below
     )
 
 

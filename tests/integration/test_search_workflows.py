@@ -86,9 +86,11 @@ def test_a_comparison_is_answered_part_by_part(serving: ServerProcess) -> None:
 def test_what_no_page_is_about_is_not_answered(serving: ServerProcess) -> None:
     answer = ask(serving, SEARCH, "Who won the football championship in 1998?").json
 
-    assert answer["result"].startswith("Nothing was found about this.")
+    assert answer["result"].startswith("I don't know. Nothing was found about this.")
     assert (answer["status"], answer["metadata"]["sources"]) == ("success", [])
     assert answer["metadata"]["confidence"] == 0
+    told = "The answer is 0.00 sure, below 0.30: it says that it does not know."
+    assert answer["metadata"]["remarks"] == [{"step": "answer", "message": told}]
 
 
 @pytest.mark.parametrize("workflow", [SEARCH, SELF_ASK])

@@ -8,10 +8,14 @@ from pydantic import BaseModel
 
 
 class RankedWorkflowAnswer(BaseModel):
-    """A workflow that could have answered, and its share of belief, 0 to 1."""
+    """A workflow that could have answered, and its share of belief, 0 to 1.
+
+    ``belief`` is by the query alone, ``score`` as past outcomes changed it.
+    """
 
     workflow: str
     score: float
+    belief: float | None
 
 
 class RuledOutAnswer(BaseModel):

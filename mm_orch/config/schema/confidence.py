@@ -29,6 +29,16 @@ class ConfidenceOptions(Section):
         " null: none does.",
         default=None,
     )
+    ask_again_below: Ratio | None = option(
+        "A part of a question to self_ask_search_qa whose answer's confidence is less is asked once"
+        " more, in other words and of other pages; null: none is.",
+        default=0.4,
+    )
+    unknown_below: Ratio | None = option(
+        "An answer of search_qa or self_ask_search_qa, or of a part of it, whose confidence is less"
+        " says that it does not know, and what was found; null: none does.",
+        default=0.3,
+    )
 
 
 class CascadeOptions(Section):

@@ -35,6 +35,11 @@ class WorkflowRoutingSettings(Section):
         "A workflow that is less likely to be right than this gives way to chat_generate.",
         default=0.0,
     )
+    learn_from_feedback: bool = option(
+        "Learn from what callers thought of answers how much likelier each workflow is than the"
+        " router believes; not without consciousness.enabled.",
+        default=True,
+    )
     allowed: Annotated[tuple[RoutedWorkflow, ...], Strict(strict=False), Field(min_length=1)] = (
         option("The workflows that may be chosen; any may be asked for by its name.", default=_ALL)
     )

@@ -77,6 +77,8 @@ DEFAULTS: dict[str, object] = {
     "workflows.search.allowed_private_hosts": (),
     "workflows.confidence.enabled": True,
     "workflows.confidence.unsure_below": None,
+    "workflows.confidence.ask_again_below": 0.4,
+    "workflows.confidence.unknown_below": 0.3,
     "workflows.cascade.enabled": False,
     "workflows.cascade.large_model": None,
     "workflows.cascade.min_confidence": 0.4,
@@ -98,6 +100,7 @@ DEFAULTS: dict[str, object] = {
     "consciousness.development.stage_3": ("*",),
     "consciousness.memory.half_life_s": 604800.0,
     "routing.workflows.by_default": True,
+    "routing.workflows.learn_from_feedback": True,
     "routing.workflows.min_confidence": 0.0,
     "routing.workflows.allowed": (
         "lesson_pack",

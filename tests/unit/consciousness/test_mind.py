@@ -28,6 +28,15 @@ def test_a_run_and_its_generations_are_remembered_each_for_its_own() -> None:
     ]
 
 
+def test_of_a_run_that_was_routed_the_beliefs_are_remembered_in_hundredths() -> None:
+    mind = Scene().mind
+
+    mind.observe(ran(belief_by_workflow={"search_qa": 0.61234, "chat_generate": 0.38766}))
+
+    [remembered] = mind.state.memory
+    assert remembered.belief_by_workflow == {"search_qa": 0.61, "chat_generate": 0.39}
+
+
 def test_a_part_of_a_run_moves_the_mood_no_second_time() -> None:
     once, twice = Scene().mind, Scene().mind
     once.observe(ran())

@@ -12,6 +12,7 @@ from mm_orch.core.mind_report import OutcomeStatistics
 from mm_orch.routing.loading import load_workflow_router
 from mm_orch.routing.outcomes import LEAST_TRUST, trust, weigh_outcomes
 from mm_orch.routing.route import WORKFLOWS, RouteContext
+from mm_orch.routing.weighing import Weighing
 from mm_orch.routing.workflow_router import WorkflowRouter
 
 NOTHING = RouteContext()
@@ -94,7 +95,9 @@ def test_more_failures_never_raise_a_share_and_change_it_within_bounds(
 
 def test_without_outcomes_the_choice_is_what_it_was() -> None:
     for query in (OPEN_QUERY, "Quiz me on European capitals.", "zxqv"):
-        assert ROUTER.choose(query, NOTHING, past_by_workflow={}) == ROUTER.choose(query, NOTHING)
+        assert ROUTER.choose(
+            query, NOTHING, weighing=Weighing(past_by_workflow={})
+        ) == ROUTER.choose(query, NOTHING)
 
 
 def test_a_workflow_that_fails_loses_what_only_the_wording_gave_it() -> None:
@@ -102,12 +105,12 @@ def test_a_workflow_that_fails_loses_what_only_the_wording_gave_it() -> None:
     before = router.choose(OPEN_QUERY, NOTHING)
     failing: dict[str, OutcomeStatistics] = {before.workflow: past(0, 1000)}
 
-    after = router.choose(OPEN_QUERY, NOTHING, past_by_workflow=failing)
+    after = router.choose(OPEN_QUERY, NOTHING, weighing=Weighing(past_by_workflow=failing))
 
     share_by_name = {one.workflow: one.score for one in after.alternatives}
     assert share_by_name[before.workflow] < before.confidence
     # The same state, the same choice.
-    assert router.choose(OPEN_QUERY, NOTHING, past_by_workflow=failing) == after
+    assert router.choose(OPEN_QUERY, NOTHING, weighing=Weighing(past_by_workflow=failing)) == after
 
 
 @pytest.mark.parametrize("router", [ROUTER, WorkflowRouter(None, ROUTER.rules)])
@@ -118,7 +121,7 @@ def test_what_a_query_says_in_so_many_words_stands_whatever_the_past(
     told: dict[str, OutcomeStatistics] = {name: past(1e6) for name in WORKFLOWS}
     told["search_qa"] = past(0, 1e6)
 
-    route = router.choose(query, NOTHING, past_by_workflow=told)
+    route = router.choose(query, NOTHING, weighing=Weighing(past_by_workflow=told))
 
     assert route == router.choose(query, NOTHING)
     assert route.workflow == "search_qa"

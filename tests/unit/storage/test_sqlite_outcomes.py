@@ -17,10 +17,11 @@ from mm_orch.storage.outcomes import (
     StoredMood,
     StoredStage,
 )
-from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
+from mm_orch.storage.sqlite_outcomes import _VERSION_1, SqliteOutcomes, open_outcome_database
 from tests.unit.consciousness.scene import outcome
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -48,7 +49,7 @@ async def test_a_new_file_remembers_nothing(tmp_path: Path) -> None:
 
 async def test_what_is_kept_comes_back_as_it_was(tmp_path: Path) -> None:
     kept = (
-        outcome(confidence=0.125, feedback=-1.0),
+        outcome(confidence=0.125, feedback=-1.0, belief_by_workflow={"a": 0.25, "b": 0.75}),
         outcome(kind="generation", request_id="r2", workflow="", is_success=False, at_s=2.5),
     )
     async with opened(tmp_path) as store:
@@ -56,6 +57,27 @@ async def test_what_is_kept_comes_back_as_it_was(tmp_path: Path) -> None:
 
     async with opened(tmp_path) as store:
         assert await store.load() == Remembered(mood=MOOD, stage=STAGE, outcomes=kept)
+
+
+async def test_a_file_of_before_beliefs_were_kept_is_read_and_written_on(tmp_path: Path) -> None:
+    database = Database(tmp_path / "outcomes.sqlite3", migrations=(_VERSION_1,), content="outcomes")
+
+    def add(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "INSERT INTO outcomes (kind, request_id, caller, workflow, model, at_s, is_success,"
+            " latency_s, num_tokens) VALUES ('run', 'r1', 'alice', 'chat_generate', 'small', 0, 1,"
+            " 2, 10)"
+        )
+
+    await database.write(add)
+    await database.close()
+
+    later = outcome(request_id="r2", belief_by_workflow={"a": 1.0})
+    async with opened(tmp_path) as store:
+        await store.keep(changes(later))
+        loaded = await store.load()
+
+    assert loaded.outcomes == (outcome(), later)
 
 
 async def test_feedback_finds_outcomes_of_before_and_those_that_come_with_it(
@@ -101,11 +123,11 @@ async def test_a_stage_that_another_process_has_reached_stays(tmp_path: Path) ->
 
 async def test_a_file_of_a_newer_program_says_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "outcomes.sqlite3"
-    newer = Database(path, migrations=((), ()), content="outcomes")
+    newer = Database(path, migrations=((), (), ()), content="outcomes")
     await newer.write(lambda _: None)
     await newer.close()
 
     async with opened(tmp_path) as store:
-        with pytest.raises(StorageError, match="The outcomes are of version 2"):
+        with pytest.raises(StorageError, match="The outcomes are of version 3"):
             await store.load()
         assert store.failure is not None

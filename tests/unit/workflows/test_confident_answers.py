@@ -9,6 +9,7 @@ import pytest
 from mm_orch.config import load_config
 from mm_orch.core.generation import FinishReason, TextDelta
 from mm_orch.workflows.contract import ANSWER
+from mm_orch.workflows.doubt import DoubtSettings
 from mm_orch.workflows.running import WorkflowSettings
 from mm_orch.workflows.settings import make_settings
 from tests.unit.api.scripted_generator import say, tell
@@ -83,4 +84,6 @@ def test_what_nobody_goes_by_is_neither_told_nor_read(
     settings = make_settings(load_config(path=None, environ={}, overrides=overrides).config)
 
     assert settings.tells_confidence is tells
+    # Without it nothing is asked again, and nothing called unknown.
+    assert (settings.doubt != DoubtSettings()) is tells
     assert ("smollm2-135m" in settings.gauge.calibration_by_model) is is_calibrated

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mm_orch.consciousness.goals import Goals
 from mm_orch.core.errors import NotServedError, StorageError, WorkflowNotFoundError
 from mm_orch.core.generation import Message
 from mm_orch.core.routing import AUTO
@@ -227,6 +228,34 @@ async def test_the_choice_is_stated_before_the_run_and_the_run_has_its_name() ->
     assert isinstance(last, WorkflowFinished)
     assert (first.request_id, first.workflow, last.workflow) == ("r", "lesson_pack", "lesson_pack")
     assert 0 < first.duration_s < 60
+    assert last.belief_by_workflow["lesson_pack"] > 0.5
+    assert sum(last.belief_by_workflow.values()) == pytest.approx(1)
+
+
+async def test_of_a_run_that_was_named_no_belief_is_stated() -> None:
+    observer = EventList()
+
+    await route(make(observer=observer), PLAIN, "lesson_pack")
+
+    last = observer.events[-1]
+    assert isinstance(last, WorkflowFinished)
+    assert last.belief_by_workflow == {}
+
+
+async def test_goals_of_the_operator_and_what_was_learned_weigh_in_the_choice() -> None:
+    query = "Tell me about the Battle of Hastings and its dates"
+    thrifty = RoutingSettings(goals=Goals(quality=0, latency=0, cost=1))
+    taught = RoutingSources(bias_by_workflow=lambda: {"chat_generate": 1.0})
+
+    plain = choice_of(await route(make(), query))
+    by_goals = choice_of(await route(make(routing=thrifty), query))
+    by_feedback = choice_of(await route(make(sources=taught), query))
+
+    assert plain.workflow == "search_qa"
+    assert by_goals.workflow == by_feedback.workflow == "chat_generate"
+    assert "the goals latency and cost weigh more" in by_goals.reason
+    assert "How earlier answers did speaks for chat_generate" in by_feedback.reason
+    assert plain.belief_by_workflow == by_feedback.belief_by_workflow
 
 
 async def test_a_run_whose_model_is_left_open_uses_one_model_for_all_its_steps() -> None:
@@ -264,9 +293,9 @@ def test_what_is_too_unlikely_gives_way_to_the_default(
     min_confidence: float, chosen: str, by: str
 ) -> None:
     alternatives = (
-        Alternative("search_qa", 0.6),
-        Alternative("lesson_pack", 0.3),
-        Alternative("chat_generate", 0.1),
+        Alternative("search_qa", 0.6, 0.6),
+        Alternative("lesson_pack", 0.3, 0.3),
+        Alternative("chat_generate", 0.1, 0.1),
     )
     unsure = Route(
         workflow="search_qa", confidence=0.6, alternatives=alternatives, reason="So.", by="learned"
@@ -278,4 +307,4 @@ def test_what_is_too_unlikely_gives_way_to_the_default(
     assert choice.confidence == choice.alternatives[0].score
     assert len(choice.alternatives) == 3
     if by == "default":
-        assert "search_qa would be the likeliest, with 0.60" in choice.reason
+        assert "search_qa would be chosen, with 0.60" in choice.reason
