@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from mm_orch.search.page import Document
 
+# What ends a sentence, or a line of any text; nobody can tell before more has come.
+_END = re.compile(r"[.!?\u3002\uff01\uff1f\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+# Of what is written, for the end of a sentence to be seen when the next one begins.
+_NUM_LOOKED_BACK = 16
 _LEAD = re.compile(
     r"^(?:\[\d{1,2}\]\s*)*(?:(?:the )?answer(?: to [^.:]{0,200})? is: (?:\[\d{1,2}\]\s*)*)?",
     re.IGNORECASE,
@@ -81,6 +85,9 @@ class Citations:
 class CitedAnswer:
     """Takes what a model writes, piece by piece; gives each sentence that a page bears out.
 
+    What looks for sentences, and for what bears them out, takes long where texts are long: it is
+    called in a thread, and one call at a time.
+
     Args:
         question: that is answered.
         pages: as the model was shown them.
@@ -126,9 +133,14 @@ class CitedAnswer:
             f"{text} {citations.cite(document, text)}" for text, document in self._kept.items()
         )
 
-    def take(self, piece: str) -> str:
-        """Return what may be told now that the model has written this too; often nothing yet."""
+    def hear(self, piece: str) -> bool:
+        """Take what the model writes; say whether a sentence may have ended. Returns at once."""
+        before = self._written[-_NUM_LOOKED_BACK:]
         self._written += piece
+        return _END.search(before + piece) is not None
+
+    def tell_complete(self) -> str:
+        """Return what may be told of what was heard; often nothing yet."""
         # The last one may go on.
         return self._tell_new(split_sentences(self._written)[:-1])
 

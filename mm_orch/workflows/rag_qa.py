@@ -159,12 +159,16 @@ async def read(context: StepContext) -> None:
         context.put(_READ, ())
         return
     async with _part_of_time(context, _EMBEDDING_SHARE):
-        near = await context[SERVICES].embedder.embed(
-            [place.content for place in places], timeout_s=context.remaining_s()
-        )
+        texts = await asyncio.to_thread(lambda: [place.content for place in places])
+        near = await context[SERVICES].embedder.embed(texts, timeout_s=context.remaining_s())
+    compared = await asyncio.to_thread(_compare, places, near, embedded)
+    context.put(_READ, compared)
+
+
+def _compare(places: Sequence[Place], near: Embeddings, embedded: Embeddings) -> tuple[Place, ...]:
     # Vectors of length 1, or of none.
     cosines = near.vectors @ embedded.vectors[0]
-    context.put(_READ, with_cosines(places, cosines.tolist()))
+    return with_cosines(places, cosines.tolist())
 
 
 async def judge(context: StepContext) -> None:

@@ -215,7 +215,8 @@ async def answer(
             await say(told)
 
     async def take(piece: str) -> None:
-        await tell(cited.take(piece))
+        if cited.hear(piece):
+            await tell(await asyncio.to_thread(cited.tell_complete))
 
     given = [message.content for message in desk.call.messages if message.role == "system"]
     prompt = ask_for_answer(question, [page.notes for page in pages], given)
@@ -232,7 +233,7 @@ async def answer(
     except MODEL_FAILURES as error:
         desk.lack(error)
         said = no_model()
-    await tell(cited.finish())
+    await tell(await asyncio.to_thread(cited.finish))
     if cited.is_empty:
         for page, sentence in await asyncio.to_thread(_find_quotes, question, pages):
             await tell(cited.quote(page, sentence))

@@ -100,8 +100,12 @@ async def decompose(context: StepContext) -> None:
     A question that neither can take apart is its own only part.
     """
     question = context[CALL].question
-    parts = choose_useful(question, await _ask_for_parts(desk_of(context), question))
-    context.put(_QUESTIONS, parts or split_by_rules(question) or (question,))
+    told = await _ask_for_parts(desk_of(context), question)
+    context.put(_QUESTIONS, await asyncio.to_thread(_choose_parts, question, told))
+
+
+def _choose_parts(question: str, told: Sequence[str]) -> tuple[str, ...]:
+    return choose_useful(question, told) or split_by_rules(question) or (question,)
 
 
 async def answer_parts(context: StepContext) -> None:
@@ -128,13 +132,15 @@ async def join(context: StepContext) -> None:
     said, joined = parts[0].said, ""
     if len(answered) > 1:
         said = await _join(desk_of(context), question, answered)
-        joined = keep_grounded(said.text, question, [text for _, text in answered])
+        joined = await asyncio.to_thread(
+            keep_grounded, said.text, question, [text for _, text in answered]
+        )
     found = [part.found for part in parts if part.found is not None]
     sections = [joined, _list_parts(told), tell_origin(citations, found)]
     text = "\n\n".join(one for one in sections if one)
     await context.say(text)
-    confidence = sum(part.confidence for part in parts) / len(parts)
-    put_answer(context, said, text, citations, confidence)
+    confidence = await asyncio.to_thread(_find_mean_confidence, parts)
+    await put_answer(context, said, text, citations, confidence)
 
 
 def keep_grounded(text: str, question: str, answers: Sequence[str]) -> str:
@@ -213,6 +219,10 @@ async def _join(desk: Desk, question: str, answered: Sequence[tuple[str, str]]) 
     except MODEL_FAILURES as error:
         desk.lack(error)
         return no_model()
+
+
+def _find_mean_confidence(parts: Sequence[PartAnswer]) -> float:
+    return sum(part.confidence for part in parts) / len(parts)
 
 
 def _list_parts(told: Sequence[tuple[str, str]]) -> str:
