@@ -129,11 +129,8 @@ async def read_pages(desk: Desk, hits: Sequence[Hit]) -> list[Document]:
             else:
                 return
 
-    await _in_time(
-        desk,
-        [read_one() for _ in range(search.max_pages)],
-        "Some pages were not read in time.",
-    )
+    reading = side_by_side(read_one() for _ in range(search.max_pages))
+    await _in_time(desk, reading, "Some pages were not read in time.")
     return [document for _, document in sorted(documents.items())]
 
 
@@ -142,10 +139,15 @@ async def take_notes(desk: Desk, question: str, documents: Sequence[Document]) -
 
     Of a summary no more is kept than its page bears out.
     """
-    max_bytes = await _find_page_bytes(desk)
     summaries: dict[int, str] = {}
 
-    async def sum_up(index: int, document: Document) -> None:
+    async def sum_up_all() -> None:
+        max_bytes = await _find_page_bytes(desk)
+        await side_by_side(
+            sum_up(index, document, max_bytes) for index, document in enumerate(documents)
+        )
+
+    async def sum_up(index: int, document: Document, max_bytes: int) -> None:
         text = await asyncio.to_thread(choose_passages, document.text, question, max_bytes)
         prompt = ask_for_summary(question, document.title, text)
         try:
@@ -161,11 +163,8 @@ async def take_notes(desk: Desk, question: str, documents: Sequence[Document]) -
         else:
             summaries[index] = said.text
 
-    await _in_time(
-        desk,
-        [sum_up(index, document) for index, document in enumerate(documents)],
-        "Some pages were not summed up in time.",
-    )
+    # Finding out what the model can be shown may take long too: it may have to be loaded.
+    await _in_time(desk, sum_up_all(), "Some pages were not summed up in time.")
     return await prepare(question, documents, summaries)
 
 
@@ -295,11 +294,11 @@ async def _find_page_bytes(desk: Desk) -> int:
     return _BYTES_PER_TOKEN * max(_MIN_PAGE_TOKENS, min(bounds))
 
 
-async def _in_time(desk: Desk, work: Sequence[Coroutine[Any, Any, None]], what_not: str) -> None:
-    """Do all of this side by side, for no longer than half of the time that is left."""
+async def _in_time(desk: Desk, work: Coroutine[Any, Any, object], what_not: str) -> None:
+    """Do this for no longer than half of the time that is left."""
     try:
         async with asyncio.timeout(desk.bound_s(TIME_SHARE)) as scope:
-            await side_by_side(work)
+            await work
     except TimeoutError:
         if not scope.expired():
             raise
