@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.retrieval.citations import SourceText, bear_out
-from mm_orch.retrieval.sentences import split_sentences
 from mm_orch.search.ranking import count_names, find_share
 from mm_orch.workflows.contract import Source
+from mm_orch.workflows.sentence_teller import SentenceTeller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mm_orch.search.page import Document
 
-# What ends a sentence, or a line of any text; nobody can tell before more has come.
-_END = re.compile(r"[.!?\u3002\uff01\uff1f\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-# Of what is written, for the end of a sentence to be seen when the next one begins.
-_NUM_LOOKED_BACK = 16
 _LEAD = re.compile(
     r"^(?:\[\d{1,2}\]\s*)*(?:(?:the )?answer(?: to [^.:]{0,200})? is: (?:\[\d{1,2}\]\s*)*)?",
     re.IGNORECASE,
@@ -82,11 +78,8 @@ class Citations:
         )
 
 
-class CitedAnswer:
+class CitedAnswer(SentenceTeller):
     """Takes what a model writes, piece by piece; gives each sentence that a page bears out.
-
-    What looks for sentences, and for what bears them out, takes long where texts are long: it is
-    called in a thread, and one call at a time.
 
     Args:
         question: that is answered.
@@ -96,11 +89,10 @@ class CitedAnswer:
     """
 
     def __init__(self, question: str, pages: Sequence[Page], citations: Citations) -> None:
+        super().__init__()
         self._question = question
         self._pages = pages
         self._citations = citations
-        self._written = ""
-        self._num_taken = 0
         self._kept: dict[str, Document] = {}
         self._is_quoted = False
 
@@ -133,29 +125,13 @@ class CitedAnswer:
             f"{text} {citations.cite(document, text)}" for text, document in self._kept.items()
         )
 
-    def hear(self, piece: str) -> bool:
-        """Take what the model writes; say whether a sentence may have ended. Returns at once."""
-        before = self._written[-_NUM_LOOKED_BACK:]
-        self._written += piece
-        return _END.search(before + piece) is not None
-
-    def tell_complete(self) -> str:
-        """Return what may be told of what was heard; often nothing yet."""
-        # The last one may go on.
-        return self._tell_new(split_sentences(self._written)[:-1])
-
-    def finish(self) -> str:
-        """Return what may still be told now that the model has ended."""
-        return self._tell_new(split_sentences(self._written))
-
     def quote(self, page: Page, sentence: str) -> str:
         """Return a sentence of a page word for word, where the model has said nothing of use."""
         self._is_quoted = True
         return self._keep(f'"{sentence}"', page)
 
     def _tell_new(self, sentences: Sequence[str]) -> str:
-        new, self._num_taken = sentences[self._num_taken :], max(self._num_taken, len(sentences))
-        bare = "\n".join(self._take_lead_off(sentence) for sentence in new)
+        bare = "\n".join(self._take_lead_off(sentence) for sentence in sentences)
         told = ""
         for statement in bear_out(bare, self._question, [page.source for page in self._pages]):
             page = self._pages[statement.source - 1]

@@ -210,12 +210,8 @@ async def answer(
     cited = CitedAnswer(question, pages, citations)
 
     async def tell(told: str) -> None:
-        if told and say is not None:
+        if say is not None:
             await say(told)
-
-    async def take(piece: str) -> None:
-        if cited.hear(piece):
-            await tell(await asyncio.to_thread(cited.tell_complete))
 
     given = [message.content for message in desk.call.messages if message.role == "system"]
     prompt = ask_for_answer(question, [page.notes for page in pages], given)
@@ -224,7 +220,7 @@ async def answer(
         async with desk.places:
             said = await desk.services.models.answer(
                 prompt,
-                say=take,
+                say=lambda piece: cited.pass_on(piece, tell),
                 think=think,
                 timeout_s=desk.bound_s(ANSWER_TIME_SHARE),
                 options=msgspec.structs.replace(desk.call.options, max_tokens=most),
@@ -232,7 +228,7 @@ async def answer(
     except MODEL_FAILURES as error:
         desk.lack(error)
         said = no_model()
-    await tell(await asyncio.to_thread(cited.finish))
+    await cited.pass_on_rest(tell)
     if cited.is_empty:
         for page, sentence in await asyncio.to_thread(_find_quotes, question, pages):
             await tell(cited.quote(page, sentence))

@@ -11,9 +11,6 @@ import msgspec
 
 from mm_orch.core.errors import MuAIError, UnsupportedError
 from mm_orch.core.guide import JsonSchemaShape
-from mm_orch.retrieval.sentences import split_sentences
-from mm_orch.retrieval.terms import facts_of, terms_of
-from mm_orch.search.ranking import content_of
 from mm_orch.workflows.cited_answer import Citations
 from mm_orch.workflows.contract import (
     ANSWER,
@@ -25,10 +22,11 @@ from mm_orch.workflows.contract import (
     SOURCES,
     Workflow,
 )
-from mm_orch.workflows.decomposing import DIFFERENCE, choose_useful, split_by_rules
+from mm_orch.workflows.decomposing import choose_useful, split_by_rules
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
+from mm_orch.workflows.joined_answer import JoinedAnswer
 from mm_orch.workflows.keeping import KEEP
 from mm_orch.workflows.research import (
     ANSWER_TIME_SHARE,
@@ -50,7 +48,7 @@ if TYPE_CHECKING:
 
     from mm_orch.search.page import Found
     from mm_orch.workflows.cited_answer import CitedAnswer
-    from mm_orch.workflows.generating import GeneratedText
+    from mm_orch.workflows.generating import GeneratedText, Say
     from mm_orch.workflows.graph_state import StepContext
     from mm_orch.workflows.research import Desk
 
@@ -125,39 +123,19 @@ async def answer_parts(context: StepContext) -> None:
 
 
 async def join(context: StepContext) -> None:
-    """Have the model make one answer, and show what it is made of."""
+    """Have the model make one answer, told sentence by sentence; then show what it is made of."""
     parts, question, citations = context[_ANSWERS], context[CALL].question, Citations()
     told = [(part.question, part.tell(citations)) for part in parts]
     answered = [one for one, part in zip(told, parts, strict=True) if part.cited is not None]
-    said, joined = parts[0].said, ""
+    said, joined = parts[0].said, JoinedAnswer(question, [text for _, text in answered])
     if len(answered) > 1:
-        said = await _join(desk_of(context), question, answered)
-        joined = await asyncio.to_thread(
-            keep_grounded, said.text, question, [text for _, text in answered]
-        )
+        said = await _join(desk_of(context), question, answered, joined, context.say)
     found = [part.found for part in parts if part.found is not None]
-    sections = [joined, _list_parts(told), tell_origin(citations, found)]
-    text = "\n\n".join(one for one in sections if one)
-    await context.say(text)
+    below = "\n\n".join(filter(None, [_list_parts(told), tell_origin(citations, found)]))
+    below = f"\n\n{below}" if joined.text else below
+    await context.say(below)
     confidence = await asyncio.to_thread(_find_mean_confidence, parts)
-    await put_answer(context, said, text, citations, confidence)
-
-
-def keep_grounded(text: str, question: str, answers: Sequence[str]) -> str:
-    """Return the sentences of a joined answer that are about what was asked and answered.
-
-    Each has a word of the question, and no name that neither question nor answers have. Numbers may
-    be new, as sums and differences are; one that is told as a difference has to be.
-    """
-    known = set(terms_of("\n".join([question, *answers])))
-    asked = content_of(question)
-    return " ".join(
-        sentence
-        for sentence in split_sentences(text)
-        if asked & set(terms_of(sentence))
-        and all(fact in known or fact[0].isdigit() for fact in facts_of(sentence))
-        and not known & set(terms_of(" ".join(DIFFERENCE.findall(sentence))))
-    )
+    await put_answer(context, said, joined.text + below, citations, confidence)
 
 
 async def _ask_for_parts(desk: Desk, question: str) -> list[str]:
@@ -206,19 +184,29 @@ async def _research(desk: Desk, question: str) -> PartAnswer:
     return dataclasses.replace(part, cited=None if cited.is_empty else cited, said=said)
 
 
-async def _join(desk: Desk, question: str, answered: Sequence[tuple[str, str]]) -> GeneratedText:
+async def _join(
+    desk: Desk,
+    question: str,
+    answered: Sequence[tuple[str, str]],
+    joined: JoinedAnswer,
+    say: Say,
+) -> GeneratedText:
     given = [message.content for message in desk.call.messages if message.role == "system"]
     prompt = ask_to_join(question, answered, given)
     most = desk.call.options.max_tokens or _JOIN_TOKENS
     try:
-        return await desk.services.models.answer(
+        said = await desk.services.models.answer(
             prompt,
+            say=lambda piece: joined.pass_on(piece, say),
             timeout_s=desk.bound_s(ANSWER_TIME_SHARE),
             options=msgspec.structs.replace(desk.call.options, max_tokens=most),
         )
     except MODEL_FAILURES as error:
+        # What has begun of a sentence is told no more.
         desk.lack(error)
         return no_model()
+    await joined.pass_on_rest(say)
+    return said
 
 
 def _find_mean_confidence(parts: Sequence[PartAnswer]) -> float:
