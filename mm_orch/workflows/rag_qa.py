@@ -186,17 +186,14 @@ def _judge(context: StepContext, gathered: Gathered, places: tuple[Place, ...]) 
     call, candidates = context[CALL], gathered.candidates
     if not candidates:
         return Judged((), (), 0.0)
-    measured = measure(call.question, candidates)
-    model = _models().find(measured)
-    confidence = model.probability(measured)
     wanted = call.passages
-    threshold = model.threshold if wanted.threshold is None else wanted.threshold
-    if confidence < threshold:
-        return Judged((), (), confidence)
+    evidence = _models().judge(measure(call.question, candidates), wanted.threshold)
+    if not evidence.is_enough:
+        return Judged((), (), evidence.probability)
     passages = candidates[: wanted.top_k]
     shown = [place for place in places if place.passage < len(passages)]
     quotes = choose_quotes(call.question, candidates, shown, _NUM_QUOTED)
-    return Judged(passages, tuple(quotes), confidence)
+    return Judged(passages, tuple(quotes), evidence.probability)
 
 
 async def draft(context: StepContext) -> None:
