@@ -34,7 +34,7 @@ from mm_orch.workflows.contract import (
     Source,
     Workflow,
 )
-from mm_orch.workflows.deadline import REMEDY, within
+from mm_orch.workflows.deadline import ANSWER_SHARE, PART_SHARE, REMEDY, share_of, within
 from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
 _NUM_QUOTED = 3
 # Of an answer for which the caller sets none; it is a sentence or two.
 _MAX_TOKENS = 200
-# Of the time that is left, for what the answer can do without: so that there is some for it.
-_EMBEDDING_SHARE = 0.5
-_DRAFT_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ async def look(context: StepContext) -> None:
 
 async def embed(context: StepContext) -> None:
     """Make a vector of the question."""
-    async with _part_of_time(context, _EMBEDDING_SHARE):
+    async with _part_of_time(context, PART_SHARE):
         embedded = await context[SERVICES].embedder.embed(
             [context[CALL].question], timeout_s=context.remaining_s()
         )
@@ -158,7 +155,7 @@ async def read(context: StepContext) -> None:
     if not places:
         context.put(_READ, ())
         return
-    async with _part_of_time(context, _EMBEDDING_SHARE):
+    async with _part_of_time(context, PART_SHARE):
         texts = await asyncio.to_thread(lambda: [place.content for place in places])
         near = await context[SERVICES].embedder.embed(texts, timeout_s=context.remaining_s())
     compared = await asyncio.to_thread(_compare, places, near, embedded)
@@ -209,7 +206,7 @@ async def draft(context: StepContext) -> None:
         temperature=0.0 if call.options.temperature is None else call.options.temperature,
     )
     passages = [one.chunk for one in judged.passages]
-    async with _part_of_time(context, _DRAFT_SHARE):
+    async with _part_of_time(context, ANSWER_SHARE):
         prompt = await make_prompt(
             call, services, passages, max_tokens=options.max_tokens or _MAX_TOKENS
         )
@@ -276,8 +273,7 @@ def _source_of(candidate: Candidate) -> Source:
 
 def _part_of_time(context: StepContext, share: float) -> AbstractAsyncContextManager[None]:
     """Bound what is done by a share of the time that is left."""
-    remaining_s = context.remaining_s()
-    bound_s = None if remaining_s is None else share * remaining_s
+    bound_s = share_of(context.remaining_s(), share)
 
     def too_slow() -> DeadlineError:
         return DeadlineError(

@@ -20,6 +20,7 @@ from mm_orch.search.errors import PageError
 from mm_orch.search.page import Found
 from mm_orch.search.passages import choose_passages, choose_sentences
 from mm_orch.workflows.cited_answer import CitedAnswer, Page
+from mm_orch.workflows.deadline import ANSWER_SHARE, PART_SHARE, share_of, within
 from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.search_prompts import ask_for_answer, ask_for_summary
 from mm_orch.workflows.side_by_side import side_by_side
@@ -51,9 +52,6 @@ _BEGIN_CHARS = 300
 _MIN_SHARE = 0.3
 # Generations of one run at a time; more only wait for one another.
 _MAX_GENERATING = 4
-# Of what is left, so that there is time for an answer without what was not done by then.
-TIME_SHARE = 0.5
-ANSWER_TIME_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +74,7 @@ class Desk:
 
     def bound_s(self, share: float) -> float | None:
         """Return so much of the time that is left; None for any."""
-        left_s = self.remaining_s()
-        return None if left_s is None else share * left_s
+        return share_of(self.remaining_s(), share)
 
     def options(self, max_tokens: int) -> GenerationOptions:
         """Return the options of a generation whose text nobody is shown as it is."""
@@ -99,13 +96,15 @@ def make_places() -> asyncio.Semaphore:
 
 async def find_pages(desk: Desk, question: str) -> Found:
     """Search; where that cannot be done, nothing is found and it is said why."""
+
+    def too_slow() -> SearchError:
+        return SearchError("The search was not complete in time.")
+
     try:
-        async with asyncio.timeout(desk.bound_s(TIME_SHARE)):
+        async with within(desk.bound_s(PART_SHARE), too_slow):
             found = await desk.services.search.find(question)
     except SearchError as error:
         found = Found(hits=(), failure=error)
-    except TimeoutError:
-        found = Found(hits=(), failure=SearchError("The search was not complete in time."))
     if found.failure is not None:
         desk.lack(found.failure)
     return found
@@ -213,8 +212,7 @@ async def answer(
         if say is not None:
             await say(told)
 
-    given = [message.content for message in desk.call.messages if message.role == "system"]
-    prompt = ask_for_answer(question, [page.notes for page in pages], given)
+    prompt = ask_for_answer(question, [page.notes for page in pages], desk.call.instructions)
     most = desk.call.options.max_tokens or _ANSWER_TOKENS
     try:
         async with desk.places:
@@ -222,7 +220,7 @@ async def answer(
                 prompt,
                 say=lambda piece: cited.pass_on(piece, tell),
                 think=think,
-                timeout_s=desk.bound_s(ANSWER_TIME_SHARE),
+                timeout_s=desk.bound_s(ANSWER_SHARE),
                 options=msgspec.structs.replace(desk.call.options, max_tokens=most),
             )
     except MODEL_FAILURES as error:
@@ -293,9 +291,7 @@ async def _find_page_bytes(desk: Desk) -> int:
 async def _in_time(desk: Desk, work: Coroutine[Any, Any, object], what_not: str) -> None:
     """Do this for no longer than half of the time that is left."""
     try:
-        async with asyncio.timeout(desk.bound_s(TIME_SHARE)) as scope:
+        async with within(desk.bound_s(PART_SHARE), lambda: DeadlineError(what_not)):
             await work
-    except TimeoutError:
-        if not scope.expired():
-            raise
-        desk.lack(DeadlineError(what_not))
+    except DeadlineError as error:
+        desk.lack(error)

@@ -22,6 +22,7 @@ from mm_orch.workflows.contract import (
     SOURCES,
     Workflow,
 )
+from mm_orch.workflows.deadline import ANSWER_SHARE, PART_SHARE
 from mm_orch.workflows.decomposing import choose_useful, split_by_rules
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
@@ -29,9 +30,7 @@ from mm_orch.workflows.graph_step import Step
 from mm_orch.workflows.joined_answer import JoinedAnswer
 from mm_orch.workflows.keeping import KEEP
 from mm_orch.workflows.research import (
-    ANSWER_TIME_SHARE,
     MODEL_FAILURES,
-    TIME_SHARE,
     answer,
     find_pages,
     no_model,
@@ -144,7 +143,7 @@ async def _ask_for_parts(desk: Desk, question: str) -> list[str]:
     try:
         said = await desk.services.models.answer(
             ask_for_parts(question),
-            timeout_s=desk.bound_s(TIME_SHARE),
+            timeout_s=desk.bound_s(PART_SHARE),
             options=msgspec.structs.replace(desk.options(_PARTS_TOKENS), guide=guide),
         )
     except UnsupportedError:
@@ -191,14 +190,13 @@ async def _join(
     joined: JoinedAnswer,
     say: Say,
 ) -> GeneratedText:
-    given = [message.content for message in desk.call.messages if message.role == "system"]
-    prompt = ask_to_join(question, answered, given)
+    prompt = ask_to_join(question, answered, desk.call.instructions)
     most = desk.call.options.max_tokens or _JOIN_TOKENS
     try:
         said = await desk.services.models.answer(
             prompt,
             say=lambda piece: joined.pass_on(piece, say),
-            timeout_s=desk.bound_s(ANSWER_TIME_SHARE),
+            timeout_s=desk.bound_s(ANSWER_SHARE),
             options=msgspec.structs.replace(desk.call.options, max_tokens=most),
         )
     except MODEL_FAILURES as error:
