@@ -117,7 +117,7 @@ def _measure_declining(findings: Sequence[Finding], *, has_vectors: bool) -> dic
     declined: dict[str, list[bool]] = {}
     for one in findings:
         measured = one.measure(has_vectors=has_vectors)
-        is_declined = measured is None or not models.find(measured).is_enough(measured)
+        is_declined = measured is None or not models.judge(measured).is_enough
         group = one.question.gap or "answerable"
         declined.setdefault(group, []).append(is_declined)
         if one.question.gap:

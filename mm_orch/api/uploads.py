@@ -15,6 +15,7 @@ from mm_orch.api.callers import allowed_priority, caller_of, owner_of
 from mm_orch.api.documentation import body_of, refusals
 from mm_orch.api.event_stream import receive_nothing
 from mm_orch.api.form import read_form
+from mm_orch.api.receiving import ReceivingPlaces
 from mm_orch.api.schemas.documents import DEFAULT_NAME, FormFields, TextUpload, UploadAnswer
 from mm_orch.api.watched_response import WatchedResponse
 from mm_orch.core.errors import InvalidValueError
@@ -70,12 +71,14 @@ class UploadResponse(WatchedResponse):
 
 def add_upload_route(app: FastAPI, library: DocumentLibrary, settings: ApiSettings) -> None:
     """Add POST /api/rag/upload."""
+    places = ReceivingPlaces(settings.max_request_bytes)
 
     async def upload(request: Request) -> UploadResponse:
-        body = await receive_body(request, timeout_s=settings.body_timeout_s)
-        # Before anything is read of it: whoever is not served is not told what is wrong with it.
+        # Whoever is not served is not told what is wrong with the body.
         library.check_enabled()
-        made = await asyncio.to_thread(_read_upload, request, body)
+        with places.take(owner_of(request), request.headers.get("content-length")):
+            body = await receive_body(request, timeout_s=settings.body_timeout_s)
+            made = await asyncio.to_thread(_read_upload, request, body)
         return UploadResponse(library, made, send_timeout_s=settings.send_timeout_s)
 
     description = body_of(TextUpload)

@@ -50,7 +50,9 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
     """Return the result of a run that has ended well, whole or partial."""
     outcome = run.outcome
     answer, kept = outcome.values[ANSWER], outcome.values.find(KEPT)
-    sure = answer.confidence
+    sure, own = answer.confidence, outcome.values.find(CONFIDENCE)
+    # What a workflow measures of its sources was never fitted to answers that were right or wrong.
+    is_calibrated = False if own is not None else None
     turn = None if kept is None else kept.turn
     return {
         "result": answer.text,
@@ -59,8 +61,8 @@ def write_result(run: WorkflowRun, *, request_id: str, processing_s: float) -> J
         "metadata": {
             "model": answer.model,
             "engine": answer.engine,
-            "confidence": outcome.values.find(CONFIDENCE) if sure is None else sure.value,
-            "calibrated": None if sure is None else sure.is_calibrated,
+            "confidence": own if sure is None else sure.value,
+            "calibrated": is_calibrated if sure is None else sure.is_calibrated,
             "unsure": None if sure is None else sure.is_unsure,
             "routing": run.routing.describe(),
             "processing_time": processing_s,

@@ -22,9 +22,15 @@ _RETRY_S = 5.0
 
 
 class Remembering(Protocol):
-    """Who has something to be kept."""
+    """Who has something to be kept.
+
+    Attributes:
+        has_changed: there is something.
+        num_lost: what was too much to wait until it could be kept; set to 0 by who tells of it.
+    """
 
     has_changed: asyncio.Event
+    num_lost: int
 
     def restore(self, remembered: Remembered) -> None:
         """Take what was kept, before what has happened since."""
@@ -62,6 +68,7 @@ class Keeper:
         self._gather_s = gather_s
         self._retry_s = retry_s
         self._is_loaded = False
+        self._is_losing = False
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
@@ -78,6 +85,7 @@ class Keeper:
             await asyncio.gather(task, return_exceptions=True)
             if self._mind.has_changed.is_set() and not await self._sync():
                 logger.warning("the last outcomes are not stored: %s", self._store.failure)
+                self._tell_lost()
 
     async def _work(self) -> None:
         while True:
@@ -104,5 +112,14 @@ class Keeper:
             # The store says why, in the log and in the report.
             if changes is not None:
                 self._mind.give_back(changes)
+            if self._mind.num_lost and not self._is_losing:
+                logger.warning("outcomes and scores are lost while none can be stored")
+                self._is_losing = True
             return False
+        self._tell_lost()
         return True
+
+    def _tell_lost(self) -> None:
+        if self._mind.num_lost:
+            logger.warning("%d outcomes and scores were lost", self._mind.num_lost)
+        self._mind.num_lost, self._is_losing = 0, False

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mm_orch.consciousness.stages import StageRules
     from mm_orch.storage.outcomes import Outcome, Remembered
 
-# While nothing can be written; the oldest are lost then.
-_MAX_PENDING = 4096
+MAX_PENDING = 4096
+"""Outcomes, and scores, that wait to be written; of more, the oldest are lost."""
 
 
 class MindState:
@@ -38,6 +38,7 @@ class MindState:
         memory: of outcomes.
         development: the stage that has been reached.
         has_changed: there is something to be kept.
+        num_lost: outcomes and scores that were too many to wait until they could be.
     """
 
     def __init__(
@@ -52,13 +53,14 @@ class MindState:
         self.memory = OutcomeMemory(memory_half_life_s, now)
         self.development = Development()
         self.has_changed = asyncio.Event()
+        self.num_lost = 0
         self._mood = Mood(at_s=now())
         self._is_calm = True
         self._rules = rules
         self._half_life_s = mood_half_life_s
         self._now = now
         self._is_kept = is_kept
-        self._new: deque[Outcome] = deque(maxlen=_MAX_PENDING)
+        self._new: deque[Outcome] = deque(maxlen=MAX_PENDING)
         self._feedback: dict[tuple[str, str], float] = {}
 
     @property
@@ -86,6 +88,7 @@ class MindState:
                 self.development, is_success=outcome.is_success, rules=self._rules
             )
         if self._is_kept:
+            self.num_lost += len(self._new) == MAX_PENDING
             self._new.append(outcome)
             self.has_changed.set()
 
@@ -106,6 +109,7 @@ class MindState:
         self.memory.rate(caller, request_id, score)
         if self._is_kept:
             self._feedback[caller, request_id] = score
+            self._bound_feedback()
             self.has_changed.set()
         return True
 
@@ -148,9 +152,17 @@ class MindState:
 
     def give_back(self, changes: Changes) -> None:
         """See Remembering."""
-        self._new = deque((*changes.outcomes, *self._new), maxlen=_MAX_PENDING)
+        outcomes = (*changes.outcomes, *self._new)
+        self.num_lost += max(0, len(outcomes) - MAX_PENDING)
+        self._new = deque(outcomes, maxlen=MAX_PENDING)
         self._feedback = {**changes.feedback, **self._feedback}
+        self._bound_feedback()
         self.has_changed.set()
+
+    def _bound_feedback(self) -> None:
+        while len(self._feedback) > MAX_PENDING:
+            del self._feedback[next(iter(self._feedback))]
+            self.num_lost += 1
 
     def _feel(self, mood: Mood) -> None:
         self._mood = mood

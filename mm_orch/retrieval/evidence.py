@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -76,9 +76,17 @@ class EvidenceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Return how sure it is that there is an answer."""
         return self.about.probability(measured) * self.told.probability(measured)
 
-    def is_enough(self, measured: Mapping[str, float]) -> bool:
-        """Say whether there is an answer."""
-        return self.probability(measured) >= self.threshold
+
+class Evidence(NamedTuple):
+    """What was decided.
+
+    Attributes:
+        probability: that there is an answer.
+        is_enough: there is one.
+    """
+
+    probability: float
+    is_enough: bool
 
 
 class EvidenceModels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +111,21 @@ class EvidenceModels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             if model.features <= set(measured):
                 return model
         raise ValueError(f"No model of evidence does with {sorted(measured)}.")
+
+    def judge(self, measured: Mapping[str, float], threshold: float | None = None) -> Evidence:
+        """Decide whether there is an answer.
+
+        Args:
+            measured: as :func:`measure` gives it.
+            threshold: the probability from which on there is one; None for the model's own.
+
+        Raises:
+            ValueError: no model does with what was measured.
+        """
+        model = self.find(measured)
+        probability = model.probability(measured)
+        least = model.threshold if threshold is None else threshold
+        return Evidence(probability, probability >= least)
 
 
 def load_models(path: Path = WEIGHTS_PATH) -> EvidenceModels:

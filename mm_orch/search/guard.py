@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
-MAX_ADDRESSES = 4
+# That a connection is tried to, one after another; judged are all.
+_MAX_TRIED = 4
 
 
 class RefusedError(OSError):
@@ -58,18 +59,19 @@ class Guard(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the addresses of a host that may be reached; see aiohttp.
+        """Return the first addresses of a host, all of which may be reached; see aiohttp.
 
         Raises:
             RefusedError: one of them may not be.
             OSError: it has none.
         """
-        addresses = list(dict.fromkeys(await self._resolve(host)))[:MAX_ADDRESSES]
+        addresses = list(dict.fromkeys(await self._resolve(host)))
         name = host.rstrip(".").lower()
         for address in addresses:
             if not {name, address} & self._allowed_hosts:
                 self._check(address, f"{host} is at {address}")
-        self._passed.update(addresses)
+        tried = addresses[:_MAX_TRIED]
+        self._passed.update(tried)
         return [
             ResolveResult(
                 hostname=host,
@@ -79,7 +81,7 @@ class Guard(AbstractResolver):
                 proto=socket.IPPROTO_TCP,
                 flags=socket.AI_NUMERICHOST,
             )
-            for address in addresses
+            for address in tried
             if family in {socket.AF_UNSPEC, socket.AF_INET6 if ":" in address else socket.AF_INET}
         ]
 

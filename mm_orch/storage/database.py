@@ -1,21 +1,26 @@
-"""A SQLite database with one thread that owns it; everybody else asks that thread."""
+"""A SQLite database: one thread writes, others read beside it, and long reads have their own.
+
+In WAL mode a read sees what was there when it began, whatever is written meanwhile. So nobody who
+reads waits for a long write, nor whoever reads a little for somebody's search.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mm_orch.core.errors import QueueFullError, StorageBusyError, StorageError
+from mm_orch.storage.connections import Connections
 from mm_orch.storage.migrations import MIGRATIONS, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from mm_orch.core.errors import MuAIError
 
@@ -27,18 +32,23 @@ _MAX_WAITING = 256
 # Another process that has the same file writes for milliseconds.
 _BUSY_TIMEOUT_S = 5.0
 _RETRY_AFTER_S = 1.0
-# Whoever may read the file reads everything that was said, and all documents.
-_MODE = 0o600
 # The first with strict tables.
 _OLDEST_SQLITE = (3, 37, 0)
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    connection: sqlite3.Connection
-    file: tuple[int, int] | None
-    log: tuple[int, int] | None
+# One for each core of a small machine.
+_NUM_LONG_READS = 2
+# Of SQLite's own machine, after which it is asked whether anybody still waits: well below 1 ms.
+_STEPS_BETWEEN_LOOKS = 1000
+
+
+class _Lane:
+    """Threads that calls of one kind wait for."""
+
+    def __init__(self, name: str, num_threads: int) -> None:
+        self.executor = ThreadPoolExecutor(num_threads, thread_name_prefix=f"storage {name}")
+        self.num_waiting = 0
 
 
 class Database:
@@ -54,7 +64,7 @@ class Database:
         path: of the file; its folder is made.
         migrations: the schema's versions.
         content: what is in it, in words.
-        max_waiting: calls that may wait; more are refused.
+        max_waiting: calls of each kind that may wait; more are refused.
     """
 
     def __init__(
@@ -69,9 +79,11 @@ class Database:
         self._migrations = migrations
         self._content = content
         self._max_waiting = max_waiting
-        self._num_waiting = 0
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="storage")
-        self._opened: _Opened | None = None
+        self._connections = Connections(path, self._connect)
+        # SQLite has one writer at a time.
+        self._writes = _Lane("writes", 1)
+        self._reads = _Lane("reads", 1)
+        self._long_reads = _Lane("long reads", _NUM_LONG_READS)
         self._failure: str | None = None
         self._is_failing_to_write = False
 
@@ -81,80 +93,96 @@ class Database:
         return self._failure
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run the work in the owning thread; all that it reads is of one moment.
+        """Run work that takes milliseconds; all that it reads is of one moment.
+
+        When the caller is gone, it ends, or is not begun.
 
         Raises:
             StorageError: the file cannot be opened or read.
             StorageBusyError: another process has it.
-            QueueFullError: too many calls wait.
+            QueueFullError: too many such calls wait.
         """
-        return await self._run(work, is_writing=False)
+        return await self._run(self._reads, work)
+
+    async def read_long(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run work that may take long, beside others; else as :meth:`read`."""
+        return await self._run(self._long_reads, work)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run the work in the owning thread; all that it writes is done, or nothing of it.
+        """Run the work in the writing thread; all that it writes is done, or nothing of it.
 
         A call that is cancelled may be done all the same. Raises as :meth:`read`.
         """
-        return await self._run(work, is_writing=True)
+        return await self._run(self._writes, work)
 
     async def close(self) -> None:
         """Finish what waits, and close the file; nothing is asked afterwards."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
-        self._executor.shutdown()
+        await asyncio.to_thread(self._finish)
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], *, is_writing: bool) -> T:
-        if self._num_waiting >= self._max_waiting:
+    def _finish(self) -> None:
+        for lane in (self._reads, self._long_reads, self._writes):
+            lane.executor.shutdown()
+        self._connections.close()
+
+    async def _run(self, lane: _Lane, work: Callable[[sqlite3.Connection], T]) -> T:
+        if lane.num_waiting >= self._max_waiting:
             raise QueueFullError(
-                f"{self._num_waiting} calls wait for the {self._content}.",
+                f"{lane.num_waiting} calls wait for the {self._content}.",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        self._num_waiting += 1
+        lane.num_waiting += 1
+        is_over = threading.Event()
+        is_writing = lane is self._writes
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, self._perform, work, is_writing)
+            return await loop.run_in_executor(
+                lane.executor, self._perform, work, is_writing, is_over
+            )
         finally:
-            self._num_waiting -= 1
+            is_over.set()
+            lane.num_waiting -= 1
 
     def _perform(
         self,
         work: Callable[[sqlite3.Connection], T],
         is_writing: bool,  # noqa: FBT001 - an executor passes by position
+        is_over: threading.Event,
     ) -> T:
+        is_open = False
         try:
-            connection = self._connect()
-            with _transaction(connection, is_writing=is_writing):
-                result = work(connection)
+            self._check_sqlite()
+            with self._connections.borrow() as connection:
+                is_open = True
+                with _transaction(connection, is_writing=is_writing):
+                    result = work(connection) if is_writing else _read(connection, work, is_over)
         except StorageError as error:
             self._note_failure(error.message)
             raise
         except (sqlite3.Error, OSError) as error:
-            raise self._explain(error, is_writing=is_writing) from error
+            if not is_writing and is_over.is_set():
+                # Ended for its caller's sake; nobody is told.
+                raise
+            raise self._explain(error, is_write=is_writing and is_open) from error
         # What cannot be written can often be read.
         if self._failure is not None and (is_writing or not self._is_failing_to_write):
             logger.info("%s can be used again", self._path)
             self._failure, self._is_failing_to_write = None, False
         return result
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._opened is not None and _find_identity(self._path) != self._opened.file:
-            logger.warning("%s is another file now", self._path)
-            self._leave(self._opened)
-        if self._opened is None:
-            self._opened = self._open()
-        return self._opened.connection
-
-    def _open(self) -> _Opened:
+    def _check_sqlite(self) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise StorageError(
                 f"This Python has SQLite {sqlite3.sqlite_version}; the {self._content} need 3.37 or"
                 " newer.",
                 remedy="Run the server with a Python that has a newer one.",
             )
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.touch(_MODE)
-        file = _find_identity(self._path)
-        # Without a mode of its own: transactions begin and end where we say so.
-        connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+
+    def _connect(self) -> sqlite3.Connection:
+        # Without a mode of its own: transactions begin and end where we say so. Each thread has one
+        # for itself, but whichever finds another file in its place closes those of all.
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -163,22 +191,9 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        return _Opened(connection, file, _find_identity(_log_of(self._path)))
+        return connection
 
-    def _leave(self, opened: _Opened) -> None:
-        """Close a file that no longer has its name."""
-        self._close()
-        # SQLite leaves the log of such a file, and would take it for that of the new one.
-        log = _log_of(self._path)
-        if opened.log is not None and _find_identity(log) == opened.log:
-            log.unlink()
-
-    def _close(self) -> None:
-        if self._opened is not None:
-            self._opened.connection.close()
-            self._opened = None
-
-    def _explain(self, error: sqlite3.Error | OSError, *, is_writing: bool) -> MuAIError:
+    def _explain(self, error: sqlite3.Error | OSError, *, is_write: bool) -> MuAIError:
         """Return the error to raise, which names no folder of the server; the log does."""
         # The lower byte is the kind, the upper one a closer description.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -188,10 +203,10 @@ class Database:
             )
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         message = f"{self._path.name} cannot be used: {reason}."
-        self._is_failing_to_write |= is_writing and self._opened is not None
+        self._is_failing_to_write |= is_write
         self._note_failure(message)
         if code != sqlite3.SQLITE_FULL:
-            self._close()
+            self._connections.renew()
         return StorageError(
             message, remedy="See that the disk has room and the file is the server's own."
         )
@@ -213,14 +228,14 @@ def _transaction(connection: sqlite3.Connection, *, is_writing: bool) -> Iterato
             connection.execute("ROLLBACK")
 
 
-def _log_of(path: Path) -> Path:
-    return Path(f"{path}-wal")
-
-
-def _find_identity(path: Path) -> tuple[int, int] | None:
-    """Return what no other file has while this one is open; None where there is none."""
+def _read(
+    connection: sqlite3.Connection,
+    work: Callable[[sqlite3.Connection], T],
+    is_over: threading.Event,
+) -> T:
+    """Run the work until nobody waits for it any more."""
+    connection.set_progress_handler(is_over.is_set, _STEPS_BETWEEN_LOOKS)
     try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+        return work(connection)
+    finally:
+        connection.set_progress_handler(None, 0)

@@ -115,19 +115,21 @@ class SqliteDocuments:
 
     async def has_documents(self, owner: str) -> bool:
         """See DocumentStore."""
-        return bool(await self.list_documents(owner, limit=1))
+        return bool(
+            await self._database.read(partial(rows.list_summaries, owner=owner, limit=1, offset=0))
+        )
 
     async def list_documents(
         self, owner: str, *, limit: int, offset: int = 0
     ) -> tuple[DocumentSummary, ...]:
         """See DocumentStore."""
-        return await self._database.read(
+        return await self._database.read_long(
             partial(rows.list_summaries, owner=owner, limit=limit, offset=offset)
         )
 
     async def read(self, owner: str, document_id: str) -> Document:
         """See DocumentStore."""
-        return await self._database.read(partial(_read, owner=owner, document_id=document_id))
+        return await self._database.read_long(partial(_read, owner=owner, document_id=document_id))
 
     async def delete(self, owner: str, document_id: str) -> None:
         """See DocumentStore."""
@@ -140,7 +142,7 @@ class SqliteDocuments:
         yield make_head()
         for summary in summaries:
             try:
-                line = await self._database.read(
+                line = await self._database.read_long(
                     partial(_read_line, owner=owner, document_id=summary.document_id)
                 )
             except DocumentNotFoundError:
@@ -150,7 +152,7 @@ class SqliteDocuments:
 
     async def import_lines(self, owner: str, lines: Iterable[bytes]) -> ImportReport:
         """See DocumentStore."""
-        # Elsewhere than in the one thread that all documents wait for.
+        # Elsewhere than in the one thread that all writes wait for.
         documents = await asyncio.to_thread(lambda: list(read_lines(lines)))
         return await self._database.write(partial(_import, owner=owner, documents=documents))
 
@@ -164,7 +166,7 @@ class SqliteDocuments:
                 ensure_cosine(connection)
             return rows.find_chunks(connection, search, asked)
 
-        return await self._database.read(work)
+        return await self._database.read_long(work)
 
 
 def _add(connection: sqlite3.Connection, *, owner: str, made: ReadDocument) -> Added:

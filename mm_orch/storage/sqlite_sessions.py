@@ -110,7 +110,7 @@ class SqliteSessions:
 
     async def import_lines(self, owner: str, lines: Iterable[bytes]) -> ImportReport:
         """See SessionStore."""
-        # Elsewhere than in the one thread that all sessions wait for.
+        # Elsewhere than in the one thread that all writes wait for.
         sessions = await asyncio.to_thread(lambda: list(read_lines(lines)))
         return await self._database.write(partial(_import, owner=owner, sessions=sessions))
 

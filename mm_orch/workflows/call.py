@@ -75,6 +75,11 @@ class WorkflowCall:
     effects: tuple[Effect, ...] = ()
 
     @property
+    def instructions(self) -> tuple[str, ...]:
+        """What the caller wants of every answer: the system messages before the question."""
+        return tuple(one.content for one in self.messages[:-1] if one.role == "system")
+
+    @property
     def question(self) -> str:
         """What the last message says."""
         return self.messages[-1].content

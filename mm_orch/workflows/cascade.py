@@ -19,6 +19,7 @@ from mm_orch.core.errors import MuAIError
 from mm_orch.workflows.cascade_settings import decide
 from mm_orch.workflows.chat_generate import PROMPT, WINDOW
 from mm_orch.workflows.contract import ANSWER, CALL, INPUTS, KEPT, SERVICES, Workflow
+from mm_orch.workflows.deadline import ANSWER_SHARE, share_of
 from mm_orch.workflows.doubt import admit_doubt
 from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.graph import Graph
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from mm_orch.workflows.graph_state import StepContext
 
 _DRAFT = Slot("draft", GeneratedText)
-# With a draft in hand, whoever is asked more leaves this share of the time to give the draft.
-_SPENT_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +162,8 @@ async def _say_whole(context: StepContext, text: GeneratedText) -> GeneratedText
 
 
 def _time_for_more(context: StepContext, drafted: GeneratedText | None) -> float | None:
-    left_s = context.remaining_s()
-    return left_s if left_s is None or drafted is None else _SPENT_SHARE * left_s
+    # With a draft in hand, whoever is asked more leaves some time to give the draft.
+    return share_of(context.remaining_s(), 1.0 if drafted is None else ANSWER_SHARE)
 
 
 CASCADE = Workflow(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.retrieval.citations import SourceText, bear_out
-from mm_orch.retrieval.sentences import split_sentences
 from mm_orch.search.ranking import count_names, find_share
 from mm_orch.workflows.contract import Source
+from mm_orch.workflows.sentence_teller import SentenceTeller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ class Citations:
         )
 
 
-class CitedAnswer:
+class CitedAnswer(SentenceTeller):
     """Takes what a model writes, piece by piece; gives each sentence that a page bears out.
 
     Args:
@@ -89,11 +89,10 @@ class CitedAnswer:
     """
 
     def __init__(self, question: str, pages: Sequence[Page], citations: Citations) -> None:
+        super().__init__()
         self._question = question
         self._pages = pages
         self._citations = citations
-        self._written = ""
-        self._num_taken = 0
         self._kept: dict[str, Document] = {}
         self._is_quoted = False
 
@@ -126,24 +125,13 @@ class CitedAnswer:
             f"{text} {citations.cite(document, text)}" for text, document in self._kept.items()
         )
 
-    def take(self, piece: str) -> str:
-        """Return what may be told now that the model has written this too; often nothing yet."""
-        self._written += piece
-        # The last one may go on.
-        return self._tell_new(split_sentences(self._written)[:-1])
-
-    def finish(self) -> str:
-        """Return what may still be told now that the model has ended."""
-        return self._tell_new(split_sentences(self._written))
-
     def quote(self, page: Page, sentence: str) -> str:
         """Return a sentence of a page word for word, where the model has said nothing of use."""
         self._is_quoted = True
         return self._keep(f'"{sentence}"', page)
 
     def _tell_new(self, sentences: Sequence[str]) -> str:
-        new, self._num_taken = sentences[self._num_taken :], max(self._num_taken, len(sentences))
-        bare = "\n".join(self._take_lead_off(sentence) for sentence in new)
+        bare = "\n".join(self._take_lead_off(sentence) for sentence in sentences)
         told = ""
         for statement in bear_out(bare, self._question, [page.source for page in self._pages]):
             page = self._pages[statement.source - 1]

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from mm_orch.core.clock import Clock
+    from mm_orch.core.errors import MuAIError
 
+PART_SHARE = 0.5
+"""Of the time that is left, for what the answer can do without: so that there is some for it."""
+ANSWER_SHARE = 0.9
+"""The same, for an answer in whose place something else can be told."""
 REMEDY = "Ask for fewer tokens, or raise timeout_s or workflows.deadline_s."
 
 
@@ -55,14 +60,17 @@ class RunDeadline:
         return within(self.left_s, make_error or self.error)
 
 
+def share_of(left_s: float | None, share: float) -> float | None:
+    """Return so much of the seconds that are left; None for any number."""
+    return None if left_s is None else share * left_s
+
+
 @asynccontextmanager
-async def within(
-    seconds: float | None, make_error: Callable[[], DeadlineError]
-) -> AsyncIterator[None]:
+async def within(seconds: float | None, make_error: Callable[[], MuAIError]) -> AsyncIterator[None]:
     """Bound what is done in the context; None is no bound.
 
     Raises:
-        DeadlineError: as it is made, when the time was over; at once where there is none left, so
+        MuAIError: as it is made, when the time was over; at once where there is none left, so
             that nothing is begun that never waits.
     """
     if seconds is not None and seconds <= 0:

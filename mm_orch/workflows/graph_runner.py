@@ -252,7 +252,7 @@ class _Run:
             readable=frozenset(slot.name for slot in step.reads),
             writable=frozenset(slot.name for slot in step.outputs),
             values=self._values,
-            tell=self._tell if self._graph.answer in step.outputs else None,
+            tell=self._tell if step.begins_answer or self._graph.answer in step.outputs else None,
             remaining_s=partial(self._left, min(ends, default=None)),
         )
 

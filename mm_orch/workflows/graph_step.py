@@ -27,6 +27,8 @@ class Step:
         optional_inputs: what it waits for, and can do without.
         outputs: what it writes; a step without outputs is there for what it does.
         is_optional: the workflow goes on when it fails, and tells that its result is partial.
+        begins_answer: it says the beginning of the answer that another step writes. What it has
+            said stands, whatever becomes of it: that other step begins with it.
         max_retries: further attempts after a failure that is not the caller's.
         retry_wait_s: seconds before the first retry, twice as many before each next one.
         deadline_s: seconds for all attempts together; None for what the workflow has left.
@@ -38,6 +40,7 @@ class Step:
     optional_inputs: tuple[Slot[Any], ...] = ()
     outputs: tuple[Slot[Any], ...] = ()
     is_optional: bool = False
+    begins_answer: bool = False
     max_retries: int = 0
     retry_wait_s: float = 0.0
     deadline_s: float | None = None

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeadlineError, WorkflowError
-from mm_orch.core.generation import FinishReason
+from mm_orch.core.generation import FinishReason, Message
 from mm_orch.workflows.contract import (
     ANSWER,
     CALL,
@@ -224,7 +224,7 @@ def _make_writer(context: StepContext) -> PieceWriter:
     return PieceWriter(
         context[SERVICES].models,
         call.options,
-        context=tuple(one for one in call.messages[:-1] if one.role == "system"),
+        context=tuple(Message(role="system", content=one) for one in call.instructions),
         remaining_s=context.remaining_s,
     )
 

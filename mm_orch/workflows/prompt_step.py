@@ -124,7 +124,7 @@ class PromptStep:
         call = context[CALL]
         values = {
             QUESTION: call.question,
-            CONTEXT: "\n\n".join(one.content for one in call.messages if one.role == "system"),
+            CONTEXT: "\n\n".join(call.instructions),
         }
         values |= {name: context[slot].text for name, slot in self.needed.items()}
         for name, slot in self.optional.items():

@@ -59,11 +59,10 @@ async def make_prompt(
 
 def show(call: WorkflowCall, passages: Sequence[Passage]) -> tuple[Message, ...]:
     """Return instructions, the caller's too, then the passages and the question."""
-    given = [message.content for message in call.messages if message.role == "system"]
     numbered = [f"[{number}] {one.content}" for number, one in enumerate(passages, start=1)]
     asked = _QUESTION.format(passages="\n\n".join(numbered), question=call.question)
     return (
-        Message(role="system", content="\n\n".join([_INSTRUCTIONS, *given])),
+        Message(role="system", content="\n\n".join([_INSTRUCTIONS, *call.instructions])),
         Message(role="user", content=asked),
     )
 

@@ -34,7 +34,7 @@ from mm_orch.workflows.contract import (
     Source,
     Workflow,
 )
-from mm_orch.workflows.deadline import REMEDY, within
+from mm_orch.workflows.deadline import ANSWER_SHARE, PART_SHARE, REMEDY, share_of, within
 from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
 _NUM_QUOTED = 3
 # Of an answer for which the caller sets none; it is a sentence or two.
 _MAX_TOKENS = 200
-# Of the time that is left, for what the answer can do without: so that there is some for it.
-_EMBEDDING_SHARE = 0.5
-_DRAFT_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ async def look(context: StepContext) -> None:
 
 async def embed(context: StepContext) -> None:
     """Make a vector of the question."""
-    async with _part_of_time(context, _EMBEDDING_SHARE):
+    async with _part_of_time(context, PART_SHARE):
         embedded = await context[SERVICES].embedder.embed(
             [context[CALL].question], timeout_s=context.remaining_s()
         )
@@ -158,13 +155,17 @@ async def read(context: StepContext) -> None:
     if not places:
         context.put(_READ, ())
         return
-    async with _part_of_time(context, _EMBEDDING_SHARE):
-        near = await context[SERVICES].embedder.embed(
-            [place.content for place in places], timeout_s=context.remaining_s()
-        )
+    async with _part_of_time(context, PART_SHARE):
+        texts = await asyncio.to_thread(lambda: [place.content for place in places])
+        near = await context[SERVICES].embedder.embed(texts, timeout_s=context.remaining_s())
+    compared = await asyncio.to_thread(_compare, places, near, embedded)
+    context.put(_READ, compared)
+
+
+def _compare(places: Sequence[Place], near: Embeddings, embedded: Embeddings) -> tuple[Place, ...]:
     # Vectors of length 1, or of none.
     cosines = near.vectors @ embedded.vectors[0]
-    context.put(_READ, with_cosines(places, cosines.tolist()))
+    return with_cosines(places, cosines.tolist())
 
 
 async def judge(context: StepContext) -> None:
@@ -182,17 +183,14 @@ def _judge(context: StepContext, gathered: Gathered, places: tuple[Place, ...]) 
     call, candidates = context[CALL], gathered.candidates
     if not candidates:
         return Judged((), (), 0.0)
-    measured = measure(call.question, candidates)
-    model = _models().find(measured)
-    confidence = model.probability(measured)
     wanted = call.passages
-    threshold = model.threshold if wanted.threshold is None else wanted.threshold
-    if confidence < threshold:
-        return Judged((), (), confidence)
+    evidence = _models().judge(measure(call.question, candidates), wanted.threshold)
+    if not evidence.is_enough:
+        return Judged((), (), evidence.probability)
     passages = candidates[: wanted.top_k]
     shown = [place for place in places if place.passage < len(passages)]
     quotes = choose_quotes(call.question, candidates, shown, _NUM_QUOTED)
-    return Judged(passages, tuple(quotes), confidence)
+    return Judged(passages, tuple(quotes), evidence.probability)
 
 
 async def draft(context: StepContext) -> None:
@@ -208,7 +206,7 @@ async def draft(context: StepContext) -> None:
         temperature=0.0 if call.options.temperature is None else call.options.temperature,
     )
     passages = [one.chunk for one in judged.passages]
-    async with _part_of_time(context, _DRAFT_SHARE):
+    async with _part_of_time(context, ANSWER_SHARE):
         prompt = await make_prompt(
             call, services, passages, max_tokens=options.max_tokens or _MAX_TOKENS
         )
@@ -275,8 +273,7 @@ def _source_of(candidate: Candidate) -> Source:
 
 def _part_of_time(context: StepContext, share: float) -> AbstractAsyncContextManager[None]:
     """Bound what is done by a share of the time that is left."""
-    remaining_s = context.remaining_s()
-    bound_s = None if remaining_s is None else share * remaining_s
+    bound_s = share_of(context.remaining_s(), share)
 
     def too_slow() -> DeadlineError:
         return DeadlineError(

@@ -20,6 +20,7 @@ from mm_orch.search.errors import PageError
 from mm_orch.search.page import Found
 from mm_orch.search.passages import choose_passages, choose_sentences
 from mm_orch.workflows.cited_answer import CitedAnswer, Page
+from mm_orch.workflows.deadline import ANSWER_SHARE, PART_SHARE, share_of, within
 from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.search_prompts import ask_for_answer, ask_for_summary
 from mm_orch.workflows.side_by_side import side_by_side
@@ -51,9 +52,6 @@ _BEGIN_CHARS = 300
 _MIN_SHARE = 0.3
 # Generations of one run at a time; more only wait for one another.
 _MAX_GENERATING = 4
-# Of what is left, so that there is time for an answer without what was not done by then.
-TIME_SHARE = 0.5
-ANSWER_TIME_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +74,7 @@ class Desk:
 
     def bound_s(self, share: float) -> float | None:
         """Return so much of the time that is left; None for any."""
-        left_s = self.remaining_s()
-        return None if left_s is None else share * left_s
+        return share_of(self.remaining_s(), share)
 
     def options(self, max_tokens: int) -> GenerationOptions:
         """Return the options of a generation whose text nobody is shown as it is."""
@@ -99,13 +96,15 @@ def make_places() -> asyncio.Semaphore:
 
 async def find_pages(desk: Desk, question: str) -> Found:
     """Search; where that cannot be done, nothing is found and it is said why."""
+
+    def too_slow() -> SearchError:
+        return SearchError("The search was not complete in time.")
+
     try:
-        async with asyncio.timeout(desk.bound_s(TIME_SHARE)):
+        async with within(desk.bound_s(PART_SHARE), too_slow):
             found = await desk.services.search.find(question)
     except SearchError as error:
         found = Found(hits=(), failure=error)
-    except TimeoutError:
-        found = Found(hits=(), failure=SearchError("The search was not complete in time."))
     if found.failure is not None:
         desk.lack(found.failure)
     return found
@@ -129,11 +128,8 @@ async def read_pages(desk: Desk, hits: Sequence[Hit]) -> list[Document]:
             else:
                 return
 
-    await _in_time(
-        desk,
-        [read_one() for _ in range(search.max_pages)],
-        "Some pages were not read in time.",
-    )
+    reading = side_by_side(read_one() for _ in range(search.max_pages))
+    await _in_time(desk, reading, "Some pages were not read in time.")
     return [document for _, document in sorted(documents.items())]
 
 
@@ -142,10 +138,15 @@ async def take_notes(desk: Desk, question: str, documents: Sequence[Document]) -
 
     Of a summary no more is kept than its page bears out.
     """
-    max_bytes = await _find_page_bytes(desk)
     summaries: dict[int, str] = {}
 
-    async def sum_up(index: int, document: Document) -> None:
+    async def sum_up_all() -> None:
+        max_bytes = await _find_page_bytes(desk)
+        await side_by_side(
+            sum_up(index, document, max_bytes) for index, document in enumerate(documents)
+        )
+
+    async def sum_up(index: int, document: Document, max_bytes: int) -> None:
         text = await asyncio.to_thread(choose_passages, document.text, question, max_bytes)
         prompt = ask_for_summary(question, document.title, text)
         try:
@@ -161,11 +162,8 @@ async def take_notes(desk: Desk, question: str, documents: Sequence[Document]) -
         else:
             summaries[index] = said.text
 
-    await _in_time(
-        desk,
-        [sum_up(index, document) for index, document in enumerate(documents)],
-        "Some pages were not summed up in time.",
-    )
+    # Finding out what the model can be shown may take long too: it may have to be loaded.
+    await _in_time(desk, sum_up_all(), "Some pages were not summed up in time.")
     return await prepare(question, documents, summaries)
 
 
@@ -211,28 +209,24 @@ async def answer(
     cited = CitedAnswer(question, pages, citations)
 
     async def tell(told: str) -> None:
-        if told and say is not None:
+        if say is not None:
             await say(told)
 
-    async def take(piece: str) -> None:
-        await tell(cited.take(piece))
-
-    given = [message.content for message in desk.call.messages if message.role == "system"]
-    prompt = ask_for_answer(question, [page.notes for page in pages], given)
+    prompt = ask_for_answer(question, [page.notes for page in pages], desk.call.instructions)
     most = desk.call.options.max_tokens or _ANSWER_TOKENS
     try:
         async with desk.places:
             said = await desk.services.models.answer(
                 prompt,
-                say=take,
+                say=lambda piece: cited.pass_on(piece, tell),
                 think=think,
-                timeout_s=desk.bound_s(ANSWER_TIME_SHARE),
+                timeout_s=desk.bound_s(ANSWER_SHARE),
                 options=msgspec.structs.replace(desk.call.options, max_tokens=most),
             )
     except MODEL_FAILURES as error:
         desk.lack(error)
         said = no_model()
-    await tell(cited.finish())
+    await cited.pass_on_rest(tell)
     if cited.is_empty:
         for page, sentence in await asyncio.to_thread(_find_quotes, question, pages):
             await tell(cited.quote(page, sentence))
@@ -294,12 +288,10 @@ async def _find_page_bytes(desk: Desk) -> int:
     return _BYTES_PER_TOKEN * max(_MIN_PAGE_TOKENS, min(bounds))
 
 
-async def _in_time(desk: Desk, work: Sequence[Coroutine[Any, Any, None]], what_not: str) -> None:
-    """Do all of this side by side, for no longer than half of the time that is left."""
+async def _in_time(desk: Desk, work: Coroutine[Any, Any, object], what_not: str) -> None:
+    """Do this for no longer than half of the time that is left."""
     try:
-        async with asyncio.timeout(desk.bound_s(TIME_SHARE)) as scope:
-            await side_by_side(work)
-    except TimeoutError:
-        if not scope.expired():
-            raise
-        desk.lack(DeadlineError(what_not))
+        async with within(desk.bound_s(PART_SHARE), lambda: DeadlineError(what_not)):
+            await work
+    except DeadlineError as error:
+        desk.lack(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,8 @@ async def answer_from_pages(context: StepContext) -> None:
         cited, said = await answer(
             desk, question, pages, citations, say=context.say, think=context.think
         )
-    doubt, confidence = context[SERVICES].doubt, cited.confidence
+    doubt = context[SERVICES].doubt
+    confidence = await asyncio.to_thread(lambda: cited.confidence)
     end = say_why_not(found, documents) if cited.is_empty else ""
     if doubt.is_unknown(confidence):
         end = say_unknown(question, instead=end) if end else say_unknown_behind(question)
@@ -97,10 +99,10 @@ async def answer_from_pages(context: StepContext) -> None:
     if tail:
         tail = f"\n\n{tail}" if cited.text else tail
         await context.say(tail)
-    put_answer(context, said, cited.text + tail, citations, confidence)
+    await put_answer(context, said, cited.text + tail, citations, confidence)
 
 
-def put_answer(
+async def put_answer(
     context: StepContext,
     said: GeneratedText,
     text: str,
@@ -110,7 +112,7 @@ def put_answer(
     """Write what the workflow answers, as it is told, in place of what the model has said."""
     # What the tokens' probabilities are of was never told.
     context.put(ANSWER, dataclasses.replace(said, text=text, logprobs=()))
-    context.put(SOURCES, citations.list_sources(context[CALL].question))
+    context.put(SOURCES, await asyncio.to_thread(citations.list_sources, context[CALL].question))
     context.put(CONFIDENCE, confidence)
 
 

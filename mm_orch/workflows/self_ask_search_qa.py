@@ -12,9 +12,6 @@ import msgspec
 
 from mm_orch.core.errors import MuAIError, UnsupportedError
 from mm_orch.core.guide import JsonSchemaShape
-from mm_orch.retrieval.sentences import split_sentences
-from mm_orch.retrieval.terms import facts_of, terms_of
-from mm_orch.search.ranking import content_of
 from mm_orch.workflows.cited_answer import Citations
 from mm_orch.workflows.contract import (
     ANSWER,
@@ -26,17 +23,18 @@ from mm_orch.workflows.contract import (
     SOURCES,
     Workflow,
 )
-from mm_orch.workflows.decomposing import DIFFERENCE, choose_useful, split_by_rules
+from mm_orch.workflows.deadline import ANSWER_SHARE, PART_SHARE
+from mm_orch.workflows.decomposing import choose_useful, split_by_rules
 from mm_orch.workflows.doubt import say_unknown
+from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.graph import Graph
 from mm_orch.workflows.graph_state import Slot
 from mm_orch.workflows.graph_step import Step
+from mm_orch.workflows.joined_answer import JoinedAnswer
 from mm_orch.workflows.keeping import KEEP
 from mm_orch.workflows.part_research import PartAnswer, research_part, tell_rounds
 from mm_orch.workflows.research import (
-    ANSWER_TIME_SHARE,
     MODEL_FAILURES,
-    TIME_SHARE,
     no_model,
     tell_origin,
 )
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from mm_orch.workflows.doubt import DoubtSettings
-    from mm_orch.workflows.generating import GeneratedText
+    from mm_orch.workflows.generating import Say
     from mm_orch.workflows.graph_state import StepContext
     from mm_orch.workflows.research import Desk
 
@@ -56,19 +54,6 @@ _MIN_JOINED = 2
 # Two to four short questions as JSON.
 _PARTS_TOKENS = 256
 _JOIN_TOKENS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """What the model has made of the parts' answers: none of it where there was nothing to join.
-
-    Attributes:
-        text: what is kept of it.
-        said: all of it.
-    """
-
-    text: str = ""
-    said: GeneratedText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +84,9 @@ class _Parts(msgspec.Struct, frozen=True):
 
 _QUESTIONS: Slot[tuple[str, ...]] = Slot("questions", tuple)
 _ANSWERS: Slot[tuple[PartAnswer, ...]] = Slot("answers", tuple)
-_JOINED = Slot("joined", Joined)
+# Says how much of it was told, whatever becomes of the step that tells it.
+_JOINED = Slot("joined", JoinedAnswer)
+_SAID = Slot("said", GeneratedText)
 
 
 async def decompose(context: StepContext) -> None:
@@ -108,8 +95,12 @@ async def decompose(context: StepContext) -> None:
     A question that neither can take apart is its own only part.
     """
     question = context[CALL].question
-    parts = choose_useful(question, await _ask_for_parts(desk_of(context), question))
-    context.put(_QUESTIONS, parts or split_by_rules(question) or (question,))
+    told = await _ask_for_parts(desk_of(context), question)
+    context.put(_QUESTIONS, await asyncio.to_thread(_choose_parts, question, told))
+
+
+def _choose_parts(question: str, told: Sequence[str]) -> tuple[str, ...]:
+    return choose_useful(question, told) or split_by_rules(question) or (question,)
 
 
 async def answer_parts(context: StepContext) -> None:
@@ -128,24 +119,25 @@ async def answer_parts(context: StepContext) -> None:
             raise outcome
         parts.append(outcome)
     context.remark = tell_rounds(parts, desk.services.doubt)
+    answered = _Told.of(parts, context[SERVICES].doubt).answered
     context.put(_ANSWERS, tuple(parts))
+    context.put(_JOINED, JoinedAnswer(whole, [text for _, text in answered]))
 
 
 async def join(context: StepContext) -> None:
-    """Have the model make one answer of those there are."""
-    question, parts = context[CALL].question, context[_ANSWERS]
+    """Have the model make one answer of those there are, told sentence by sentence."""
+    parts = context[_ANSWERS]
     answered = _Told.of(parts, context[SERVICES].doubt).answered
     if len(answered) < _MIN_JOINED:
-        context.put(_JOINED, Joined())
+        context.put(_SAID, parts[0].said)
         return
-    said = await _join(desk_of(context), question, answered)
-    text = keep_grounded(said.text, question, [text for _, text in answered])
-    context.put(_JOINED, Joined(text, said))
+    said = await _join(desk_of(context), answered, context[_JOINED], context.say)
+    context.put(_SAID, said)
 
 
 async def tell(context: StepContext) -> None:
-    """Say the joined answer, where there is one, and show what it is made of."""
-    parts, joined = context[_ANSWERS], context.find(_JOINED) or Joined()
+    """Show what the joined answer is made of, or say that alone where there is none."""
+    parts, joined = context[_ANSWERS], context[_JOINED]
     question, doubt = context[CALL].question, context[SERVICES].doubt
     told = _Told.of(parts, doubt)
     confidence = sum(part.confidence for part in parts) / len(parts)
@@ -155,27 +147,11 @@ async def tell(context: StepContext) -> None:
     if doubt.is_unknown(confidence) and (len(parts) > 1 or parts[0].cited is None):
         listed = say_unknown(question, instead=listed)
     found = [part.found for part in parts if part.found is not None]
-    sections = [joined.text, listed, tell_origin(told.citations, found)]
-    text = "\n\n".join(one for one in sections if one)
-    await context.say(text)
-    put_answer(context, joined.said or parts[0].said, text, told.citations, confidence)
-
-
-def keep_grounded(text: str, question: str, answers: Sequence[str]) -> str:
-    """Return the sentences of a joined answer that are about what was asked and answered.
-
-    Each has a word of the question, and no name that neither question nor answers have. Numbers may
-    be new, as sums and differences are; one that is told as a difference has to be.
-    """
-    known = set(terms_of("\n".join([question, *answers])))
-    asked = content_of(question)
-    return " ".join(
-        sentence
-        for sentence in split_sentences(text)
-        if asked & set(terms_of(sentence))
-        and all(fact in known or fact[0].isdigit() for fact in facts_of(sentence))
-        and not known & set(terms_of(" ".join(DIFFERENCE.findall(sentence))))
-    )
+    below = "\n\n".join(filter(None, [listed, tell_origin(told.citations, found)]))
+    below = f"\n\n{below}" if joined.text else below
+    await context.say(below)
+    said = context.find(_SAID) or parts[0].said
+    await put_answer(context, said, joined.text + below, told.citations, confidence)
 
 
 async def _ask_for_parts(desk: Desk, question: str) -> list[str]:
@@ -184,7 +160,7 @@ async def _ask_for_parts(desk: Desk, question: str) -> list[str]:
     try:
         said = await desk.services.models.answer(
             ask_for_parts(question),
-            timeout_s=desk.bound_s(TIME_SHARE),
+            timeout_s=desk.bound_s(PART_SHARE),
             options=msgspec.structs.replace(desk.options(_PARTS_TOKENS), guide=guide),
         )
     except UnsupportedError:
@@ -213,19 +189,24 @@ async def _answer_part(desk: Desk, question: str, whole: str) -> PartAnswer:
         return PartAnswer(question=question, why_not=f"There is no answer: {error.message}")
 
 
-async def _join(desk: Desk, question: str, answered: Sequence[tuple[str, str]]) -> GeneratedText:
-    given = [message.content for message in desk.call.messages if message.role == "system"]
-    prompt = ask_to_join(question, answered, given)
+async def _join(
+    desk: Desk, answered: Sequence[tuple[str, str]], joined: JoinedAnswer, say: Say
+) -> GeneratedText:
+    prompt = ask_to_join(desk.call.question, answered, desk.call.instructions)
     most = desk.call.options.max_tokens or _JOIN_TOKENS
     try:
-        return await desk.services.models.answer(
+        said = await desk.services.models.answer(
             prompt,
-            timeout_s=desk.bound_s(ANSWER_TIME_SHARE),
+            say=lambda piece: joined.pass_on(piece, say),
+            timeout_s=desk.bound_s(ANSWER_SHARE),
             options=msgspec.structs.replace(desk.call.options, max_tokens=most),
         )
     except MODEL_FAILURES as error:
+        # What has begun of a sentence is told no more.
         desk.lack(error)
         return no_model()
+    await joined.pass_on_rest(say)
+    return said
 
 
 def _list_parts(told: Sequence[tuple[str, str]]) -> str:
@@ -260,20 +241,21 @@ SELF_ASK_SEARCH_QA = Workflow(
                 run=answer_parts,
                 inputs=(CALL, SERVICES),
                 optional_inputs=(_QUESTIONS,),
-                outputs=(_ANSWERS,),
+                outputs=(_ANSWERS, _JOINED),
             ),
             Step(
                 name="join",
                 run=join,
-                inputs=(CALL, SERVICES, _ANSWERS),
-                outputs=(_JOINED,),
+                inputs=(CALL, SERVICES, _ANSWERS, _JOINED),
+                outputs=(_SAID,),
                 is_optional=True,
+                begins_answer=True,
             ),
             Step(
                 name="tell",
                 run=tell,
-                inputs=(CALL, SERVICES, _ANSWERS),
-                optional_inputs=(_JOINED,),
+                inputs=(CALL, SERVICES, _ANSWERS, _JOINED),
+                optional_inputs=(_SAID,),
                 outputs=(ANSWER, SOURCES, CONFIDENCE),
             ),
             KEEP,

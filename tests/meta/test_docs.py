@@ -26,6 +26,15 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     assert [link for link in inside if not (page.parent / link).exists()] == []
 
 
+def test_every_test_that_the_table_of_faults_names_is_there() -> None:
+    page = ROOT / "docs/fault-matrix.md"
+    named = re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", page.read_text())
+
+    assert len(named) > 20
+    gone = [name for name, path in named if f"def {name}(" not in (page.parent / path).read_text()]
+    assert gone == []
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
 

@@ -33,8 +33,9 @@ class QueryMetadata(BaseModel):
     ``routing`` says what was chosen of what the query left open, and why.
     ``processing_time`` is in seconds; ``confidence`` is null and ``sources`` is empty where the
     workflow does not tell them, ``reasoning`` is null where the model has not thought aloud.
-    ``calibrated`` says that ``confidence`` was fitted to answers of this model, and ``unsure`` that
-    it is below what the operator calls unsure; both are null where it is not the model's own.
+    ``calibrated`` says that ``confidence`` was fitted to answers of this model: false where it is
+    not the model's own, null where there is none. ``unsure`` says that the model's own is below
+    what the operator calls unsure; else it is null.
     """
 
     model: str

@@ -59,7 +59,21 @@ async def test_sources_and_confidence_are_told_where_a_workflow_writes_them() ->
         {"content": "Sky", "score": 0.5, "metadata": {}},
     ]
     assert told["metadata"]["confidence"] == 0.9
-    assert (told["metadata"]["calibrated"], told["metadata"]["unsure"]) == (None, None)
+    assert (told["metadata"]["calibrated"], told["metadata"]["unsure"]) == (False, None)
+
+
+async def test_without_a_confidence_nothing_is_said_of_its_calibration() -> None:
+    async def answer(context: StepContext) -> None:
+        text = GeneratedText(text="Blue", model="", engine="", finish_reason=FinishReason.STOP)
+        context.put(ANSWER, text)
+
+    workflows = _make_workflows(Step(name="answer", run=answer, outputs=(ANSWER,)))
+
+    async with workflows.open("found", make_call("Which colour?")) as run:
+        await run.complete()
+        metadata = write_result(run, request_id="r", processing_s=0.5)["metadata"]
+
+    assert (metadata["confidence"], metadata["calibrated"]) == (None, None)
 
 
 async def test_an_answers_own_confidence_and_what_steps_say_are_told() -> None:

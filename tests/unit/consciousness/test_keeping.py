@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mm_orch.consciousness import mind_state
 from mm_orch.consciousness.keeping import Keeper
 from mm_orch.core.errors import StorageError
 from mm_orch.core.events import RequestStatus
@@ -15,6 +16,8 @@ from tests.unit.consciousness.scene import Scene, generated, outcome, ran
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from mm_orch.storage.outcomes import Changes
 
@@ -157,6 +160,33 @@ async def test_a_store_that_never_works_ends_all_the_same() -> None:
 
     assert store.kept == []
     assert (await scene.mind.report()).memory.problem == "broken"
+
+
+async def test_what_waits_to_be_written_is_bounded_and_what_is_lost_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mind_state, "MAX_PENDING", 2)
+    store = ScriptedStore()
+    scene = Scene(store=store)
+
+    async with asyncio.timeout(PATIENCE_S), make_keeper(scene, store).running():
+        store.is_broken = True
+        for number in range(5):
+            scene.mind.observe(ran(f"r{number}"))
+            await scene.mind.take_feedback("alice", f"r{number}", 0.5)
+            # It is tried, and fails.
+            await asyncio.sleep(0)
+        while "are lost while" not in caplog.text:  # noqa: ASYNC110 - tried once more
+            await asyncio.sleep(0)
+        store.is_broken = False
+        await store.has_kept.wait()
+
+    assert ids_of(store) == ["r3", "r4"]
+    assert list(store.kept[0].feedback) == [("alice", "r3"), ("alice", "r4")]
+    assert [one.getMessage() for one in caplog.records] == [
+        "outcomes and scores are lost while none can be stored",
+        "6 outcomes and scores were lost",
+    ]
 
 
 async def test_all_of_it_outlasts_the_process(tmp_path: Path) -> None:

@@ -114,10 +114,17 @@ def test_models_are_read_as_they_were_written(tmp_path: Path) -> None:
     models = load_models(write(tmp_path / "weights.json"))
 
     assert models.find({"keys", "cosine"}).probability({"keys": 0.0}) == 0.25
-    assert models.models[0].is_enough({"keys": 0.0})
-    assert not models.models[0].is_enough({"keys": -0.1})
     with pytest.raises(ValueError, match="No model of evidence"):
         models.find({"cosine"})
+
+
+def test_evidence_is_enough_from_the_threshold_on(tmp_path: Path) -> None:
+    models = load_models(write(tmp_path / "weights.json"))
+
+    assert models.judge({"keys": 0.0}) == (0.25, True)
+    assert not models.judge({"keys": -0.1}).is_enough
+    assert models.judge({"keys": -0.1}, threshold=0.0).is_enough
+    assert not models.judge({"keys": 0.1}, threshold=0.9).is_enough
 
 
 @pytest.mark.parametrize(

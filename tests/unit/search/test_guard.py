@@ -42,6 +42,19 @@ async def test_a_name_with_any_other_address_is_refused_as_a_whole(addresses: li
     assert "allowed_private_hosts" in guard.refusal
 
 
+PUBLIC_ADDRESSES = [f"93.184.216.{number}" for number in range(1, 7)]
+
+
+async def test_addresses_that_are_not_tried_are_judged_all_the_same() -> None:
+    guard = make_guard(Names({"a.example": [[*PUBLIC_ADDRESSES, PRIVATE], PUBLIC_ADDRESSES]}))
+
+    with pytest.raises(RefusedError, match=f"a.example is at {PRIVATE}"):
+        await guard.resolve("a.example", 80)
+    found = await guard.resolve("a.example", 80)
+
+    assert [one["host"] for one in found] == PUBLIC_ADDRESSES[:4]
+
+
 async def test_a_name_that_changes_its_address_after_the_check_is_not_connected_to() -> None:
     names = Names({"a.example": [[PUBLIC], [PRIVATE]]})
     guard = make_guard(names)

@@ -129,13 +129,13 @@ async def test_a_full_disk_undoes_the_turn_and_the_next_one_is_stored_when_there
 ) -> None:
     async with open_store(tmp_path) as store:
         await fill(store, "s", 1)
-        await store._database.read(limit_pages(1))
+        await store._database.write(limit_pages(1))
         with pytest.raises(StorageError, match="database or disk is full"):
             await append(store, "s", answer="b" * MAX_MESSAGE_BYTES, is_new=False)
         after = await store.read(OWNER, "s")
         # That it can be read says nothing of writing.
         failure = store.failure
-        await store._database.read(limit_pages(10**6))
+        await store._database.write(limit_pages(10**6))
         num_turns = await append(store, "s", answer="b", is_new=False)
 
         assert store.failure is None

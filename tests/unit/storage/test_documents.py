@@ -278,7 +278,7 @@ async def test_sessions_and_documents_have_one_file(tmp_path: Path) -> None:
 
 async def test_a_full_disk_undoes_the_whole_document(store: SqliteDocuments) -> None:
     first = await store_texts(store, OWNER, "a.md", ["heron"])
-    await store._database.read(
+    await store._database.write(
         lambda connection: connection.execute("PRAGMA max_page_count = 1").close()
     )
 

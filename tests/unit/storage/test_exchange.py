@@ -129,12 +129,12 @@ async def test_a_session_of_an_import_is_bounded_as_every_other(
             await store.import_lines(OWNER, [HEAD, line_of()])
 
 
-async def test_a_wrong_import_is_refused_without_the_thread_that_all_sessions_wait_for(
+async def test_a_wrong_import_is_refused_without_the_thread_that_all_writes_wait_for(
     tmp_path: Path,
 ) -> None:
     is_free = threading.Event()
     async with open_store(tmp_path) as store:
-        waiting = asyncio.create_task(store._database.read(lambda _: is_free.wait(PATIENCE_S)))
+        waiting = asyncio.create_task(store._database.write(lambda _: is_free.wait(PATIENCE_S)))
         try:
             with pytest.raises(InvalidValueError, match="Line 3 is no session"):
                 await store.import_lines(OWNER, [HEAD, line_of(), b"nonsense"])
@@ -151,7 +151,7 @@ async def test_an_import_counts_the_owners_sessions_once(
     lines = [HEAD, *(line_of(session_id=f"s{number}") for number in range(20))]
     async with open_store(tmp_path) as store:
         await fill(store, "s", 1)
-        await store._database.read(
+        await store._database.write(
             lambda connection: connection.set_trace_callback(statements.append)
         )
         await store.import_lines(OWNER, lines)

@@ -282,7 +282,7 @@ async def test_the_deadline_counts_from_the_call_and_is_told_as_it_was_given(
         await answer(workflows, call)
     assert "raise timeout_s or workflows.deadline_s" in str(late.value)
     # Nor does it wait for a store that does not answer.
-    busy = asyncio.create_task(store._database.read(lambda _: is_free.wait()))
+    busy = asyncio.create_task(store._database.write(lambda _: is_free.wait()))
     # Its turn comes before the next call's.
     await asyncio.sleep(0)
     with pytest.raises(DeadlineError, match=r"chat_generate was not complete after 0\.05 s"):

@@ -36,8 +36,12 @@ TOLD = "Mara Lind climbed Mount Vell in 1921. [1] The height of Mount Vell is 2,
 def play(text: str, size: int = 5) -> tuple[CitedAnswer, Citations, list[str]]:
     citations = Citations()
     answer = CitedAnswer(QUESTION, PAGES, citations)
-    pieces = [answer.take(text[at : at + size]) for at in range(0, len(text), size)]
+    pieces = [take(answer, text[at : at + size]) for at in range(0, len(text), size)]
     return answer, citations, [*pieces, answer.finish()]
+
+
+def take(answer: CitedAnswer, piece: str) -> str:
+    return answer.tell_complete() if answer.hear(piece) else ""
 
 
 @given(size=st.integers(1, 100))
@@ -57,9 +61,9 @@ def test_sentences_are_told_with_marks_of_the_pages_that_bear_them_out(size: int
 def test_a_sentence_is_told_as_soon_as_the_next_one_has_begun() -> None:
     answer = CitedAnswer(QUESTION, PAGES, Citations())
 
-    assert answer.take("Mara Lind climbed Mount Vell in 1921.") == ""
-    assert answer.take(" Th") == "Mara Lind climbed Mount Vell in 1921. [1]"
-    assert answer.take("en") == answer.finish() == ""
+    assert take(answer, "Mara Lind climbed Mount Vell in 1921.") == ""
+    assert take(answer, " Th") == "Mara Lind climbed Mount Vell in 1921. [1]"
+    assert take(answer, "en") == answer.finish() == ""
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_what_a_page_about_something_else_bears_out_is_no_answer() -> None:
     other = make_page(3, "It is a river in Orr. Goats live there.", title="Zorn")
     answer = CitedAnswer("Where is Mount Vell?", (other,), Citations())
 
-    assert answer.take("It is a river in Orr.") == answer.finish() == ""
+    assert take(answer, "It is a river in Orr.") == answer.finish() == ""
 
 
 @pytest.mark.parametrize(

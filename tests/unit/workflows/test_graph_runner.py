@@ -387,3 +387,14 @@ def test_a_run_without_its_input_is_refused() -> None:
 
     with pytest.raises(WorkflowError, match="lacks its input question"):
         run_in_virtual_time(run())
+
+
+def test_what_begins_the_answer_stands_whatever_becomes_of_the_step() -> None:
+    fails, listener = Script(failures=[failure()], words=["Hel"]), Listener()
+    begin = make_step("begin", script=fails, is_optional=True, begins_answer=True)
+    end = make_step("answer", optional_inputs="begin", script=Script(words=["lo"]))
+
+    outcome = run_in_virtual_time(play(make_graph(begin, end), listener))
+
+    assert [one.text for one in listener.named(AnswerPiece)] == ["Hel", "lo"]
+    assert (outcome.values[ANSWER], outcome.is_partial) == ("answer(q,None)", True)

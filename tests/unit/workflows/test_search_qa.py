@@ -303,6 +303,25 @@ async def test_a_summary_that_never_ends_takes_half_of_the_time() -> None:
     assert model.num_open == 0
 
 
+class SilentMeters:
+    """Stands for a model that takes too long to be loaded."""
+
+    async def find_meter(self, model: str | None) -> object:  # noqa: ARG002 - as it is asked
+        return await asyncio.Event().wait()
+
+
+async def test_finding_out_what_the_model_can_be_shown_takes_half_of_the_time() -> None:
+    model = Model(said={ANSWERING: HEIGHT})
+    workflows = make_workflows(model, no_sessions(), search=make_search(Provider()))
+    workflows._meters = SilentMeters()  # type: ignore[assignment]
+
+    outcome, _ = await play(workflows, "search_qa", make_call(deadline_s=1))
+
+    assert text_of(outcome).startswith(f"{HEIGHT} [1]")
+    assert failures(outcome) == [("summarise", "Some pages were not summed up in time.")]
+    assert model.kinds == [ANSWERING]
+
+
 async def test_a_run_whose_time_is_over_ends_everything() -> None:
     model = Model(said={ANSWERING: [HOLD]})
 

@@ -17,9 +17,10 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.guide import JsonSchemaShape
 from mm_orch.workflows.contract import CONFIDENCE, SOURCES
+from mm_orch.workflows.graph_progress import AnswerPiece
+from mm_orch.workflows.joined_answer import JoinedAnswer
 from mm_orch.workflows.search_prompts import PARTS_SCHEMA
-from mm_orch.workflows.self_ask_search_qa import keep_grounded
-from tests.unit.api.scripted_generator import HOLD
+from tests.unit.api.scripted_generator import HOLD, say
 from tests.unit.workflows.scene import make_workflows
 from tests.unit.workflows.search_scene import (
     ANSWERING,
@@ -167,6 +168,33 @@ async def test_without_the_join_the_parts_are_told() -> None:
     assert failures(outcome) == [("join", "broken")]
 
 
+async def test_the_joined_answer_is_told_sentence_by_sentence() -> None:
+    script = [*say("It was Mara Lind. ", JOINED, " Mount", " Vell")[:4], HOLD]
+    model = two_mountains({JOIN: script})
+    workflows = make_workflows(model, no_sessions(), search=make_search(provider()))
+
+    async with workflows.open("self_ask_search_qa", make_call(question=HIGHER)) as run:
+        async for event in run:
+            if isinstance(event, AnswerPiece):
+                assert event.text == JOINED
+                break
+
+    assert model.num_open == 0
+
+
+async def test_a_join_that_breaks_off_leaves_what_was_told() -> None:
+    script = [*say(JOINED, " Mount Orr")[:2], EngineFailedError("broken")]
+    model = two_mountains({JOIN: script})
+    workflows = make_workflows(model, no_sessions(), search=make_search(provider()))
+
+    outcome, events = await play(workflows, "self_ask_search_qa", make_call(question=HIGHER))
+
+    assert text_of(outcome).startswith(f"{JOINED}\n\n- {VELL} {HEIGHT} [1]\n")
+    told = [event.text for event in events if isinstance(event, AnswerPiece)]
+    assert "".join(told) == text_of(outcome)
+    assert failures(outcome) == [("join", "broken")]
+
+
 async def test_without_answers_of_the_model_pages_are_quoted_in_each_part() -> None:
     outcome = await answer(two_mountains({ANSWERING: [EngineFailedError("broken")], JOIN: JOINED}))
 
@@ -229,4 +257,8 @@ async def test_the_callers_own_fault_is_told_as_such() -> None:
     ],
 )
 def test_a_joined_answer_may_bring_new_numbers_but_no_new_names(text: str, kept: str) -> None:
-    assert keep_grounded(text, HIGHER, [HEIGHT, ORR_HEIGHT]) == kept
+    joined = JoinedAnswer(HIGHER, [HEIGHT, ORR_HEIGHT])
+
+    pieces = [joined.tell_complete() for piece in text if joined.hear(piece)]
+
+    assert "".join([*pieces, joined.finish()]) == joined.text == kept
