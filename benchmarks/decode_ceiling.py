@@ -24,9 +24,9 @@ from benchmarks.results_file import write_results
 from mm_orch.config import load_config
 from mm_orch.core.generation import SamplingParams
 from mm_orch.models.store import ModelStore
+from mm_orch.optimization.cores import count_usable_cores
 from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence, Sequence
 from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
-from mm_orch.optimization.plan import count_usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,8 +26,8 @@ from benchmarks.results_file import write_results
 from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.events import StepCompleted
 from mm_orch.core.generation import SamplingParams
+from mm_orch.optimization.cores import count_usable_cores
 from mm_orch.optimization.engines.contract import EngineSpec
-from mm_orch.optimization.plan import count_usable_cores
 from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec
 from mm_orch.workers.worker import Worker
 

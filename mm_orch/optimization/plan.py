@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from mm_orch.optimization.cores import count_usable_cores
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.workers.messages import Sharing, WorkerSpec
 
@@ -148,10 +148,3 @@ class ModelPlan:
             batcher=self.batcher,
             cache=self.cache,
         )
-
-
-def count_usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
