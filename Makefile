@@ -2,14 +2,16 @@
 # make serve    start the OpenAI-compatible server
 # make test     the gate (lint, types, layers) and the whole suite
 # make test-engines   the engines that have environments of their own, each in its own
+# make test-deploy   what tools of containers and clusters say of deploy/
+# make test-image   build the image for CPUs, run the chart's pod and end it (root, podman)
 # make test-long   the long forms of tests that make test runs in a small form
 
 PYTHON ?= python3
 VENV := .venv
 Q ?= What is machine learning?
-ENGINES ?= $(patsubst requirements-%.lock,%,$(filter-out requirements-dev.lock,$(wildcard requirements-*.lock)))
+ENGINES ?= $(patsubst requirements-%.lock,%,$(filter-out requirements-dev.lock requirements-deploy.lock,$(wildcard requirements-*.lock)))
 
-.PHONY: run serve test test-engines test-long setup setup-dev lock docs clean
+.PHONY: run serve test test-engines test-deploy test-image test-long setup setup-dev lock docs manifests clean
 
 # A model this small rambles at a temperature of 1; its authors recommend this one. Even so it may
 # say the same over and over, to the end of its context: hence the bound.
@@ -31,6 +33,12 @@ test-engines: setup-dev
 	@for engine in $(ENGINES); do PYTHON="$(PYTHON)" scripts/test-engine $$engine || exit 1; done
 	@$(if $(and $(filter vllm,$(ENGINES)),$(filter deepspeed,$(ENGINES))),PATH="$(abspath $(VENV))/bin:$$PATH" scripts/test-chain)
 
+test-deploy:
+	@PYTHON="$(PYTHON)" scripts/check-deploy
+
+test-image: setup-dev
+	@PYTHON="$(PYTHON)" PATH="$(abspath $(VENV))/bin:$$PATH" scripts/test-image
+
 test-long: setup-dev
 	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/test-long
@@ -49,6 +57,11 @@ lock: setup-dev
 docs: setup-dev
 	@$(VENV)/bin/python scripts/generate_config_docs.py
 	@$(VENV)/bin/python scripts/generate_dashboards.py
+
+# Renders the chart into deploy/kubernetes.
+manifests:
+	@PYTHON="$(PYTHON)" scripts/setup-deploy
+	@.venv-deploy/bin/python scripts/generate_manifests.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

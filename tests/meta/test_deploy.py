@@ -20,11 +20,10 @@ from tests.deploy_files import (
     replace_variables,
 )
 from tests.metrics_contract import PROMISED, sample_names
+from tests.promql_names import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-promql = pytest.importorskip("promql_parser", reason="promql-parser is not installed")
 
 STATED = {name for series in PROMISED for name in sample_names(series)}
 # Prometheus states this one itself, of each target.
@@ -38,19 +37,6 @@ NAMES = [path.name for path in DASHBOARDS]
 
 def rule_name(rule: dict[str, Any]) -> str:
     return rule.get("record") or f"{rule['alert']}, {rule['labels']['severity']}"
-
-
-def names_in(expression: str) -> set[str]:
-    """The series that an expression reads."""
-    names: set[str] = set()
-
-    def look(node: object) -> None:
-        selector = getattr(node, "vector_selector", node)
-        if isinstance(selector, promql.VectorSelector):
-            names.add(selector.name)
-
-    promql.walk(promql.parse(expression), look)
-    return names
 
 
 def test_series_are_found_wherever_they_stand_in_an_expression() -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = sorted(
-    path.name for path in ROOT.glob("requirements-*.lock") if path.name != "requirements-dev.lock"
-)
+OF_TOOLS = {"requirements-dev.lock", "requirements-deploy.lock"}
+LOCKS = sorted({path.name for path in ROOT.glob("requirements-*.lock")} - OF_TOOLS)
 
 
 def test_an_engine_without_an_environment_is_refused_with_those_that_have_one() -> None:
