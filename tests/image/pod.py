@@ -70,9 +70,8 @@ class Pod:
         result = try_podman("logs", self.container)
         return result.stdout + result.stderr
 
-    @property
-    def client(self) -> OpenAI:
-        """An official client with the pod's key that tries nothing twice."""
+    def open_client(self) -> OpenAI:
+        """Return an official client with the pod's key that tries nothing twice."""
         return OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key=KEY, max_retries=0)
 
     def get(self, path: str, *, port: int | None = None) -> tuple[int, str]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from mm_orch.models.stored import StoredModel
 
-NUM_TOKENS = 400
+# Enough to be asked for other things meanwhile.
+NUM_TOKENS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,10 @@ def pod(image: str, volume: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_the_pod_answers_an_official_client(pod: Pod) -> None:
-    answer = pod.client.chat.completions.create(
-        model="smollm2-135m", messages=[{"role": "user", "content": "Say hi."}], max_tokens=8
-    )
+    with pod.open_client() as client:
+        answer = client.chat.completions.create(
+            model="smollm2-135m", messages=[{"role": "user", "content": "Say hi."}], max_tokens=8
+        )
 
     assert answer.choices[0].message.content
     assert answer.usage is not None
@@ -107,21 +109,22 @@ def test_a_pod_that_is_told_to_end_finishes_its_answers_and_takes_no_more(
 ) -> None:
     pod = play(image, volume, tmp_path)
     try:
-        stream = pod.client.chat.completions.create(
-            model="smollm2-135m",
-            messages=[{"role": "user", "content": "Tell a story."}],
-            max_tokens=NUM_TOKENS,
-            stream=True,
-            stream_options={"include_usage": True},
-            extra_body={"ignore_eos": True},
-        )
-        next(stream)
-        with pod.ending():
-            pod.wait_until("/ready", 503)
-            assert pod.get("/live")[0] == 200
-            with pytest.raises(openai.InternalServerError) as refused:
-                pod.client.completions.create(model="smollm2-135m", prompt="Hi", max_tokens=1)
-            chunks = list(stream)
+        with pod.open_client() as client:
+            stream = client.chat.completions.create(
+                model="smollm2-135m",
+                messages=[{"role": "user", "content": "Tell a story."}],
+                max_tokens=NUM_TOKENS,
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_body={"ignore_eos": True},
+            )
+            next(stream)
+            with pod.ending():
+                pod.wait_until("/ready", 503)
+                assert pod.get("/live")[0] == 200
+                with pytest.raises(openai.InternalServerError) as refused:
+                    client.completions.create(model="smollm2-135m", prompt="Hi", max_tokens=1)
+                chunks = list(stream)
         code = podman("inspect", pod.container, "--format", "{{.State.ExitCode}}")
     finally:
         remove(pod)
