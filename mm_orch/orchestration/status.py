@@ -9,6 +9,7 @@ import msgspec
 from mm_orch.core.figures import UNKNOWN, CacheFigures
 from mm_orch.optimization.stand_in import name_stand_in
 from mm_orch.orchestration.reports import (
+    EndpointReport,
     HealthReport,
     HealthStatus,
     ModelReport,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.orchestration.admission import Admission
+    from mm_orch.remote.fleet import RemoteFleet
     from mm_orch.workers.worker import Worker
 
 
@@ -105,6 +107,7 @@ class SystemStatus:
             queue_size=self._admission.num_waiting,
             queue_capacity=self._admission.queue_capacity,
             version=self._version,
+            endpoints={r.name: r.endpoints for r in reports if r.endpoints},
         )
 
     def ready(self) -> ReadyReport:
@@ -167,6 +170,13 @@ class SystemStatus:
             if report.stand_in is not None
             and report.stand_in.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
         ]
+        reasons += [
+            f"model {report.name}: {trouble}"
+            for report in reports
+            if report.phase is ModelPhase.READY
+            and (remote := self._manager.find_remote(report.name)) is not None
+            for trouble in remote.troubles
+        ]
         reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
         if (failure := self._find_store_failure()) is not None:
             reasons.append(f"no session or document can be stored: {failure}")
@@ -191,7 +201,8 @@ class SystemStatus:
                 phase=remote.phase,
                 engine=ENGINE,
                 detail=remote.detail,
-                circuits={ENGINE: remote.circuit.state.value},
+                circuits={ENGINE: remote.circuit_state.value},
+                endpoints=_tell_endpoints(remote),
                 num_running=self._admission.count_running(plan.name),
                 num_waiting=self._admission.count_waiting(plan.name),
             )
@@ -256,6 +267,19 @@ def _with_cache(report: ModelReport, seen: Mapping[tuple[str, str], CacheFigures
         known = seen.get((report.name, report.engine or UNKNOWN), _UNSEEN)
     return msgspec.structs.replace(
         report, kv_use_ratio=known.kv_use_ratio, cache_hit_ratio=known.cache_hit_ratio
+    )
+
+
+def _tell_endpoints(fleet: RemoteFleet) -> tuple[EndpointReport, ...]:
+    return tuple(
+        EndpointReport(
+            address=one.server.address.url,
+            state=one.state,
+            detail=one.server.detail if one.state == "failed" else "",
+            circuit=one.server.circuit.state.value,
+            num_running=one.num_requests,
+        )
+        for one in fleet.endpoints
     )
 
 

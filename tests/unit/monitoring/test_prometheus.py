@@ -54,6 +54,8 @@ CONTRACT = {
     "engine_circuit_state": ("gauge", BOTH),
     "engine_fallbacks_total": ("counter", {"model", "from_engine", "to_engine"}),
     "request_failovers_total": ("counter", {"model"}),
+    "remote_endpoints": ("gauge", {"model", "state"}),
+    "remote_endpoint_changes_total": ("counter", {"model", "change"}),
     "kv_cache_hit_rate": ("gauge", {"model"}),
     "kv_cache_usage_ratio": ("gauge", {"model"}),
     "kv_cache_evictions_total": ("counter", {"model"}),
@@ -130,6 +132,9 @@ def test_a_story_gives_its_counts() -> None:
     assert value_of(observer, "generation_tokens_total", **both) == 24
     assert value_of(observer, "cached_prompt_tokens_total", **both) == 6
     assert value_of(observer, "engine_restarts_total", **both) == 1
+    assert value_of(observer, "remote_endpoints", model=MODEL, state="ready") == 2
+    assert value_of(observer, "remote_endpoints", model=MODEL, state="failed") == 0
+    assert value_of(observer, "remote_endpoint_changes_total", model=MODEL, change="joined") == 1
     assert value_of(observer, "engine_circuit_state", **both) == 2
     assert value_of(observer, "request_failovers_total", model=MODEL) == 1
     fallback = {"model": MODEL, "from_engine": ENGINE, "to_engine": "spare"}
