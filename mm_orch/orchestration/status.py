@@ -48,6 +48,7 @@ class SystemStatus:
         engines: what was found to run here when the server started.
         find_alerts: gives the alerts that fire now; None where nothing watches for trouble.
         find_caches: gives what has been seen of KV memory, by model and engine.
+        find_failed_gpus: gives the ids of the GPUs that have failed or cannot be read.
         find_store_failure: says why nothing can be stored now; None where it can.
     """
 
@@ -61,6 +62,7 @@ class SystemStatus:
         engines: Sequence[Availability],
         find_alerts: Callable[[], tuple[FiringAlert, ...] | None],
         find_caches: Callable[[], Mapping[tuple[str, str], CacheFigures]],
+        find_failed_gpus: Callable[[], tuple[str, ...]],
         find_store_failure: Callable[[], str | None],
         clock: Clock,
         version: str,
@@ -72,6 +74,7 @@ class SystemStatus:
         self._engines = tuple(engines)
         self._find_alerts = find_alerts
         self._find_caches = find_caches
+        self._find_failed_gpus = find_failed_gpus
         self._find_store_failure = find_store_failure
         self._clock = clock
         self._start_s = clock()
@@ -178,6 +181,7 @@ class SystemStatus:
             for trouble in remote.troubles
         ]
         reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
+        reasons += [f"GPU {gpu} has failed or cannot be read" for gpu in self._find_failed_gpus()]
         if (failure := self._find_store_failure()) is not None:
             reasons.append(f"no session or document can be stored: {failure}")
         if self._admission.is_draining:
