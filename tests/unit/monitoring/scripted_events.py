@@ -26,7 +26,6 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
-from mm_orch.core.fleet_events import EndpointChanged
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.routing import RankedWorkflow, Routing, WorkflowChoice
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
@@ -124,9 +123,6 @@ def story() -> list[Event]:
             request_id="r2", model=MODEL, from_engine=ENGINE, to_engine="spare", reason="a shape"
         ),
         WorkerRestarted(**of_model),
-        EndpointChanged(
-            model=MODEL, address="http://gpu-1", change="joined", num_by_state={"ready": 2}
-        ),
         CacheUsed(**of_model, use_ratio=0.25, num_evictions=3),
         MindMoved(valence=0.5, arousal=-0.25, stage=1),
         FeedbackTaken(score=1.0),

@@ -21,6 +21,7 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.fleet_events import EndpointChanged
 from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from tests.available import needs_program
@@ -104,7 +105,10 @@ def value_of(observer: PrometheusObserver, name: str, **labels: str) -> float:
 
 def told(clock: StillClock | None = None) -> PrometheusObserver:
     observer = PrometheusObserver([MODEL], clock=clock or StillClock())
-    for event in story():
+    joined = EndpointChanged(
+        model=MODEL, address="http://gpu-1", change="joined", num_by_state={"ready": 2}
+    )
+    for event in [*story(), joined]:
         observer.observe(event)
     return observer
 
