@@ -348,6 +348,7 @@ def _make_status(
         engines=probe_engines(config.python_by_engine),
         find_alerts=monitor.firing if monitor else lambda: None,
         find_caches=monitor.caches if monitor else dict,
+        find_failed_gpus=monitor.failed_gpus if monitor else tuple,
         # They have one file.
         find_store_failure=lambda: stores.documents.failure,
         clock=clock,

@@ -65,6 +65,7 @@ def add_model_routes(
                 "engine": report.engine,
                 "seconds_without_step": report.seconds_without_step,
                 "num_restarts": report.num_restarts,
+                "endpoints": msgspec.to_builtins(report.endpoints),
             }
         )
 

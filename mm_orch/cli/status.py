@@ -196,12 +196,16 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
 
 
 def list_exceptions(model: ModelReport) -> Iterator[str]:
-    """Yield what is out of the ordinary: a fallback, engines that are not trusted, a stand-in."""
+    """Yield what is out of the ordinary: a fallback, failed engines and servers, a stand-in."""
     if model.wanted_engine:
         yield f"in place of {model.wanted_engine}: {model.fallback_reason}"
     for engine, state in model.circuits.items():
         if state != "closed":
             yield f"{engine} failed; its circuit is {state}"
+    for endpoint in model.endpoints:
+        if endpoint.state != "ready":
+            why = f": {endpoint.detail}" if endpoint.detail else ""
+            yield f"server {endpoint.address} is {endpoint.state}{why}"
     if (stand_in := model.stand_in) is not None:
         facts = [
             stand_in.engine and f"with {stand_in.engine}",

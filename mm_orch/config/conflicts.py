@@ -152,6 +152,26 @@ def _check_model_engines(config: Config) -> Iterator[Conflict]:
             )
 
 
+def _check_endpoints(config: Config) -> Iterator[Conflict]:
+    for name, model in config.models.items():
+        path = ("models", name, "endpoints")
+        others = (("models", name, "source"),)
+        if model.endpoints and not model.source.startswith("openai:"):
+            yield Conflict(
+                path=path,
+                value=list(model.endpoints),
+                problem="needs an openai: source: openai:#NAME, the model's name on the servers",
+                others=others,
+            )
+        elif model.source.startswith("openai:#") and not model.endpoints:
+            yield Conflict(
+                path=path,
+                value=[],
+                problem="must name servers, because the source has no URL",
+                others=others,
+            )
+
+
 def _check_preloaded_models(config: Config) -> Iterator[Conflict]:
     known = config.model_name_by_spelling
     for name in config.monitoring.server.preload_models:
@@ -214,6 +234,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _check_key_names,
     _check_model_names,
     _check_model_engines,
+    _check_endpoints,
     _check_preloaded_models,
     _check_search,
     _check_large_model,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.configuration import ConfigurationChanged
+from mm_orch.core.fleet_events import FleetEvent
 from mm_orch.core.mind_events import MindEvent
 from mm_orch.core.tuning_events import TuningEvent
 from mm_orch.core.workflow_events import WorkflowEvent
@@ -381,6 +382,7 @@ Event = (
     | HttpRequestFinished
     | ConfigurationChanged
     | TuningEvent
+    | FleetEvent
     | WorkflowEvent
     | MindEvent
 )

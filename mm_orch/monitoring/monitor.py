@@ -151,6 +151,10 @@ class Monitor:
         """Return what is known of KV memory, by model and engine."""
         return self._figures.caches()
 
+    def failed_gpus(self) -> tuple[str, ...]:
+        """Return the GPUs that could not be read last, by their id."""
+        return self._trends.failed_gpus()
+
     def requests(self, limit: int) -> RequestsReport:
         """See Observations."""
         return self._recent.newest(limit)

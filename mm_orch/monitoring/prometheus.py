@@ -41,12 +41,14 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.fleet_events import EndpointChanged
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.tuning_events import GuardStepTold, TunedValuesRead, TuningDecided
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted, WorkflowStepFinished
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
+from mm_orch.monitoring.fleet_series import FleetSeries
 from mm_orch.monitoring.mind_series import MindSeries
 from mm_orch.monitoring.resource_series import ResourceSeries
 from mm_orch.monitoring.series import Series
@@ -118,6 +120,7 @@ class PrometheusObserver:
         registry = self._series.registry
         self._cache = CacheSeries(registry, self._models, clock)
         self._resources = ResourceSeries(registry, clock)
+        self._fleets = FleetSeries(registry)
         self._workflows = WorkflowSeries(registry, workflows)
         self._mind = MindSeries(registry)
         self._vllm_names = VllmNames(registry, self._models) if has_vllm_names else None
@@ -166,7 +169,13 @@ class PrometheusObserver:
                 self._observe_worker(event)
             case ModelUnloaded():
                 self._observe_unload(event)
-            case CircuitChanged() | EngineFellBack() | RequestRedirected() | RequestFailedOver():
+            case (
+                CircuitChanged()
+                | EndpointChanged()
+                | EngineFellBack()
+                | RequestRedirected()
+                | RequestFailedOver()
+            ):
                 self._observe_fallback(event)
             case HttpRequestFinished():
                 self._observe_http(event)
@@ -258,7 +267,12 @@ class PrometheusObserver:
             self._series.engine_up.labels(model, event.engine).set(0)
 
     def _observe_fallback(
-        self, event: CircuitChanged | EngineFellBack | RequestRedirected | RequestFailedOver
+        self,
+        event: CircuitChanged
+        | EndpointChanged
+        | EngineFellBack
+        | RequestRedirected
+        | RequestFailedOver,
     ) -> None:
         series = self._series
         model = self._known(event.model)
@@ -273,6 +287,8 @@ class PrometheusObserver:
                 series.fallbacks.labels(model, from_engine, to_engine).inc()
             case RequestFailedOver():
                 series.failovers.labels(model).inc()
+            case EndpointChanged():
+                self._fleets.observe(model, event)
 
     def _observe_side(
         self,

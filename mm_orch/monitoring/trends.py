@@ -93,6 +93,10 @@ class ResourceTrends:
             gpus=tuple(gpu.read() for gpu in self._gpus.values()),
         )
 
+    def failed_gpus(self) -> tuple[str, ...]:
+        """Return the GPUs that could not be read last, by their id."""
+        return tuple(name for name, gpu in self._gpus.items() if not gpu.is_healthy)
+
     def _new_trend(self) -> Trend:
         return Trend(clock=self._clock, window_s=self._window_s)
 
@@ -116,6 +120,10 @@ class _GpuTrends:
             self._used.add(reading.used_bytes)
             self._utilization.add(reading.utilization_percent)
             self._temperature.add(reading.temperature_celsius)
+
+    @property
+    def is_healthy(self) -> bool:
+        return self._last.is_healthy
 
     def read(self) -> GpuFigures:
         return GpuFigures(

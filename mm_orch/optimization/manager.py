@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.optimization.residents import Use
-    from mm_orch.remote.server import RemoteServer
+    from mm_orch.remote.fleet import RemoteFleet
     from mm_orch.workers.messages import Sharing, WorkerSpec
     from mm_orch.workers.orders import Answer
     from mm_orch.workers.worker import Worker
@@ -46,7 +46,7 @@ class OptimizationManager:
 
     Args:
         plans: the configured models.
-        remotes: those of them that other servers run, by name.
+        remotes: the servers of those that run elsewhere, by the model's name.
         budget_bytes: memory for all loaded models together.
         max_models: most models loaded at once.
     """
@@ -55,7 +55,7 @@ class OptimizationManager:
         self,
         plans: Mapping[str, ModelPlan],
         *,
-        remotes: Mapping[str, RemoteServer],
+        remotes: Mapping[str, RemoteFleet],
         budget_bytes: int,
         max_models: int,
         observer: Observer,
@@ -112,8 +112,8 @@ class OptimizationManager:
         """Return the supervisor of a model's stand-in, where it is loaded or loading."""
         return self.find_supervisor(name_stand_in(model))
 
-    def find_remote(self, model: str) -> RemoteServer | None:
-        """Return the server elsewhere that runs a model, where one does."""
+    def find_remote(self, model: str) -> RemoteFleet | None:
+        """Return the servers elsewhere that run a model, where any do."""
         return self._remotes.get(model)
 
     def preload(self, model: str) -> None:

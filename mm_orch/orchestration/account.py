@@ -7,10 +7,11 @@ import logging
 import traceback
 from typing import TYPE_CHECKING, Literal
 
-from mm_orch.core.errors import DeadlineError, EngineError, OverloadError, RequestError
+from mm_orch.core.errors import DeadlineError, OverloadError, RequestError
 from mm_orch.core.events import (
     ErrorReport,
     FirstTokenProduced,
+    RequestFailedOver,
     RequestFinished,
     RequestRedirected,
     RequestStarted,
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mm_orch.core.clock import Clock
+    from mm_orch.core.errors import MuAIError
     from mm_orch.core.events import Observer
-    from mm_orch.core.fallback import Fallback
+    from mm_orch.core.fallback import Failover, Fallback
     from mm_orch.core.generation import FinishReason, Prompt, SequenceStarted
     from mm_orch.core.routing import ModelChoice
 
@@ -175,8 +177,8 @@ class RequestAccount:
         self._attempts.begin(engine)
         return self._attempts.first_submitted_s
 
-    def lose(self, error: EngineError) -> None:
-        """Note that the worker that had the request has failed it."""
+    def lose(self, error: MuAIError) -> None:
+        """Note that the worker that had the request has failed it, or would not take it."""
         self._attempts.lose(error.message.partition("\n")[0])
 
     def redirect(self, fallback: Fallback) -> None:
@@ -195,6 +197,26 @@ class RequestAccount:
                 from_engine=fallback.wanted,
                 to_engine=fallback.engine,
                 reason=fallback.reason,
+            )
+        )
+
+    def fail_over(self, note: Failover) -> None:
+        """Note that the request goes on with another worker, or another server."""
+        logger.warning(
+            "request %s goes on with %s after %d tokens: %s",
+            self.request_id,
+            note.to_engine,
+            note.num_delivered_tokens,
+            note.reason,
+        )
+        self._observer.observe(
+            RequestFailedOver(
+                request_id=self.request_id,
+                model=self.model,
+                from_engine=note.from_engine,
+                to_engine=note.to_engine,
+                num_delivered_tokens=note.num_delivered_tokens,
+                reason=note.reason,
             )
         )
 

@@ -8,7 +8,6 @@ its worker died with it and others       anybody may have caused it: try again
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import (
@@ -17,17 +16,13 @@ from mm_orch.core.errors import (
     FailoverError,
     PoisonedRequestError,
 )
-from mm_orch.core.events import RequestFailedOver
 from mm_orch.core.fallback import Failover
 
 if TYPE_CHECKING:
     import asyncio
 
-    from mm_orch.core.events import Observer
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.orchestration.account import RequestAccount
-
-logger = logging.getLogger(__name__)
 
 _SUSPECT_AFTER = 2
 
@@ -40,7 +35,6 @@ class Replays:
         manager: told about faults of engines whose workers live.
         quarantine: held by the one suspect of the model that may run.
         max_failovers: how often it may go on; 0 for never.
-        observer: told when it goes on.
 
     Attributes:
         failovers: how it went on so far.
@@ -53,11 +47,9 @@ class Replays:
         manager: OptimizationManager,
         quarantine: asyncio.Lock,
         max_failovers: int,
-        observer: Observer,
     ) -> None:
         self.failovers: list[Failover] = []
         self._account = account
-        self._observer = observer
         self._manager = manager
         self._quarantine = quarantine
         self._max_failovers = max_failovers
@@ -87,23 +79,7 @@ class Replays:
         """Note that the request goes on with another worker."""
         note = Failover(from_engine, to_engine, num_delivered_tokens, _first_line(error.message))
         self.failovers.append(note)
-        logger.warning(
-            "request %s goes on with %s after %d tokens: %s",
-            self._account.request_id,
-            to_engine,
-            num_delivered_tokens,
-            note.reason,
-        )
-        self._observer.observe(
-            RequestFailedOver(
-                request_id=self._account.request_id,
-                model=self._account.model,
-                from_engine=from_engine,
-                to_engine=to_engine,
-                num_delivered_tokens=num_delivered_tokens,
-                reason=note.reason,
-            )
-        )
+        self._account.fail_over(note)
 
     def record_success(self, engine: str) -> None:
         """Note that the engine has answered the request."""

@@ -128,12 +128,15 @@ def find_bound(manager: OptimizationManager, model: str) -> Bound:
 
     Our batcher has a few more to hand, so that no place in its next step stays empty while the next
     request comes over. An engine with a batcher of its own gets a batch: beyond that it would queue
-    by arrival. The batches of embedding models are of texts, and every request brings one at least.
+    by arrival; each server elsewhere is one. The batches of embedding models are of texts, and
+    every request brings one at least.
     """
     plan = manager.plans[model]
     size = plan.batcher.max_batch_size
     if plan.task == "embed":
         return Bound(_with_next(size))
+    if (remote := manager.find_remote(model)) is not None:
+        return Bound(size * max(1, remote.num_ready))
     supervisor = manager.find_supervisor(model)
     worker = supervisor.worker if supervisor is not None else None
     if worker is not None and not worker.ready.batches_itself:

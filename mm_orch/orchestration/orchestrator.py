@@ -332,7 +332,6 @@ class Orchestrator:
             manager=self._manager,
             quarantine=self._quarantines[account.model],
             max_failovers=self._max_failovers,
-            observer=self._observer,
         )
 
     async def _enter_gate(

@@ -1,7 +1,8 @@
 """A request that another server answers: reads its chunks, keeps the deadline, tries again early.
 
 Another server's tokens are text here, so what it has said cannot be continued elsewhere: until its
-first word a request is sent again, after it a fault ends the answer.
+first word a request is sent again, to another server where there is one; after it a fault ends the
+answer.
 """
 
 from __future__ import annotations
@@ -10,29 +11,39 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from mm_orch.core.errors import EngineError, EngineFailedError, MuAIError
+from mm_orch.core.errors import (
+    EngineError,
+    EngineFailedError,
+    ModelUnavailableError,
+    MuAIError,
+)
+from mm_orch.core.fallback import Failover
 from mm_orch.core.generation import SequenceStarted
+from mm_orch.orchestration.measuring import guess_prompt_tokens
 from mm_orch.remote.wire import ENGINE, body_of, path_of, read_deltas, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from mm_orch.core.fallback import Failover
     from mm_orch.core.generation import GenerationRequest, TextDelta, Usage
     from mm_orch.core.routing import Routing
     from mm_orch.orchestration.account import RequestAccount
     from mm_orch.orchestration.running import Deadline
-    from mm_orch.remote.server import RemoteServer
+    from mm_orch.remote.fleet import Endpoint, RemoteFleet
 
 # A server that has just dropped a connection is often back at once.
 _PATIENCE_S = 5.0
+# What an answer without a bound is thought to become.
+_ANSWER_TOKENS = 512
 
 
 class RemoteGeneration:
     """The generation that a reader iterates; implements orchestration.generation.Generation.
 
     Args:
-        max_retries: how often a request is sent again whose answer has not begun.
+        fleet: the servers that run the model.
+        max_retries: how often a request is sent again whose answer has not begun; a server that has
+            no place for it does not count.
         on_start: called when the first chunk has come.
     """
 
@@ -42,7 +53,7 @@ class RemoteGeneration:
     def __init__(
         self,
         request: GenerationRequest,
-        server: RemoteServer,
+        fleet: RemoteFleet,
         *,
         account: RequestAccount,
         deadline: Deadline,
@@ -53,7 +64,9 @@ class RemoteGeneration:
         self.model = account.model
         self.failovers: list[Failover] = []
         self._request = request
-        self._server = server
+        self._fleet = fleet
+        self._endpoint: Endpoint | None = None
+        self._tried: list[Endpoint] = []
         self._account = account
         self._deadline = deadline
         self._num_retries_left = max_retries
@@ -89,13 +102,14 @@ class RemoteGeneration:
                     f"The server of {self.model} ended its answer without a reason."
                 )
         except EngineError as error:
-            self._server.count(error)
+            self._count(error)
             self._account.fail(error)
             raise
         except MuAIError as error:
             self._account.fail(error)
             raise
-        self._server.record_success()
+        if self._endpoint is not None:
+            self._endpoint.server.record_success()
 
     def break_off(self, error: MuAIError) -> None:
         """End the generation early with this error."""
@@ -118,6 +132,8 @@ class RemoteGeneration:
                         return await self._read()
                     except EngineError as error:
                         await self._try_again(error)
+                    except ModelUnavailableError as error:
+                        await self._ask_another(error)
         except TimeoutError:
             raise self._end_error() from None
         finally:
@@ -128,10 +144,13 @@ class RemoteGeneration:
 
     async def _read(self) -> Any:
         if self._events is None:
-            await self._server.wait_until_ready(patience_s=_PATIENCE_S)
-            body = body_of(self._request, self._server.name_there)
+            self._endpoint = None
+            endpoint = await self._fleet.choose(avoid=self._tried, patience_s=_PATIENCE_S)
+            self._endpoint = endpoint
+            self._open.enter_context(self._fleet.carrying(endpoint, _weigh(self._request)))
+            body = body_of(self._request, endpoint.server.name_there)
             self._events = await self._open.enter_async_context(
-                self._server.stream(path_of(self._request), body)
+                endpoint.server.stream(path_of(self._request), body)
             )
         return await anext(self._events, None)
 
@@ -140,12 +159,31 @@ class RemoteGeneration:
         if self._has_begun or self._num_retries_left == 0:
             raise error
         self._num_retries_left -= 1
+        self._count(error)
+        await self._leave(error)
+
+    async def _ask_another(self, error: ModelUnavailableError) -> None:
+        """Get ready to send the request to a server that was not asked yet, or raise the error."""
+        tried = [*self._tried, *([self._endpoint] if self._endpoint else [])]
+        if self._endpoint is None or not self._fleet.find_others(tried):
+            raise error
+        await self._leave(error)
+
+    async def _leave(self, error: MuAIError) -> None:
+        if self._endpoint is not None:
+            self._tried.append(self._endpoint)
+        note = Failover(ENGINE, ENGINE, 0, error.message.partition("\n")[0])
+        self.failovers.append(note)
         self._account.lose(error)
+        self._account.fail_over(note)
         self._account.submit(ENGINE)
-        self._server.count(error)
         self._events = None
         await self._open.aclose()
         self._open = AsyncExitStack()
+
+    def _count(self, error: EngineError) -> None:
+        if self._endpoint is not None:
+            self._endpoint.server.count(error)
 
     def _take(self, delta: TextDelta) -> None:
         if not self._has_begun:
@@ -161,3 +199,10 @@ class RemoteGeneration:
             self._account.finish_choice(delta.finish_reason)
             if not self._unfinished:
                 self._account.complete()
+
+
+def _weigh(request: GenerationRequest) -> int:
+    """Return about how many tokens the request is, with its answers."""
+    options = request.options
+    answer = _ANSWER_TOKENS if options.max_tokens is None else options.max_tokens
+    return guess_prompt_tokens(request.prompt) + answer * options.num_choices

@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from mm_orch.core.fleet_events import EndpointState
 from mm_orch.core.generation import Task
 from mm_orch.core.observations import FiringAlert
 from mm_orch.core.tuning_report import TunerReport
@@ -40,6 +41,23 @@ class StandInReport(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
 
 
+class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the servers elsewhere that run a model.
+
+    Attributes:
+        address: where it listens.
+        detail: why it fails, for people; empty while it does not.
+        circuit: closed, half_open or open.
+        num_running: requests that it has been given by this process.
+    """
+
+    address: str
+    state: EndpointState
+    detail: str = ""
+    circuit: str = "closed"
+    num_running: int = 0
+
+
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """One configured model and the worker that runs it.
 
@@ -64,6 +82,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
         kv_actual_bytes: the memory that they take or may take: more than the bound where that was
             lowered, until the memory is given back.
         stand_in: what answers requests that the engine cannot do, while it is in memory.
+        endpoints: the servers elsewhere that run it.
     """
 
     name: str
@@ -95,6 +114,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     kv_target_bytes: int | None = None
     kv_actual_bytes: int | None = None
     stand_in: StandInReport | None = None
+    endpoints: tuple[EndpointReport, ...] = ()
 
     @property
     def short_detail(self) -> str:
@@ -107,6 +127,7 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         engines: each with why it cannot run here, and what to install.
+        endpoints: the servers elsewhere, by the model that they run.
     """
 
     status: HealthStatus
@@ -118,6 +139,7 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     queue_size: int
     queue_capacity: int
     version: str
+    endpoints: dict[str, tuple[EndpointReport, ...]] = {}
 
 
 class ReadyReport(msgspec.Struct, frozen=True, kw_only=True):

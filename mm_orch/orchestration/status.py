@@ -9,6 +9,7 @@ import msgspec
 from mm_orch.core.figures import UNKNOWN, CacheFigures
 from mm_orch.optimization.stand_in import name_stand_in
 from mm_orch.orchestration.reports import (
+    EndpointReport,
     HealthReport,
     HealthStatus,
     ModelReport,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.orchestration.admission import Admission
+    from mm_orch.remote.fleet import RemoteFleet
     from mm_orch.workers.worker import Worker
 
 
@@ -46,6 +48,7 @@ class SystemStatus:
         engines: what was found to run here when the server started.
         find_alerts: gives the alerts that fire now; None where nothing watches for trouble.
         find_caches: gives what has been seen of KV memory, by model and engine.
+        find_failed_gpus: gives the ids of the GPUs that have failed or cannot be read.
         find_store_failure: says why nothing can be stored now; None where it can.
     """
 
@@ -59,6 +62,7 @@ class SystemStatus:
         engines: Sequence[Availability],
         find_alerts: Callable[[], tuple[FiringAlert, ...] | None],
         find_caches: Callable[[], Mapping[tuple[str, str], CacheFigures]],
+        find_failed_gpus: Callable[[], tuple[str, ...]],
         find_store_failure: Callable[[], str | None],
         clock: Clock,
         version: str,
@@ -70,6 +74,7 @@ class SystemStatus:
         self._engines = tuple(engines)
         self._find_alerts = find_alerts
         self._find_caches = find_caches
+        self._find_failed_gpus = find_failed_gpus
         self._find_store_failure = find_store_failure
         self._clock = clock
         self._start_s = clock()
@@ -105,6 +110,7 @@ class SystemStatus:
             queue_size=self._admission.num_waiting,
             queue_capacity=self._admission.queue_capacity,
             version=self._version,
+            endpoints={r.name: r.endpoints for r in reports if r.endpoints},
         )
 
     def ready(self) -> ReadyReport:
@@ -167,7 +173,15 @@ class SystemStatus:
             if report.stand_in is not None
             and report.stand_in.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
         ]
+        reasons += [
+            f"model {report.name}: {trouble}"
+            for report in reports
+            if report.phase is ModelPhase.READY
+            and (remote := self._manager.find_remote(report.name)) is not None
+            for trouble in remote.troubles
+        ]
         reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
+        reasons += [f"GPU {gpu} has failed or cannot be read" for gpu in self._find_failed_gpus()]
         if (failure := self._find_store_failure()) is not None:
             reasons.append(f"no session or document can be stored: {failure}")
         if self._admission.is_draining:
@@ -191,7 +205,8 @@ class SystemStatus:
                 phase=remote.phase,
                 engine=ENGINE,
                 detail=remote.detail,
-                circuits={ENGINE: remote.circuit.state.value},
+                circuits={ENGINE: remote.circuit_state.value},
+                endpoints=_tell_endpoints(remote),
                 num_running=self._admission.count_running(plan.name),
                 num_waiting=self._admission.count_waiting(plan.name),
             )
@@ -256,6 +271,19 @@ def _with_cache(report: ModelReport, seen: Mapping[tuple[str, str], CacheFigures
         known = seen.get((report.name, report.engine or UNKNOWN), _UNSEEN)
     return msgspec.structs.replace(
         report, kv_use_ratio=known.kv_use_ratio, cache_hit_ratio=known.cache_hit_ratio
+    )
+
+
+def _tell_endpoints(fleet: RemoteFleet) -> tuple[EndpointReport, ...]:
+    return tuple(
+        EndpointReport(
+            address=one.server.address.url,
+            state=one.state,
+            detail=one.server.detail if one.state == "failed" else "",
+            circuit=one.server.circuit.state.value,
+            num_running=one.num_requests,
+        )
+        for one in fleet.endpoints
     )
 
 

@@ -40,14 +40,21 @@ class Channel:
         base: the address, with the path that all requests share.
         headers: of every request.
         connect_s: longest time to connect.
+        server_name: by which the server is asked, where the address holds an IP address that was
+            found; such a server is asked directly, past any proxy.
     """
 
-    def __init__(self, base: str, headers: Mapping[str, str], *, connect_s: float) -> None:
+    def __init__(
+        self, base: str, headers: Mapping[str, str], *, connect_s: float, server_name: str = ""
+    ) -> None:
         # How many requests run at once is bounded by admission.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S)
         self._session = aiohttp.ClientSession(
-            connector=connector, headers=headers, proxy=_find_proxy(base)
+            connector=connector,
+            headers={**headers, "Host": _host_of(base, server_name)} if server_name else headers,
+            proxy=None if server_name else _find_proxy(base),
         )
+        self._tls_name = server_name or None
         self._base = base
         self._connect_s = connect_s
 
@@ -86,6 +93,7 @@ class Channel:
                 headers=_headers_of(body),
                 timeout=aiohttp.ClientTimeout(sock_connect=self._connect_s, sock_read=silence_s),
                 allow_redirects=False,
+                server_hostname=self._tls_name,
             )
         )
 
@@ -161,6 +169,11 @@ def _translated() -> Iterator[None]:
         raise SilentChannelError(str(error)) from error
     except (aiohttp.ClientError, OSError) as error:
         raise BrokenChannelError(f"{type(error).__name__} {error}".rstrip()) from error
+
+
+def _host_of(base: str, server_name: str) -> str:
+    port = urlsplit(base).port
+    return f"{server_name}:{port}" if port else server_name
 
 
 def _find_proxy(base: str) -> str | None:

@@ -1,11 +1,10 @@
-"""A server elsewhere that runs one of our models: asks it, watches it, counts its faults."""
+"""One server elsewhere that runs a model: asks it, watches it, counts its faults."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import logging
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from mm_orch.core.errors import (
     InvalidValueError,
     ModelUnavailableError,
 )
-from mm_orch.core.events import CircuitChanged, ErrorOccurred, WorkerStateChanged
 from mm_orch.optimization.circuit import Circuit, CircuitState
 from mm_orch.remote.channel import (
     BrokenChannelError,
@@ -29,22 +27,21 @@ from mm_orch.remote.channel import (
     read_lines,
     read_whole,
 )
-from mm_orch.remote.wire import ENGINE
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from mm_orch.core.clock import Clock
-    from mm_orch.core.events import Observer
     from mm_orch.remote.channel import Reply
-
-logger = logging.getLogger(__name__)
+    from mm_orch.remote.discovery import Address
 
 _CONNECT_S = 5.0
 _PROBE_EVERY_S = 15.0
 _PROBE_S = 5.0
 _MIN_RETRY_S = 1.0
+# A server that names a longer time may be well before.
+_MAX_REST_S = 10.0
 _DATA, _DONE = b"data:", b"[DONE]"
 _MAX_SHOWN_CHARS = 300
 # The server is there and well, and will take the request later.
@@ -58,31 +55,39 @@ class RemoteServer:
 
     Args:
         model: our name for it.
-        url: the server's, with or without /v1; what follows a # is the model's name there.
+        address: where the server listens.
+        name_there: the model's name on it; None where it is to be found out.
         api_key: sent as a bearer token; empty for none.
         stall_s: a stream that says nothing for so long is given up.
+        on_change: called when phase or circuit are others than before.
+
+    Attributes:
+        rests_until_s: it has no place for requests until then; a reading of the clock.
     """
 
     def __init__(
         self,
         model: str,
-        url: str,
+        address: Address,
         *,
+        name_there: str | None,
         api_key: str,
         stall_s: float,
-        observer: Observer,
+        on_change: Callable[[], None],
         clock: Clock,
     ) -> None:
-        address, _, name = url.partition("#")
         self.model = model
+        self.address = address
         self.phase = ModelPhase.LOADING
         self.detail = "not asked yet"
         self.circuit = Circuit(clock)
-        self._base = address.rstrip("/").removesuffix("/v1") + "/v1"
-        self._name_there = name or None
+        self.rests_until_s = 0.0
+        self._base = address.url.rstrip("/").removesuffix("/v1") + "/v1"
+        self._name_there = name_there
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._stall_s = stall_s
-        self._observer = observer
+        self._on_change = on_change
+        self._clock = clock
         self._changed = asyncio.Event()
         self._channel: Channel | None = None
 
@@ -93,7 +98,12 @@ class RemoteServer:
 
     async def run(self) -> None:
         """Ask the server how it is, again and again, until cancelled."""
-        self._channel = Channel(self._base, self._headers, connect_s=_CONNECT_S)
+        self._channel = Channel(
+            self._base,
+            self._headers,
+            connect_s=_CONNECT_S,
+            server_name=self.address.server_name,
+        )
         try:
             while True:
                 await self._probe()
@@ -102,24 +112,6 @@ class RemoteServer:
             channel, self._channel = self._channel, None
             self._change(ModelPhase.FAILED, "it is being stopped")
             await channel.aclose()
-
-    async def wait_until_ready(self, *, patience_s: float = 0.0) -> None:
-        """Wait for the first answer to how it is, and so long for a better one.
-
-        Raises:
-            ModelUnavailableError: it does not serve the model now.
-        """
-        while self.phase is ModelPhase.LOADING:
-            await self._changed.wait()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
-                while self.phase is not ModelPhase.READY:
-                    await self._changed.wait()
-        if self.phase is not ModelPhase.READY:
-            raise ModelUnavailableError(
-                f"Model {self.model} cannot be served: {self.detail}",
-                retry_after_s=max(_MIN_RETRY_S, self.circuit.wait_s),
-            )
 
     @asynccontextmanager
     async def stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
@@ -147,10 +139,12 @@ class RemoteServer:
 
     def count(self, error: EngineError) -> None:
         """Note a fault of the server."""
+        if self.phase is ModelPhase.FAILED:
+            # One fault ends many requests, and is one.
+            return
         if isinstance(error, EngineCrashedError):
             self._trip(str(error))
         elif self.circuit.count_step_fault(error.message):
-            self._report_circuit()
             self._change(ModelPhase.FAILED, error.message)
 
     def record_success(self) -> None:
@@ -169,10 +163,8 @@ class RemoteServer:
             return
         if self.circuit.state is not CircuitState.CLOSED:
             self.circuit.close()
-            self._report_circuit()
         if self.phase is not ModelPhase.READY:
             self._change(ModelPhase.READY, "")
-            self._observer.observe(WorkerStateChanged(model=self.model, engine=ENGINE, is_up=True))
 
     async def _ask_models(self) -> None:
         if self._channel is None:
@@ -243,7 +235,9 @@ class RemoteServer:
         if status in _CALLERS_FAULT:
             return InvalidValueError(told, param=param)
         if status in _OVERLOAD:
-            return ModelUnavailableError(told, retry_after_s=_retry_after(reply))
+            retry_after_s = _retry_after(reply)
+            self.rests_until_s = self._clock() + min(retry_after_s, _MAX_REST_S)
+            return ModelUnavailableError(told, retry_after_s=retry_after_s)
         return EngineFailedError(told)
 
     async def _pause(self) -> None:
@@ -255,26 +249,14 @@ class RemoteServer:
         await asyncio.sleep(self.circuit.wait_s)
 
     def _trip(self, reason: str) -> None:
-        was_up = self.phase is ModelPhase.READY
         self.circuit.trip(reason)
-        self._report_circuit()
         self._change(ModelPhase.FAILED, reason)
-        logger.error("%s: %s", self.model, reason)
-        self._observer.observe(ErrorOccurred(component="remote", error_type="EngineCrashedError"))
-        if was_up:
-            self._observer.observe(
-                WorkerStateChanged(model=self.model, engine=ENGINE, is_up=False, reason=reason)
-            )
-
-    def _report_circuit(self) -> None:
-        self._observer.observe(
-            CircuitChanged(model=self.model, engine=ENGINE, state=self.circuit.state.value)
-        )
 
     def _change(self, phase: ModelPhase, detail: str) -> None:
         self.phase, self.detail = phase, detail
         self._changed.set()
         self._changed = asyncio.Event()
+        self._on_change()
 
 
 def _parse(data: bytes) -> Any:

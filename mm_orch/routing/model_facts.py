@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mm_orch.models.chat_template import has_template
 from mm_orch.models.parameters import count_parameters, guess_parameters
-from mm_orch.optimization.circuit import CircuitState
 from mm_orch.routing.model_choice import ModelFacts
 from mm_orch.workers.phase import ModelPhase
 
@@ -111,9 +110,8 @@ class ModelFactsReader:
             return "it is being drained"
         remote = self._manager.find_remote(model)
         if remote is not None:
-            is_open = remote.circuit.state is CircuitState.OPEN
             is_failed = remote.phase is ModelPhase.FAILED
-            return f"it cannot be reached: {remote.detail}" if is_open or is_failed else ""
+            return f"it cannot be reached: {remote.detail}" if is_failed else ""
         supervisor = self._manager.find_supervisor(model)
         if supervisor is not None and supervisor.phase is ModelPhase.FAILED:
             return "no engine could be started for it"

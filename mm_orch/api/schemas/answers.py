@@ -265,6 +265,16 @@ class EngineAnswer(BaseModel):
     remedy: str
 
 
+class EndpointAnswer(BaseModel):
+    """One of the servers elsewhere that run a model."""
+
+    address: str
+    state: Literal["joining", "ready", "failed", "leaving"]
+    detail: str
+    circuit: str
+    num_running: int
+
+
 class HealthAnswer(BaseModel):
     """The system in short."""
 
@@ -277,6 +287,7 @@ class HealthAnswer(BaseModel):
     queue_size: int
     queue_capacity: int
     version: str
+    endpoints: dict[str, list[EndpointAnswer]]
 
 
 class ModelHealthAnswer(BaseModel):
@@ -288,6 +299,7 @@ class ModelHealthAnswer(BaseModel):
     engine: str | None
     seconds_without_step: float | None
     num_restarts: int
+    endpoints: list[EndpointAnswer]
 
 
 class StatusAnswer(BaseModel):
@@ -342,6 +354,7 @@ class NativeModelAnswer(BaseModel):
     kv_target_bytes: int | None
     kv_actual_bytes: int | None
     stand_in: StandInAnswer | None
+    endpoints: list[EndpointAnswer]
 
 
 class NativeModelList(BaseModel):

@@ -8,6 +8,7 @@ from mm_orch.config.schema.section import Section, option
 from mm_orch.config.schema.values import (  # noqa: TC001 - pydantic reads them
     AtLeastOne,
     Dtype,
+    EndpointEntries,
     EngineNames,
     ModelNames,
     PositiveFloat,
@@ -24,7 +25,7 @@ class ModelConfig(Section):
 
     source: Source = option(
         "Where the model comes from; openai: is a server elsewhere, with the model's name there"
-        " after a #.",
+        " after a #; without a URL, the servers are those in endpoints.",
         default=...,
         default_in_words=f"required, but for {BUILT_IN_MODEL}",
     )
@@ -32,8 +33,13 @@ class ModelConfig(Section):
         "What the model is for: generate answers chats and completes text, embed makes vectors.",
         default="generate",
     )
+    endpoints: EndpointEntries = option(
+        "Further servers of an openai: source, which share its requests: one, or those that DNS or"
+        " a Kubernetes Service names, which come and go while the server runs.",
+        default=(),
+    )
     api_key: SecretKey | None = option(
-        "Key for the server of an openai: source.", default=None, secret=True
+        "Key for the servers of an openai: source.", default=None, secret=True
     )
     aliases: ModelNames = option("Other names that requests may use.", default=())
     engines: EngineNames | None = option(

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 
 from mm_orch.config.schema.api import ApiSettings
 from mm_orch.config.schema.consciousness import ConsciousnessSettings
+from mm_orch.config.schema.discovery import DiscoverySettings
 from mm_orch.config.schema.models import BUILT_IN_MODEL, BUILT_IN_SOURCE, ModelConfig
 from mm_orch.config.schema.monitoring import MonitoringSettings
 from mm_orch.config.schema.optimization import OptimizationSettings
@@ -53,6 +54,9 @@ class Config(Section):
     )
     models: Annotated[dict[ModelName, ModelConfig], BeforeValidator(_with_built_in)] = option(
         f"The models by name; {BUILT_IN_MODEL} is always among them.", default=_built_in_alone
+    )
+    discovery: DiscoverySettings = section(
+        DiscoverySettings, "How servers elsewhere that run a model are looked for."
     )
     workflows: WorkflowsSettings = section(
         WorkflowsSettings, "Answers that take several steps, and conversations that are stored."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict
+
+from mm_orch.core.endpoints import find_endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +66,17 @@ def _is_origin(text: str) -> bool:
 
 def _is_source(text: str) -> bool:
     scheme, _, rest = text.partition(":")
-    return _is_http_url(rest) if scheme == "openai" else bool(_SOURCE.fullmatch(text))
+    if scheme != "openai":
+        return bool(_SOURCE.fullmatch(text))
+    # The name alone: the servers are in endpoints.
+    return _is_http_url(rest) or (rest.startswith("#") and len(rest) > 1)
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def _is_model_name(text: str) -> bool:
@@ -157,8 +170,20 @@ EngineName = Annotated[
 Source = Annotated[
     str,
     _check(_is_source),
-    Allowed("hf:ORG/NAME[@REV], path:DIR_OR_GGUF, pypi:DIST==VERSION#FOLDER_OR_FILE or openai:URL"),
+    Allowed(
+        "hf:ORG/NAME[@REV], path:DIR_OR_GGUF, pypi:DIST==VERSION#FOLDER_OR_FILE, openai:URL or"
+        " openai:#NAME"
+    ),
 ]
+EndpointEntry = Annotated[
+    str,
+    _check(find_endpoints),
+    Allowed(
+        "http[s]://HOST[:PORT], dns:http[s]://NAME[:PORT], srv:http[s]://_SERVICE._PROTOCOL.NAME or"
+        " kubernetes:http[s]://SERVICE[.NAMESPACE][:PORT], without a user's name"
+    ),
+]
+IpAddress = Annotated[str, _check(_is_ip_address), Allowed("an IP address")]
 
 # A YAML list is a Python list; the model holds it as a tuple, which strict mode would refuse.
 _AsTuple = Strict(strict=False)
@@ -167,6 +192,7 @@ ModelNames = Annotated[tuple[ModelName, ...], _AsTuple]
 Hosts = Annotated[tuple[Host, ...], _AsTuple]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], _AsTuple, Field(min_length=1)]
 Origins = Annotated[tuple[Origin, ...], _AsTuple]
+EndpointEntries = Annotated[tuple[EndpointEntry, ...], _AsTuple]
 EngineNames = Annotated[tuple[EngineName, ...], _AsTuple, Field(min_length=1)]
 EnginePreference = Annotated[
     EngineNames | Literal["auto"] | None,

@@ -44,6 +44,7 @@ async def test_health_is_503_when_unhealthy_and_tells_everything(
         "queue_size": 2,
         "queue_capacity": 100,
         "version": "0.1.0",
+        "endpoints": {},
     }
 
 

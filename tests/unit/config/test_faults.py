@@ -296,6 +296,16 @@ def test_a_secret_variable_that_is_refused_is_not_shown(faults: Faults) -> None:
             "must leave an engine to use",
         ),
         (
+            "models: {m: {source: 'path:/m', endpoints: ['http://gpu-1:8000']}}",
+            "models.m.endpoints",
+            "needs an openai: source",
+        ),
+        (
+            "models: {m: {source: 'openai:#m'}}",
+            "models.m.endpoints",
+            "must name servers",
+        ),
+        (
             "monitoring: {server: {preload_models: [smolm2-135m]}}",
             "monitoring.server.preload_models",
             "must name configured models: smollm2-135m",

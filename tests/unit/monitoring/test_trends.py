@@ -69,6 +69,15 @@ def test_what_a_card_does_not_offer_has_no_trend() -> None:
     assert (gpu.utilization_percent, gpu.temperature_celsius) == (None, None)
 
 
+def test_a_gpu_has_failed_until_it_can_be_read_again() -> None:
+    trends = ResourceTrends(clock=StillClock())
+    trends.observe(reading(10, 1, GPU, dataclasses.replace(LOST, gpu_id="1")))
+    assert trends.failed_gpus() == ("1",)
+
+    trends.observe(reading(10, 1, GPU, dataclasses.replace(GPU, gpu_id="1")))
+    assert trends.failed_gpus() == ()
+
+
 def test_a_gpu_that_is_no_longer_told_of_is_forgotten() -> None:
     trends = ResourceTrends(clock=StillClock())
     trends.observe(reading(10, 1, GPU))

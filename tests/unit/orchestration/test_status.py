@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
 from mm_orch.core.figures import CacheFigures
 from mm_orch.kv_cache.cache import CacheStats
-from mm_orch.orchestration.reports import ModelReport
-from mm_orch.orchestration.status import _with_cache
+from mm_orch.optimization.manager import OptimizationManager
+from mm_orch.orchestration.admission import Admission
+from mm_orch.orchestration.reports import HealthStatus, ModelReport
+from mm_orch.orchestration.status import SystemStatus, _with_cache
 from mm_orch.workers.phase import ModelPhase
+from tests.recorder import Recorder
 
 REPORT = ModelReport(name="m", aliases=(), source="s", phase=ModelPhase.READY, engine="e")
 OWN = CacheStats(
@@ -38,3 +43,29 @@ def test_kv_memory_is_told_by_our_own_cache_or_as_it_has_been_seen(
     told = _with_cache(msgspec.structs.replace(REPORT, cache=cache), seen)
 
     assert (told.kv_use_ratio, told.cache_hit_ratio) == ratios
+
+
+async def test_a_failed_gpu_degrades_health_until_it_is_well() -> None:
+    failed = ["1"]
+    async with OptimizationManager(
+        {}, remotes={}, budget_bytes=1, max_models=1, observer=Recorder(), clock=time.monotonic
+    ) as manager:
+        status = SystemStatus(
+            manager=manager,
+            admission=Admission(1, time.monotonic),
+            required_models=(),
+            default_model="m",
+            engines=(),
+            find_alerts=lambda: None,
+            find_caches=dict,
+            find_failed_gpus=lambda: tuple(failed),
+            find_store_failure=lambda: None,
+            clock=time.monotonic,
+            version="0",
+        )
+        assert status.health().status is HealthStatus.DEGRADED
+        assert status.health().degradation_reasons == ("GPU 1 has failed or cannot be read",)
+
+        failed.clear()
+
+        assert status.health().status is HealthStatus.HEALTHY

@@ -22,13 +22,15 @@ from mm_orch.core.trace import CURRENT, TraceContext
 from mm_orch.orchestration.account import RequestAccount
 from mm_orch.orchestration.remote import RemoteGeneration
 from mm_orch.orchestration.running import Deadline
-from mm_orch.remote.server import RemoteServer
 from mm_orch.workers.phase import ModelPhase
 from tests.recorder import Recorder
 from tests.unit.benchmarking.peer import STREAM_HEAD, Peer, chunk, event, serving, usage
+from tests.unit.remote.fleets import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from mm_orch.remote.fleet import RemoteFleet
 
 
 def reply(status: str, body: bytes, headers: str = "") -> bytes:
@@ -68,26 +70,16 @@ class Script:
 @asynccontextmanager
 async def asked(
     answer: Callable[[dict[str, Any]], bytes], *, name: str = "", stall_s: float = 30.0, **peer: Any
-) -> AsyncIterator[tuple[RemoteServer, Peer]]:
-    async with serving(Peer(answer=answer, **peer)) as there:
-        server = RemoteServer(
-            "ours",
-            there.target.url + name,
-            api_key="secret",
-            stall_s=stall_s,
-            observer=Recorder(),
-            clock=asyncio.get_running_loop().time,
-        )
-        running = asyncio.create_task(server.run())
-        try:
-            yield server, there
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+) -> AsyncIterator[tuple[RemoteFleet, Peer]]:
+    async with (
+        serving(Peer(answer=answer, **peer)) as there,
+        running(there.target.url, name_there=name or None, stall_s=stall_s) as fleet,
+    ):
+        yield fleet, there
 
 
 def generate(
-    server: RemoteServer, *, max_retries: int = 1, timeout_s: float = 30.0
+    fleet: RemoteFleet, *, max_retries: int = 1, timeout_s: float = 30.0
 ) -> RemoteGeneration:
     request = GenerationRequest(
         request_id="r",
@@ -99,7 +91,7 @@ def generate(
     )
     return RemoteGeneration(
         request,
-        server,
+        fleet,
         account=account,
         deadline=Deadline(timeout_s),
         max_retries=max_retries,
@@ -115,8 +107,8 @@ async def read(generation: RemoteGeneration) -> str:
 
 
 async def test_a_request_is_answered_there_and_counted_as_they_count() -> None:
-    async with asked(Script(WHOLE)) as (server, there):
-        generation = generate(server)
+    async with asked(Script(WHOLE)) as (fleet, there):
+        generation = generate(fleet)
 
         assert await read(generation) == "w w "
         told = generation.usage
@@ -124,17 +116,17 @@ async def test_a_request_is_answered_there_and_counted_as_they_count() -> None:
         assert told.num_cached_tokens == 3
         assert there.bodies[-1]["model"] == "theirs"
         assert "authorization: bearer secret" in there.heads[-1].lower()
-        assert server.phase is ModelPhase.READY
+        assert fleet.phase is ModelPhase.READY
 
 
 async def test_a_request_takes_its_trace_along_and_questions_about_models_have_none() -> None:
-    async with asked(Script(WHOLE)) as (server, there):
-        await server.wait_until_ready()
+    async with asked(Script(WHOLE)) as (fleet, there):
+        await fleet.wait_until_ready()
         trace = TraceContext(0xABC, 0xDEF, is_sampled=True, state="vendor=1")
         CURRENT.set(trace)
-        await read(generate(server))
+        await read(generate(fleet))
         CURRENT.set(None)
-        await read(generate(server))
+        await read(generate(fleet))
 
     question, traced, plain = (head.lower() for head in there.heads)
     assert f"traceparent: {trace.traceparent}\r\n" in traced
@@ -144,13 +136,13 @@ async def test_a_request_takes_its_trace_along_and_questions_about_models_have_n
 
 async def test_the_models_name_there_may_be_given() -> None:
     both = reply("200 OK", b'{"data": [{"id": "one"}, {"id": "two"}]}')
-    async with asked(Script(WHOLE, models=both), name="#two") as (server, there):
-        await read(generate(server))
+    async with asked(Script(WHOLE, models=both), name="two") as (fleet, there):
+        await read(generate(fleet))
         assert there.bodies[-1]["model"] == "two"
-    for name, says in (("", "one, two: say which is meant"), ("#three", "no model three")):
-        async with asked(Script(WHOLE, models=both), name=name) as (server, _):
+    for name, says in (("", "one, two: say which is meant"), ("three", "no model three")):
+        async with asked(Script(WHOLE, models=both), name=name) as (fleet, _):
             with pytest.raises(ModelUnavailableError, match=says):
-                await server.wait_until_ready()
+                await fleet.wait_until_ready()
 
 
 @pytest.mark.parametrize(
@@ -176,78 +168,68 @@ async def test_the_models_name_there_may_be_given() -> None:
 async def test_faults_are_told_by_whose_they_are(
     answer: bytes, kind: type[Exception], says: str
 ) -> None:
-    async with asked(Script(answer)) as (server, _):
+    async with asked(Script(answer)) as (fleet, _):
         with pytest.raises(kind, match=says):
-            await read(generate(server))
+            await read(generate(fleet))
 
 
 async def test_before_the_first_word_a_request_is_sent_again() -> None:
-    async with asked(Script(reply("500 Oops", b"it broke"), WHOLE)) as (server, there):
-        assert await read(generate(server)) == "w w "
+    async with asked(Script(reply("500 Oops", b"it broke"), WHOLE)) as (fleet, there):
+        assert await read(generate(fleet)) == "w w "
         assert len(there.bodies) == 2
 
 
 async def test_after_the_first_word_it_is_not() -> None:
     broken = stream(WORD, is_whole=False)
-    async with asked(Script(broken, WHOLE), max_requests=2) as (server, there):
+    async with asked(Script(broken, WHOLE), max_requests=2) as (fleet, there):
         with pytest.raises(EngineCrashedError):
-            await read(generate(server))
+            await read(generate(fleet))
         assert len(there.bodies) == 1
 
 
 async def test_callers_faults_and_overload_open_no_circuit() -> None:
     refusal = reply("400 Bad Request", b'{"error": {"message": "no"}}')
-    async with asked(Script(refusal)) as (server, _):
+    async with asked(Script(refusal)) as (fleet, _):
         for _ in range(5):
             with pytest.raises(InvalidValueError):
-                await read(generate(server))
-        assert server.circuit.state.value == "closed"
+                await read(generate(fleet))
+        assert fleet.circuit_state.value == "closed"
 
 
 async def test_three_failed_requests_open_it_and_an_answer_to_how_it_is_closes_it() -> None:
-    async with asked(Script(reply("500 Oops", b""))) as (server, _):
-        await server.wait_until_ready()
+    async with asked(Script(reply("500 Oops", b""))) as (fleet, _):
+        await fleet.wait_until_ready()
         for _ in range(3):
-            server.count(EngineFailedError("it broke"))
-        assert server.phase is ModelPhase.FAILED
+            fleet.endpoints[0].server.count(EngineFailedError("it broke"))
+        assert fleet.phase is ModelPhase.FAILED
 
-        await server.wait_until_ready(patience_s=30)
+        await fleet.wait_until_ready(patience_s=30)
 
-        assert server.circuit.state.value == "closed"
+        assert fleet.circuit_state.value == "closed"
 
 
 async def test_a_server_that_is_away_is_told_with_the_address() -> None:
     async with serving(Peer()) as gone:
         url = gone.target.url
-    server = RemoteServer(
-        "ours",
-        url,
-        api_key="",
-        stall_s=30,
-        observer=Recorder(),
-        clock=asyncio.get_running_loop().time,
-    )
-    running = asyncio.create_task(server.run())
-    with pytest.raises(ModelUnavailableError, match=r"cannot be reached: .*[Cc]onnect"):
-        await server.wait_until_ready()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with running(url) as fleet:
+        with pytest.raises(ModelUnavailableError, match=r"cannot be reached: .*[Cc]onnect"):
+            await fleet.wait_until_ready()
 
 
 async def test_a_server_that_stalls_is_given_up() -> None:
-    async with asked(Script(stream(WORD, is_whole=False)), stall_s=0.1) as (server, _):
+    async with asked(Script(stream(WORD, is_whole=False)), stall_s=0.1) as (fleet, _):
         with pytest.raises(EngineHungError, match=r"said nothing for 0\.1 s"):
-            await read(generate(server))
+            await read(generate(fleet))
 
 
 async def test_the_deadline_and_the_servers_end_go_first() -> None:
-    async with asked(Script(stream(WORD, is_whole=False))) as (server, _):
+    async with asked(Script(stream(WORD, is_whole=False))) as (fleet, _):
         with pytest.raises(DeadlineError):
-            await read(generate(server, timeout_s=0.1))
+            await read(generate(fleet, timeout_s=0.1))
 
-        broken_off = generate(server)
+        broken_off = generate(fleet)
         reading = asyncio.create_task(read(broken_off))
-        await server.wait_until_ready()
+        await fleet.wait_until_ready()
         broken_off.break_off(DrainingError("The server ends.", retry_after_s=1))
         with pytest.raises(DrainingError):
             await reading
