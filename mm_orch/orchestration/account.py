@@ -12,12 +12,12 @@ from mm_orch.core.events import (
     ErrorReport,
     FirstTokenProduced,
     RequestFinished,
-    RequestRedirected,
     RequestStarted,
     RequestStatus,
     TokenGap,
 )
 from mm_orch.core.generation import ANONYMOUS, Usage
+from mm_orch.core.placement_events import RequestRedirected
 from mm_orch.core.routing import Routing
 from mm_orch.core.trace import CURRENT
 from mm_orch.orchestration.attempts import Attempts

@@ -8,6 +8,7 @@ import msgspec
 
 from mm_orch.core.figures import UNKNOWN, CacheFigures
 from mm_orch.optimization.stand_in import name_stand_in
+from mm_orch.orchestration.replica_reports import find_replica_trouble, report_replicas
 from mm_orch.orchestration.reports import (
     HealthReport,
     HealthStatus,
@@ -167,6 +168,7 @@ class SystemStatus:
             if report.stand_in is not None
             and report.stand_in.phase in {ModelPhase.RESTARTING, ModelPhase.FAILED}
         ]
+        reasons += [one for report in reports for one in find_replica_trouble(report)]
         reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
         if (failure := self._find_store_failure()) is not None:
             reasons.append(f"no session or document can be stored: {failure}")
@@ -195,7 +197,8 @@ class SystemStatus:
                 num_running=self._admission.count_running(plan.name),
                 num_waiting=self._admission.count_waiting(plan.name),
             )
-        if supervisor is None:
+        replicas = self._manager.find_replicas(plan.name)
+        if supervisor is None or replicas is None:
             return report
         worker, fallback = supervisor.worker, supervisor.fallback
         facts = worker.facts if worker else None
@@ -225,11 +228,14 @@ class SystemStatus:
             dimensions=(facts.dimensions or None) if facts else None,
             num_running=self._admission.count_running(plan.name),
             num_waiting=self._admission.count_waiting(plan.name),
-            num_restarts=supervisor.num_restarts,
+            num_restarts=sum(one.supervisor.num_restarts for one in replicas.replicas),
             worker_pid=worker.pid if worker else None,
             cache=worker.cache if worker else None,
             memory_bytes=self._manager.find_memory_bytes(plan.name),
             stand_in=self._report_stand_in(plan.name),
+            replicas=report_replicas(replicas),
+            num_wanted_replicas=replicas.num_wanted,
+            replicas_detail=replicas.obstacle,
             **_tell_sharing(plan, worker),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mm_orch.core.placement_events import RequestFailedOver, RequestRedirected
 from mm_orch.core.events import (
     AlertChanged,
     CacheUsed,
@@ -15,9 +16,7 @@ from mm_orch.core.events import (
     HttpRequestFinished,
     LoadChanged,
     ModelLoaded,
-    RequestFailedOver,
     RequestFinished,
-    RequestRedirected,
     RequestStarted,
     RequestStatus,
     ResourcesRead,
