@@ -114,7 +114,8 @@ def next_move(
     """
     missing = Counter(wanted)
     surplus = []
-    for member in members:
+    # Of those on equal shares, who serves stays.
+    for member in sorted(members, key=lambda one: not one.is_serving):
         if missing[member.share] > 0:
             missing[member.share] -= 1
         else:

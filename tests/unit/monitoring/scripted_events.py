@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mm_orch.core.placement_events import RequestFailedOver, RequestRedirected
 from mm_orch.core.events import (
     AlertChanged,
     CacheUsed,
@@ -26,6 +25,7 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
+from mm_orch.core.placement_events import RequestFailedOver, RequestRedirected
 from mm_orch.core.routing import RankedWorkflow, Routing, WorkflowChoice
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 

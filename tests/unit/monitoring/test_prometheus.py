@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 HTTP = {"route", "method", "status"}
 BOTH = {"model", "engine"}
+REPLICA = {"model", "replica"}
 # Name, type and labels, as users' dashboards and rules know them.
 CONTRACT = {
     "inference_latency_seconds": ("histogram", BOTH),
@@ -54,6 +55,10 @@ CONTRACT = {
     "engine_circuit_state": ("gauge", BOTH),
     "engine_fallbacks_total": ("counter", {"model", "from_engine", "to_engine"}),
     "request_failovers_total": ("counter", {"model"}),
+    "replica_up": ("gauge", REPLICA),
+    "replica_queued_tokens": ("gauge", REPLICA),
+    "replica_kv_cache_usage_ratio": ("gauge", REPLICA),
+    "replica_requests_total": ("counter", REPLICA | {"rule"}),
     "kv_cache_hit_rate": ("gauge", {"model"}),
     "kv_cache_usage_ratio": ("gauge", {"model"}),
     "kv_cache_evictions_total": ("counter", {"model"}),
