@@ -93,6 +93,9 @@ def test_without_room_another_makes_it() -> None:
 def test_the_only_one_that_serves_stays() -> None:
     here = [member(0, ALL), member(1, LEFT, is_serving=False), member(2, RIGHT, is_serving=False)]
     assert next_move(here, [LEFT, RIGHT], has_room=True) is None
+    # Of equals, who serves stays.
+    here = [member(0, ALL, is_serving=False), member(1, ALL)]
+    assert next_move(here, [ALL], has_room=True) == Drain(0)
     # One that does not serve is no loss.
     here = [member(0, ALL, is_serving=False), member(1, LEFT), member(2, RIGHT, is_serving=False)]
     assert next_move(here, [LEFT, RIGHT], has_room=True) == Drain(0)
@@ -120,6 +123,7 @@ def test_the_moves_end_at_what_is_wanted(
             case Drain(leaving):
                 here = [one for one in here if one.number != leaving]
             case None:
-                break
+                # In time they all serve.
+                here = [member(one.number, one.share) for one in here]
         assert not was_served or any(one.is_serving for one in here)
     assert sorted(one.share.cores for one in here) == sorted(share.cores for share in wanted)
