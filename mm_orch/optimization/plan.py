@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_orch.optimization.cores import count_usable_cores, find_usable_cores
@@ -14,9 +12,11 @@ from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.optimization.registry import probe_engine
 from mm_orch.optimization.replicas.layout import Machine, Share
 from mm_orch.workers.messages import Sharing, WorkerSpec
+from mm_orch.workers.pinning import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from mm_orch.batching.batcher import BatcherSpec
     from mm_orch.core.generation import Task
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mm_orch.workers.messages import CacheSpec
 
 WHOLE = Share()
-_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,14 +187,6 @@ def find_machine(device: str) -> Machine:
     # One GPU that was named is for all.
     gpus = find_gpus() if device in {"auto", "cuda"} else ()
     return Machine(cores=find_usable_cores(), gpus=gpus)
-
-
-def find_gpus() -> tuple[int, ...]:
-    """Return the indices of NVIDIA's GPUs that the server sees, without waking their driver."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(range(len([one for one in visible.split(",") if one.strip()])))
-    return tuple(range(len(list(_GPUS.glob("*")))))
 
 
 def _count_gpus(settings: Mapping[str, Any]) -> int:

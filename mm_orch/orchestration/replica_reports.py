@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mm_orch.orchestration.reports import ReplicaReport
 from mm_orch.workers.phase import ModelPhase
 
@@ -14,10 +16,16 @@ if TYPE_CHECKING:
     from mm_orch.orchestration.reports import ModelReport
 
 
-def report_replicas(replicas: ReplicaSet) -> tuple[ReplicaReport, ...]:
-    """Return a report of each, by number."""
+def tell_replicas(report: ModelReport, replicas: ReplicaSet) -> ModelReport:
+    """Add to a model's report what is to be told of its replicas, by number."""
     ordered = sorted(replicas.replicas, key=lambda one: one.number)
-    return tuple(_report(replicas, one) for one in ordered)
+    return msgspec.structs.replace(
+        report,
+        replicas=tuple(_report(replicas, one) for one in ordered),
+        num_wanted_replicas=replicas.num_wanted,
+        replicas_detail=replicas.obstacle,
+        num_restarts=sum(one.supervisor.num_restarts for one in ordered),
+    )
 
 
 def find_replica_trouble(report: ModelReport) -> Iterator[str]:

@@ -8,7 +8,7 @@ import msgspec
 
 from mm_orch.core.figures import UNKNOWN, CacheFigures
 from mm_orch.optimization.stand_in import name_stand_in
-from mm_orch.orchestration.replica_reports import find_replica_trouble, report_replicas
+from mm_orch.orchestration.replica_reports import find_replica_trouble, tell_replicas
 from mm_orch.orchestration.reports import (
     HealthReport,
     HealthStatus,
@@ -211,7 +211,7 @@ class SystemStatus:
             # Its requests know of it before its supervisor has drawn the conclusion.
             phase, detail = ModelPhase.RESTARTING, "its worker has just ended"
         return msgspec.structs.replace(
-            report,
+            tell_replicas(report, replicas),
             phase=phase,
             engine=supervisor.engine,
             detail=detail,
@@ -228,14 +228,10 @@ class SystemStatus:
             dimensions=(facts.dimensions or None) if facts else None,
             num_running=self._admission.count_running(plan.name),
             num_waiting=self._admission.count_waiting(plan.name),
-            num_restarts=sum(one.supervisor.num_restarts for one in replicas.replicas),
             worker_pid=worker.pid if worker else None,
             cache=worker.cache if worker else None,
             memory_bytes=self._manager.find_memory_bytes(plan.name),
             stand_in=self._report_stand_in(plan.name),
-            replicas=report_replicas(replicas),
-            num_wanted_replicas=replicas.num_wanted,
-            replicas_detail=replicas.obstacle,
             **_tell_sharing(plan, worker),
         )
 

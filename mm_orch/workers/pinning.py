@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mm_orch.workers.messages import WorkerSpec
+
+_VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+_ALL_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def pin(spec: WorkerSpec) -> None:
@@ -14,11 +18,21 @@ def pin(spec: WorkerSpec) -> None:
     if spec.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, spec.cores)
     if spec.gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = _name_gpus(spec.gpus)
+        # The server may itself see some GPUs only: its first is ours to count from.
+        names = _visible_gpus() or ()
+        shown = [names[gpu] if names else str(gpu) for gpu in spec.gpus]
+        os.environ[_VISIBLE_GPUS] = ",".join(shown)
 
 
-def _name_gpus(gpus: tuple[int, ...]) -> str:
-    # The server may itself see some GPUs only: its first is ours to count from.
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    return ",".join(names[gpu] if names else str(gpu) for gpu in gpus)
+def find_gpus() -> tuple[int, ...]:
+    """Return the indices of NVIDIA's GPUs that this process sees, without waking their driver."""
+    names = _visible_gpus()
+    return tuple(range(len(list(_ALL_GPUS.glob("*")) if names is None else names)))
+
+
+def _visible_gpus() -> tuple[str, ...] | None:
+    """Return the names of the GPUs that this process may see; None for all."""
+    visible = os.environ.get(_VISIBLE_GPUS)
+    if visible is None:
+        return None
+    return tuple(name.strip() for name in visible.split(",") if name.strip())
