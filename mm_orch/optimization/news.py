@@ -16,6 +16,11 @@ class News:
         self._told.set()
         self._told = asyncio.Event()
 
+    @property
+    def next(self) -> asyncio.Event:
+        """Set from the next time on: for who must not miss what changes before it waits."""
+        return self._told
+
     async def wait(self) -> None:
         """Wait for the next time."""
         await self._told.wait()

@@ -225,26 +225,22 @@ class ReplicaSet:
     async def _keep_wanted(self) -> None:
         """Bring the replicas to what is wanted, one at a time, and again whenever that changes."""
         while True:
-            timeout_s = None
+            told, timeout_s = self._news.next, None
             if any(one.supervisor.phase is ModelPhase.READY for one in self._replicas):
                 timeout_s = await self._move()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
-                    await self._news.wait()
+                    await told.wait()
 
     async def _move(self) -> float | None:
         """Make the next move; return after how long to look again though there is no news."""
         staying = [one for one in self._replicas if not one.is_draining]
         if not all(one.supervisor.phase in _SETTLED for one in staying):
             return None
-        members = [
-            Member(number=one.number, share=one.share, is_serving=one.worker is not None)
-            for one in staying
-        ]
-        move = next_move(members, self._wanted, has_room=True)
+        move = next_move(self._tell_members(), self._wanted, has_room=True)
         self.obstacle = await self._find_obstacle() if isinstance(move, Start) else ""
-        if self.obstacle:
-            move = next_move(members, self._wanted, has_room=False)
+        # That took a moment, in which a worker may have ended.
+        move = next_move(self._tell_members(), self._wanted, has_room=not self.obstacle)
         match move:
             case Start(share):
                 self._join(share)
@@ -252,8 +248,14 @@ class ReplicaSet:
                 self._drain(number)
             case None:
                 pass
-        # What was begun above is news to wait for.
         return _ROOM_RETRY_S if self.obstacle else None
+
+    def _tell_members(self) -> list[Member]:
+        return [
+            Member(number=one.number, share=one.share, is_serving=one.worker is not None)
+            for one in self._replicas
+            if not one.is_draining
+        ]
 
     def _join(self, share: Share) -> None:
         taken = {one.number for one in self._replicas}
