@@ -30,6 +30,7 @@ class PromisedSeries:
 
 _MODEL = ("model",)
 _MODEL_ENGINE = ("model", "engine")
+_MODEL_REPLICA = ("model", "replica")
 _HTTP = ("route", "method", "status")
 _GPU = ("gpu_id",)
 
@@ -92,6 +93,12 @@ ENGINES = [
     # Whether there is trouble to warn of is not this table's business.
     *_rows("counter", ("type", "severity"), {"alerts_total": (1, 1000)}),
 ]
+REPLICAS = [
+    *_rows("gauge", _MODEL_REPLICA, {"replica_up": (1, 1)}),
+    *_rows("gauge", _MODEL_REPLICA, {"replica_queued_tokens": (1, 1e6)}),
+    *_rows("gauge", _MODEL_REPLICA, {"replica_kv_cache_usage_ratio": (0.001, 1)}),
+    *_rows("counter", (*_MODEL_REPLICA, "rule"), {"replica_requests_total": (10, 1e4)}),
+]
 WORKFLOWS = [
     *_rows("counter", ("workflow", "status"), {"workflow_runs_total": (1, 100)}),
     *_rows("histogram", ("workflow",), {"workflow_duration_seconds": (1e-3, 60)}),
@@ -152,6 +159,7 @@ PROMISED: Sequence[PromisedSeries] = [
     *LOAD,
     *CACHE,
     *ENGINES,
+    *REPLICAS,
     *WORKFLOWS,
     *MIND,
     *HTTP,

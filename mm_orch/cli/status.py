@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mm_orch.core.observations import FiringAlert
     from mm_orch.core.tuning_report import TunerReport
     from mm_orch.optimization.engines.contract import Availability
-    from mm_orch.orchestration.reports import ModelReport, StatusReport
+    from mm_orch.orchestration.reports import ModelReport, ReplicaReport, StatusReport
 
 ALERTS_OFF = "off (monitoring.enabled or monitoring.anomaly.enabled is false)"
 """What is said of alerts where nothing watches for trouble."""
@@ -196,7 +196,7 @@ def _model_line(model: ModelReport, *, is_default: bool) -> str:
 
 
 def list_exceptions(model: ModelReport) -> Iterator[str]:
-    """Yield what is out of the ordinary: a fallback, failed engines and servers, a stand-in."""
+    """Yield what is not told of every model: fallbacks, failed engines, servers, replicas."""
     if model.wanted_engine:
         yield f"in place of {model.wanted_engine}: {model.fallback_reason}"
     for engine, state in model.circuits.items():
@@ -216,6 +216,28 @@ def list_exceptions(model: ModelReport) -> Iterator[str]:
         listed = ", ".join(str(fact) for fact in facts if fact)
         does = f"requests that {model.engine} cannot do"
         yield f"stand-in for {does}: {stand_in.phase.value}{f', {listed}' if listed else ''}"
+    if len(model.replicas) > 1:
+        yield from map(_describe_replica, model.replicas)
+    if model.replicas_detail:
+        yield (
+            f"{len(model.replicas)} of {model.num_wanted_replicas} replicas:"
+            f" {model.replicas_detail}"
+        )
+
+
+def _describe_replica(replica: ReplicaReport) -> str:
+    hit_ratio = replica.cache_hit_ratio
+    facts = [
+        "draining" if replica.is_draining else "",
+        replica.engine and f"with {replica.engine}",
+        replica.cores and f"cores {', '.join(map(str, replica.cores))}",
+        replica.gpus and f"GPUs {', '.join(map(str, replica.gpus))}",
+        f"{replica.num_queued_tokens} tokens queued",
+        None if hit_ratio is None else f"cache hits {hit_ratio:.0%}",
+        replica.detail.partition("\n")[0],
+    ]
+    listed = ", ".join(str(fact) for fact in facts if fact)
+    return f"replica {replica.number}: {replica.phase.value}, {listed}"
 
 
 def _describe_excess(model: ModelReport) -> str:

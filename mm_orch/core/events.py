@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from mm_orch.core.configuration import ConfigurationChanged
 from mm_orch.core.fleet_events import FleetEvent
 from mm_orch.core.mind_events import MindEvent
+from mm_orch.core.placement_events import PlacementEvent
 from mm_orch.core.tuning_events import TuningEvent
 from mm_orch.core.workflow_events import WorkflowEvent
 
@@ -164,13 +165,18 @@ class LoadChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCompleted:
-    """A worker has advanced a batch once. ``phase`` is prefill, decode, mixed or embed."""
+    """A worker has advanced a batch once. ``phase`` is prefill, decode, mixed or embed.
+
+    ``num_queued_tokens`` are those that its requests have still to have computed.
+    """
 
     model: str
     engine: str
     phase: str
     batch_size: int
     duration_s: float
+    replica: int = 0
+    num_queued_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +192,7 @@ class CacheUsed:
     engine: str
     use_ratio: float
     num_evictions: int = 0
+    replica: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +252,7 @@ class WorkerStateChanged:
     engine: str
     is_up: bool
     reason: str = ""
+    replica: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,39 +295,13 @@ class CircuitChanged:
     model: str
     engine: str
     state: str
+    replica: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFellBack:
     """A model runs on another engine than the preferred one; ``reason`` is for people."""
 
-    model: str
-    from_engine: str
-    to_engine: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFailedOver:
-    """A request whose engine was lost goes on with another worker.
-
-    Attributes:
-        num_delivered_tokens: what its client had got, over all choices.
-    """
-
-    request_id: str
-    model: str
-    from_engine: str
-    to_engine: str
-    num_delivered_tokens: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRedirected:
-    """A request asks for what the model's engine cannot do, so another one beside it answers."""
-
-    request_id: str
     model: str
     from_engine: str
     to_engine: str
@@ -376,8 +358,7 @@ Event = (
     | ModelUnloaded
     | CircuitChanged
     | EngineFellBack
-    | RequestFailedOver
-    | RequestRedirected
+    | PlacementEvent
     | ErrorOccurred
     | HttpRequestFinished
     | ConfigurationChanged

@@ -8,6 +8,8 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from mm_orch.config.command_line import read_overrides
+from mm_orch.config.keys import dotted, generic, keys_by_path
 from mm_orch.config.setting import DEFAULT, shown_setting
 from mm_orch.core.configuration import (
     Change,
@@ -19,7 +21,8 @@ from mm_orch.core.configuration import (
 )
 from mm_orch.core.errors import LiveChangeError, ModelUnavailableError
 from mm_orch.core.faults import Fault
-from mm_orch.live.decision import CACHE_MEMORY, decide, live_keys, read_live
+from mm_orch.live.decision import CACHE_MEMORY, decide, live_paths, read_live
+from mm_orch.live.plans import find_replicas
 from mm_orch.live.refusals import find_refusals
 from mm_orch.live.sharing import find_sharing
 from mm_orch.workers.kv_bytes import find_kv_bytes
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mm_orch.config import Config
+    from mm_orch.config.keys import Path
     from mm_orch.core.events import Observer
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.orchestration.admission import Admission
@@ -64,7 +68,7 @@ class LiveConfiguration:
         observer: Observer,
     ) -> None:
         self._config = config
-        self._origins = {name: origins.get(name, DEFAULT) for name in live_keys()}
+        self._origins = {name: origins.get(name, DEFAULT) for name in live_paths(config)}
         self._manager = manager
         self._admission = admission
         self._gate = gate
@@ -97,9 +101,9 @@ class LiveConfiguration:
                     path=name,
                     value=values[name],
                     origin=self._origins[name],
-                    allowed=key.kind.words,
+                    allowed=keys_by_path()[generic(path)].kind.words,
                 )
-                for name, key in live_keys().items()
+                for name, path in live_paths(self._config).items()
             ),
             workers=tuple(_tell_in_force(worker) for worker in self._manager.workers),
             history=tuple(self._history),
@@ -147,6 +151,7 @@ class LiveConfiguration:
                 self._check_engines(changed, new_values, sharing, source)
                 await self._share(find_sharing(before), sharing, new_values, source)
                 self._gate.wake_all()
+            self._resize(before, after)
             self._admission.queue_capacity = after.monitoring.server.queue_capacity
             self._config = after
             when = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -163,6 +168,11 @@ class LiveConfiguration:
             )
             self._note(changes)
             return changes
+
+    def _resize(self, before: Config, after: Config) -> None:
+        for name in after.models:
+            if (count := find_replicas(after, name)) != find_replicas(before, name):
+                self._manager.resize(name, count)
 
     def _check_engines(
         self,
@@ -214,7 +224,9 @@ class LiveConfiguration:
                 change.source,
                 f" ({change.reason})" if change.reason else "",
             )
-            self._observer.observe(ConfigurationChanged(path=change.path, source=change.source))
+            # Models' options are counted together.
+            key = dotted(generic(_path_of(change.path)))
+            self._observer.observe(ConfigurationChanged(path=key, source=change.source))
 
 
 def _tell_in_force(worker: Worker) -> WorkerInForce:
@@ -236,4 +248,9 @@ def _fault(name: str, values: Mapping[str, Any], problem: str, source: ChangeSou
 
 
 def _shown(name: str, value: object) -> str:
-    return shown_setting(live_keys()[name].path, value)
+    return shown_setting(_path_of(name), value)
+
+
+def _path_of(name: str) -> Path:
+    [path] = read_overrides({name: None}).settings
+    return path

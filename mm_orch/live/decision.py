@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mm_orch.config.command_line import read_overrides
 from mm_orch.config.conflicts import find_conflicts
-from mm_orch.config.keys import dotted, find_key, keys_by_path
-from mm_orch.config.setting import DEFAULT, shown_setting
+from mm_orch.config.keys import ANY_MODEL, MODELS, dotted, keys_by_path
+from mm_orch.config.setting import DEFAULT, Setting, shown_setting
 from mm_orch.config.validation import validate
 from mm_orch.core.errors import LiveChangeError
 from mm_orch.core.faults import Fault
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from mm_orch.config import Config
     from mm_orch.config.keys import Key, Path
-    from mm_orch.config.schema.section import Section
-    from mm_orch.config.setting import Setting
 
 MAX_BATCH_SIZE = "optimization.batcher.max_batch_size"
 MIN_BATCH_SIZE = "optimization.batcher.min_batch_size"
@@ -30,21 +28,38 @@ CACHE_MEMORY = "optimization.cache.max_memory_mb"
 
 @functools.cache
 def live_keys() -> Mapping[str, Key]:
-    """Return the options that may be changed while the server runs, by dotted key."""
+    """Return the options that may be changed while the server runs, by dotted key.
+
+    Those of any model have a mark in place of its name.
+    """
     return {dotted(path): key for path, key in keys_by_path().items() if key.facts.is_live}
+
+
+def live_paths(config: Config) -> dict[str, Path]:
+    """Return the path of each option that may be changed, by dotted key, those of each model."""
+    paths = [
+        one
+        for key in live_keys().values()
+        for one in (
+            [(MODELS, name, *key.path[2:]) for name in config.models]
+            if key.path[:2] == (MODELS, ANY_MODEL)
+            else [key.path]
+        )
+    ]
+    return {dotted(path): path for path in paths}
 
 
 def value_at(config: Config, path: Path) -> Any:
     """Return the value of an option; a path of names of sections, then the option's."""
     value: Any = config
     for name in path:
-        value = getattr(value, name)
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
     return value
 
 
 def read_live(config: Config) -> dict[str, Any]:
     """Return the values of all options that may be changed while the server runs."""
-    return {name: value_at(config, key.path) for name, key in live_keys().items()}
+    return {name: value_at(config, path) for name, path in live_paths(config).items()}
 
 
 def decide(config: Config, values: Mapping[str, object], *, origin: str) -> Config:
@@ -59,10 +74,11 @@ def decide(config: Config, values: Mapping[str, object], *, origin: str) -> Conf
         LiveChangeError: with every fault.
     """
     layer = read_overrides(values, origin=origin)
-    settings = {path: one for path, one in layer.settings.items() if _is_live(path)}
-    fixed = [one for path, one in layer.settings.items() if not _is_live(path)]
-    accepted, refused = validate(settings)
-    faults = [*layer.faults, *map(_refuse_fixed, fixed)]
+    live = set(live_paths(config).values())
+    settings = {path: one for path, one in layer.settings.items() if path in live}
+    fixed = [one for path, one in layer.settings.items() if path not in live]
+    accepted, refused = validate({**_find_sources(config, settings), **settings})
+    faults = [*layer.faults, *(_refuse_fixed(config, one) for one in fixed)]
     faults += [fault for group in refused.values() for fault in group]
     sound = {path: one for path, one in settings.items() if path not in refused}
     decided: Config = _replace(config, {path: value_at(accepted, path) for path in sound})
@@ -73,18 +89,21 @@ def decide(config: Config, values: Mapping[str, object], *, origin: str) -> Conf
     return decided
 
 
-def _is_live(path: Path) -> bool:
-    key = find_key(path)
-    return key is not None and key.facts.is_live
+def _find_sources(config: Config, settings: Mapping[Path, Setting]) -> dict[Path, Setting]:
+    """Return the sources of models, without which their other options are not valid."""
+    paths = [(MODELS, path[1], "source") for path in settings if path[0] == MODELS]
+    return {
+        path: Setting(path=path, written=dotted(path), value=value_at(config, path), origin=DEFAULT)
+        for path in paths
+    }
 
 
-def _refuse_fixed(setting: Setting) -> Fault:
-    return Fault(
-        setting.written,
-        shown_setting(setting.path, setting.value),
-        "cannot be changed while the server runs; it needs a restart",
-        setting.place,
-    )
+def _refuse_fixed(config: Config, setting: Setting) -> Fault:
+    path = setting.path
+    problem = "cannot be changed while the server runs; it needs a restart"
+    if path[0] == MODELS and path[1] not in config.models:
+        problem = f"is of no model that is configured; there are {', '.join(config.models)}"
+    return Fault(setting.written, shown_setting(path, setting.value), problem, setting.place)
 
 
 def _find_conflicts(
@@ -123,10 +142,10 @@ def _find_idle(before: Config, after: Config, settings: Mapping[Path, Setting]) 
 
 
 def _replace(section: Any, values: Mapping[Path, Any]) -> Any:
-    """Return a section with other values in it, by their paths from there."""
+    """Return a section, or sections by name, with other values, by their paths from there."""
     own: dict[str, Any] = {path[0]: value for path, value in values.items() if len(path) == 1}
     for name in {path[0] for path in values if len(path) > 1}:
-        inner: Section = getattr(section, name)
+        inner = section[name] if isinstance(section, dict) else getattr(section, name)
         below = {path[1:]: v for path, v in values.items() if path[0] == name and len(path) > 1}
         own[name] = _replace(inner, below)
-    return section.model_copy(update=own)
+    return {**section, **own} if isinstance(section, dict) else section.model_copy(update=own)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from mm_orch.config import Config, LoadedConfig
+    from mm_orch.config.schema import ModelConfig
     from mm_orch.live.configuration import LiveConfiguration
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class FileFollower:
         if source == "file":
             wanted = {name: value for name, value in wanted.items() if value != before[name]}
         for name, shadow in loaded.shadowed.items():
-            if name in live_keys() and self._loaded.shadowed.get(name) != shadow:
+            if name in before and self._loaded.shadowed.get(name) != shadow:
                 logger.warning(
                     "%s: %s is not applied, because %s sets it too and goes first",
                     _WHEN[source],
@@ -121,8 +122,14 @@ def find_fixed(before: Config, after: Config) -> Iterator[str]:
         if not is_live and value_at(before, path) != value_at(after, path):
             yield dotted(path)
     for name in sorted({*before.models, *after.models}):
-        if before.models.get(name) != after.models.get(name):
+        if _fix(before.models.get(name)) != _fix(after.models.get(name)):
             yield dotted((MODELS, name))
+
+
+def _fix(model: ModelConfig | None) -> ModelConfig | None:
+    """Return a model with only what cannot be changed: all that can has one value."""
+    live = {key.path[2] for key in live_keys().values() if key.path[:2] == (MODELS, ANY_MODEL)}
+    return model and model.model_copy(update=dict.fromkeys(live))
 
 
 def _sign(path: Path) -> Signature | None:

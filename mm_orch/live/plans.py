@@ -63,7 +63,14 @@ def _plan(
         is_falling_back=optimization.fallback_on_error,
         watchdog_timeout_s=config.orchestration.watchdog_timeout_s,
         idle_unload_s=model.idle_unload_s,
+        replicas=find_replicas(config, name),
     )
+
+
+def find_replicas(config: Config, name: str) -> int | None:
+    """Return how many workers a model is to have; None for as many as there may be."""
+    replicas = config.models[name].replicas
+    return None if replicas == "auto" else replicas
 
 
 def _find_order(config: Config, name: str, *, is_server: bool) -> EngineOrder:

@@ -50,9 +50,9 @@ class CacheSeries:
             self._use_ratio.labels(name)
             self._evictions.labels(name)
 
-    def observe_use(self, event: CacheUsed) -> None:
-        """Take what a worker's memory holds; of a configured model."""
-        self._use_ratio.labels(event.model).set(event.use_ratio)
+    def observe_use(self, event: CacheUsed, use_ratio: float) -> None:
+        """Take what a worker's memory holds, and all of its configured model's workers together."""
+        self._use_ratio.labels(event.model).set(use_ratio)
         if event.num_evictions:
             self._evictions.labels(event.model).inc(event.num_evictions)
 

@@ -30,9 +30,7 @@ from mm_orch.core.events import (
     LoadChanged,
     ModelLoaded,
     ModelUnloaded,
-    RequestFailedOver,
     RequestFinished,
-    RequestRedirected,
     RequestStarted,
     RequestStatus,
     ResourcesRead,
@@ -43,6 +41,12 @@ from mm_orch.core.events import (
 )
 from mm_orch.core.fleet_events import EndpointChanged
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
+from mm_orch.core.placement_events import (
+    ReplicaLeft,
+    RequestFailedOver,
+    RequestPlaced,
+    RequestRedirected,
+)
 from mm_orch.core.tuning_events import GuardStepTold, TunedValuesRead, TuningDecided
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted, WorkflowStepFinished
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
@@ -50,6 +54,7 @@ from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
 from mm_orch.monitoring.fleet_series import FleetSeries
 from mm_orch.monitoring.mind_series import MindSeries
+from mm_orch.monitoring.replica_series import ReplicaSeries
 from mm_orch.monitoring.resource_series import ResourceSeries
 from mm_orch.monitoring.series import Series
 from mm_orch.monitoring.sliding_rate import SlidingRate
@@ -63,6 +68,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Event
     from mm_orch.core.mind_events import MindEvent
+    from mm_orch.core.placement_events import PlacementEvent
     from mm_orch.core.trace import TraceContext
     from mm_orch.core.tuning_events import TuningEvent
     from mm_orch.core.workflow_events import WorkflowEvent
@@ -119,6 +125,7 @@ class PrometheusObserver:
         self._models = frozenset(models)
         registry = self._series.registry
         self._cache = CacheSeries(registry, self._models, clock)
+        self._replicas = ReplicaSeries(registry)
         self._resources = ResourceSeries(registry, clock)
         self._fleets = FleetSeries(registry)
         self._workflows = WorkflowSeries(registry, workflows)
@@ -175,6 +182,8 @@ class PrometheusObserver:
                 | EngineFellBack()
                 | RequestRedirected()
                 | RequestFailedOver()
+                | RequestPlaced()
+                | ReplicaLeft()
             ):
                 self._observe_fallback(event)
             case HttpRequestFinished():
@@ -212,6 +221,7 @@ class PrometheusObserver:
             case StepCompleted(phase=phase, duration_s=duration_s, batch_size=batch_size):
                 self._steps.of(*labels, phase).observe(duration_s)
                 self._batches.of(model).observe(batch_size)
+                self._replicas.observe_step(event)
             case RequestStarted(queue_wait_s=queue_wait_s):
                 series.queue_wait.labels(*labels).observe(queue_wait_s, _exemplar(event.trace))
             case FirstTokenProduced(ttft_s=ttft_s):
@@ -246,7 +256,8 @@ class PrometheusObserver:
         self._start_engine(model, event.engine)
         match event:
             case WorkerStateChanged(is_up=is_up):
-                series.engine_up.labels(model, event.engine).set(1 if is_up else 0)
+                is_up_somewhere = self._replicas.observe_state(event)
+                series.engine_up.labels(model, event.engine).set(1 if is_up_somewhere else 0)
                 if not is_up:
                     series.lifecycle_events.labels(model, "down").inc()
             case WorkerRestarted():
@@ -267,28 +278,26 @@ class PrometheusObserver:
             self._series.engine_up.labels(model, event.engine).set(0)
 
     def _observe_fallback(
-        self,
-        event: CircuitChanged
-        | EndpointChanged
-        | EngineFellBack
-        | RequestRedirected
-        | RequestFailedOver,
+        self, event: CircuitChanged | EndpointChanged | EngineFellBack | PlacementEvent
     ) -> None:
         series = self._series
         model = self._known(event.model)
         match event:
             case CircuitChanged(engine=engine, state=state):
                 self._start_engine(model, engine)
-                series.circuit_state.labels(model, engine).set(_CIRCUIT_STATES.index(state))
-            case (
-                EngineFellBack(from_engine=from_engine, to_engine=to_engine)
-                | RequestRedirected(from_engine=from_engine, to_engine=to_engine)
-            ):
-                series.fallbacks.labels(model, from_engine, to_engine).inc()
+                worst = self._replicas.observe_circuit(event, _CIRCUIT_STATES.index(state))
+                series.circuit_state.labels(model, engine).set(worst)
+            case EngineFellBack() | RequestRedirected():
+                series.fallbacks.labels(model, event.from_engine, event.to_engine).inc()
             case RequestFailedOver():
                 series.failovers.labels(model).inc()
             case EndpointChanged():
                 self._fleets.observe(model, event)
+            case RequestPlaced():
+                self._replicas.observe_placed(event)
+            case ReplicaLeft():
+                for engine in self._replicas.observe_left(event):
+                    series.engine_up.labels(model, engine).set(0)
 
     def _observe_side(
         self,
@@ -315,7 +324,7 @@ class PrometheusObserver:
             case ErrorOccurred(component=component, error_type=error_type):
                 self._series.errors.labels(component, error_type).inc()
             case CacheUsed(model=model) if model in self._models:
-                self._cache.observe_use(event)
+                self._cache.observe_use(event, self._replicas.observe_use(event))
             case ResourcesRead():
                 self._resources.observe(event)
             case AlertChanged(is_firing=True, is_new=True):

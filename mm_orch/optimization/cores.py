@@ -28,6 +28,14 @@ def count_usable_cores(*, root: Path = _CGROUP) -> int:
     return max(1, int(min(num_cores, _find_quota(root))))
 
 
+def find_usable_cores() -> tuple[int, ...]:
+    """Return the numbers of the cores that there are for models: as many as may be kept busy."""
+    count = count_usable_cores()
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0))[:count])
+    return tuple(range(count))
+
+
 def _find_quota(root: Path) -> float:
     """Return the cores' worth of time that the control group may use; infinite without a limit."""
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):

@@ -15,23 +15,28 @@ import zmq.asyncio
 from mm_orch.core.errors import MuAIError
 from mm_orch.core.threads import start_abandonable
 from mm_orch.optimization.ladder import EngineLadder
-from mm_orch.optimization.plan import EngineOrder
-from mm_orch.optimization.registry import leaves_batching_to_us, probe_engine
+from mm_orch.optimization.plan import EngineOrder, find_machine
+from mm_orch.optimization.registry import leaves_batching_to_us
+from mm_orch.optimization.replica_set import ReplicaSet, Wish
+from mm_orch.optimization.replicas.layout import find_count, share_out
 from mm_orch.optimization.residents import LoadedModel, Residents
 from mm_orch.optimization.stand_in import IDLE_LIMIT_S, is_stand_in, model_of, name_stand_in
 from mm_orch.optimization.supervisor import ModelSupervisor
-from mm_orch.optimization.trials import EngineTrials, rank_by_speed, rank_by_start
+from mm_orch.optimization.trials import EngineTrials, rank_engines
+from mm_orch.workers.messages import STAND_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.core.fallback import Fallback
     from mm_orch.models.stored import StoredModel
-    from mm_orch.optimization.engines.contract import Availability
+    from mm_orch.optimization.news import News
     from mm_orch.optimization.plan import ModelPlan
+    from mm_orch.optimization.replica_set import Placed, Replica
+    from mm_orch.optimization.replicas.layout import Share
     from mm_orch.optimization.residents import Use
     from mm_orch.remote.fleet import RemoteFleet
     from mm_orch.workers.messages import Sharing, WorkerSpec
@@ -104,9 +109,17 @@ class OptimizationManager:
             self._lease_directory.cleanup()
 
     def find_supervisor(self, model: str) -> ModelSupervisor | None:
-        """Return the supervisor of a model that is loaded or loading, else None."""
+        """Return the supervisor of a model that is loaded or loading, else None.
+
+        Of several replicas it is that of one which serves, where there is one.
+        """
         loaded = self._residents.find(model)
         return loaded.supervisor if loaded else None
+
+    def find_replicas(self, model: str) -> ReplicaSet | None:
+        """Return the replicas of a model that is loaded or loading, else None."""
+        loaded = self._residents.find(model)
+        return loaded.replicas if loaded else None
 
     def find_stand_in(self, model: str) -> ModelSupervisor | None:
         """Return the supervisor of a model's stand-in, where it is loaded or loading."""
@@ -128,13 +141,7 @@ class OptimizationManager:
 
     def ensure_started(self, model: str) -> ModelSupervisor:
         """Begin to load the model unless that was begun already."""
-        loaded = self._residents.find(model)
-        if loaded is not None:
-            return loaded.supervisor
-        plan = self.plans[model]
-        engines = [engine.name for engine in plan.engines]
-        ladder = EngineLadder(engines, self._clock, is_falling_back=plan.is_falling_back)
-        return self._load(model, plan, ladder)
+        return self._ensure_loaded(model).supervisor
 
     def using(self, model: str) -> contextlib.AbstractContextManager[Use]:
         """Keep a model in memory from when it is there, for as long as this is entered."""
@@ -161,19 +168,34 @@ class OptimizationManager:
             self._files[model] = fetching
         return await asyncio.shield(fetching)
 
-    async def acquire(self, model: str, use: Use | None = None) -> Worker:
-        """Return a running worker, waiting while it loads.
+    async def acquire(self, model: str) -> Worker:
+        """Return a running worker for whoever asks for nothing of it, waiting while it loads.
+
+        Raises:
+            ModelUnavailableError: no engine could be started.
+        """
+        return (await self._ensure_loaded(model).place(Wish())).worker
+
+    async def place(self, model: str, wish: Wish, use: Use | None = None) -> Placed:
+        """Choose a running worker for a request, waiting while the model loads.
 
         Args:
             model: its configured name.
-            use: what keeps it in memory meanwhile.
+            wish: what the request asks of the choice.
+            use: what keeps the model in memory meanwhile.
 
         Raises:
             ModelUnavailableError: no engine could be started.
         """
         if use is not None:
             self._residents.move(use, model)
-        return await self.ensure_started(model).acquire()
+        return await self._ensure_loaded(model).place(wish)
+
+    def resize(self, model: str, replicas: int | None) -> None:
+        """Run a model with so many workers from now on; None for as many as there may be."""
+        plan = self.plans[model] = dataclasses.replace(self.plans[model], replicas=replicas)
+        if (loaded := self._residents.find(model)) is not None:
+            loaded.replicas.want(self._share_out(plan))
 
     async def acquire_stand_in(self, model: str, use: Use) -> Worker | None:
         """Return a worker of an engine that can do whatever a request asks.
@@ -188,41 +210,43 @@ class OptimizationManager:
         loaded = self._residents.find(name)
         if loaded is None:
             plan, ladder = self.plans[model], self.ensure_started(model).ladder
+            plan = dataclasses.replace(plan, replicas=1)
             able = [one for one in ladder.circuit_by_engine if leaves_batching_to_us(one)]
             if not able or not plan.is_falling_back:
                 return None
             engines = tuple(engine for engine in plan.engines if engine.name in able)
-            self._load(name, dataclasses.replace(plan, engines=engines), ladder.keep(able))
+            kept = ladder.keep(able)
+            self._load(name, dataclasses.replace(plan, engines=engines), lambda: kept)
         self._residents.move(use, name)
         loaded = self._residents.find(name)
         return await loaded.supervisor.acquire() if loaded else None
 
-    def find_fallback(self, model: str) -> Fallback | None:
-        """Return why a model runs on another engine than the preferred one, where it does."""
-        supervisor = self.find_supervisor(model)
+    def find_fallback(self, worker: Worker) -> Fallback | None:
+        """Return why a worker's engine is not the preferred one, where it is another."""
+        supervisor = self._find_runner(worker)
         return supervisor.fallback if supervisor else None
 
-    def count_step_fault(self, model: str, engine: str, reason: str) -> None:
+    def count_step_fault(self, worker: Worker, reason: str) -> None:
         """Note a request that an engine failed though its worker lives on."""
-        if (supervisor := self._find_runner(model, engine)) is not None:
-            supervisor.count_step_fault(engine, reason)
+        if (supervisor := self._find_runner(worker)) is not None:
+            supervisor.count_step_fault(worker.engine, reason)
 
-    def record_success(self, model: str, engine: str) -> None:
+    def record_success(self, worker: Worker) -> None:
         """Note a request that an engine has answered."""
-        if (supervisor := self._find_runner(model, engine)) is not None:
-            supervisor.record_success(engine)
+        if (supervisor := self._find_runner(worker)) is not None:
+            supervisor.record_success(worker.engine)
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have every running worker free what only this conversation needs."""
         for loaded in self._residents.loaded:
-            if loaded.supervisor.worker is not None:
-                loaded.supervisor.worker.release_conversation(conversation_id)
+            loaded.replicas.forget_session(conversation_id)
+            for worker in loaded.replicas.workers:
+                worker.release_conversation(conversation_id)
 
     @property
     def workers(self) -> list[Worker]:
         """Those that take requests now, stand-ins among them."""
-        workers = [loaded.supervisor.worker for loaded in self._residents.loaded]
-        return [worker for worker in workers if worker is not None and not worker.is_dead]
+        return [worker for loaded in self._residents.loaded for worker in loaded.replicas.workers]
 
     def share(self, sharing: Sharing) -> list[tuple[Worker, Answer]]:
         """Have all models share steps and memory like this, those that are loaded later too.
@@ -233,77 +257,117 @@ class OptimizationManager:
         self.plans = {name: plan.share(sharing) for name, plan in self.plans.items()}
         return [(worker, worker.orders.give(sharing)) for worker in self.workers]
 
-    def _find_runner(self, model: str, engine: str) -> ModelSupervisor | None:
-        """Return the supervisor of the worker that an engine's request was given to."""
-        own, stand_in = self.find_supervisor(model), self.find_stand_in(model)
-        is_own = own is not None and own.engine == engine
-        return stand_in if stand_in is not None and not is_own else own
+    def _find_runner(self, worker: Worker) -> ModelSupervisor | None:
+        """Return the supervisor that a request's worker is or was one of."""
+        if worker.spec.replica == STAND_IN:
+            return self.find_stand_in(worker.model)
+        replicas = self.find_replicas(worker.model)
+        replica = replicas.find(worker.spec.replica) if replicas is not None else None
+        return replica.supervisor if replica is not None else None
 
-    def _load(self, name: str, plan: ModelPlan, ladder: EngineLadder) -> ModelSupervisor:
-        loaded = LoadedModel(self._make_supervisor(plan, ladder), self._clock())
+    def _ensure_loaded(self, model: str) -> ReplicaSet:
+        loaded = self._residents.find(model)
+        if loaded is not None:
+            return loaded.replicas
+        plan = self.plans[model]
+        return self._load(model, plan, lambda: self._make_ladder(plan))
+
+    def _make_ladder(self, plan: ModelPlan) -> EngineLadder:
+        # Another replica prefers what the first was found to be best run by.
+        first = self.find_supervisor(plan.name)
+        names = [engine.name for engine in plan.engines]
+        engines = list(first.ladder.circuit_by_engine) if first is not None else names
+        return EngineLadder(engines, self._clock, is_falling_back=plan.is_falling_back)
+
+    def _load(
+        self, name: str, plan: ModelPlan, make_ladder: Callable[[], EngineLadder]
+    ) -> ReplicaSet:
+        replicas = ReplicaSet(
+            plan.name,
+            lambda replica, news: self._make_supervisor(plan, make_ladder(), replica, news),
+            find_obstacle=lambda: self._residents.find_obstacle(name),
+            observer=self._observer,
+            first_number=STAND_IN if is_stand_in(name) else 0,
+        )
+        loaded = LoadedModel(replicas, self._clock())
         self._residents.add(name, loaded)
         loaded.task = self._tasks.create_task(
-            self._run(name, loaded.supervisor),
+            self._run(name, plan, replicas),
             name=f"supervise {name}",
             # It outlives the request that began it, and is no part of that one's trace.
             context=contextvars.Context(),
         )
-        return loaded.supervisor
+        return replicas
 
-    async def _run(self, name: str, supervisor: ModelSupervisor) -> None:
+    def _share_out(self, plan: ModelPlan) -> list[Share]:
+        machine, num_gpus_each = find_machine(plan.device), plan.num_gpus_each
+        count = plan.replicas
+        if count is None:
+            num_fitting = self._residents.count_fitting(plan.name)
+            count = find_count(machine, num_gpus_each=num_gpus_each, num_fitting=num_fitting)
+        return share_out(count, machine, num_gpus_each=num_gpus_each)
+
+    async def _run(self, name: str, plan: ModelPlan, replicas: ReplicaSet) -> None:
         # Its size is known once its files are there; a failure is the supervisor's to tell.
         with contextlib.suppress(MuAIError, OSError):
-            await self.ensure_files(supervisor.model)
+            await self.ensure_files(plan.name)
         await self._residents.make_room(name)
-        plan = self.plans[supervisor.model]
+        if not is_stand_in(name):
+            plan = self.plans[plan.name]
+        replicas.want(self._share_out(plan))
         if plan.order is not EngineOrder.AS_LISTED:
             try:
-                await self._order_engines(plan, supervisor, is_stand_in=is_stand_in(name))
+                await self._order_engines(plan, replicas, is_stand_in=is_stand_in(name))
             except (MuAIError, OSError) as error:
                 logger.warning("%s: engines stay as they are listed: %s", name, error)
-        await supervisor.run()
+        await replicas.run()
 
     async def _order_engines(
-        self, plan: ModelPlan, supervisor: ModelSupervisor, *, is_stand_in: bool
+        self, plan: ModelPlan, replicas: ReplicaSet, *, is_stand_in: bool
     ) -> None:
-        """Prefer the engines by how they do on this machine; try them where that is not known."""
+        [first], supervisor = replicas.replicas, replicas.supervisor
         stored = await self.ensure_files(plan.name)
-        trials = EngineTrials(
-            plan.cache_directory / "engine-trials.json", self._context, self._clock
+        ranked = await rank_engines(
+            plan,
+            stored,
+            list(supervisor.ladder.circuit_by_engine),
+            trials=EngineTrials(
+                plan.cache_directory / "engine-trials.json", self._context, self._clock
+            ),
+            make_spec=lambda engine: self._make_spec(plan, engine, stored, first),
+            note=None if is_stand_in else supervisor.note,
         )
-        engines = list(supervisor.ladder.circuit_by_engine)
-        known = await asyncio.to_thread(trials.find, plan, stored)
-        if plan.order is EngineOrder.QUICKEST_START:
-            supervisor.ladder.order(rank_by_start(engines, known))
-            return
-        able = [probe.engine for probe in await _probe(plan) if probe.is_available]
-        if not known and len(able) > 1 and not is_stand_in:
-            known = await trials.run(
-                plan,
-                stored,
-                [engine for engine in engines if engine in able],
-                make_spec=lambda engine: self._make_spec(plan, engine, stored),
-                note=supervisor.note,
-            )
-        supervisor.ladder.order(rank_by_speed(engines, known))
+        supervisor.ladder.order(ranked)
 
-    def _make_spec(self, plan: ModelPlan, engine: str, stored: StoredModel) -> WorkerSpec:
+    def _make_spec(
+        self, plan: ModelPlan, engine: str, stored: StoredModel, replica: Replica
+    ) -> WorkerSpec:
         # A stand-in's plan, or one from before a change, has the model's engines and no news.
         plan = plan.share(self.plans[plan.name].sharing)
-        return plan.make_worker_spec(engine, stored, lease_directory=self._lease_directory.name)
+        return plan.make_worker_spec(
+            engine,
+            stored,
+            lease_directory=self._lease_directory.name,
+            replica=replica.number,
+            share=replica.share,
+        )
 
-    def _make_supervisor(self, plan: ModelPlan, ladder: EngineLadder) -> ModelSupervisor:
+    def _make_supervisor(
+        self, plan: ModelPlan, ladder: EngineLadder, replica: Replica, news: News
+    ) -> ModelSupervisor:
         return ModelSupervisor(
             plan.name,
             ladder,
-            probe=lambda: _probe(plan),
+            probe=plan.probe_engines,
             ensure_files=lambda: self.ensure_files(plan.name),
-            make_spec=lambda engine, stored: self._make_spec(plan, engine, stored),
+            make_spec=lambda engine, stored: self._make_spec(plan, engine, stored, replica),
             context=self._context,
             observer=self._observer,
             clock=self._clock,
             watchdog_timeout_s=plan.watchdog_timeout_s,
             bring_up_to_date=self._bring_up_to_date,
+            replica=replica.number,
+            news=news,
         )
 
     def _bring_up_to_date(self, worker: Worker) -> None:
@@ -323,12 +387,3 @@ class OptimizationManager:
         if fetching is None or not fetching.done() or fetching.cancelled() or fetching.exception():
             return 0
         return fetching.result().size_bytes
-
-
-async def _probe(plan: ModelPlan) -> list[Availability]:
-    # In a thread: another interpreter may have to be asked.
-    return await asyncio.to_thread(
-        lambda: [
-            probe_engine(engine.name, plan.task, python=engine.python) for engine in plan.engines
-        ]
-    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mm_orch.optimization.cores import count_usable_cores
+from mm_orch.optimization.cores import count_usable_cores, find_usable_cores
 from mm_orch.optimization.engines.contract import EngineSpec
+from mm_orch.optimization.registry import probe_engine
+from mm_orch.optimization.replicas.layout import Machine, Share
 from mm_orch.workers.messages import Sharing, WorkerSpec
+from mm_orch.workers.pinning import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +21,10 @@ if TYPE_CHECKING:
     from mm_orch.batching.batcher import BatcherSpec
     from mm_orch.core.generation import Task
     from mm_orch.models.stored import StoredModel
+    from mm_orch.optimization.engines.contract import Availability
     from mm_orch.workers.messages import CacheSpec
+
+WHOLE = Share()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,7 @@ class ModelPlan:
         is_falling_back: go on with the next engine when one fails.
         watchdog_timeout_s: a worker with work that makes no step for so long is killed.
         idle_unload_s: without a request for so long it leaves the memory; None for never.
+        replicas: workers side by side; None for as many as devices, cores and memory permit.
     """
 
     name: str
@@ -91,6 +99,7 @@ class ModelPlan:
     is_falling_back: bool = True
     watchdog_timeout_s: float = 120.0
     idle_unload_s: float | None = None
+    replicas: int | None = 1
 
     def share(self, sharing: Sharing) -> ModelPlan:
         """Return the plan with steps and memory shared like this."""
@@ -107,12 +116,25 @@ class ModelPlan:
         """How the model's sequences share steps and memory."""
         return Sharing(batcher=self.batcher, cache=self.cache, max_kv_bytes=self.max_kv_bytes)
 
+    async def probe_engines(self) -> list[Availability]:
+        """Say of each engine whether it can run here."""
+        # In a thread: another interpreter may have to be asked.
+        return await asyncio.to_thread(
+            lambda: [probe_engine(one.name, self.task, python=one.python) for one in self.engines]
+        )
+
     def bound_context(self, stored: StoredModel) -> int:
         """Most tokens of prompt and output together: the model's own, or less where configured."""
         return min(self.context_length or stored.context_length, stored.context_length)
 
     def make_worker_spec(
-        self, engine_name: str, stored: StoredModel, *, lease_directory: str
+        self,
+        engine_name: str,
+        stored: StoredModel,
+        *,
+        lease_directory: str,
+        replica: int = 0,
+        share: Share = WHOLE,
     ) -> WorkerSpec:
         """Return what a worker of one of the engines is told.
 
@@ -120,6 +142,8 @@ class ModelPlan:
             engine_name: one of this plan's.
             stored: the model's files.
             lease_directory: where the workers of this server take turns at the cores.
+            replica: its number among the workers of the model.
+            share: what it computes on.
         """
         engine = next(engine for engine in self.engines if engine.name == engine_name)
         return WorkerSpec(
@@ -128,6 +152,9 @@ class ModelPlan:
             engine=engine.name,
             task=self.task,
             python=engine.python,
+            replica=replica,
+            cores=share.cores,
+            gpus=share.gpus,
             engine_spec=EngineSpec(
                 model=self.name,
                 directory=stored.directory,
@@ -135,7 +162,7 @@ class ModelPlan:
                 eos_token_ids=stored.eos_token_ids,
                 dtype=engine.dtype,
                 device=self.device,
-                num_threads=count_usable_cores(),
+                num_threads=len(share.cores) or count_usable_cores(),
                 cache_directory=str(self.cache_directory),
                 max_kv_bytes=self.max_kv_bytes,
                 trust_remote_code=self.trust_remote_code,
@@ -148,3 +175,20 @@ class ModelPlan:
             batcher=self.batcher,
             cache=self.cache,
         )
+
+    @property
+    def num_gpus_each(self) -> int:
+        """GPUs that a replica computes on, as the preferred engine that takes several wants it."""
+        return max((_count_gpus(engine.settings) for engine in self.engines), default=1)
+
+
+def find_machine(device: str) -> Machine:
+    """Return what there is to share among workers that run on this kind of device."""
+    # One GPU that was named is for all.
+    gpus = find_gpus() if device in {"auto", "cuda"} else ()
+    return Machine(cores=find_usable_cores(), gpus=gpus)
+
+
+def _count_gpus(settings: Mapping[str, Any]) -> int:
+    tensor = settings.get("tensor_parallel_size", settings.get("tensor_parallel", 1))
+    return int(tensor) * int(settings.get("pipeline_parallel_size", 1))

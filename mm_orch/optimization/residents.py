@@ -25,26 +25,28 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
+    from mm_orch.optimization.replica_set import ReplicaSet
     from mm_orch.optimization.supervisor import ModelSupervisor
 
 logger = logging.getLogger(__name__)
 
 _MEASURE_EVERY_S = 10.0
+_MB = 2**20
 
 
 class LoadedModel:
     """A model that is loaded or loading, and how it is used."""
 
-    def __init__(self, supervisor: ModelSupervisor, now_s: float) -> None:
-        self.supervisor = supervisor
+    def __init__(self, replicas: ReplicaSet, now_s: float) -> None:
+        self.replicas = replicas
         self.task: asyncio.Task[None] | None = None
         self.num_bytes = 0
         self.last_used_s = now_s
 
     @property
-    def is_settled(self) -> bool:
-        """Whether nothing of it is being loaded now."""
-        return self.supervisor.phase in {ModelPhase.READY, ModelPhase.FAILED}
+    def supervisor(self) -> ModelSupervisor:
+        """That of the replica which speaks for the model."""
+        return self.replicas.supervisor
 
 
 class Use:
@@ -148,6 +150,28 @@ class Residents:
                         self._models[name].supervisor.detail = reason
                         await self._wait_for_change(until_s)
 
+    async def find_obstacle(self, name: str) -> str:
+        """Return why another replica of a model cannot be loaded now; empty where it can.
+
+        It takes memory that is free, and makes no model leave.
+        """
+        if self._turn.locked():
+            return "another model waits for memory"
+        async with self._turn:
+            await self._measure()
+            wanted = self._expected(name)
+            free = self.budget_bytes - sum(one.num_bytes for one in self._models.values())
+        if wanted <= free:
+            return ""
+        return (
+            f"another replica takes {-(-wanted // _MB)} MiB, and of system.model_memory_mb"
+            f" ({self.budget_bytes // _MB}) {max(0, free) // _MB} are free"
+        )
+
+    def count_fitting(self, name: str) -> int:
+        """Return how many replicas of a model the whole budget holds, as far as is known."""
+        return self.budget_bytes // self._expected(name)
+
     async def unload(self, name: str, reason: str) -> None:
         """Stop a model's workers and free its memory, whether it is busy or not."""
         async with self._turn:
@@ -181,7 +205,7 @@ class Residents:
         return found
 
     def _is_busy(self, name: str) -> bool:
-        return self._num_uses.get(name, 0) > 0 or not self._models[name].is_settled
+        return self._num_uses.get(name, 0) > 0 or not self._models[name].replicas.is_settled
 
     def _residents(self, but: str | None = None) -> list[Resident]:
         return [
@@ -203,13 +227,15 @@ class Residents:
 
     async def _measure(self) -> None:
         for name, model in list(self._models.items()):
-            worker = model.supervisor.worker
-            if worker is None and model.supervisor.phase is ModelPhase.FAILED:
+            workers = model.replicas.workers
+            if not workers and model.supervisor.phase is ModelPhase.FAILED:
                 model.num_bytes = 1
-            elif worker is not None:
-                num_bytes = await asyncio.to_thread(measure_bytes, worker.pid)
-                if num_bytes:
-                    model.num_bytes = self._measured_bytes[name] = num_bytes
+            elif workers:
+                found = [await asyncio.to_thread(measure_bytes, one.pid) for one in workers]
+                if any(found):
+                    each = self._measured_bytes[name] = sum(found) // sum(map(bool, found))
+                    # One that is loading is going to take as much.
+                    model.num_bytes = each * len(model.replicas.replicas)
 
     async def _unload_idle(self, names: Iterable[str], reason: str) -> None:
         for name in names:

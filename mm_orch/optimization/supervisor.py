@@ -14,7 +14,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import EngineStartError, ModelUnavailableError, MuAIError
+from mm_orch.core.errors import EngineStartError, ModelUnavailableError
 from mm_orch.core.events import (
     CircuitChanged,
     EngineFellBack,
@@ -25,6 +25,8 @@ from mm_orch.core.events import (
 from mm_orch.core.fallback import Fallback
 from mm_orch.optimization.backoff import restart_delay_s
 from mm_orch.optimization.beside import StartBeside
+from mm_orch.optimization.news import News
+from mm_orch.optimization.telling import log_failure, say
 from mm_orch.workers.phase import ModelPhase
 from mm_orch.workers.watchdog import Watched, watch
 from mm_orch.workers.worker import Worker
@@ -58,6 +60,8 @@ class ModelSupervisor:
         make_spec: gives what a worker of an engine is told.
         watchdog_timeout_s: a worker with work that reports nothing for so long is killed.
         bring_up_to_date: tells a worker what has changed since it was launched.
+        replica: the number of its workers among those of the model.
+        news: told of every change; those of several replicas may be told together.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class ModelSupervisor:
         clock: Clock,
         watchdog_timeout_s: float,
         bring_up_to_date: Callable[[Worker], None] = lambda _: None,
+        replica: int = 0,
+        news: News | None = None,
     ) -> None:
         self.model = model
         self.ladder = ladder
@@ -93,11 +99,12 @@ class ModelSupervisor:
         self._clock = clock
         self._watchdog_timeout_s = watchdog_timeout_s
         self._bring_up_to_date = bring_up_to_date
+        self._replica = replica
         self._retry_at_s = 0.0
         self._num_failures = 0
         self._was_started = False
         self._start_failure = ""
-        self._changed = asyncio.Event()
+        self._news = news or News()
         # Set when the engine that serves is no longer trusted, though its worker lives.
         self._is_distrusted = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -120,15 +127,23 @@ class ModelSupervisor:
             ModelUnavailableError: no engine could be started; says why and when it is tried again.
         """
         while True:
-            worker, is_trusted = self.worker, not self._is_distrusted.is_set()
-            if worker is not None and not worker.is_dead and is_trusted:
+            worker = self.find_worker()
+            if worker is not None:
                 return worker
-            if self.phase is ModelPhase.FAILED:
-                raise ModelUnavailableError(
-                    f"Model {self.model} cannot be served: {self.detail}",
-                    retry_after_s=max(1.0, self._retry_at_s - self._clock()),
-                )
-            await self._changed.wait()
+            self.check_hope()
+            await self._news.wait()
+
+    def find_worker(self) -> Worker | None:
+        """Return the worker that takes requests, where there is one now."""
+        worker, is_trusted = self.worker, not self._is_distrusted.is_set()
+        return worker if worker is not None and not worker.is_dead and is_trusted else None
+
+    def check_hope(self) -> None:
+        """Raise ModelUnavailableError where it is not worth it to wait for a worker."""
+        if self.phase is ModelPhase.FAILED:
+            message = f"Model {self.model} cannot be served: {self.detail}"
+            wait_s = max(1.0, self._retry_at_s - self._clock())
+            raise ModelUnavailableError(message, retry_after_s=wait_s)
 
     def note(self, detail: str) -> None:
         """Say what is done for the model before its first engine is started."""
@@ -178,9 +193,9 @@ class ModelSupervisor:
                 return None
             candidate = self.ladder.choose(probes)
         except Exception as error:  # noqa: BLE001 - boundary: no model's trouble ends the server
-            _log(f"{self.model} cannot be started", error)
+            log_failure(f"{self.model} cannot be started", error)
             self._num_failures += 1
-            await self._wait_failed(_say(error), restart_delay_s(self._num_failures))
+            await self._wait_failed(say(error), restart_delay_s(self._num_failures))
             return None
         if candidate.wait_s > 0:
             await self._wait_for(candidate)
@@ -277,11 +292,7 @@ class ModelSupervisor:
             await worker.wait_until_idle()
         finally:
             await worker.stop()
-        self._observer.observe(
-            WorkerStateChanged(
-                model=self.model, engine=worker.engine, is_up=False, reason="another took its place"
-            )
-        )
+        self._tell_state(worker.engine, is_up=False, reason="another took its place")
 
     async def _watch(self, worker: Worker) -> Watched:
         """Wait for the worker's end; whatever happens, it has ended then."""
@@ -289,7 +300,7 @@ class ModelSupervisor:
             return await watch(worker, timeout_s=self._watchdog_timeout_s)
         except Exception as error:  # boundary: one model's trouble never ends the server
             logger.exception("%s: the worker cannot be followed any more", self.model)
-            return Watched(f"it could not be followed any more: {_say(error)}")
+            return Watched(f"it could not be followed any more: {say(error)}")
         finally:
             if self.worker is worker:
                 self.worker = None
@@ -307,11 +318,11 @@ class ModelSupervisor:
             worker = await Worker.launch(spec, context=self._context, observer=self._observer)
             await worker.wait_until_ready()
         except Exception as error:  # noqa: BLE001 - boundary: no model's trouble ends the server
-            _log(f"{self.model}: {engine} cannot start", error)
+            log_failure(f"{self.model}: {engine} cannot start", error)
             self._observer.observe(
                 ErrorOccurred(component="worker", error_type=type(error).__name__)
             )
-            self._trip(engine, _say(error), cost_s=self._clock() - begin_s)
+            self._trip(engine, say(error), cost_s=self._clock() - begin_s)
             if worker is not None:
                 await worker.stop()
             return None
@@ -337,9 +348,7 @@ class ModelSupervisor:
         self._is_distrusted.clear()
         self._note_fallback(worker.engine)
         self._change(ModelPhase.READY, "")
-        self._observer.observe(
-            WorkerStateChanged(model=self.model, engine=worker.engine, is_up=True)
-        )
+        self._tell_state(worker.engine, is_up=True)
 
     def _note_fallback(self, engine: str) -> None:
         told = self.ladder.describe_fallback(engine)
@@ -362,9 +371,7 @@ class ModelSupervisor:
         logger.error("%s: the %s worker ended, %s", self.model, engine, watched.how)
         first_line = watched.how.splitlines()[0]
         self._change(ModelPhase.RESTARTING, f"the {engine} worker ended, {first_line}")
-        self._observer.observe(
-            WorkerStateChanged(model=self.model, engine=engine, is_up=False, reason=watched.how)
-        )
+        self._tell_state(engine, is_up=False, reason=watched.how)
         self._observer.observe(
             ErrorOccurred(component="worker", error_type=watched.error_class.__name__)
         )
@@ -376,23 +383,18 @@ class ModelSupervisor:
 
     def _report_circuit(self, engine: str) -> None:
         state = self.ladder.circuit_by_engine[engine].state.value
-        self._observer.observe(CircuitChanged(model=self.model, engine=engine, state=state))
+        self._observer.observe(
+            CircuitChanged(model=self.model, engine=engine, state=state, replica=self._replica)
+        )
+
+    def _tell_state(self, engine: str, *, is_up: bool, reason: str = "") -> None:
+        self._observer.observe(
+            WorkerStateChanged(
+                model=self.model, engine=engine, is_up=is_up, reason=reason, replica=self._replica
+            )
+        )
 
     def _change(self, phase: ModelPhase, detail: str) -> None:
         self.phase = phase
         self.detail = detail
-        # Wakes everyone who waits now; later waiters get a fresh event.
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-
-def _log(what: str, error: Exception) -> None:
-    logger.error("%s: %s", what, error, exc_info=error if _surprise(error) else None)
-
-
-def _say(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if _surprise(error) else str(error)
-
-
-def _surprise(error: Exception) -> bool:
-    return not isinstance(error, MuAIError | OSError)
+        self._news.tell()

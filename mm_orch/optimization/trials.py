@@ -19,6 +19,7 @@ from mm_orch.core.errors import EngineCrashedError, MuAIError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
+from mm_orch.optimization.plan import EngineOrder
 from mm_orch.workers.messages import SequenceOrder
 from mm_orch.workers.watchdog import watch
 from mm_orch.workers.worker import Worker
@@ -163,6 +164,35 @@ class EngineTrials:
             logger.warning(
                 "%s cannot be written, so engines are tried again: %s", self._path, error
             )
+
+
+async def rank_engines(
+    plan: ModelPlan,
+    stored: StoredModel,
+    engines: Sequence[str],
+    *,
+    trials: EngineTrials,
+    make_spec: Callable[[str], WorkerSpec],
+    note: Callable[[str], None] | None,
+) -> list[str]:
+    """Return a model's engines by how they do on this machine; try them where that is not known.
+
+    Args:
+        plan: of the model.
+        stored: its files.
+        engines: as they are listed.
+        trials: remembers.
+        make_spec: gives what a worker of an engine is told.
+        note: told what is being tried; None to try nothing.
+    """
+    known = await asyncio.to_thread(trials.find, plan, stored)
+    if plan.order is EngineOrder.QUICKEST_START:
+        return rank_by_start(engines, known)
+    able = {probe.engine for probe in await plan.probe_engines() if probe.is_available}
+    if not known and len(able) > 1 and note is not None:
+        tried = [engine for engine in engines if engine in able]
+        known = await trials.run(plan, stored, tried, make_spec=make_spec, note=note)
+    return rank_by_speed(engines, known)
 
 
 def rank_by_speed(engines: Sequence[str], trials: Sequence[Trial]) -> list[str]:

@@ -11,14 +11,13 @@ from mm_orch.core.errors import DeadlineError, OverloadError, RequestError
 from mm_orch.core.events import (
     ErrorReport,
     FirstTokenProduced,
-    RequestFailedOver,
     RequestFinished,
-    RequestRedirected,
     RequestStarted,
     RequestStatus,
     TokenGap,
 )
 from mm_orch.core.generation import ANONYMOUS, Usage
+from mm_orch.core.placement_events import RequestFailedOver, RequestRedirected
 from mm_orch.core.routing import Routing
 from mm_orch.core.trace import CURRENT
 from mm_orch.orchestration.attempts import Attempts

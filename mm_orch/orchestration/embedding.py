@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.errors import EngineError
+from mm_orch.optimization.replica_set import Wish
 from mm_orch.orchestration.account import RequestAccount
 from mm_orch.orchestration.generation import Embeddings
 from mm_orch.orchestration.limits import check_priority
@@ -143,10 +145,13 @@ class EmbeddingOrchestrator:
             self._lobby.entrance.begin(ticket)
             account.start(started)
 
+        wish = Wish(num_tokens=account.num_prompt_tokens)
         lost: EngineError | None = None
+        worker: Worker | None = None
         while True:
-            worker = await self._manager.acquire(account.model)
-            fallback = self._manager.find_fallback(account.model)
+            placed = await self._manager.place(account.model, replace(wish, lost=worker))
+            worker = placed.worker
+            fallback = self._manager.find_fallback(worker)
             check_dimensions(request.dimensions, worker.facts.dimensions, text)
             if lost is not None:
                 replays.record(lost, account.engine, worker.engine)
@@ -155,10 +160,10 @@ class EmbeddingOrchestrator:
                 vectors = await self._compute(worker, encoded, begin)
             except EngineError as error:
                 account.lose(error)
-                await replays.admit(worker.engine, error)
+                await replays.admit(worker, error)
                 lost = error
                 continue
-            replays.record_success(worker.engine)
+            replays.record_success(worker)
             return Embeddings(
                 vectors=await asyncio.to_thread(
                     as_array, vectors, worker.facts.dimensions, request.dimensions, text.recipe

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mm_orch.optimization.manager import OptimizationManager
     from mm_orch.orchestration.account import RequestAccount
+    from mm_orch.workers.worker import Worker
 
 _SUSPECT_AFTER = 2
 
@@ -58,14 +59,14 @@ class Replays:
         self._is_quarantined = False
         self._has_counted_fault = False
 
-    async def admit(self, engine: str, error: EngineError) -> None:
+    async def admit(self, worker: Worker, error: EngineError) -> None:
         """Return when the request may be given to a worker again.
 
         Raises:
             PoisonedRequestError: workers die of this request.
             EngineError: the error itself, when the request has gone on as often as it may.
         """
-        self._count(engine, error)
+        self._count(worker, error)
         if self._num_replays >= self._max_failovers:
             raise error
         self._num_replays += 1
@@ -81,9 +82,9 @@ class Replays:
         self.failovers.append(note)
         self._account.fail_over(note)
 
-    def record_success(self, engine: str) -> None:
-        """Note that the engine has answered the request."""
-        self._manager.record_success(self._account.model, engine)
+    def record_success(self, worker: Worker) -> None:
+        """Note that a worker has answered the request."""
+        self._manager.record_success(worker)
 
     def close(self) -> None:
         """Let the next suspect run."""
@@ -91,11 +92,11 @@ class Replays:
             self._is_quarantined = False
             self._quarantine.release()
 
-    def _count(self, engine: str, error: EngineError) -> None:
+    def _count(self, worker: Worker, error: EngineError) -> None:
         if not isinstance(error, EngineCrashedError):
             if not self._has_counted_fault:
                 self._has_counted_fault = True
-                self._manager.count_step_fault(self._account.model, engine, error.message)
+                self._manager.count_step_fault(worker, error.message)
             return
         if error.num_lost == 0:
             # It was never given to that worker.

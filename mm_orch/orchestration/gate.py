@@ -124,7 +124,7 @@ class Gate:
 
 
 def find_bound(manager: OptimizationManager, model: str) -> Bound:
-    """Return what the engine that runs a model now can work on.
+    """Return what the engines that run a model now can work on, all replicas together.
 
     Our batcher has a few more to hand, so that no place in its next step stays empty while the next
     request comes over. An engine with a batcher of its own gets a batch: beyond that it would queue
@@ -133,15 +133,15 @@ def find_bound(manager: OptimizationManager, model: str) -> Bound:
     """
     plan = manager.plans[model]
     size = plan.batcher.max_batch_size
+    replicas = manager.find_replicas(model)
+    workers = replicas.workers if replicas is not None else []
     if plan.task == "embed":
-        return Bound(_with_next(size))
+        return Bound(_with_next(size) * max(1, len(workers)))
     if (remote := manager.find_remote(model)) is not None:
         return Bound(size * max(1, remote.num_ready))
-    supervisor = manager.find_supervisor(model)
-    worker = supervisor.worker if supervisor is not None else None
-    if worker is not None and not worker.ready.batches_itself:
-        return Bound(_with_next(size), is_yielding=True)
-    return Bound(size)
+    if workers and not any(worker.ready.batches_itself for worker in workers):
+        return Bound(_with_next(size) * len(workers), is_yielding=True)
+    return Bound(size * max(1, len(workers)))
 
 
 def _with_next(max_batch_size: int) -> int:

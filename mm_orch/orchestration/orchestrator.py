@@ -18,6 +18,8 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.generation import ChatPrompt
 from mm_orch.core.routing import AUTO
+from mm_orch.optimization.replica_set import Wish
+from mm_orch.optimization.replicas.held_prefixes import name_blocks
 from mm_orch.orchestration.account import UNKNOWN, RequestAccount
 from mm_orch.orchestration.entrance import Entrance
 from mm_orch.orchestration.failover import Replays
@@ -314,6 +316,11 @@ class Orchestrator:
                 deadline=deadline,
                 replays=self.make_replays(account),
                 manager=self._manager,
+                wish=Wish(
+                    names=name_blocks(prepared.token_ids),
+                    num_tokens=account.num_prompt_tokens,
+                    session=request.conversation_id,
+                ),
                 use=use,
                 on_start=lambda: self.entrance.begin(ticket),
                 on_computed=lambda: self.entrance.gate.leave(ticket),

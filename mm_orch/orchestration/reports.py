@@ -58,6 +58,38 @@ class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
     num_running: int = 0
 
 
+class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several workers that run a model side by side.
+
+    Attributes:
+        number: tells them apart; that of one which has left is used again.
+        engine: that runs it or is to run it, or None where none can.
+        detail: progress or the reason of a failure, for people.
+        is_draining: it takes no new requests, and leaves when it has ended those that it has.
+        cores: that it computes on; none where these are all.
+        gpus: the same.
+        num_running: sequences in its steps.
+        num_queued_tokens: that it has still to compute.
+        num_held_tokens: of past prompts, that requests are thought to find there.
+        cache_hit_ratio: prompt tokens that needed no computing of all, 0 to 1, since it began; None
+            where the engine does not say.
+    """
+
+    number: int
+    phase: ModelPhase
+    engine: str | None = None
+    detail: str = ""
+    is_draining: bool = False
+    worker_pid: int | None = None
+    num_restarts: int = 0
+    cores: tuple[int, ...] = ()
+    gpus: tuple[int, ...] = ()
+    num_running: int = 0
+    num_queued_tokens: int = 0
+    num_held_tokens: int = 0
+    cache_hit_ratio: float | None = None
+
+
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """One configured model and the worker that runs it.
 
@@ -83,6 +115,10 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
             lowered, until the memory is given back.
         stand_in: what answers requests that the engine cannot do, while it is in memory.
         endpoints: the servers elsewhere that run it.
+        replicas: the workers side by side, where it is loaded; what is told of one worker above is
+            of the first of these that serves.
+        num_wanted_replicas: how many there should be.
+        replicas_detail: why there are fewer, where memory is what they lack.
     """
 
     name: str
@@ -115,6 +151,9 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     kv_actual_bytes: int | None = None
     stand_in: StandInReport | None = None
     endpoints: tuple[EndpointReport, ...] = ()
+    replicas: tuple[ReplicaReport, ...] = ()
+    num_wanted_replicas: int = 1
+    replicas_detail: str = ""
 
     @property
     def short_detail(self) -> str:

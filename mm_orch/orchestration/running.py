@@ -7,6 +7,7 @@ reader sees the same stream go on.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import (
@@ -19,6 +20,7 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.fallback import Fallback
 from mm_orch.core.generation import SequenceStarted
+from mm_orch.optimization.replica_set import Placed
 from mm_orch.orchestration.failover import cannot_resume
 from mm_orch.orchestration.progress import Choice, check_supported, find_obstacle
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from mm_orch.core.routing import Routing
     from mm_orch.optimization.engines.contract import EngineFacts
     from mm_orch.optimization.manager import OptimizationManager
+    from mm_orch.optimization.replica_set import Wish
     from mm_orch.optimization.residents import Use
     from mm_orch.orchestration.account import RequestAccount
     from mm_orch.orchestration.failover import Replays
@@ -59,6 +62,7 @@ class RunningGeneration:
         make_choices: gives the choices, in order of their index, as an engine can take them.
         vocab_size: token ids are below it; anything else is an engine's fault.
         manager: gives running workers.
+        wish: by what they are chosen.
         use: keeps the model in memory.
         on_start: called when the first step has run.
         on_computed: called when the worker has done all that it was asked for, read or not.
@@ -74,6 +78,7 @@ class RunningGeneration:
         deadline: Deadline,
         replays: Replays,
         manager: OptimizationManager,
+        wish: Wish,
         use: Use,
         on_start: Callable[[], None],
         on_computed: Callable[[], None],
@@ -91,6 +96,8 @@ class RunningGeneration:
         self._deadline = deadline
         self._replays = replays
         self._manager = manager
+        self._wish = wish
+        self._worker: Worker | None = None
         self._use = use
         self._on_start = on_start
         self._on_computed = on_computed
@@ -143,7 +150,8 @@ class RunningGeneration:
             ModelUnavailableError, EngineError: there is none that could go on.
         """
         while True:
-            worker = await self._find_worker(lost)
+            placed = await self._find_worker(lost)
+            worker = self._worker = placed.worker
             missing = [choice for choice in self._choices if not choice.is_finished]
             since_s = self._account.submit(worker.engine)
             orders = [
@@ -151,11 +159,11 @@ class RunningGeneration:
             ]
             self._num_submits += 1
             try:
-                self._stream = worker.submit(orders)
+                self._stream = worker.submit(orders, num_held_tokens=placed.num_held_tokens)
             except EngineError as error:
                 # It ended between the two lines.
                 self._account.lose(error)
-                await self._replays.admit(worker.engine, error)
+                await self._replays.admit(worker, error)
                 continue
             self._stream.on_computed = self._on_computed
             self._choice_by_id = {
@@ -179,10 +187,12 @@ class RunningGeneration:
             self._stream.close()
         self._replays.close()
 
-    async def _find_worker(self, lost: EngineError | None) -> Worker:
-        """Return a worker that can do what is asked: the model's, else its stand-in's."""
-        worker = await self._manager.acquire(self.model, self._use)
-        self.fallback = self._manager.find_fallback(self.model)
+    async def _find_worker(self, lost: EngineError | None) -> Placed:
+        """Return a worker that can do what is asked: one of the model's, else its stand-in's."""
+        wish = replace(self._wish, lost=self._worker)
+        placed = await self._manager.place(self.model, wish, self._use)
+        worker = placed.worker
+        self.fallback = self._manager.find_fallback(worker)
         try:
             self._fit(worker, lost)
         except (UnsupportedError, FailoverError) as refusal:
@@ -192,8 +202,8 @@ class RunningGeneration:
             self._fit(stand_in, lost)
             self.fallback = Fallback(worker.engine, stand_in.engine, refusal.message)
             self._account.redirect(self.fallback)
-            return stand_in
-        return worker
+            return Placed(stand_in)
+        return placed
 
     def _fit(self, worker: Worker, lost: EngineError | None) -> None:
         """Make of the request what the worker's engine can take, or raise why it cannot."""
@@ -240,7 +250,8 @@ class RunningGeneration:
             stream.close(chunk.sequence_id)
             if all(choice.is_finished for choice in self._choices):
                 self._account.complete()
-                self._replays.record_success(self.engine)
+                if self._worker is not None:
+                    self._replays.record_success(self._worker)
         return delta
 
     async def _fail_over(self, error: EngineError) -> None:
@@ -252,7 +263,8 @@ class RunningGeneration:
         num_delivered = sum(len(choice.token_ids) for choice in self._choices)
         try:
             async with asyncio.timeout_at(self._deadline.at_s) as self._recovery:
-                await self._replays.admit(lost_engine, error)
+                if self._worker is not None:
+                    await self._replays.admit(self._worker, error)
                 await self.submit(lost=error)
         except TimeoutError:
             raise (self._broken_off or self._deadline.error()) from error

@@ -8,6 +8,7 @@ import msgspec
 
 from mm_orch.core.figures import UNKNOWN, CacheFigures
 from mm_orch.optimization.stand_in import name_stand_in
+from mm_orch.orchestration.replica_reports import find_replica_trouble, tell_replicas
 from mm_orch.orchestration.reports import (
     EndpointReport,
     HealthReport,
@@ -180,6 +181,7 @@ class SystemStatus:
             and (remote := self._manager.find_remote(report.name)) is not None
             for trouble in remote.troubles
         ]
+        reasons += [one for report in reports for one in find_replica_trouble(report)]
         reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
         reasons += [f"GPU {gpu} has failed or cannot be read" for gpu in self._find_failed_gpus()]
         if (failure := self._find_store_failure()) is not None:
@@ -210,7 +212,8 @@ class SystemStatus:
                 num_running=self._admission.count_running(plan.name),
                 num_waiting=self._admission.count_waiting(plan.name),
             )
-        if supervisor is None:
+        replicas = self._manager.find_replicas(plan.name)
+        if supervisor is None or replicas is None:
             return report
         worker, fallback = supervisor.worker, supervisor.fallback
         facts = worker.facts if worker else None
@@ -223,7 +226,7 @@ class SystemStatus:
             # Its requests know of it before its supervisor has drawn the conclusion.
             phase, detail = ModelPhase.RESTARTING, "its worker has just ended"
         return msgspec.structs.replace(
-            report,
+            tell_replicas(report, replicas),
             phase=phase,
             engine=supervisor.engine,
             detail=detail,
@@ -240,7 +243,6 @@ class SystemStatus:
             dimensions=(facts.dimensions or None) if facts else None,
             num_running=self._admission.count_running(plan.name),
             num_waiting=self._admission.count_waiting(plan.name),
-            num_restarts=supervisor.num_restarts,
             worker_pid=worker.pid if worker else None,
             cache=worker.cache if worker else None,
             memory_bytes=self._manager.find_memory_bytes(plan.name),

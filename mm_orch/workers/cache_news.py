@@ -18,8 +18,9 @@ _LEAST_CHANGE = 0.005
 class CacheNews:
     """Follows one worker; of its use, changes of half a percent and more are news."""
 
-    def __init__(self, model: str, engine: str, observer: Observer) -> None:
+    def __init__(self, model: str, engine: str, observer: Observer, *, replica: int = 0) -> None:
         self._model = model
+        self._replica = replica
         self._engine = engine
         self._observer = observer
         self._use_ratio: float | None = None
@@ -42,6 +43,7 @@ class CacheNews:
                 engine=self._engine,
                 use_ratio=kv_use_ratio,
                 num_evictions=num_new,
+                replica=self._replica,
             )
         )
 
@@ -55,4 +57,8 @@ class CacheNews:
         """Note that the worker has ended: its memory is free."""
         if self._use_ratio:
             self._use_ratio = 0.0
-            self._observer.observe(CacheUsed(model=self._model, engine=self._engine, use_ratio=0.0))
+            self._observer.observe(
+                CacheUsed(
+                    model=self._model, engine=self._engine, use_ratio=0.0, replica=self._replica
+                )
+            )

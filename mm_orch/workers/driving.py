@@ -263,7 +263,7 @@ def make_driver(
     spec: messages.WorkerSpec,
 ) -> Driver:
     """Put the right driver around a started engine."""
-    lease = CoreLease(spec.lease_directory)
+    lease = CoreLease(spec.lease_directory, spec.cores)
     if isinstance(engine, EmbeddingBackend):
         return EmbeddingDriver(engine, spec, lease)
     if isinstance(engine, StepBackend):

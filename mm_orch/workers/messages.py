@@ -15,6 +15,10 @@ MAX_UNREAD_STEPS = 16
 """Reports that may lie between worker and server before the worker waits."""
 
 
+STAND_IN = -1
+"""In place of a replica's number: a worker beside the model's own."""
+
+
 class CacheSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How KV blocks are kept for reuse.
 
@@ -50,6 +54,9 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         task: what the model is for: another class of the engine runs each.
         lease_directory: where the workers of a server take turns at the cores; empty for no turns.
         python: interpreter that has the engine's library; empty for this one.
+        replica: its number among the workers of the model; STAND_IN for one that is none of them.
+        cores: that it may run on; empty for all that the server may.
+        gpus: that it may see, by index; empty for all that the server does.
         engine_spec: what the engine loads.
         batcher: how sequences share its steps.
         cache: what is kept between them.
@@ -60,6 +67,9 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     task: Task = "generate"
     lease_directory: str = ""
     python: str = ""
+    replica: int = 0
+    cores: tuple[int, ...] = ()
+    gpus: tuple[int, ...] = ()
     engine_spec: EngineSpec
     batcher: BatcherSpec
     cache: CacheSpec

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mm_orch.workers.embedding import VectorStream
 from mm_orch.workers.failures import as_error
+from mm_orch.workers.queued_tokens import QueuedTokens
 from mm_orch.workers.stream import TokenStream
 
 if TYPE_CHECKING:
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 
 class OpenStreams:
-    """Routes what a worker reports to who waits for it."""
+    """Routes what a worker reports to who waits for it.
+
+    Attributes:
+        queued: what all of them have still to have computed.
+    """
 
     def __init__(self) -> None:
+        self.queued = QueuedTokens()
         self._stream_by_id: dict[str, TokenStream | VectorStream] = {}
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -39,6 +45,7 @@ class OpenStreams:
     def forget(self, one_id: str) -> TokenStream | VectorStream | None:
         """Route no more news of this one; return the stream that it was routed to."""
         stream = self._stream_by_id.pop(one_id, None)
+        self.queued.drop(one_id)
         if not self._stream_by_id:
             self._is_empty.set()
         return stream
@@ -53,6 +60,7 @@ class OpenStreams:
             if isinstance(stream, TokenStream):
                 stream.batch_size = step.batch_size
                 stream.put(chunk)
+                self.queued.advance(chunk.sequence_id, len(chunk.token_ids))
                 if chunk.finish_reason is not None:
                     self.forget(chunk.sequence_id)
         for vector in step.vectors:
@@ -69,4 +77,5 @@ class OpenStreams:
         for stream in streams:
             stream.fail(make_error(len(streams)))
         self._stream_by_id.clear()
+        self.queued.clear()
         self._is_empty.set()

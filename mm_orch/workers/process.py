@@ -31,6 +31,7 @@ from mm_orch.optimization.registry import load_engine
 from mm_orch.workers import messages
 from mm_orch.workers.driving import StepDriver, StreamDriver, make_driver
 from mm_orch.workers.embedding import EmbeddingDriver
+from mm_orch.workers.pinning import pin
 
 if TYPE_CHECKING:
     from mm_orch.workers.driving import Driver
@@ -67,6 +68,7 @@ def main() -> int:
 
 
 def _run(spec: messages.WorkerSpec, socket: zmq.Socket[bytes]) -> int:
+    pin(spec)
     try:
         engine = load_engine(spec.engine, spec.task)()
         facts = engine.start(spec.engine_spec)

@@ -71,7 +71,7 @@ class Worker:
         self._process = process
         self._socket = socket
         self._observer = observer
-        self._cache_news = CacheNews(self.model, self.engine, observer)
+        self._cache_news = CacheNews(self.model, self.engine, observer, replica=spec.replica)
         self._streams = OpenStreams()
         self._log = LogTail(process, name=f"{self.model} worker {process.pid}")
         self.is_dead = False
@@ -131,6 +131,11 @@ class Worker:
     def stalled_s(self) -> float | None:
         """Seconds since it last told of progress; None while it has nothing to do."""
         return time.monotonic() - self._progress_at_s if self._streams else None
+
+    @property
+    def num_queued_tokens(self) -> int:
+        """Tokens that are still to be computed for what it was given."""
+        return self._streams.queued.total
 
     def describe_load(self, duration_s: float) -> ModelLoaded:
         """State that it was ready so long after it was launched."""
@@ -197,10 +202,18 @@ class Worker:
         """
         stream = VectorStream([order.text_id for order in orders], self._abort, on_start)
         self._open(messages.Embed(tuple(orders)), [order.text_id for order in orders], stream)
+        for order in orders:
+            self._streams.queued.add(order.text_id, num_prompt_tokens=len(order.token_ids))
         return stream
 
-    def submit(self, orders: Sequence[messages.SequenceOrder]) -> TokenStream:
+    def submit(
+        self, orders: Sequence[messages.SequenceOrder], *, num_held_tokens: int = 0
+    ) -> TokenStream:
         """Send sequences to the worker and return the stream of what happens to them.
+
+        Args:
+            orders: the sequences.
+            num_held_tokens: of each one's beginning that its cache is likely to hold.
 
         Raises:
             EngineCrashedError: the process has ended.
@@ -208,6 +221,12 @@ class Worker:
         stream = TokenStream([order.sequence_id for order in orders], self._abort)
         ids = [order.sequence_id for order in orders]
         self._open(messages.Submit(sequences=tuple(orders)), ids, stream)
+        for order in orders:
+            self._streams.queued.add(
+                order.sequence_id,
+                num_prompt_tokens=max(1, len(order.token_ids) - num_held_tokens),
+                max_output_tokens=order.params.max_tokens,
+            )
         return stream
 
     def release_conversation(self, conversation_id: str) -> None:
@@ -334,6 +353,8 @@ class Worker:
                 phase=step.phase,
                 batch_size=step.batch_size,
                 duration_s=step.duration_s,
+                replica=self.spec.replica,
+                num_queued_tokens=self.num_queued_tokens,
             )
         )
 

@@ -8,6 +8,7 @@ from dashboards.panels import Query, lines, states
 from dashboards.queries import OF_MODEL, mean, quantile, rate
 
 _EACH_ENGINE = "{{model}} {{engine}}"
+_EACH_REPLICA = "{{model}} {{replica}}"
 _UP = {1: ("up", "green"), 0: ("down", "red")}
 _CIRCUIT = {0: ("trusted", "green"), 1: ("tried again", "yellow"), 2: ("left alone", "red")}
 _HEALTH = {1: ("healthy", "green"), 0: ("failed", "red")}
@@ -17,6 +18,7 @@ def rows() -> list[Row]:
     """Return the dashboard's rows."""
     return [
         Row("State", _state(), per_line=2),
+        Row("Replicas", _replicas(), per_line=4),
         Row("Events", _events(), per_line=3),
         Row("Steps", _steps(), per_line=3),
         Row("GPUs", _gpus(), per_line=2),
@@ -37,6 +39,38 @@ def _state() -> list[panels.PanelBuilder]:
             "while, then tried again.",
             Query(f"max by (model, engine) (engine_circuit_state{{{OF_MODEL}}})", _EACH_ENGINE),
             _CIRCUIT,
+        ),
+    ]
+
+
+def _replicas() -> list[panels.PanelBuilder]:
+    return [
+        states(
+            "Replicas",
+            "Whether the worker of each replica runs.",
+            Query(f"max by (model, replica) (replica_up{{{OF_MODEL}}})", _EACH_REPLICA),
+            _UP,
+        ),
+        lines(
+            "Queued tokens",
+            "Tokens that each replica has still to compute. Far apart, something holds one back.",
+            panels.COUNT,
+            Query(f"sum by (model, replica) (replica_queued_tokens{{{OF_MODEL}}})", _EACH_REPLICA),
+        ),
+        lines(
+            "KV memory",
+            "Share of each replica's KV memory that running sequences use.",
+            panels.RATIO,
+            Query(
+                f"max by (model, replica) (replica_kv_cache_usage_ratio{{{OF_MODEL}}})",
+                _EACH_REPLICA,
+            ),
+        ),
+        lines(
+            "What chose the replica",
+            "Requests a second by what decided. Little by prefix, and conversations do not stay.",
+            panels.PER_SECOND,
+            Query(rate("replica_requests_total", "model, rule"), "{{model}} {{rule}}"),
         ),
     ]
 

@@ -93,6 +93,14 @@ function whysOf(model) {
     const detail = standIn.detail ? `: ${standIn.detail}` : "";
     whys.push(`Stand-in on ${standIn.engine ?? "no engine"} for what its engine cannot do: ${standIn.phase}${size}${detail}`);
   }
+  if (model.replicas?.length > 1) {
+    for (const one of model.replicas) {
+      const hits = one.cache_hit_ratio === null ? "" : `, ${Math.round(one.cache_hit_ratio * 100)} % of prompt tokens found in its cache`;
+      const phase = one.is_draining ? "draining" : one.phase;
+      whys.push(`Replica ${one.number} on ${one.engine ?? "no engine"}: ${phase}, ${one.num_queued_tokens} tokens queued${hits}${one.detail ? `: ${one.detail}` : ""}`);
+    }
+  }
+  if (model.replicas_detail) whys.push(`${model.replicas.length} of ${model.num_wanted_replicas} replicas: ${model.replicas_detail}`);
   return whys;
 }
 

@@ -12,6 +12,7 @@ from mm_orch.config.schema.values import (  # noqa: TC001 - pydantic reads them
     EngineNames,
     ModelNames,
     PositiveFloat,
+    Replicas,
     SecretKey,
     Source,
 )
@@ -68,6 +69,9 @@ class ModelConfig(Section):
         "Seconds without a request after which the model leaves the memory; null is never.",
         default=None,
     )
-    replicas: AtLeastOne = option(
-        "Workers that run the model side by side.", default=1, built=False
+    replicas: Replicas = option(
+        "Workers that run the model side by side, each with its own share of cores or GPUs and its"
+        " own KV memory; auto is as many as devices, cores and memory permit.",
+        default=1,
+        live=True,
     )

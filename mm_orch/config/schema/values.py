@@ -118,6 +118,11 @@ def _unwrap_auto(value: Any) -> Any:
 
 
 AtLeastOne = Annotated[int, Field(ge=1, le=LARGEST_INT)]
+MAX_REPLICAS = 64
+Replicas = Annotated[
+    Annotated[int, Field(ge=1, le=MAX_REPLICAS)] | Literal["auto"],
+    Allowed(f"a whole number from 1 to {MAX_REPLICAS}, or auto"),
+]
 AtLeastZero = Annotated[int, Field(ge=0, le=LARGEST_INT)]
 WholeNumber = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]
 Port = Annotated[int, Field(ge=0, le=65535)]

@@ -175,6 +175,7 @@ LIVE = {
     "optimization.tuner.enable_cache_size_tuning",
     "monitoring.server.queue_capacity",
     "monitoring.server.graceful_shutdown_timeout",
+    "models.*.replicas",
 }
 KEYS = list(keys_by_path().values())
 NUMBERS = [key for key in KEYS if key.kind.shape in {Shape.INT, Shape.FLOAT}]

@@ -16,7 +16,6 @@ NO_EFFECT = "valid but not built in this version yet"
     ("text", "start"),
     [
         ("optimization: {pytorch: {compile: true}}", "optimization.pytorch.compile is"),
-        ("models: {m: {source: 'path:/m', replicas: 2}}", "models.m.replicas is"),
     ],
 )
 def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start: str) -> None:
@@ -46,6 +45,7 @@ def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start
         "monitoring: {server: {enabled: true, port: 1, queue_capacity: 2}}",
         "models: {m: {source: 'path:/m', aliases: [a], engines: [echo], context_length: 8}}",
         "models: {m: {source: 'path:/m', dtype: fp16, trust_remote_code: true}}",
+        "models: {m: {source: 'path:/m', replicas: 2}, n: {source: 'path:/n', replicas: auto}}",
         "models: {m: {source: 'path:/m', dtype: int8}, n: {source: 'path:/n', quantization: int4}}",
         "system: {log_level: DEBUG, log_file: x, log_format: json, device: cpu, data_dir: d}",
         "api: {enable_auth: true, api_keys: [a, {name: n, key: b}], cors_origins: '*'}",

@@ -9,6 +9,7 @@ from mm_orch.live.decision import decide, live_keys, read_live
 MAX_BATCH = "optimization.batcher.max_batch_size"
 MIN_BATCH = "optimization.batcher.min_batch_size"
 MEMORY = "optimization.cache.max_memory_mb"
+REPLICAS = "models.smollm2-135m.replicas"
 CONFIG = load_config(path=None, environ={}, overrides={"system.device": "cpu"}).config
 
 
@@ -31,7 +32,21 @@ def test_the_live_options_are_those_of_the_contract() -> None:
         MEMORY,
         "monitoring.server.queue_capacity",
         "monitoring.server.graceful_shutdown_timeout",
+        "models.*.replicas",
     }
+
+
+def test_the_live_options_of_models_are_those_of_each() -> None:
+    config = load_config(
+        path=None, environ={}, overrides={"models.m.x:1.source": "path:/m", f"{REPLICAS}": 3}
+    ).config
+    assert {name: value for name, value in read_live(config).items() if "replicas" in name} == {
+        "models.m.x:1.replicas": 1,
+        REPLICAS: 3,
+    }
+    decided = decide(config, {"models.m.x:1.replicas": "auto"}, origin="admin")
+    assert decided.models["m.x:1"].replicas == "auto"
+    assert decide(decided, {"models.m.x:1.replicas": 1}, origin="admin") == config
 
 
 def test_a_decision_changes_what_is_asked_and_nothing_else() -> None:
@@ -60,6 +75,9 @@ def test_a_decision_changes_what_is_asked_and_nothing_else() -> None:
         ({"": 4}, "is not an option of the configuration"),
         ({"system.device": "cpu"}, "cannot be changed while the server runs; it needs a restart"),
         ({"models.smollm2-135m.dtype": "fp32"}, "cannot be changed while the server runs"),
+        ({REPLICAS: 0}, "replicas = 0 (admin): must be a whole number from 1 to 64, or auto"),
+        ({REPLICAS: "many"}, "replicas = 'many' (admin): must be a whole number from 1 to 64"),
+        ({"models.no.replicas": 2}, "is of no model that is configured; there are smollm2-135m"),
         ({"optimization.batcher": {}}, "optimization.batcher = {} (admin): is not an option of"),
     ],
 )

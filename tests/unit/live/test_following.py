@@ -185,3 +185,21 @@ async def test_a_file_that_is_away_or_replaced_is_waited_for(file: Path) -> None
             await asyncio.sleep(_INTERVAL_S)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_a_changed_number_of_replicas_is_taken_and_other_options_of_a_model_are_not(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def say(replicas: object, *aliases: str) -> str:
+        return json.dumps({"models": {"smollm2-135m": {"replicas": replicas, "aliases": aliases}}})
+
+    put(file, say(1))
+    async with follow(file) as (follower, live):
+        put(file, say("auto"))
+        await follower.reload("file")
+        assert live.read()["models.smollm2-135m.replicas"] == "auto"
+
+        put(file, say(2, "other"))
+        await follower.reload("file")
+        assert live.read()["models.smollm2-135m.replicas"] == "auto"
+    assert "models.smollm2-135m cannot be changed" in told(caplog)

@@ -15,9 +15,7 @@ from mm_orch.core.events import (
     HttpRequestFinished,
     LoadChanged,
     ModelLoaded,
-    RequestFailedOver,
     RequestFinished,
-    RequestRedirected,
     RequestStarted,
     RequestStatus,
     ResourcesRead,
@@ -27,6 +25,7 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
+from mm_orch.core.placement_events import RequestFailedOver, RequestRedirected
 from mm_orch.core.routing import RankedWorkflow, Routing, WorkflowChoice
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 HTTP = {"route", "method", "status"}
 BOTH = {"model", "engine"}
+REPLICA = {"model", "replica"}
 # Name, type and labels, as users' dashboards and rules know them.
 CONTRACT = {
     "inference_latency_seconds": ("histogram", BOTH),
@@ -57,6 +58,10 @@ CONTRACT = {
     "request_failovers_total": ("counter", {"model"}),
     "remote_endpoints": ("gauge", {"model", "state"}),
     "remote_endpoint_changes_total": ("counter", {"model", "change"}),
+    "replica_up": ("gauge", REPLICA),
+    "replica_queued_tokens": ("gauge", REPLICA),
+    "replica_kv_cache_usage_ratio": ("gauge", REPLICA),
+    "replica_requests_total": ("counter", REPLICA | {"rule"}),
     "kv_cache_hit_rate": ("gauge", {"model"}),
     "kv_cache_usage_ratio": ("gauge", {"model"}),
     "kv_cache_evictions_total": ("counter", {"model"}),

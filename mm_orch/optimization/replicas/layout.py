@@ -1,0 +1,140 @@
+"""How many replicas a model has, and which cores and GPUs are each one's: pure decisions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CORES_A_REPLICA = 16
+"""A pool of threads gains little from more cores than these; memory and waiting for one another
+bound it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a replica computes on; empty for all that the server may use."""
+
+    cores: tuple[int, ...] = ()
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What there is to share.
+
+    Attributes:
+        cores: numbers of those that the server may run on.
+        gpus: indices of those that it sees.
+    """
+
+    cores: tuple[int, ...]
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A replica as it is.
+
+    Attributes:
+        is_serving: it takes requests.
+    """
+
+    number: int
+    share: Share
+    is_serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start another replica on this."""
+
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Give this replica nothing more, and stop it when it has ended what it has."""
+
+    number: int
+
+
+def find_count(machine: Machine, *, num_gpus_each: int, num_fitting: int) -> int:
+    """Return how many replicas are worth it: what ``replicas: auto`` means.
+
+    One for each GPU, or group of GPUs, that a replica takes; without any, one for every
+    :data:`CORES_A_REPLICA` cores: below, all cores of the machine in one pool answer faster than
+    halves of them do, and KV memory that is in one piece holds more. Never more than fit.
+
+    Args:
+        machine: what there is.
+        num_gpus_each: that a replica computes on.
+        num_fitting: for how many there is memory.
+    """
+    if machine.gpus:
+        num_able = len(machine.gpus) // num_gpus_each
+    else:
+        num_able = len(machine.cores) // CORES_A_REPLICA
+    return max(1, min(num_able, num_fitting))
+
+
+def share_out(count: int, machine: Machine, *, num_gpus_each: int) -> list[Share]:
+    """Return the share of each of so many replicas, in their order.
+
+    One alone has everything. Several have cores of their own while there are enough, neighbours
+    as they are likely to share memory; else some have the same and take turns. With GPUs it is the
+    same, but that a replica has the number that it needs.
+    """
+    if count == 1:
+        return [Share()]
+    groups = _split(machine.cores, min(count, len(machine.cores)))
+    num_groups = len(machine.gpus) // num_gpus_each
+    gpus = [
+        machine.gpus[group * num_gpus_each : (group + 1) * num_gpus_each]
+        for group in range(num_groups)
+    ] or [()]
+    return [Share(groups[one % len(groups)], gpus[one % len(gpus)]) for one in range(count)]
+
+
+def next_move(
+    members: Sequence[Member], wanted: Sequence[Share], *, has_room: bool
+) -> Start | Drain | None:
+    """Decide what brings a model's replicas nearer to what is wanted; None where nothing does.
+
+    What is missing is started before what is not wanted any more is stopped, so that requests are
+    taken all the time; the other way round only where memory is short.
+
+    Args:
+        members: those that are not drained already.
+        wanted: the shares that there should be.
+        has_room: there is memory for one more.
+    """
+    missing = Counter(wanted)
+    surplus = []
+    # Of those on equal shares, who serves stays.
+    for member in sorted(members, key=lambda one: not one.is_serving):
+        if missing[member.share] > 0:
+            missing[member.share] -= 1
+        else:
+            surplus.append(member)
+    lacking = list(missing.elements())
+    if lacking and has_room:
+        return Start(lacking[0])
+    for member in reversed(surplus):
+        is_needed = member.is_serving and not any(
+            one.is_serving for one in members if one is not member
+        )
+        if not is_needed:
+            return Drain(member.number)
+    return None
+
+
+def _split(cores: tuple[int, ...], num_parts: int) -> list[tuple[int, ...]]:
+    """Return the cores in parts whose sizes differ by one at most."""
+    return [
+        cores[len(cores) * part // num_parts : len(cores) * (part + 1) // num_parts]
+        for part in range(num_parts)
+    ]

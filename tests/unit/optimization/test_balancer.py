@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mm_orch.optimization.replicas.balancer import (
+    LIGHT_QUEUE_TOKENS,
+    MAX_IMBALANCE,
+    Balancer,
+    Choice,
+    Rule,
+)
+from mm_orch.optimization.replicas.held_prefixes import BLOCK_TOKENS, name_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+IDLE = {0: 0, 1: 0}
+MAX_TOKENS = 10_000
+
+
+def balancer_of(num_replicas: int, *, max_tokens: int = MAX_TOKENS, seed: int = 0) -> Balancer:
+    balancer = Balancer(seed)
+    for replica in range(num_replicas):
+        balancer.join(replica, max_tokens=max_tokens)
+    return balancer
+
+
+def prompt(seed: int, num_tokens: int) -> tuple[int, ...]:
+    return tuple(Random(seed).choices(range(1000), k=num_tokens))  # noqa: S311 - reproducible
+
+
+def choose(
+    balancer: Balancer,
+    token_ids: Sequence[int],
+    queued_tokens: Mapping[int, int],
+    *,
+    session: str = "",
+) -> Choice:
+    return balancer.choose(
+        name_blocks(token_ids),
+        num_tokens=len(token_ids),
+        session=session,
+        queued_tokens=queued_tokens,
+    )
+
+
+def test_the_next_turn_goes_where_the_last_one_was() -> None:
+    balancer = balancer_of(2)
+    turns = [prompt(seed, 400) for seed in range(6)]
+    firsts = [choose(balancer, turn, IDLE).replica for turn in turns]
+
+    nexts = [choose(balancer, turn + prompt(90, 300), IDLE) for turn in turns]
+
+    assert [one.replica for one in nexts] == firsts
+    assert {one.rule for one in nexts} == {Rule.PREFIX}
+    assert {one.num_held_tokens for one in nexts} == {400}
+
+
+def test_new_conversations_are_spread_over_the_memory_of_all() -> None:
+    balancer = balancer_of(4)
+    counts = Counter(
+        choose(balancer, prompt(seed, 320), dict.fromkeys(range(4), 0)).replica
+        for seed in range(200)
+    )
+    assert min(counts.values()) >= 40
+
+
+def test_a_system_prompt_that_all_share_does_not_gather_them_on_one_replica() -> None:
+    balancer, shared = balancer_of(2), prompt(1, 320)
+    counts = Counter(
+        choose(balancer, shared + prompt(seed, 160), IDLE).replica for seed in range(2, 42)
+    )
+    assert min(counts.values()) >= 15
+
+
+def test_a_session_that_is_named_is_followed_though_nothing_of_its_prompt_is_known() -> None:
+    balancer = balancer_of(2)
+    first = choose(balancer, prompt(1, 20), IDLE, session="s").replica
+
+    later = [
+        choose(balancer, prompt(seed, 20), {first: 10, 1 - first: 8}, session="s")
+        for seed in range(5)
+    ]
+
+    assert {(one.replica, one.rule) for one in later} == {(first, Rule.SESSION)}
+
+
+def test_a_session_that_has_ended_is_not_followed() -> None:
+    balancer = balancer_of(2)
+    first = choose(balancer, (), IDLE, session="s").replica
+    balancer.forget_session("s")
+
+    assert choose(balancer, (), {first: 9, 1 - first: 0}, session="s").replica != first
+
+
+@pytest.mark.parametrize("session", ["", "s"])
+def test_affinity_ends_where_the_queue_is_over_the_bound(session: str) -> None:
+    balancer, turn = balancer_of(2), prompt(1, 400)
+    first = choose(balancer, turn, IDLE, session=session).replica
+    queue = 2 * LIGHT_QUEUE_TOKENS
+    at_the_bound = {first: queue, 1 - first: int(queue * (2 / MAX_IMBALANCE - 1)) + 1}
+
+    assert choose(balancer, turn, at_the_bound, session=session).replica == first
+    over_it = {**at_the_bound, first: queue + 100}
+    moved = choose(balancer, turn, over_it, session=session)
+    assert (moved.replica, moved.rule) == (1 - first, Rule.LOAD)
+
+
+def test_a_light_queue_is_waited_for_where_that_saves_more() -> None:
+    balancer, turn = balancer_of(2), prompt(1, 800)
+    first = choose(balancer, turn, IDLE).replica
+
+    assert choose(balancer, turn, {first: 800, 1 - first: 0}).replica == first
+    assert choose(balancer, turn, {first: 801, 1 - first: 0}).replica != first
+
+
+def test_a_session_that_had_to_move_stays_where_it_went() -> None:
+    balancer = balancer_of(2)
+    first = choose(balancer, (), IDLE, session="s").replica
+    choose(balancer, (), {first: 9000, 1 - first: 0}, session="s")
+
+    assert choose(balancer, (), IDLE, session="s").replica == 1 - first
+
+
+def test_a_replica_that_left_and_came_back_holds_nothing() -> None:
+    balancer, turn = balancer_of(2), prompt(1, 400)
+    first = choose(balancer, turn, IDLE, session="s").replica
+    balancer.join(first, max_tokens=MAX_TOKENS)
+
+    assert choose(balancer, turn, {first: 1, 1 - first: 0}, session="s").rule is Rule.LOAD
+
+
+def test_only_those_that_take_requests_are_chosen() -> None:
+    balancer, turn = balancer_of(3), prompt(1, 400)
+    first = choose(balancer, turn, dict.fromkeys(range(3), 0), session="s").replica
+    others = {one: 50 for one in range(3) if one != first}
+
+    assert choose(balancer, turn, others, session="s").replica in others
+    [last] = others.keys() - {first, max(others)}
+    assert choose(balancer, turn, {last: 10**6}, session="s").rule is Rule.ONLY
+
+
+def test_what_a_replica_must_have_evicted_is_not_counted_on() -> None:
+    balancer = balancer_of(2, max_tokens=800)
+    old = choose(balancer, prompt(0, 400), IDLE).replica
+    for seed in range(1, 30):
+        choose(balancer, prompt(seed, 400), IDLE)
+
+    assert max(balancer.count_held_tokens(one) for one in IDLE) <= 800
+    again = choose(balancer, prompt(0, 400), {old: 1, 1 - old: 0})
+    assert (again.num_held_tokens, again.rule) == (0, Rule.LOAD)
+
+
+def test_the_bound_follows_a_memory_that_shrinks() -> None:
+    balancer = balancer_of(1)
+    choose(balancer, prompt(0, 1600), {0: 0})
+    balancer.bound(0, 320)
+
+    assert balancer.count_held_tokens(0) == 320
+    assert choose(balancer, prompt(0, 1600), {0: 0}).num_held_tokens == 320
+
+
+def work_through(balancer: Balancer, *, num_requests: int, num_replicas: int) -> list[float]:
+    """Have nine of ten requests begin alike; return the longest queue over the mean, each time.
+
+    Queues hold some ten requests on average: what comes is worked off at the same pace.
+    """
+    dice, hot = Random(5), prompt(0, 640)  # noqa: S311 - reproducible on purpose
+    queues = dict.fromkeys(range(num_replicas), 0)
+    ratios = []
+    for number in range(num_requests):
+        begin = hot if dice.random() < 0.9 else prompt(number + 1000, 640)
+        chosen = choose(balancer, begin + prompt(number + 1, 160), queues)
+        queues[chosen.replica] += 800 - chosen.num_held_tokens + 64
+        if sum(queues.values()) > 10 * num_replicas * LIGHT_QUEUE_TOKENS:
+            ratios.append(max(queues.values()) * num_replicas / sum(queues.values()))
+            served = sum(queues.values()) // (20 * num_replicas)
+            queues = {one: max(0, queue - served) for one, queue in queues.items()}
+    return ratios
+
+
+@pytest.mark.parametrize("num_replicas", [2, 3, 8])
+def test_under_a_skewed_load_no_queue_is_over_the_bound(num_replicas: int) -> None:
+    ratios = work_through(balancer_of(num_replicas), num_requests=6000, num_replicas=num_replicas)
+    assert len(ratios) > 50
+    assert max(ratios) <= MAX_IMBALANCE
+
+
+def play(num_rounds: int, *, is_by_chance: bool) -> float:
+    """Let 24 conversations take turns; return the share of prompt tokens that was found.
+
+    The memories of both replicas together hold every conversation once, and not twice.
+    """
+    dice = Random(3)  # noqa: S311 - reproducible on purpose
+    histories = {one: prompt(one, 30 * BLOCK_TOKENS) for one in range(24)}
+    balancer = balancer_of(2, max_tokens=13 * (30 + 5 * num_rounds) * BLOCK_TOKENS)
+    num_held = num_tokens = 0
+    for number in range(num_rounds):
+        for one in dice.sample(range(24), 24):
+            # What a replica holds is told by the balancer that follows the moves made.
+            able = {dice.randrange(2): 0} if is_by_chance else IDLE
+            chosen = choose(balancer, histories[one], able)
+            num_held += chosen.num_held_tokens
+            num_tokens += len(histories[one])
+            histories[one] += prompt(100 * number + one, 5 * BLOCK_TOKENS)
+    return num_held / num_tokens
+
+
+def test_conversations_find_more_than_one_and_a_half_times_what_chance_gives() -> None:
+    rates = {by_chance: play(6, is_by_chance=by_chance) for by_chance in (True, False)}
+    assert rates[False] > 0.6
+    assert rates[False] >= 1.5 * rates[True]
