@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
 
-from mm_orch.optimization.plan import count_usable_cores
+from mm_orch.optimization.cores import count_usable_cores
 from mm_orch.planning.hardware import MACHINE, Hardware
 
 _READ_BYTES = 1 << 28
