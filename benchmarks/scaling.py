@@ -25,7 +25,7 @@ from mm_orch.planning.capacity import Site, find_capacity, find_gains
 from mm_orch.planning.hardware import find_gpu
 from mm_orch.planning.model_shape import ModelShape
 from mm_orch.planning.simulation.balancing import POLICIES
-from mm_orch.planning.simulation.replica import ReplicaLimits
+from mm_orch.planning.simulation.limits import ReplicaLimits
 from mm_orch.planning.simulation.summary import summarise
 from mm_orch.planning.simulation.system import Failures, SystemSpec, simulate
 from mm_orch.planning.simulation.work import Session, Turn

@@ -34,7 +34,7 @@ from mm_orch.benchmarking.workloads import WorkloadKind, make_workload
 from mm_orch.cli.progress import make_progress
 from mm_orch.planning.measuring import measure_server
 from mm_orch.planning.simulation.balancing import RoundRobin
-from mm_orch.planning.simulation.replica import ReplicaLimits
+from mm_orch.planning.simulation.limits import ReplicaLimits
 from mm_orch.planning.simulation.summary import summarise as summarise_simulation
 from mm_orch.planning.simulation.system import SystemSpec, simulate
 from mm_orch.planning.simulation.work import Session, Turn

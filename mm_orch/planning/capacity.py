@@ -15,7 +15,7 @@ import msgspec
 
 from mm_orch.core.errors import InvalidValueError
 from mm_orch.planning.simulation.balancing import PrefixAffinity
-from mm_orch.planning.simulation.replica import ReplicaLimits
+from mm_orch.planning.simulation.limits import ReplicaLimits
 from mm_orch.planning.simulation.summary import SimulationSummary, summarise
 from mm_orch.planning.simulation.system import SystemSpec, simulate
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mm_orch.planning.costs import StepCosts
     from mm_orch.planning.simulation.balancing import Balancer
-    from mm_orch.planning.simulation.replica import ReplicaLimits
+    from mm_orch.planning.simulation.limits import ReplicaLimits
     from mm_orch.planning.simulation.work import Session
 
 

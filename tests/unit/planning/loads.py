@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mm_orch.planning.costs import MeasuredCosts
 from mm_orch.planning.simulation.balancing import POLICIES
-from mm_orch.planning.simulation.replica import ReplicaLimits
+from mm_orch.planning.simulation.limits import ReplicaLimits
 from mm_orch.planning.simulation.system import Failures, SystemSpec, simulate
 from mm_orch.planning.simulation.work import Session, Turn
 

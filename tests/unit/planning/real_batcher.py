@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mm_orch.optimization.engines.contract import EngineSpec
     from mm_orch.planning.costs import StepCosts
-    from mm_orch.planning.simulation.replica import ReplicaLimits
+    from mm_orch.planning.simulation.limits import ReplicaLimits
     from mm_orch.planning.simulation.work import Session
 
     Key = tuple[int, int]

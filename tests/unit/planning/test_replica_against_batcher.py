@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.statistics import percentile
-from mm_orch.planning.simulation.replica import ReplicaLimits
+from mm_orch.planning.simulation.limits import ReplicaLimits
 from mm_orch.planning.simulation.system import SystemSpec
 from tests.unit.planning.loads import COSTS, draw_sessions, run
 from tests.unit.planning.real_batcher import RealBatcher
