@@ -23,6 +23,32 @@ _SCALES = np.array([1.0, 16.0, 256.0, 256.0 * 1024.0])
 _FIRST_GUESS_S = np.array([0.01, 0.01, 0.1, 0.05])
 
 
+def share_step(
+    decode_s: float,
+    per_token_s: float,
+    *,
+    num_prompts: int,
+    num_decoding: int,
+    max_prompt_tokens: int,
+) -> int:
+    """Return the most prompt tokens for a step beside running streams.
+
+    Args:
+        decode_s: what the step takes without any.
+        per_token_s: what each adds, in seconds.
+        num_prompts: sequences that have or could get a place and have no token yet.
+        num_decoding: sequences that go on generating, at least one.
+        max_prompt_tokens: the bound in any case.
+    """
+    # Who waits for a first token counts as well as who waits for the next. Squared, because a
+    # burst that trickles in leaves the batch small, which costs everybody.
+    pressure = (1 + num_prompts / num_decoding) ** 2
+    spare_s = decode_s * _SPARE_RATIO * pressure
+    if spare_s >= per_token_s * max_prompt_tokens:
+        return max_prompt_tokens
+    return min(max(_MIN_PROMPT_TOKENS, int(spare_s / per_token_s)), max_prompt_tokens)
+
+
 class StepPace:
     """Learns what steps cost from their own durations.
 
@@ -48,16 +74,14 @@ class StepPace:
         """
         if not (self._is_adaptive and num_decoding):
             return self.max_prompt_tokens
-        decode_s = self._predict(num_decoding)
         per_token_s = self._costs_s[2] / _SCALES[2] + num_keys * self._costs_s[3] / _SCALES[3]
-        # Who waits for a first token counts as well as who waits for the next. Squared, because a
-        # burst that trickles in leaves the batch small, which costs everybody.
-        pressure = (1 + num_prompts / num_decoding) ** 2
-        spare_s = decode_s * _SPARE_RATIO * pressure
-        if spare_s >= per_token_s * self.max_prompt_tokens:
-            return self.max_prompt_tokens
-        budget = max(_MIN_PROMPT_TOKENS, int(spare_s / per_token_s))
-        return min(budget, self.max_prompt_tokens)
+        return share_step(
+            self._predict(num_decoding),
+            float(per_token_s),
+            num_prompts=num_prompts,
+            num_decoding=num_decoding,
+            max_prompt_tokens=self.max_prompt_tokens,
+        )
 
     def observe(
         self, *, num_prompt_tokens: int, num_pairs: int, num_decoding: int, duration_s: float

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mm_orch import __version__
+from mm_orch.cli.plan_options import PLAN_OPTIONS, PlanOptions, add_plan_options
 from mm_orch.cli.terminal import PROGRAM
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Number = TypeVar("Number", int, float)
 
 STANDARD_INPUT = "-"
 # Options of the contract that other versions have.
-_NOT_BUILT = ("--plan", "--cluster")
+_NOT_BUILT = ("--cluster",)
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MAX_PORT = 65535
@@ -46,24 +47,26 @@ class Action(enum.Enum):
     REMOVE = "--remove"
     UPLOAD = "--upload"
     BENCHMARK = "--benchmark"
+    PLAN = "--plan"
     TEST_ALERT = "--test-alert"
 
 
 # Options that mean something to some actions only; elsewhere they are refused, not ignored.
 _ACTIONS_BY_OPTION: dict[str, tuple[Action, ...]] = {
-    "--model": (Action.QUERY, Action.CHAT, Action.BENCHMARK),
+    "--model": (Action.QUERY, Action.CHAT, Action.BENCHMARK, Action.PLAN),
     "--engine": (Action.QUERY, Action.CHAT),
     "--workflow": (Action.QUERY, Action.CHAT),
     "--max-tokens": (Action.QUERY, Action.CHAT),
     "--temperature": (Action.QUERY, Action.CHAT),
-    "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO, Action.UPLOAD),
+    "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO, Action.UPLOAD, Action.PLAN),
     "--watch": (Action.STATUS,),
     "--interval": (Action.STATUS,),
     "--benchmark-output": (Action.BENCHMARK,),
     "--benchmark-format": (Action.BENCHMARK,),
     "--quick": (Action.BENCHMARK,),
-    "--url": (Action.BENCHMARK,),
-    "--objective": (Action.BENCHMARK,),
+    "--url": (Action.BENCHMARK, Action.PLAN),
+    "--objective": (Action.BENCHMARK, Action.PLAN),
+    **dict.fromkeys(PLAN_OPTIONS, (Action.PLAN,)),
 }
 
 
@@ -76,7 +79,8 @@ class Arguments:
         interval_s: seconds between two looks of --watch.
         query: the words to answer; None where standard input holds them.
         subject: the model's name or source of --model-info, --pull and --remove.
-        objective: what goodput counts; None is the benchmark's own.
+        objective: what goodput counts, or a plan has to keep; None is the benchmark's own.
+        plan: what --plan alone is told.
         uploads: the files of --upload.
     """
 
@@ -101,6 +105,7 @@ class Arguments:
     quick: bool
     url: str | None
     objective: Objective | None
+    plan: PlanOptions
     uploads: tuple[Path, ...] = ()
 
 
@@ -144,6 +149,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
         quick=values.quick,
         url=values.url,
         objective=values.objective,
+        plan=PlanOptions(values.traffic, values.hardware, values.model_shape),
         uploads=tuple(values.upload or ()),
     )
 
@@ -176,6 +182,7 @@ def _choose_action(
             (Action.REMOVE, values.remove is not None),
             (Action.UPLOAD, values.upload is not None),
             (Action.BENCHMARK, values.benchmark),
+            (Action.PLAN, values.plan),
             (Action.TEST_ALERT, values.test_alert),
         )
         if is_asked
@@ -218,6 +225,7 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_actions(parser.add_argument_group("what to do instead"))
     _add_call_options(parser.add_argument_group("for a query or a conversation"))
     _add_benchmark_options(parser.add_argument_group("for a benchmark"))
+    add_plan_options(parser.add_argument_group("for a plan"))
     _add_settings(parser.add_argument_group("settings, over file and environment"))
     return parser
 
@@ -265,6 +273,7 @@ def _add_actions(group: Any) -> None:
     group.add_argument(
         "--benchmark", action="store_true", help="measure latency, memory and throughput"
     )
+    group.add_argument("--plan", action="store_true", help="how many replicas a load needs")
     group.add_argument(
         "--test-alert", action="store_true", help="send a test alert to where alerts go"
     )
@@ -275,7 +284,7 @@ def _add_call_options(group: Any) -> None:
         "--model",
         metavar="NAME",
         type=_text,
-        help="model or alias, or auto to have one chosen; also with --benchmark",
+        help="model or alias, or auto to have one chosen; also with --benchmark, --plan",
     )
     group.add_argument("--engine", metavar="NAME", type=_text, help="engine to run it with")
     group.add_argument(
@@ -293,8 +302,8 @@ def _add_call_options(group: Any) -> None:
     group.add_argument(
         "--json",
         action="store_true",
-        help="print one JSON object, with --watch one a line; also with --status, --model-info and"
-        " --upload",
+        help="print one JSON object, with --watch one a line; also with --status, --model-info,"
+        " --upload and --plan",
     )
 
 
@@ -304,7 +313,7 @@ def _add_benchmark_options(group: Any) -> None:
         "--benchmark-format", choices=["json", "csv"], help="of the figures; json by default"
     )
     group.add_argument("--quick", action="store_true", help="fewer requests, for a first look")
-    group.add_argument("--url", type=_url, help="measure the server there instead of starting one")
+    group.add_argument("--url", type=_url, help="measure the server there; also with --plan")
     group.add_argument(
         "--objective",
         metavar="BOUNDS",

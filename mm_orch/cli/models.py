@@ -67,7 +67,7 @@ def print_models(loaded: LoadedConfig, name: str | None, *, as_json: bool) -> in
             raise _not_found(loaded.config, name)
     if as_json:
         values = {"models": entries}
-        terminal.say(msgspec.json.format(msgspec.json.encode(values), indent=2).decode())
+        terminal.say_json(values)
     else:
         for entry in entries:
             for line in _lines(entry):

@@ -93,7 +93,7 @@ def _perform_with(loaded: LoadedConfig, arguments: Arguments, action: Action) ->
             return _tell_status(loaded, arguments)
         case Action.MODEL_INFO | Action.PULL | Action.REMOVE | Action.UPLOAD:
             return _perform_on_files(loaded, arguments, action)
-        case Action.BENCHMARK | Action.TEST_ALERT:
+        case Action.BENCHMARK | Action.PLAN | Action.TEST_ALERT:
             return _try_out(loaded, arguments, action)
         case Action.CHECK_CONFIG | Action.PRINT_CONFIG:
             raise AssertionError(action)  # handled before anything was started
@@ -127,6 +127,10 @@ def _try_out(loaded: LoadedConfig, arguments: Arguments, action: Action) -> int:
         from mm_orch.cli.benchmark import run_benchmark
 
         return run_benchmark(loaded, arguments)
+    if action is Action.PLAN:
+        from mm_orch.cli.plan import print_plan
+
+        return print_plan(loaded, arguments)
     from mm_orch.cli.alert import send_test_alert
 
     return send_test_alert(loaded)

@@ -43,7 +43,7 @@ def print_status(loaded: LoadedConfig, *, as_json: bool) -> int:
     if server is not None:
         report = server.status()
         if as_json:
-            _print_json({"server": server.place, **msgspec.to_builtins(report)})
+            terminal.say_json({"server": server.place, **msgspec.to_builtins(report)})
         else:
             _print_lines(_report_lines(server.place, report))
         return _CODE_BY_STATUS[report.health.status]
@@ -51,7 +51,7 @@ def print_status(loaded: LoadedConfig, *, as_json: bool) -> int:
 
     machine = Machine(config, probe_engines(config.python_by_engine))
     if as_json:
-        _print_json({"server": None, **machine.as_json()})
+        terminal.say_json({"server": None, **machine.as_json()})
     else:
         _print_lines(_machine_lines(config, machine))
     return machine.exit_code
@@ -250,7 +250,3 @@ def _describe_excess(model: ModelReport) -> str:
 def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         terminal.say(line)
-
-
-def _print_json(values: dict[str, object]) -> None:
-    terminal.say(msgspec.json.format(msgspec.json.encode(values), indent=2).decode())

@@ -22,6 +22,13 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def say_json(values: object) -> None:
+    """Print plain values as one indented JSON document."""
+    import msgspec
+
+    say(msgspec.json.format(msgspec.json.encode(values), indent=2).decode())
+
+
 def say_piece(text: str) -> None:
     """Print a part of a line on standard output, at once."""
     print(text, end="", flush=True)

@@ -1,0 +1,317 @@
+"""The simulator against the real server on this machine, at loads that nothing was fitted to.
+
+usage: python -m benchmarks.simulator_check [--runs N] [--seconds N] [--shares X ...]
+
+fit       a server is measured as ``muai --plan --url`` measures one: lone prompts, and clients
+          that ask together, all of one length
+capacity  requests a second that 32 clients get answered on the chats of the check
+check     chats of mixed lengths and conversations come at random (Poisson) at shares of that;
+          the same requests at the same times go through the server and through the simulator
+
+At each load the median of the runs of both must be near: throughput and p95 within 15%, or within
+the server's own range over its runs where that is wider. With the defaults there are eight loads of
+five runs, about 19 minutes; the prompts and times of a run are those of its number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.contenders import counter_of, find_model, our_server, run_all
+from benchmarks.results_file import report, write_table
+from benchmarks.rounds import wait_until_idle
+from benchmarks.statistics import Verdict
+from benchmarks.tuner_loads import make_chats
+from mm_orch.benchmarking.load import arrival_times, failures_of, run_at, run_closed
+from mm_orch.benchmarking.summary import summarise
+from mm_orch.benchmarking.workloads import WorkloadKind, make_workload
+from mm_orch.cli.progress import make_progress
+from mm_orch.planning.measuring import measure_server
+from mm_orch.planning.simulation.balancing import RoundRobin
+from mm_orch.planning.simulation.limits import ReplicaLimits
+from mm_orch.planning.simulation.summary import summarise as summarise_simulation
+from mm_orch.planning.simulation.system import SystemSpec, simulate
+from mm_orch.planning.simulation.work import Session, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.contenders import Running
+    from mm_orch.benchmarking.records import RunRecord
+    from mm_orch.benchmarking.summary import RunSummary
+    from mm_orch.benchmarking.vocabulary import CountTokens
+    from mm_orch.benchmarking.workloads import Workload
+    from mm_orch.planning.measuring import MeasuredServer
+    from mm_orch.planning.simulation.summary import SimulationSummary
+
+_TOLERANCE = 0.15
+_CAPACITY_CLIENTS = 32
+_CAPACITY_CHATS = 96
+_NUM_TURNS = 4
+_OUTPUT_TOKENS = 32
+_KV_TOKENS = 90_000
+_CONVERSATION_SHARES = (0.3, 0.6)
+_SHARES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8)
+FIGURES = ("requests_per_s", "p95_s", "ttft_p95_s")
+_JUDGED = FIGURES[:2]
+_KINDS = ("chats", "conversations")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A load of the check.
+
+    Attributes:
+        name: in the results.
+        kind: chats, or conversations.
+        share: of the capacity.
+    """
+
+    name: str
+    kind: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One figure of a level: the server's runs, and the simulator's of the same requests."""
+
+    level: str
+    figure: str
+    real: tuple[float, ...]
+    simulated: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """The simulator's median over the server's."""
+        return statistics.median(self.simulated) / statistics.median(self.real)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the simulator is as near as it has to be."""
+        is_near = abs(self.ratio - 1) <= _TOLERANCE
+        is_in_range = min(self.real) <= statistics.median(self.simulated) <= max(self.real)
+        return Verdict.MET if is_near or is_in_range else Verdict.MISSED
+
+    @property
+    def row(self) -> list[object]:
+        """What the table says of it."""
+        return [
+            self.level,
+            self.figure,
+            round(statistics.median(self.real), 3),
+            f"{min(self.real):.3f} to {max(self.real):.3f}",
+            round(statistics.median(self.simulated), 3),
+            round(self.ratio, 3),
+            self.verdict.value if self.figure in _JUDGED else "",
+        ]
+
+
+def main() -> int:
+    """Measure, simulate, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--fit-rounds", type=int, default=3, help="of measuring the server")
+    parser.add_argument("--seconds", type=float, default=24.0, help="for which requests come")
+    parser.add_argument("--shares", type=float, nargs="+", default=list(_SHARES))
+    options = parser.parse_args()
+    begin_s, model = time.monotonic(), find_model()
+    contender = our_server(
+        "muai",
+        model=model.name,
+        model_settings={"source": f"path:{model.directory}"},
+        optimization={"engine_preference": ["pytorch"]},
+        precision="auto",
+        note="pytorch",
+    )
+    with run_all([contender]) as [one]:
+        server = measure_server(
+            one.target, counter_of(model), make_progress(), num_rounds=options.fit_rounds
+        )
+        bench = _Bench(one, server, counter_of(model), options.runs, options.seconds)
+        pairs = [pair for level in _levels(options.shares) for pair in bench.compare(level)]
+    head = ("load", "figure", "server", "its range", "simulator", "ratio", "verdict")
+    print(write_table("simulator_check", head, [pair.row for pair in pairs]))
+    verdicts = {
+        f"{pair.level}: {pair.figure}": pair.verdict for pair in pairs if pair.figure in _JUDGED
+    }
+    figures = {
+        **bench.fitted,
+        "runs": options.runs,
+        "seconds": options.seconds,
+        "levels": [
+            {
+                "level": pair.level,
+                "figure": pair.figure,
+                "server": [round(value, 4) for value in pair.real],
+                "simulator": [round(value, 4) for value in pair.simulated],
+                "ratio": round(pair.ratio, 3),
+            }
+            for pair in pairs
+        ],
+        "minutes": round((time.monotonic() - begin_s) / 60, 1),
+    }
+    return report("simulator_check", figures, bench.faults, verdicts)
+
+
+def _levels(shares: Sequence[float]) -> list[Level]:
+    chats = [Level(name=f"chats at {share:g}", kind="chats", share=share) for share in shares]
+    conversations = [
+        Level(name=f"conversations at {share:g}", kind="conversations", share=share)
+        for share in _CONVERSATION_SHARES
+    ]
+    return chats + conversations
+
+
+class _Bench:
+    """A server, what was fitted to it, and the runs against it."""
+
+    def __init__(
+        self,
+        one: Running,
+        server: MeasuredServer,
+        count_tokens: CountTokens,
+        num_runs: int,
+        seconds: float,
+    ) -> None:
+        self.faults: list[str] = []
+        self._one = one
+        self._count_tokens = count_tokens
+        self._num_runs = num_runs
+        self._seconds = seconds
+        self._server = server
+        self._capacity_per_s = {kind: self._find_capacity(kind) for kind in _KINDS}
+
+    @property
+    def fitted(self) -> dict[str, object]:
+        """What the simulator was told."""
+        costs = self._server.costs
+        return {
+            "fixed_ms": round(costs.fixed_s * 1000, 3),
+            "per_sequence_ms": round(costs.per_sequence_s * 1000, 3),
+            "per_prompt_token_ms": round(costs.per_prompt_token_s * 1000, 4),
+            "per_key_us": round(costs.per_key_s * 1e6, 3),
+            "per_pair_us": round(costs.per_pair_s * 1e6, 4),
+            "overhead_ms": round(self._server.overhead_s * 1000, 2),
+            "median_residual_ratio": round(self._server.residual_ratio, 3),
+            "capacity_per_s": {kind: round(rate, 3) for kind, rate in self._capacity_per_s.items()},
+        }
+
+    def compare(self, level: Level) -> list[Pair]:
+        """Run a level through the server and through the simulator."""
+        rate_per_s = level.share * self._capacity_per_s[level.kind]
+        real, simulated = [], []
+        for number in range(self._num_runs):
+            seed = round(level.share * 1000) * 100 + number
+            workload, times_s = self._draw(level.kind, rate_per_s, seed)
+            wait_until_idle([self._one])
+            run = asyncio.run(run_at(self._one.target, workload, times_s, words=level.name))
+            self.faults += failures_of([run])
+            real.append(_figures_of(run))
+            simulated.append(simulate_run(self._server, workload, times_s, run))
+            print(level.name, number, real[-1], simulated[-1], file=sys.stderr, flush=True)
+        return [
+            Pair(
+                level=level.name,
+                figure=figure,
+                real=tuple(one[figure] for one in real),
+                simulated=tuple(one[figure] for one in simulated),
+            )
+            for figure in FIGURES
+        ]
+
+    def _draw(self, kind: str, rate_per_s: float, seed: int) -> tuple[Workload, list[float]]:
+        """Return sessions and when they are due; a conversation counts with its turns."""
+        session_rate = rate_per_s / (_NUM_TURNS if kind == "conversations" else 1)
+        num_sessions = max(4, round(session_rate * self._seconds))
+        workload = self._make(kind, num_sessions, seed)
+        return workload, arrival_times(num_sessions, rate_per_s=session_rate, seed=seed)
+
+    def _make(self, kind: str, num_sessions: int, seed: int) -> Workload:
+        if kind == "chats":
+            return make_chats(num_sessions, seed=seed, count_tokens=self._count_tokens)
+        return make_workload(
+            WorkloadKind.CONVERSATIONS,
+            num_sessions,
+            seed=seed,
+            count_tokens=self._count_tokens,
+            num_output_tokens=_OUTPUT_TOKENS,
+            num_turns=_NUM_TURNS,
+        )
+
+    def _find_capacity(self, kind: str) -> float:
+        num_turns = _NUM_TURNS if kind == "conversations" else 1
+        workload = self._make(kind, _CAPACITY_CHATS // num_turns, -1)
+        summary = summarise(
+            asyncio.run(run_closed(self._one.target, workload, _CAPACITY_CLIENTS // num_turns))
+        )
+        return summary.requests_per_s
+
+
+def simulate_run(
+    server: MeasuredServer, workload: Workload, times_s: Sequence[float], run: RunRecord
+) -> dict[str, float]:
+    """Return the figures of the same requests in the simulator.
+
+    Prompt lengths are those that the server counted, its chat template included; times are not
+    taken from the run.
+    """
+    spec = SystemSpec(
+        num_replicas=1,
+        costs=server.costs,
+        limits=ReplicaLimits(kv_tokens=_KV_TOKENS),
+        overhead_s=server.overhead_s,
+    )
+    sessions = sessions_of(workload, times_s, run)
+    return _named(summarise_simulation(simulate(spec, sessions, RoundRobin())))
+
+
+def sessions_of(workload: Workload, times_s: Sequence[float], run: RunRecord) -> list[Session]:
+    """Return a run's sessions as the simulator takes them."""
+    by_session: dict[int, list[int]] = {}
+    for record in run.requests:
+        by_session.setdefault(record.session, []).append(record.num_prompt_tokens)
+    sessions = []
+    for number, (session, due_s) in enumerate(zip(workload.sessions, times_s, strict=True)):
+        history, turns = 0, []
+        for turn, num_prompt in zip(session.turns, by_session.get(number, ()), strict=False):
+            turns.append(Turn(max(1, num_prompt - history), turn.num_output_tokens))
+            history = num_prompt + turn.num_output_tokens
+        if not turns:
+            continue
+        num_shared = _count_shared(session.system, turns[0].num_prompt_tokens)
+        first = Turn(turns[0].num_prompt_tokens - num_shared, turns[0].num_output_tokens)
+        group = 0 if num_shared else None
+        sessions.append(Session(due_s, (first, *turns[1:]), group, num_shared))
+    return sessions
+
+
+def _count_shared(system: str | None, num_prompt_tokens: int) -> int:
+    """Tokens of the prompt that all sessions begin with: about those of the system message."""
+    if system is None:
+        return 0
+    return min(num_prompt_tokens - 1, len(system.split()))
+
+
+def _figures_of(run: RunRecord) -> dict[str, float]:
+    return _named(summarise(run))
+
+
+def _named(summary: RunSummary | SimulationSummary) -> dict[str, float]:
+    return {
+        "requests_per_s": summary.requests_per_s,
+        "p95_s": summary.total.p95_s,
+        "ttft_p95_s": summary.ttft.p95_s,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Says how many replicas a load needs, and simulates the system that would serve it."""
