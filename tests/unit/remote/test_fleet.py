@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mm_orch.core.errors import EngineCrashedError, ModelUnavailableError
-from mm_orch.core.events import CircuitChanged, RequestFailedOver, WorkerStateChanged
+from mm_orch.core.events import CircuitChanged, WorkerStateChanged
 from mm_orch.core.fleet_events import EndpointChanged
+from mm_orch.core.placement_events import RequestFailedOver
 from mm_orch.remote.discovery import Address, Discovery, DiscoveryError
 from mm_orch.workers.phase import ModelPhase
 from tests.recorder import Recorder
