@@ -76,8 +76,8 @@ class CoreLease:
         return True
 
     def _lock_patiently(self, turnstile: int, cores: int) -> None:
-        signal.setitimer(signal.ITIMER_REAL, _PATIENCE_S)
         try:
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE_S)
             # Locking what is held already changes nothing.
             fcntl.flock(turnstile, fcntl.LOCK_EX)
             self._lock_cores(cores, fcntl.LOCK_EX)

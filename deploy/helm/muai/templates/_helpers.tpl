@@ -66,7 +66,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- range .Files.Lines "files/live-options.txt" -}}
 {{- $parts := splitList "." . -}}
 {{- if eq (len $parts) 3 -}}
-{{- $_ := unset (dig (index $parts 0) (index $parts 1) dict $config) (index $parts 2) -}}
+{{- $above := dig (index $parts 0) dict $config -}}
+{{- /* The asterisk stands for each model. */ -}}
+{{- range $name, $section := ternary $above (pick $above (index $parts 1)) (eq (index $parts 1) "*") -}}
+{{- $_ := unset $section (index $parts 2) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- printf "%s%s" (toYaml $config) (toYaml .Values.auth) | sha256sum -}}
