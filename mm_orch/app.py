@@ -12,6 +12,7 @@ from mm_orch.consciousness.goals import goals_of
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.documents.library import DocumentLibrary
+from mm_orch.live.cluster import open_places
 from mm_orch.live.configuration import LiveConfiguration
 from mm_orch.live.plans import make_plans
 from mm_orch.models.guide_check import GuideChecker
@@ -109,10 +110,11 @@ async def open_runtime(
     """
     clock = time.monotonic
     observer = ObserverFanOut([usage := UsageBook()])
-    plans = make_plans(config, engine, progress, is_server=is_server)
-    router = _make_router(config, plans)
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with AsyncExitStack() as stack:
+        place = await stack.enter_async_context(open_places(config, is_server=is_server))
+        plans = make_plans(config, engine, progress, is_server=is_server, place=place)
+        router = _make_router(config, plans)
         checker = await stack.enter_async_context(GuideChecker())
         registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
         monitor = _make_monitor(config, registry.names, observer, clock) if is_server else None

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 
 STANDARD_INPUT = "-"
-# Options of the contract that other versions have.
-_NOT_BUILT = ("--cluster",)
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MAX_PORT = 65535
@@ -61,6 +59,7 @@ _ACTIONS_BY_OPTION: dict[str, tuple[Action, ...]] = {
     "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO, Action.UPLOAD, Action.PLAN),
     "--watch": (Action.STATUS,),
     "--interval": (Action.STATUS,),
+    "--cluster": (Action.SERVER,),
     "--benchmark-output": (Action.BENCHMARK,),
     "--benchmark-format": (Action.BENCHMARK,),
     "--quick": (Action.BENCHMARK,),
@@ -98,6 +97,7 @@ class Arguments:
     config: Path | None
     host: str | None
     port: int | None
+    cluster: str | None
     log_level: str | None
     verbose: bool
     benchmark_output: Path | None
@@ -119,8 +119,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
     values, unknown = parser.parse_known_args(argv)
     if unknown:
         name = unknown[0].partition("=")[0]
-        words = "is not built in this version yet" if name in _NOT_BUILT else "is no option"
-        parser.error(f"{name} {words}; see {PROGRAM} --help")
+        parser.error(f"{name} is no option; see {PROGRAM} --help")
     if len(values.query) > 1:
         quoted = " ".join(values.query)
         parser.error(f'the query is one argument: put it in quotes, "{quoted}"')
@@ -142,6 +141,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
         config=values.config,
         host=values.host,
         port=values.port,
+        cluster=values.cluster,
         log_level=values.log_level,
         verbose=values.verbose,
         benchmark_output=values.benchmark_output,
@@ -326,6 +326,9 @@ def _add_settings(group: Any) -> None:
     group.add_argument("--config", metavar="PATH", type=Path, help="configuration file")
     group.add_argument("--host", type=_text, help="the server's address")
     group.add_argument("--port", metavar="N", type=_port, help="the server's port, 0 to 65535")
+    group.add_argument(
+        "--cluster", metavar="ADDRESS", type=_text, help="of the server's Ray cluster, or auto"
+    )
     group.add_argument(
         "--log-level",
         metavar="LEVEL",

@@ -43,6 +43,7 @@ def load(arguments: Arguments, *, path: Path | None = None) -> LoadedConfig:
         "monitoring.server.host": arguments.host,
         "monitoring.server.port": arguments.port,
         "monitoring.server.enabled": True if arguments.action is Action.SERVER else None,
+        "cluster.address": arguments.cluster,
         "system.log_level": arguments.log_level,
     }
     given = {key: value for key, value in overrides.items() if value is not None}

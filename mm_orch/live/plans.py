@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,20 @@ from mm_orch.models.store import ModelStore
 from mm_orch.optimization.plan import EngineOrder, EnginePlan, ModelPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mm_orch.config import Config
     from mm_orch.models.progress import Progress
+    from mm_orch.workers.placement import Placement
 
 
 def make_plans(
-    config: Config, engine: str | None, progress: Progress | None, *, is_server: bool
+    config: Config,
+    engine: str | None,
+    progress: Progress | None,
+    *,
+    is_server: bool,
+    place: Callable[[], Placement | None] = lambda: None,
 ) -> dict[str, ModelPlan]:
     """Return the plan of each model, by its name.
 
@@ -24,10 +33,14 @@ def make_plans(
         engine: run every model with this one, whatever the configuration prefers.
         progress: told about downloads.
         is_server: it starts once and answers for long.
+        place: says where a worker that is started now is to run; None for this machine.
     """
     store = ModelStore(config.system.data_directory, progress=progress)
     return {
-        name: _plan(config, name, store, engine, _find_order(config, name, is_server=is_server))
+        name: replace(
+            _plan(config, name, store, engine, _find_order(config, name, is_server=is_server)),
+            place=place,
+        )
         for name in config.models
     }
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mm_orch.models.stored import StoredModel
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.workers.messages import CacheSpec
+    from mm_orch.workers.placement import Placement
 
 WHOLE = Share()
 
@@ -79,6 +80,7 @@ class ModelPlan:
         watchdog_timeout_s: a worker with work that makes no step for so long is killed.
         idle_unload_s: without a request for so long it leaves the memory; None for never.
         replicas: workers side by side; None for as many as devices, cores and memory permit.
+        place: says where a worker that is started now is to run; None for this machine.
     """
 
     name: str
@@ -100,6 +102,7 @@ class ModelPlan:
     watchdog_timeout_s: float = 120.0
     idle_unload_s: float | None = None
     replicas: int | None = 1
+    place: Callable[[], Placement | None] = lambda: None
 
     def share(self, sharing: Sharing) -> ModelPlan:
         """Return the plan with steps and memory shared like this."""
@@ -148,6 +151,7 @@ class ModelPlan:
         engine = next(engine for engine in self.engines if engine.name == engine_name)
         return WorkerSpec(
             address="",
+            placement=self.place(),
             lease_directory=lease_directory,
             engine=engine.name,
             task=self.task,

@@ -17,23 +17,32 @@ if TYPE_CHECKING:
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 _START_CODE = (
     f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); "
-    "from mm_orch.workers.process import main; sys.exit(main())"
+    "from mm_orch.workers.{module} import main; sys.exit(main())"
 )
+
+
+def make_command(python: str, module: str) -> list[str]:
+    """Return the command that runs the function main of a module of this package."""
+    return [python or sys.executable, "-P", "-c", _START_CODE.format(module=module)]
 
 
 async def start_process(spec: messages.WorkerSpec) -> asyncio.subprocess.Process:
     """Start the process with the interpreter that has its engine.
 
+    One that is placed on a cluster is started there by a process here, which hands through what it
+    is told and what the worker says, and ends as it ends.
+
     Raises:
         EngineStartError: the interpreter cannot be started.
     """
-    python = spec.python or sys.executable
+    if spec.placement is None:
+        python, module, option = spec.python, "process", f"optimization.{spec.engine}.python"
+    else:
+        python, module, option = spec.placement.python, "cluster.relay", "cluster.python"
+    command = make_command(python, module)
     try:
         return await asyncio.create_subprocess_exec(
-            python,
-            "-P",
-            "-c",
-            _START_CODE,
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -43,8 +52,8 @@ async def start_process(spec: messages.WorkerSpec) -> asyncio.subprocess.Process
     except OSError as error:
         # It does not say which file it is about.
         raise EngineStartError(
-            f"{python}, in which {spec.engine} is to run, cannot be started: {error.strerror}.",
-            remedy=f"Correct optimization.{spec.engine}.python." if spec.python else None,
+            f"{command[0]}, in which {spec.engine} is to run, cannot be started: {error.strerror}.",
+            remedy=f"Correct {option}." if python else None,
         ) from error
 
 

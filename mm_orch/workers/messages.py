@@ -10,6 +10,7 @@ from mm_orch.batching.batcher import BatcherSpec
 from mm_orch.core.generation import SamplingParams, SequenceStarted, Task, TokenChunk
 from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import EngineFacts, EngineSpec
+from mm_orch.workers.placement import Placement
 
 MAX_UNREAD_STEPS = 16
 """Reports that may lie between worker and server before the worker waits."""
@@ -50,6 +51,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         address: ZeroMQ address that the server has bound.
+        key: what the server lets only this worker know; empty where it has a file for an address.
+        placement: the cluster that it runs on; None for this machine.
         engine: name of the engine plug-in.
         task: what the model is for: another class of the engine runs each.
         lease_directory: where the workers of a server take turns at the cores; empty for no turns.
@@ -63,6 +66,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     address: str
+    key: str = ""
+    placement: Placement | None = None
     engine: str
     task: Task = "generate"
     lease_directory: str = ""

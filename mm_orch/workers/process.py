@@ -17,7 +17,6 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,6 +30,7 @@ from mm_orch.optimization.registry import load_engine
 from mm_orch.workers import messages
 from mm_orch.workers.driving import StepDriver, StreamDriver, make_driver
 from mm_orch.workers.embedding import EmbeddingDriver
+from mm_orch.workers.endpoint import clean_up, connect
 from mm_orch.workers.pinning import pin
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ def main() -> int:
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)
     socket.linger = _LINGER_MS
-    # A full queue makes the step loop wait: an engine never runs far ahead of its server.
-    socket.sndhwm = messages.MAX_UNREAD_STEPS
-    socket.connect(spec.address)
+    connect(socket, spec.address, spec.key)
     try:
         return _run(spec, socket)
     finally:
@@ -179,14 +177,7 @@ def _exit_with_server(address: str) -> None:
     # which Python answers with a second of waiting and an abort.
     while os.read(sys.stdin.fileno(), 1):
         pass
-    # The server unlinks its socket once the worker is attached; a server killed before that
-    # cannot, so its folder goes here.
-    path = Path(address.removeprefix("ipc://"))
-    path.unlink(missing_ok=True)
-    try:
-        path.parent.rmdir()
-    except OSError as error:
-        logger.debug("socket folder %s stays: %s", path.parent, error)
+    clean_up(address)
     # The main thread may be deep in a step: nothing gentler ends it at once.
     os._exit(0)
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,6 +18,7 @@ from mm_orch.core.events import ModelLoaded, StepCompleted
 from mm_orch.workers import messages
 from mm_orch.workers.cache_news import CacheNews
 from mm_orch.workers.embedding import VectorStream
+from mm_orch.workers.endpoint import bind
 from mm_orch.workers.failures import as_error
 from mm_orch.workers.launching import describe_exit, start_process
 from mm_orch.workers.log_tail import LogTail
@@ -35,12 +33,15 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import SequenceStarted
     from mm_orch.kv_cache.cache import CacheStats
     from mm_orch.optimization.engines.contract import EngineFacts
+    from mm_orch.workers.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
 
 _SHUTDOWN_GRACE_S = 5.0
 # After a process has ended, what it sent last may still be on its way.
 _LAST_MESSAGES_MS = 200
+# How a process on another machine ended is told a moment after its connection has.
+_EXIT_NEWS_S = 1.0
 # Far beyond any honest load; a worker that is stuck in one is replaced.
 _LOAD_TIMEOUT_S = 1800.0
 
@@ -57,6 +58,7 @@ class Worker:
         spec: messages.WorkerSpec,
         process: asyncio.subprocess.Process,
         socket: zmq.asyncio.Socket,
+        endpoint: Endpoint,
         observer: Observer,
     ) -> None:
         self.model = spec.engine_spec.model
@@ -67,7 +69,7 @@ class Worker:
         self.spec = spec
         self.orders = Orders(spec.sharing, self._send)
         self._ready: messages.Ready | None = None
-        self._address = spec.address
+        self._endpoint = endpoint
         self._process = process
         self._socket = socket
         self._observer = observer
@@ -90,25 +92,18 @@ class Worker:
         Raises:
             EngineStartError: the interpreter cannot be started.
         """
-        # A folder that only this user may enter; the worker removes it if we cannot.
-        folder = Path(tempfile.mkdtemp(prefix="muai-"))
-        spec = msgspec.structs.replace(spec, address=f"ipc://{folder / 'worker'}")
         socket = context.socket(zmq.PAIR)
-        # Sending must never wait. What we send is bounded by the requests admitted, and releases of
-        # conversations are short.
-        socket.sndhwm = 0
-        socket.rcvhwm = messages.MAX_UNREAD_STEPS
-        socket.linger = 0
+        endpoint = bind(socket, spec.placement)
+        spec = msgspec.structs.replace(spec, address=endpoint.address, key=endpoint.key)
         try:
-            socket.bind(spec.address)
             process = await start_process(spec)
         except BaseException:
+            endpoint.close()
             socket.close()
-            shutil.rmtree(folder)
             raise
         if process.stdin is not None:
             process.stdin.write(msgspec.json.encode(spec) + b"\n")
-        return cls(spec, process, socket, observer)
+        return cls(spec, process, socket, endpoint, observer)
 
     @property
     def pid(self) -> int:
@@ -180,7 +175,7 @@ class Worker:
         finally:
             first.cancel()
             ended.cancel()
-            self._remove_socket_file()
+            self._endpoint.hide()
         match answer:
             case messages.Ready():
                 self._ready = answer
@@ -218,6 +213,9 @@ class Worker:
         Raises:
             EngineCrashedError: the process has ended.
         """
+        if self.spec.placement is not None:
+            # Clocks of two machines have nothing to do with each other.
+            orders = [msgspec.structs.replace(order, since_s=None) for order in orders]
         stream = TokenStream([order.sequence_id for order in orders], self._abort)
         ids = [order.sequence_id for order in orders]
         self._open(messages.Submit(sequences=tuple(orders)), ids, stream)
@@ -244,9 +242,10 @@ class Worker:
         """
         router = asyncio.create_task(self._route())
         ended = asyncio.create_task(self._process.wait())
+        lost = asyncio.create_task(self._endpoint.wait_until_lost())
         try:
-            await asyncio.wait({router, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
+            await asyncio.wait({router, ended, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done() and not lost.done():
                 # It never returns, so it has failed, and this raises why.
                 await router
             router.cancel()
@@ -254,15 +253,16 @@ class Worker:
                 # Whoever stops the worker may have closed it by now.
                 while not self._socket.closed and await self._socket.poll(_LAST_MESSAGES_MS):
                     self._take(await self._socket.recv())
-            how = self._kill_reason or describe_exit(await ended)
+            loss = "" if ended.done() else await self._give_up()
+            how = self._kill_reason or loss or describe_exit(await ended)
             # Whatever else it had started goes too, before anything is started in its place.
             self._signal_group(signal.SIGKILL)
             self._fail_streams(f"ended ({how}) while it was answering.")
             return how + await self._log.last_words()
         finally:
-            router.cancel()
-            ended.cancel()
-            await asyncio.gather(router, ended, return_exceptions=True)
+            for task in (router, ended, lost):
+                task.cancel()
+            await asyncio.gather(router, ended, lost, return_exceptions=True)
 
     async def stop(self, *, grace_s: float = _SHUTDOWN_GRACE_S) -> None:
         """End the process: ask, then terminate, then kill; free everything. Safe twice."""
@@ -287,7 +287,7 @@ class Worker:
             await asyncio.gather(discarding, return_exceptions=True)
             self._signal_group(signal.SIGKILL)
             self._fail_streams("was stopped.")
-            self._remove_socket_file()
+            self._endpoint.close()
             self._log.close()
             async with self._reading:
                 self._socket.close()
@@ -311,6 +311,16 @@ class Worker:
             self._streams.forget(sequence_id)
         if not self.is_dead:
             self._send(messages.Abort(sequence_ids=sequence_ids))
+
+    async def _give_up(self) -> str:
+        """Take leave of a worker that is connected no more; say so where its end is not told."""
+        # Its streams go on elsewhere at once, whatever has become of it.
+        self._fail_streams("cannot be reached any more.")
+        await self._wait_for_exit(_EXIT_NEWS_S)
+        if self._process.returncode is not None:
+            return ""
+        self._signal_group(signal.SIGKILL)
+        return "the connection to its machine was lost"
 
     async def _discard_reports(self) -> None:
         while True:
@@ -388,8 +398,3 @@ class Worker:
         await asyncio.wait({ended}, timeout=timeout_s)
         ended.cancel()
         await asyncio.gather(ended, return_exceptions=True)
-
-    def _remove_socket_file(self) -> None:
-        """Unlink the socket once both ends hold it, so that no kill can leave it behind."""
-        folder = Path(self._address.removeprefix("ipc://")).parent
-        shutil.rmtree(folder, ignore_errors=True)

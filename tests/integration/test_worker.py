@@ -143,7 +143,7 @@ async def test_a_busy_worker_leaves_when_asked(context: zmq.asyncio.Context) -> 
 
 
 async def test_no_socket_stays_once_the_worker_is_attached(worker: Worker) -> None:
-    folder = Path(worker._address.removeprefix("ipc://")).parent
+    folder = Path(worker.spec.address.removeprefix("ipc://")).parent
 
     assert not await asyncio.to_thread(folder.exists)
 
@@ -246,7 +246,7 @@ from mm_orch.workers.worker import Worker
 async def main():
     worker = await Worker.launch(spec_of(), context=zmq.asyncio.Context(), observer=Recorder())
     {wait}
-    print(worker.pid, worker._address, flush=True)
+    print(worker.pid, worker.spec.address, flush=True)
     await asyncio.sleep(1000)
 
 asyncio.run(main())

@@ -101,12 +101,13 @@ def test_environment_and_printing_stay_in_their_layers() -> None:
         if re.search(r"os\.environ|getenv\(", path.read_text()) and "config" not in path.parts
     }
     # The two faces hand the environment to the configuration layer and read nothing of it; the
-    # others set what DeepSpeed, vLLM and CUDA cannot be told in another way.
+    # others set what DeepSpeed, vLLM, Ray and CUDA cannot be told in another way.
     assert readers <= {
         "mm_orch/muai.py",
         "mm_orch/cli/configuration.py",
         "mm_orch/optimization/engines/deepspeed/environment.py",
         "mm_orch/optimization/engines/vllm/environment.py",
+        "mm_orch/workers/cluster/session.py",
         "mm_orch/workers/pinning.py",
     }
 

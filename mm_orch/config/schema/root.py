@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from mm_orch.config.schema.api import ApiSettings
+from mm_orch.config.schema.cluster import ClusterSettings
 from mm_orch.config.schema.consciousness import ConsciousnessSettings
 from mm_orch.config.schema.discovery import DiscoverySettings
 from mm_orch.config.schema.models import BUILT_IN_MODEL, BUILT_IN_SOURCE, ModelConfig
@@ -48,6 +49,9 @@ class Config(Section):
     )
     orchestration: OrchestrationSettings = section(
         OrchestrationSettings, "What is done about engines that hang, and answers they cut off."
+    )
+    cluster: ClusterSettings = section(
+        ClusterSettings, "Where a server's models run: here, or on the machines of a Ray cluster."
     )
     monitoring: MonitoringSettings = section(
         MonitoringSettings, "Metrics, traces, alerts, and the server."

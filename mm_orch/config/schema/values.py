@@ -22,6 +22,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 _ENGINE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*")
+_CLUSTER = re.compile(r"auto|([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
 _SOURCE = re.compile(
     r"hf:[\w.-]+/[\w.-]+(@[\w./-]+)?"
@@ -135,6 +136,9 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Text = Annotated[str, _check(lambda _: True), Allowed("text of printable characters")]
 FilePath = Annotated[str, _check(lambda _: True), Allowed("a path")]
 Host = Annotated[str, _check(_HOST.fullmatch), Allowed("a host name or an IP address")]
+ClusterAddress = Annotated[
+    str, _check(_CLUSTER.fullmatch), Allowed("auto, or HOST:PORT of a Ray cluster")
+]
 UrlPath = Annotated[
     str, _check(_URL_PATH.fullmatch), Allowed("a path that starts with / (letters, digits, ._~-/)")
 ]

@@ -99,7 +99,7 @@ def test_a_query_may_begin_with_a_dash_after_two() -> None:
         ("--log-level loud q", "DEBUG"),
         ("--mode sing", "chat"),
         ("--nonsense q", "--nonsense is no option; see muai --help"),
-        ("--cluster=auto --server", "--cluster is not built in this version yet"),
+        ("--cluster auto hello", "--cluster goes with --server"),
         ("--serv", "--serv"),
         ("--status --workflow rag", "--workflow goes with a query or --mode chat"),
         ("What is this", 'put it in quotes, "What is this"'),

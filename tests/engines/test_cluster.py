@@ -1,0 +1,138 @@
+"""Workers on a real Ray cluster: they answer, and what is lost there breaks no stream."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from tests.ray_nodes import require_ray, run_nodes
+from tests.streams import CHAT, Reading, count_failovers, wait_for_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.processes import ServerProcess
+    from tests.ray_nodes import Node, Nodes
+
+    Launch = Callable[..., ServerProcess]
+    Kill = Callable[[Node, int], None]
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
+
+MODEL = "smollm2-135m"
+QUESTION = "Tell me of the sea, and of the ships that sail on it."
+# Of an engine that computes nothing a stream must be long to be still going on.
+NUM_TOKENS_BY_ENGINE = {"echo": 4000, "pytorch": 64}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _ray() -> None:
+    require_ray()
+
+
+@pytest.fixture(scope="module")
+def nodes(_ray: None) -> Iterator[Nodes]:
+    with run_nodes() as nodes:
+        nodes.add()
+        nodes.add()
+        yield nodes
+
+
+def start(launch: Launch, address: str, engine: str, data: dict[str, str]) -> ServerProcess:
+    return launch(
+        config={"models": {MODEL: {"engines": [engine], "dtype": "fp32"}}},
+        arguments=["--cluster", address],
+        environment=data,
+    )
+
+
+def ask(server: ServerProcess, num_tokens: int) -> Reading:
+    body: dict[str, Any] = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": num_tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+    }
+    return Reading(server, CHAT, body)
+
+
+def kill_worker(node: Node, pid: int) -> None:
+    del node
+    os.kill(pid, signal.SIGKILL)
+
+
+def kill_actor(node: Node, pid: int) -> None:
+    del node
+    parent = psutil.Process(pid).parent()
+    assert parent is not None
+    parent.kill()
+
+
+def lose_node(node: Node, pid: int) -> None:
+    del pid
+    node.lose()
+
+
+@pytest.mark.parametrize(
+    ("engine", "kill"),
+    [
+        ("echo", kill_worker),
+        ("echo", kill_actor),
+        ("echo", lose_node),
+        ("pytorch", lose_node),
+    ],
+)
+def test_a_stream_goes_on_when_its_worker_is_lost(
+    engine: str, kill: Kill, nodes: Nodes, launch: Launch, own_data: dict[str, str]
+) -> None:
+    server = start(launch, nodes.address, engine, own_data | nodes.environment)
+    num_tokens = NUM_TOKENS_BY_ENGINE[engine]
+    undisturbed = ask(server, num_tokens).result()
+    node, pid = nodes.wait_for_worker()
+
+    reading = ask(server, num_tokens)
+    assert reading.wait_for_pieces(4), "it was over before anything was killed"
+    kill(node, pid)
+    told = reading.result()
+
+    assert told.text == undisturbed.text
+    assert told.num_tokens == num_tokens
+    assert told.errors == []
+    assert told.num_ends == 1
+    assert count_failovers(server) == 1
+    successor, other_pid = nodes.wait_for_worker(other_than=pid)
+    assert not psutil.pid_exists(pid)
+    if kill is lose_node:
+        assert successor is not node
+        nodes.add()
+    assert other_pid != pid
+    assert server.stop() == 0
+
+
+def test_auto_starts_a_cluster_that_ends_with_its_server(
+    launch: Launch, own_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # A home without the trace of any other cluster.
+    home = str(tmp_path_factory.mktemp("home"))
+    server = start(launch, "auto", "echo", own_data | {"HOME": home})
+    wait_for_engine(server, MODEL, "echo")
+    members = server.workers()
+
+    told = ask(server, num_tokens=8).result()
+
+    assert told.num_tokens == 8
+    assert server.stop() == 0
+    _, alive = psutil.wait_procs(members, timeout=10)
+    assert alive == []
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once(
+    launch: Launch, own_data: dict[str, str]
+) -> None:
+    with pytest.raises(AssertionError, match="cannot be joined"):
+        start(launch, "127.0.0.1:1", "echo", own_data)
