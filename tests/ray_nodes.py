@@ -62,6 +62,12 @@ class Node:
         """Return the process of the worker that runs on this node, where one does."""
         return next((one for one in self._members() if _is_worker(one)), None)
 
+    def freeze(self) -> None:
+        """Stop everything that runs on this node: its connections stay, and nothing answers."""
+        for member in self._members():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.suspend()
+
     def lose(self) -> None:
         """Kill everything that runs on this node, as if its power had gone."""
         for member in self._members():
@@ -103,14 +109,18 @@ class Nodes:
         self._nodes.append(Node(self.environment, f"--address={self.address}", "--num-cpus=1"))
         return self._nodes[-1]
 
+    def find_workers(self) -> dict[int, Node]:
+        """Return the nodes that run workers, by the workers' process ids."""
+        found = ((node, node.find_worker()) for node in self._nodes)
+        return {worker.pid: node for node, worker in found if worker is not None}
+
     def wait_for_worker(self, *, other_than: int = 0, timeout_s: float = 60) -> tuple[Node, int]:
         """Wait until a worker runs that is not this process; return its node and process id."""
         end_s = time.monotonic() + timeout_s
         while True:
-            for node in self._nodes:
-                worker = node.find_worker()
-                if worker is not None and worker.pid != other_than:
-                    return node, worker.pid
+            for pid, node in self.find_workers().items():
+                if pid != other_than:
+                    return node, pid
             assert time.monotonic() < end_s, "no node runs a worker"
             time.sleep(_POLL_S)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from tests.daemons import poll
 from tests.ray_nodes import require_ray, run_nodes
 from tests.streams import CHAT, Reading, count_failovers, wait_for_engine
 
@@ -78,12 +79,18 @@ def lose_node(node: Node, pid: int) -> None:
     node.lose()
 
 
+def freeze_node(node: Node, pid: int) -> None:
+    del pid
+    node.freeze()
+
+
 @pytest.mark.parametrize(
     ("engine", "kill"),
     [
         ("echo", kill_worker),
         ("echo", kill_actor),
         ("echo", lose_node),
+        ("echo", freeze_node),
         ("pytorch", lose_node),
     ],
 )
@@ -106,12 +113,30 @@ def test_a_stream_goes_on_when_its_worker_is_lost(
     assert told.num_ends == 1
     assert count_failovers(server) == 1
     successor, other_pid = nodes.wait_for_worker(other_than=pid)
-    assert not psutil.pid_exists(pid)
-    if kill is lose_node:
-        assert successor is not node
-        nodes.add()
     assert other_pid != pid
+    if kill in {lose_node, freeze_node}:
+        assert successor is not node
+        node.lose()
+        nodes.add()
+    assert not psutil.pid_exists(pid)
     assert server.stop() == 0
+
+
+def test_several_servers_have_workers_of_their_own_that_leave_with_them(
+    nodes: Nodes, launch: Launch, own_data: dict[str, str]
+) -> None:
+    data = own_data | nodes.environment
+    first, second = (start(launch, nodes.address, "echo", data) for _ in range(2))
+    assert len(nodes.find_workers()) == 2
+    reading = ask(second, 4000)
+    assert reading.wait_for_pieces(1)
+
+    first.stop(signal.SIGKILL)
+
+    assert reading.result().num_tokens == 4000
+    poll(nodes.find_workers, lambda workers: len(workers) == 1, "the workers")
+    assert ask(second, 8).result().num_tokens == 8
+    assert second.stop() == 0
 
 
 def test_auto_starts_a_cluster_that_ends_with_its_server(
