@@ -11,7 +11,7 @@ import pytest
 
 from tests.daemons import poll
 from tests.ray_nodes import require_ray, run_nodes
-from tests.streams import CHAT, Reading, count_failovers, wait_for_engine
+from tests.streams import CHAT, Reading, count_failovers, model_of, wait_for_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(300)]
 
 MODEL = "smollm2-135m"
 QUESTION = "Tell me of the sea, and of the ships that sail on it."
+# What auto finds on this machine: not the cluster of other tests.
+ALONE = {"RAY_ADDRESS": "local"}
 # Of an engine that computes nothing a stream must be long to be still going on.
 NUM_TOKENS_BY_ENGINE = {"echo": 4000, "pytorch": 64}
 
@@ -43,9 +45,11 @@ def nodes(_ray: None) -> Iterator[Nodes]:
         yield nodes
 
 
-def start(launch: Launch, address: str, engine: str, data: dict[str, str]) -> ServerProcess:
+def start(
+    launch: Launch, address: str, engine: str, data: dict[str, str], replicas: int = 1
+) -> ServerProcess:
     return launch(
-        config={"models": {MODEL: {"engines": [engine], "dtype": "fp32"}}},
+        config={"models": {MODEL: {"engines": [engine], "dtype": "fp32", "replicas": replicas}}},
         arguments=["--cluster", address],
         environment=data,
     )
@@ -122,6 +126,25 @@ def test_a_stream_goes_on_when_its_worker_is_lost(
     assert server.stop() == 0
 
 
+def test_replicas_on_several_nodes_take_over_from_each_other(
+    nodes: Nodes, launch: Launch, own_data: dict[str, str]
+) -> None:
+    server = start(launch, nodes.address, "echo", own_data | nodes.environment, replicas=2)
+    workers = poll(nodes.find_workers, lambda workers: len(workers) == 2, "the workers")
+    readings = [ask(server, 4000) for _ in range(4)]
+    for reading in readings:
+        assert reading.wait_for_pieces(1)
+
+    next(iter(workers.values())).lose()
+    told = [reading.result() for reading in readings]
+
+    assert {(one.num_tokens, len(one.errors)) for one in told} == {(4000, 0)}
+    assert len({one.text for one in told}) == 1
+    nodes.add()
+    poll(nodes.find_workers, lambda workers: len(workers) == 2, "the workers")
+    assert server.stop() == 0
+
+
 def test_several_servers_have_workers_of_their_own_that_leave_with_them(
     nodes: Nodes, launch: Launch, own_data: dict[str, str]
 ) -> None:
@@ -142,9 +165,9 @@ def test_several_servers_have_workers_of_their_own_that_leave_with_them(
 def test_auto_starts_a_cluster_that_ends_with_its_server(
     launch: Launch, own_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    # A home without the trace of any other cluster.
+    # Ray keeps its token there.
     home = str(tmp_path_factory.mktemp("home"))
-    server = start(launch, "auto", "echo", own_data | {"HOME": home})
+    server = start(launch, "auto", "echo", own_data | ALONE | {"HOME": home})
     wait_for_engine(server, MODEL, "echo")
     members = server.workers()
 
@@ -154,6 +177,24 @@ def test_auto_starts_a_cluster_that_ends_with_its_server(
     assert server.stop() == 0
     _, alive = psutil.wait_procs(members, timeout=10)
     assert alive == []
+
+
+def test_a_cluster_that_was_lost_is_started_anew(
+    launch: Launch, own_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = str(tmp_path_factory.mktemp("home"))
+    server = start(launch, "auto", "echo", own_data | ALONE | {"HOME": home})
+    keeper = next(one for one in server.workers() if "cluster.keeper" in " ".join(one.cmdline()))
+
+    keeper.kill()
+
+    poll(
+        lambda: model_of(server, MODEL),
+        lambda told: told["phase"] == "ready" and told["num_restarts"] > 0,
+        MODEL,
+    )
+    assert ask(server, num_tokens=8).result().num_tokens == 8
+    assert server.stop() == 0
 
 
 def test_a_cluster_that_does_not_answer_is_named_at_once(
