@@ -122,9 +122,8 @@ async def open_runtime(
         manager = await stack.enter_async_context(_make_manager(config, plans, observer, clock))
         stores = await stack.enter_async_context(open_stores(config.system.data_directory))
         status = _make_status(config, manager, admission, stores, monitor, clock=clock)
-        mind = await stack.enter_async_context(
-            _open_mind(config, status, registry, observer, is_kept=is_server)
-        )
+        opening = _open_mind(config, status, registry, observer, is_kept=is_server)
+        mind = await stack.enter_async_context(opening)
         observer.add((mind,) if mind else ())
         past = mind.state.memory if mind else NoOutcomes()
         orchestrator, embedder = _make_orchestrators(
