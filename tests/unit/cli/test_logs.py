@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import warnings
@@ -18,22 +17,7 @@ from mm_orch.monitoring.request_log import RequestLogObserver
 from tests.unit.monitoring.scripted_events import finished, story
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers[:]:
-        if handler not in before:
-            root.removeHandler(handler)
-            with contextlib.suppress(OSError):  # the full disk's
-                handler.close()
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 def json_lines(path: Path) -> list[dict[str, object]]:
