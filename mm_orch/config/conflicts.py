@@ -172,6 +172,17 @@ def _check_endpoints(config: Config) -> Iterator[Conflict]:
             )
 
 
+def _check_replicas(config: Config) -> Iterator[Conflict]:
+    for name, model in config.models.items():
+        if model.source.startswith("openai:") and model.replicas != 1:
+            yield Conflict(
+                path=("models", name, "replicas"),
+                value=model.replicas,
+                problem="must be 1: what runs elsewhere has no workers here; name more endpoints",
+                others=(("models", name, "source"),),
+            )
+
+
 def _check_preloaded_models(config: Config) -> Iterator[Conflict]:
     known = config.model_name_by_spelling
     for name in config.monitoring.server.preload_models:
@@ -235,6 +246,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _check_model_names,
     _check_model_engines,
     _check_endpoints,
+    _check_replicas,
     _check_preloaded_models,
     _check_search,
     _check_large_model,
