@@ -103,10 +103,6 @@ def _status_of(outcome: Outcome) -> str:
     return "partial" if outcome.is_partial else "success"
 
 
-def _write_failed(outcome: Outcome) -> list[Json]:
-    return [{"step": one.step, "message": str(one.error)} for one in outcome.failed]
-
-
 def _write_source(source: Source) -> Json:
     return {"content": source.content, "score": source.score, "metadata": dict(source.metadata)}
 
