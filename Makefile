@@ -5,13 +5,14 @@
 # make test-deploy   what tools of containers and clusters say of deploy/
 # make test-image   build the image for CPUs, run the chart's pod and end it (root, podman)
 # make test-long   the long forms of tests that make test runs in a small form
+# make coverage   which branches the tests take that start no servers
 
 PYTHON ?= python3
 VENV := .venv
 Q ?= What is machine learning?
 ENGINES ?= $(patsubst requirements-%.lock,%,$(filter-out requirements-dev.lock requirements-deploy.lock,$(wildcard requirements-*.lock)))
 
-.PHONY: run serve test test-engines test-deploy test-image test-long setup setup-dev lock docs manifests clean
+.PHONY: run serve test test-engines test-deploy test-image test-long coverage setup setup-dev lock docs manifests clean
 
 # A model this small rambles at a temperature of 1; its authors recommend this one. Even so it may
 # say the same over and over, to the end of its context: hence the bound.
@@ -42,6 +43,10 @@ test-image: setup-dev
 test-long: setup-dev
 	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/test-long
+
+coverage: setup-dev
+	@$(VENV)/bin/python -m mm_orch.main --pull smollm2-135m
+	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/coverage
 
 setup:
 	@PYTHON="$(PYTHON)" scripts/setup $(VENV) requirements.lock

@@ -61,6 +61,12 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where engines compile their kernels, once for all tests that start some in this process."""
+    return tmp_path_factory.getbasetemp() / "compiled"
+
+
+@pytest.fixture(scope="session")
 def data_directory() -> Path:
     """Where this user's models lie, as for every command of the product."""
     return Path(os.environ.get("MUAI_DATA_DIR") or platformdirs.user_data_path("muai"))

@@ -30,7 +30,7 @@ def llama_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_spec(llama_directory: Path) -> EngineSpec:
+def tiny_spec(llama_directory: Path, compiled: Path) -> EngineSpec:
     return EngineSpec(
         model="tiny",
         directory=str(llama_directory),
@@ -39,7 +39,7 @@ def tiny_spec(llama_directory: Path) -> EngineSpec:
         dtype="fp32",
         device="cpu",
         num_threads=2,
-        cache_directory=str(llama_directory / "compiled"),
+        cache_directory=str(compiled),
         max_kv_bytes=2**21,
     )
 

@@ -32,12 +32,14 @@ NO_NETWORK = dict.fromkeys(
 
 
 @pytest.mark.model
-def test_a_query_is_answered_on_standard_output_alone(
+def test_a_query_is_answered_on_standard_output_alone_and_without_a_network(
     builtin_model: StoredModel,  # noqa: ARG001 - must be there
     tmp_path: Path,
 ) -> None:
     result = run_cli(
-        QUESTION, "--max-tokens", "24", "--temperature", "0", directory=tmp_path, environment=ALONE
+        *(QUESTION, "--max-tokens", "24", "--temperature", "0"),
+        directory=tmp_path,
+        environment={**ALONE, **NO_NETWORK},
     )
 
     assert result.returncode == 0, result.stderr
@@ -45,19 +47,6 @@ def test_a_query_is_answered_on_standard_output_alone(
     assert result.stdout.endswith("\n")
     assert result.stderr == ""
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.model
-def test_without_a_network_a_stored_model_answers(
-    builtin_model: StoredModel,  # noqa: ARG001 - must be there
-    tmp_path: Path,
-) -> None:
-    result = run_cli(
-        "Hello", "--max-tokens", "4", directory=tmp_path, environment={**ALONE, **NO_NETWORK}
-    )
-
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip()
 
 
 def test_without_a_network_a_missing_model_says_what_to_do(tmp_path: Path) -> None:

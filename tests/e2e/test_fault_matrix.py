@@ -26,7 +26,7 @@ pytestmark = pytest.mark.model
 MODEL = "smollm2-135m"
 EMBEDDER = "minilm"
 WATCHDOG_S = 2.0
-NUM_TOKENS = 400
+NUM_TOKENS = 100
 CHAT = {"messages": [{"role": "user", "content": "One two three four five six seven."}]}
 TEXT = {"prompt": "One two three four five six seven."}
 SAMPLING = {"max_tokens": NUM_TOKENS, "temperature": 0, "ignore_eos": True}
@@ -224,8 +224,10 @@ def test_a_server_that_is_told_to_end_finishes_what_runs(
     launch: Callable[..., ServerProcess],
 ) -> None:
     server = launch("odd", "spare")
-    undisturbed = ask_stream(server).text
-    streams = [server.open_stream({**CHAT, **SAMPLING, "stream": True}) for _ in range(4)]
+    # Long enough to be told to end while all four run.
+    long = {"max_tokens": 400}
+    undisturbed = ask_stream(server, **long).text
+    streams = [server.open_stream({**CHAT, **SAMPLING, **long, "stream": True}) for _ in range(4)]
     readers = [iter(stream) for stream in streams]
     firsts = [[next(reader), next(reader)] for reader in readers]
 

@@ -39,7 +39,11 @@ TEXTS = ["The recipe needs two eggs.", "I forgot my password."]
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     models: dict[str, Any] = {
-        EMBEDDING_MODEL: {"source": EMBEDDING_SOURCE, "task": "embed", "engines": ["pytorch"]}
+        EMBEDDING_MODEL: {
+            "source": EMBEDDING_SOURCE,
+            "task": "embed",
+            "engines": ["onnx", "pytorch"],
+        }
     }
     for name, (make, engines) in TINY.items():
         directory = write_tokenizer(make(tmp_path_factory.mktemp(name)))

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.model
 
 MODEL = "smollm2-135m"
-NUM_CLIENTS = 4
 NUM_TOKENS = 64
-QUESTIONS = chat_prompts()[:8]
+NUM_QUESTIONS_EACH = 2
 # A start of vLLM takes 25 to 45 s and more on a busy machine, and its back-off up to 30 s.
 PATIENCE_S = 300
 
@@ -165,12 +164,15 @@ def check_told(told: Told, expected: str, chain: Sequence[str]) -> None:
     assert (f"{chain[0]}->{told.engine}" in told.fallback) is (told.engine != chain[0])
 
 
-def check_walk(server: ServerProcess, environments: Environments, chain: Sequence[str]) -> None:
+def check_walk(
+    server: ServerProcess, environments: Environments, chain: Sequence[str], num_clients: int
+) -> None:
     wait_for_engine(server, MODEL, chain[0], PATIENCE_S)
-    with ThreadPoolExecutor(NUM_CLIENTS) as pool:
-        first = pool.map(lambda question: ask(server, question).result(), QUESTIONS)
-        expected = dict(zip(QUESTIONS, [told.text for told in first], strict=True))
-    parts = [QUESTIONS[number::NUM_CLIENTS] for number in range(NUM_CLIENTS)]
+    asked = chat_prompts()[: num_clients * NUM_QUESTIONS_EACH]
+    with ThreadPoolExecutor(num_clients) as pool:
+        first = pool.map(lambda question: ask(server, question).result(), asked)
+        expected = dict(zip(asked, [told.text for told in first], strict=True))
+    parts = [asked[number::num_clients] for number in range(num_clients)]
     clients = [Client(server, questions) for questions in parts]
 
     walk(server, environments, clients, chain)
@@ -212,7 +214,7 @@ OpenChain = "Callable[..., tuple[ServerProcess, Environments]]"
 
 def test_an_engine_that_is_lost_under_load_returns(open_chain: OpenChain) -> None:
     chain = ("openvino", "onnx")
-    check_walk(*open_chain(*chain), chain)
+    check_walk(*open_chain(*chain), chain, num_clients=2)
 
 
 @pytest.mark.long
@@ -221,4 +223,4 @@ def test_vllm_deepspeed_onnx_and_pytorch_are_lost_in_turn_and_vllm_returns(
     open_chain: OpenChain,
 ) -> None:
     chain = ("vllm", "deepspeed", "onnx", "pytorch")
-    check_walk(*open_chain(*chain), chain)
+    check_walk(*open_chain(*chain), chain, num_clients=4)

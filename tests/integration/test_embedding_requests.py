@@ -284,7 +284,7 @@ async def test_an_engine_that_does_not_embed_is_passed_over_with_the_reason() ->
 
 
 def test_plain_code_gets_vectors_that_mean_something() -> None:
-    with MuAI(config_of(engines=["pytorch"])) as muai:
+    with MuAI(config_of(engines=["onnx", "pytorch"])) as muai:
         found = muai.embed(["A man eats.", "Someone has a meal.", "Shares fell today."])
         [alone] = muai.embed("A man eats.", model="vectors").vectors
         status = muai.status()
@@ -297,9 +297,5 @@ def test_plain_code_gets_vectors_that_mean_something() -> None:
     assert near > far + 0.3
     assert alone == pytest.approx(found.vectors[0], abs=1e-5)
     [report] = [model for model in status.models if model.name == EMBEDDING_MODEL]
-    assert (report.task, report.engine, report.dimensions, report.context_length) == (
-        "embed",
-        "pytorch",
-        384,
-        256,
-    )
+    assert (report.task, report.dimensions, report.context_length) == ("embed", 384, 256)
+    assert report.engine in {"onnx", "pytorch"}

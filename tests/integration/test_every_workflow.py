@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -63,6 +63,31 @@ NUM_AT_ONCE = 6
 # Over before the first step; and before the model that is held has said a word.
 TOO_LITTLE_S, LITTLE_S = 1e-6, 0.2
 
+
+class Case(NamedTuple):
+    """One question at one face, whole or as a stream."""
+
+    face: str
+    asked: Asked
+    is_stream: bool
+
+    def __str__(self) -> str:
+        form = "streamed" if self.is_stream else "whole"
+        return f"{form}-{self.face}-{self.asked.workflow}"
+
+
+CASES = [
+    Case(face, asked, is_stream)
+    for asked in QUESTIONS
+    for face in FACES
+    for is_stream in (False, True)
+]
+# A lesson takes as long as all else together: each face is asked for one, in one of its forms.
+LONG = [
+    case
+    for case in CASES
+    if case.asked.workflow == "lesson_pack" and case.is_stream is not (case.face == "v1")
+]
 every_face = pytest.mark.parametrize("face", FACES)
 every_workflow = pytest.mark.parametrize("asked", QUESTIONS, ids=lambda asked: asked.workflow)
 
@@ -118,39 +143,47 @@ def clients(serving: ServerProcess, alone: CommandLine) -> dict[str, Client]:
     }
 
 
+class Answers:
+    """What is asked in the default suite, several at a time; the rest when it is asked for."""
+
+    def __init__(self, clients: dict[str, Client], pool: ThreadPoolExecutor) -> None:
+        self._clients = clients
+        self._pool = pool
+        self._heard = {case: self._ask(case) for case in CASES if case not in LONG}
+
+    def hear(self, case: Case) -> Heard:
+        return (self._heard.get(case) or self._ask(case)).result()
+
+    def _ask(self, case: Case) -> Future[Heard]:
+        client = self._clients[case.face]
+        return self._pool.submit(client.listen if case.is_stream else client.ask, case.asked)
+
+
 @pytest.fixture(scope="module")
-def answers(clients: dict[str, Client]) -> Iterator[dict[tuple[str, str, bool], Future[Heard]]]:
-    """All that is asked, whole and streamed, several at a time."""
+def answers(clients: dict[str, Client]) -> Iterator[Answers]:
     with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
-        yield {
-            (face, asked.workflow, is_stream): pool.submit(
-                client.listen if is_stream else client.ask, asked
-            )
-            for asked in QUESTIONS
-            for face, client in clients.items()
-            for is_stream in (False, True)
-        }
+        yield Answers(clients, pool)
 
 
-@every_workflow
-@every_face
-@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
-def test_it_answers(
-    answers: dict[tuple[str, str, bool], Future[Heard]],
-    face: str,
-    asked: Asked,
-    is_stream: bool,  # noqa: FBT001 - a parameter of the test
-) -> None:
-    heard = answers[face, asked.workflow, is_stream].result()
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=str(case), marks=[pytest.mark.long] if case in LONG else [])
+        for case in CASES
+    ],
+)
+def test_it_answers(answers: Answers, case: Case) -> None:
+    heard = answers.hear(case)
 
+    workflow, is_told_why = case.asked.workflow, case.face != "cli" or not case.is_stream
     assert heard.text.strip()
-    assert SIGNS[asked.workflow] in heard.text
+    assert SIGNS[workflow] in heard.text
     # What comes whole is looked at first; what a model says, or is read of pages, is not.
-    if is_stream and face != "cli" and asked.workflow in SPOKEN:
+    if case.is_stream and case.face != "cli" and workflow in SPOKEN:
         assert len(heard.pieces) > 1
     # The command line does not tell it of a stream.
-    assert heard.finish_reason in ({"stop", "length"} if face != "cli" or not is_stream else {""})
-    if asked.workflow == "lesson_pack":
+    assert heard.finish_reason in ({"stop", "length"} if is_told_why else {""})
+    if workflow == "lesson_pack":
         assert judge(heard.text) == {}
 
 

@@ -24,15 +24,6 @@ NOTICE = "The web was not searched"
 
 
 @pytest.fixture(scope="module")
-def serving(
-    own_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServerProcess]:
-    server = start_server(tmp_path_factory.mktemp("search"), environment=own_data)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def away(
     own_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
@@ -62,8 +53,8 @@ def check_cited(answer: dict[str, Any], *titles: str) -> None:
         assert source["metadata"]["url"] in answer["result"]
 
 
-def test_a_question_is_answered_from_a_page_that_is_cited(serving: ServerProcess) -> None:
-    reply = ask(serving, SEARCH, OPENED)
+def test_a_question_is_answered_from_a_page_that_is_cited(server: ServerProcess) -> None:
+    reply = ask(server, SEARCH, OPENED)
 
     answer = reply.json
     assert (reply.status, answer["status"]) == (200, "success"), answer
@@ -74,8 +65,8 @@ def test_a_question_is_answered_from_a_page_that_is_cited(serving: ServerProcess
     assert answer["metadata"]["usage"]["completion_tokens"] > 0
 
 
-def test_a_comparison_is_answered_part_by_part(serving: ServerProcess) -> None:
-    reply = ask(serving, SELF_ASK, HIGHER)
+def test_a_comparison_is_answered_part_by_part(server: ServerProcess) -> None:
+    reply = ask(server, SELF_ASK, HIGHER)
 
     answer = reply.json
     assert (reply.status, answer["status"]) == (200, "success"), answer
@@ -83,8 +74,8 @@ def test_a_comparison_is_answered_part_by_part(serving: ServerProcess) -> None:
     assert answer["result"].count("\n- ") >= 1
 
 
-def test_what_no_page_is_about_is_not_answered(serving: ServerProcess) -> None:
-    answer = ask(serving, SEARCH, "Who won the football championship in 1998?").json
+def test_what_no_page_is_about_is_not_answered(server: ServerProcess) -> None:
+    answer = ask(server, SEARCH, "Who won the football championship in 1998?").json
 
     assert answer["result"].startswith("I don't know. Nothing was found about this.")
     assert (answer["status"], answer["metadata"]["sources"]) == ("success", [])

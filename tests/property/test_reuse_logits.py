@@ -144,9 +144,9 @@ def check(bench: Bench, traffic: Traffic) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny_bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    directory = make_llama(tmp_path_factory.mktemp("tiny"))
-    return Bench(directory, directory / "compiled")
+def tiny_bench(tmp_path_factory: pytest.TempPathFactory, data_directory: Path) -> Bench:
+    # With the kernels of the servers here: they need not be compiled again.
+    return Bench(make_llama(tmp_path_factory.mktemp("tiny")), data_directory / "compiled")
 
 
 @pytest.fixture(scope="module")

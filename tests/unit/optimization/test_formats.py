@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    loaded = build.load_library(tmp_path_factory.mktemp("compiled"))
+def library(compiled: Path) -> ctypes.CDLL:
+    loaded = build.load_library(compiled)
     assert loaded is not None, "this machine has no C++ compiler"
     if not can_quantize(loaded, 32):
         pytest.skip("this processor does not multiply bf16")

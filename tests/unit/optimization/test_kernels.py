@@ -34,9 +34,9 @@ TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 4e-2}
 DTYPES = [torch.float32, torch.bfloat16]
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compiled")
+@pytest.fixture
+def directory(compiled: Path) -> Path:
+    return compiled
 
 
 def native(directory: Path, dtype: torch.dtype, head_dim: int = 64) -> NativeKernels:
@@ -189,12 +189,12 @@ def test_a_compiler_that_fails_is_no_reason_to_stop(
 
 def test_what_was_compiled_once_is_taken_the_next_time(directory: Path) -> None:
     native(directory, torch.float32)
-    [library] = directory.iterdir()
+    [library] = directory.glob("*.so")
     made = library.stat().st_mtime_ns
 
     native(directory, torch.float32)
 
-    assert [path.stat().st_mtime_ns for path in directory.iterdir()] == [made]
+    assert [path.stat().st_mtime_ns for path in directory.glob("*.so")] == [made]
 
 
 @pytest.mark.parametrize(

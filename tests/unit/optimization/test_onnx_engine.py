@@ -44,7 +44,7 @@ def backend() -> Iterator[OnnxBackend]:
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_llama(tmp_path_factory.mktemp("models") / "llama")
+    return make_llama(tmp_path_factory.mktemp("llama"))
 
 
 def give_biases(directory: Path) -> Path:

@@ -48,6 +48,12 @@ def page_hit(name: str, text: str) -> Hit:
 HITS = (page_hit("one", HEIGHT), page_hit("two", f"{CLIMBED} Goats live there."))
 NO_TEXT = page_hit("empty", " ")
 
+# A question of two parts, each with a page that answers it.
+HIGHER = "Is Mount Vell higher than Mount Orr?"
+VELL, ORR = "How high is Mount Vell?", "How high is Mount Orr?"
+ORR_HEIGHT = "The height of Mount Orr is 1,400 metres."
+JOINED = "Mount Vell is 700 metres higher than Mount Orr."
+
 
 Said = str | Sequence[Step] | Callable[[str], str]
 
@@ -78,6 +84,11 @@ class Model(ScriptedGenerator):
         found = zip(self.kinds, self.requests, strict=True)
         prompts = [request.prompt for one, request in found if one == kind]
         return [prompt for prompt in prompts if isinstance(prompt, ChatPrompt)]
+
+
+def answer_part(shown: str) -> str:
+    """Return the answer to the part of HIGHER that is asked about."""
+    return HEIGHT if VELL in shown else ORR_HEIGHT
 
 
 @dataclass

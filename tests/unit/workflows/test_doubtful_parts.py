@@ -18,10 +18,16 @@ from tests.unit.workflows.scene import make_workflows
 from tests.unit.workflows.search_scene import (
     ANSWERING,
     HEIGHT,
+    HIGHER,
     JOIN,
+    JOINED,
+    ORR,
+    ORR_HEIGHT,
     SUMMARY,
+    VELL,
     Model,
     Provider,
+    answer_part,
     failures,
     make_call,
     make_search,
@@ -29,14 +35,6 @@ from tests.unit.workflows.search_scene import (
     page_hit,
     play,
     text_of,
-)
-from tests.unit.workflows.test_self_ask_search_qa import (
-    HIGHER,
-    JOINED,
-    ORR,
-    ORR_HEIGHT,
-    VELL,
-    answer_of,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +81,7 @@ async def ask(
     joined: str = JOINED,
     **call: object,
 ) -> tuple[Outcome, Model]:
-    model = Model(said={ANSWERING: answer_of, JOIN: joined})
+    model = Model(said={ANSWERING: answer_part, JOIN: joined})
     workflows = make_workflows(
         model,
         no_sessions(),

@@ -25,11 +25,17 @@ from tests.unit.workflows.scene import make_workflows
 from tests.unit.workflows.search_scene import (
     ANSWERING,
     HEIGHT,
+    HIGHER,
     JOIN,
+    JOINED,
+    ORR,
+    ORR_HEIGHT,
     PARTS,
     SUMMARY,
+    VELL,
     Model,
     Provider,
+    answer_part,
     failures,
     make_call,
     make_search,
@@ -44,11 +50,6 @@ if TYPE_CHECKING:
     from tests.unit.api.scripted_generator import Step
     from tests.unit.workflows.search_scene import Said
 
-HIGHER = "Is Mount Vell higher than Mount Orr?"
-VELL, ORR = "How high is Mount Vell?", "How high is Mount Orr?"
-ORR_HEIGHT = "The height of Mount Orr is 1,400 metres."
-JOINED = "Mount Vell is 700 metres higher than Mount Orr."
-
 
 def provider() -> Provider:
     return Provider(
@@ -56,13 +57,9 @@ def provider() -> Provider:
     )
 
 
-def answer_of(shown: str) -> str:
-    return HEIGHT if VELL in shown else ORR_HEIGHT
-
-
 def two_mountains(said: dict[str, Said] | None = None) -> Model:
     """Return a model that answers by the mountain that is asked about."""
-    return Model(said={ANSWERING: answer_of, **(said or {})})
+    return Model(said={ANSWERING: answer_part, **(said or {})})
 
 
 async def answer(model: Model, found: Provider | None = None, **call: object) -> Outcome:
