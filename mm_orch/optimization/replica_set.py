@@ -201,7 +201,7 @@ class ReplicaSet:
             wish.names,
             num_tokens=wish.num_tokens,
             session=wish.session,
-            queued_tokens={number: one.num_queued_tokens for number, one in serving.items()},
+            queued_tokens={number: one.queued.total for number, one in serving.items()},
         )
         worker = serving[chosen.replica]
         self._observer.observe(
@@ -209,7 +209,7 @@ class ReplicaSet:
                 model=self.model,
                 replica=chosen.replica,
                 rule=chosen.rule.value,
-                num_queued_tokens=worker.num_queued_tokens,
+                num_queued_tokens=worker.queued.total,
             )
         )
         return Placed(worker, chosen.num_held_tokens)
