@@ -238,6 +238,18 @@ async def test_a_replica_joins_and_another_is_drained_while_requests_run() -> No
         assert await answer(scene, ask(*WORDS))
 
 
+async def test_a_replica_that_still_loads_leaves_at_once_when_it_is_not_wanted(
+    odd_engines: Switch,
+) -> None:
+    async with run(1, "hesitant") as scene:
+        odd_engines.turn_on()
+        await scene.resize(2)
+        await scene.wait_until(lambda: len(scene.report.replicas) == 2)
+        await scene.resize(1)
+        await scene.wait_for_replicas(0)
+        assert await answer(scene, ask(*WORDS))
+
+
 async def test_a_replica_that_has_no_room_waits_and_says_so() -> None:
     async with run(4, "echo", **{"system.model_memory_mb": 60}) as scene:
         await scene.wait_until(lambda: bool(scene.report.replicas_detail))
