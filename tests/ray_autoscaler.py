@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _HEAD_ID = "f" * 51 + "00000"
-_NODE_BYTES = 4 << 30
 _STORE_BYTES = 80 << 20
 
 
 class GrowingCluster(Node):
-    """A head that runs no workers, and as many nodes for one worker each as Ray finds needed.
+    """A head that runs no workers, one node for a worker, and more where Ray finds them needed.
 
     Args:
         directory: for Ray's files; its path must be short.
@@ -65,7 +64,7 @@ class GrowingCluster(Node):
 
 @contextlib.contextmanager
 def run_growing_cluster(*, max_nodes: int, idle_s: float) -> Iterator[GrowingCluster]:
-    """Run a cluster that has no node for workers until one is needed."""
+    """Run a cluster whose nodes come and go."""
     directory = Path(tempfile.mkdtemp(prefix="ray-"))
     cluster = None
     try:
@@ -78,7 +77,14 @@ def run_growing_cluster(*, max_nodes: int, idle_s: float) -> Iterator[GrowingClu
 
 
 def _configure(address: str, max_nodes: int, idle_s: float) -> dict[str, object]:
-    node = {"CPU": 1, "memory": _NODE_BYTES, "object_store_memory": _STORE_BYTES}
+    # The provider refuses to be told of memory. Of one that is there Ray learns how much its nodes
+    # have; of none it believes that they have nothing, and starts none for who asks for some.
+    node = {
+        "resources": {"CPU": 1, "object_store_memory": _STORE_BYTES},
+        "node_config": {},
+        "min_workers": 1,
+        "max_workers": max_nodes,
+    }
     commands = ("initialization", "setup", "head_setup", "worker_setup")
     starts = ("head_start_ray", "worker_start_ray")
     return {
@@ -95,7 +101,7 @@ def _configure(address: str, max_nodes: int, idle_s: float) -> dict[str, object]
         },
         "available_node_types": {
             "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-            "node": {"resources": node, "node_config": {}, "max_workers": max_nodes},
+            "node": node,
         },
         "head_node_type": "head",
         "upscaling_speed": 1.0,

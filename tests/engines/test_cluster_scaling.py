@@ -88,7 +88,6 @@ def wait_until(is_so: Callable[[], bool], server: ServerProcess) -> None:
 def test_replicas_and_nodes_go_from_one_to_two_and_back(
     engine: str, cluster: GrowingCluster, launch: Launch, own_data: dict[str, str]
 ) -> None:
-    assert cluster.count_nodes() == 0
     server = launch(
         config=configure(engine),
         arguments=["--cluster", cluster.address],
