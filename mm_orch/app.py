@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mm_orch.autoscaling.managed import scaling
 from mm_orch.consciousness.goals import goals_of
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
@@ -136,6 +137,9 @@ async def open_runtime(
             config, registry, orchestrator, embedder, stores, sources, watch=watch
         )
         live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
+        if is_server:
+            fitting = scaling(manager, live, observer, clock=clock)
+            status.tell_of_scaling(await stack.enter_async_context(fitting))
         yield Runtime(
             config=config,
             router=router,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mm_orch.config import Config, LoadedConfig
     from mm_orch.core.observations import FiringAlert
+    from mm_orch.core.scaling_report import ScalingReport
     from mm_orch.core.tuning_report import TunerReport
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.orchestration.reports import ModelReport, ReplicaReport, StatusReport
@@ -218,6 +219,8 @@ def list_exceptions(model: ModelReport) -> Iterator[str]:
         yield f"stand-in for {does}: {stand_in.phase.value}{f', {listed}' if listed else ''}"
     if len(model.replicas) > 1:
         yield from map(_describe_replica, model.replicas)
+    if (scaling := model.scaling) is not None:
+        yield _describe_scaling(scaling)
     if model.replicas_detail:
         yield (
             f"{len(model.replicas)} of {model.num_wanted_replicas} replicas:"
@@ -238,6 +241,15 @@ def _describe_replica(replica: ReplicaReport) -> str:
     ]
     listed = ", ".join(str(fact) for fact in facts if fact)
     return f"replica {replica.number}: {replica.phase.value}, {listed}"
+
+
+def _describe_scaling(scaling: ScalingReport) -> str:
+    follows = f"{scaling.least} to {scaling.most} replicas follow the load"
+    if scaling.count is None:
+        return f"{follows}; nothing was decided yet"
+    return (
+        f"{follows}: {scaling.count} ({scaling.direction}) since {scaling.at}, {scaling.rationale}"
+    )
 
 
 def _describe_excess(model: ModelReport) -> str:

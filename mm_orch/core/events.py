@@ -13,6 +13,7 @@ from mm_orch.core.configuration import ConfigurationChanged
 from mm_orch.core.fleet_events import FleetEvent
 from mm_orch.core.mind_events import MindEvent
 from mm_orch.core.placement_events import PlacementEvent
+from mm_orch.core.scaling_events import ScalingEvent
 from mm_orch.core.tuning_events import TuningEvent
 from mm_orch.core.workflow_events import WorkflowEvent
 
@@ -363,6 +364,7 @@ Event = (
     | HttpRequestFinished
     | ConfigurationChanged
     | TuningEvent
+    | ScalingEvent
     | FleetEvent
     | WorkflowEvent
     | MindEvent

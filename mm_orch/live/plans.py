@@ -6,9 +6,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mm_orch.config.schema.values import read_range
 from mm_orch.live.sharing import find_sharing
 from mm_orch.models.store import ModelStore
 from mm_orch.optimization.plan import EngineOrder, EnginePlan, ModelPlan
+from mm_orch.optimization.replicas.layout import ReplicaRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,7 @@ def make_plans(
         name: replace(
             _plan(config, name, store, engine, _find_order(config, name, is_server=is_server)),
             place=place,
+            is_on_cluster=is_server and config.cluster.address is not None,
         )
         for name in config.models
     }
@@ -80,10 +83,12 @@ def _plan(
     )
 
 
-def find_replicas(config: Config, name: str) -> int | None:
+def find_replicas(config: Config, name: str) -> int | ReplicaRange | None:
     """Return how many workers a model is to have; None for as many as there may be."""
     replicas = config.models[name].replicas
-    return None if replicas == "auto" else replicas
+    if isinstance(replicas, int):
+        return replicas
+    return None if replicas == "auto" else ReplicaRange(*read_range(replicas))
 
 
 def _find_order(config: Config, name: str, *, is_server: bool) -> EngineOrder:

@@ -47,15 +47,18 @@ from mm_orch.core.placement_events import (
     RequestPlaced,
     RequestRedirected,
 )
+from mm_orch.core.scaling_events import ReplicasScaled, ScaledLoadRead
 from mm_orch.core.tuning_events import GuardStepTold, TunedValuesRead, TuningDecided
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted, WorkflowStepFinished
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES, Severity
 from mm_orch.monitoring.cache_series import CacheSeries
 from mm_orch.monitoring.children import Children
 from mm_orch.monitoring.fleet_series import FleetSeries
+from mm_orch.monitoring.http_series import HttpSeries
 from mm_orch.monitoring.mind_series import MindSeries
 from mm_orch.monitoring.replica_series import ReplicaSeries
 from mm_orch.monitoring.resource_series import ResourceSeries
+from mm_orch.monitoring.scaling_series import ScalingSeries
 from mm_orch.monitoring.series import Series
 from mm_orch.monitoring.sliding_rate import SlidingRate
 from mm_orch.monitoring.tuning_series import TuningSeries
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Event
     from mm_orch.core.mind_events import MindEvent
     from mm_orch.core.placement_events import PlacementEvent
+    from mm_orch.core.scaling_events import ScalingEvent
     from mm_orch.core.trace import TraceContext
     from mm_orch.core.tuning_events import TuningEvent
     from mm_orch.core.workflow_events import WorkflowEvent
@@ -120,12 +124,12 @@ class PrometheusObserver:
         self._batches = Children(series.batch_size)
         self._running = Children(series.running)
         self._waiting = Children(series.waiting)
-        self._clock = clock
-        self._begin_s = clock()
         self._models = frozenset(models)
         registry = self._series.registry
         self._cache = CacheSeries(registry, self._models, clock)
         self._replicas = ReplicaSeries(registry)
+        self._scaling = ScalingSeries(registry)
+        self._http = HttpSeries(series, clock)
         self._resources = ResourceSeries(registry, clock)
         self._fleets = FleetSeries(registry)
         self._workflows = WorkflowSeries(registry, workflows)
@@ -133,7 +137,6 @@ class PrometheusObserver:
         self._vllm_names = VllmNames(registry, self._models) if has_vllm_names else None
         self._tuning: TuningSeries | None = None
         self._started: set[tuple[str, str]] = set()
-        self._http_rates: dict[tuple[str, str, str], SlidingRate] = {}
         self._request_rates = {name: SlidingRate(clock) for name in self._models}
         self._token_rates = {name: SlidingRate(clock) for name in self._models}
         for name in (*self._models, UNKNOWN):
@@ -184,10 +187,12 @@ class PrometheusObserver:
                 | RequestFailedOver()
                 | RequestPlaced()
                 | ReplicaLeft()
+                | ReplicasScaled()
+                | ScaledLoadRead()
             ):
                 self._observe_fallback(event)
             case HttpRequestFinished():
-                self._observe_http(event)
+                self._http.observe(event)
             case (
                 CacheUsed()
                 | ResourcesRead()
@@ -278,7 +283,8 @@ class PrometheusObserver:
             self._series.engine_up.labels(model, event.engine).set(0)
 
     def _observe_fallback(
-        self, event: CircuitChanged | EndpointChanged | EngineFellBack | PlacementEvent
+        self,
+        event: CircuitChanged | EndpointChanged | EngineFellBack | PlacementEvent | ScalingEvent,
     ) -> None:
         series = self._series
         model = self._known(event.model)
@@ -291,6 +297,8 @@ class PrometheusObserver:
                 series.fallbacks.labels(model, event.from_engine, event.to_engine).inc()
             case RequestFailedOver():
                 series.failovers.labels(model).inc()
+            case ReplicasScaled() | ScaledLoadRead():
+                self._scaling.observe(event)
             case EndpointChanged():
                 self._fleets.observe(model, event)
             case RequestPlaced():
@@ -332,18 +340,6 @@ class PrometheusObserver:
             case _:
                 # A stand-in's memory, or an alert that was counted when it began.
                 pass
-
-    def _observe_http(self, event: HttpRequestFinished) -> None:
-        series = self._series
-        labels = (event.route, event.method, str(event.status))
-        series.http_requests.labels(*labels).inc()
-        series.http_duration.labels(*labels).observe(event.duration_s)
-        rate = self._http_rates.get(labels)
-        if rate is None:
-            # With an age of its own, the first exchange would be one per second.
-            rate = self._http_rates[labels] = SlidingRate(self._clock, begin_s=self._begin_s)
-            series.http_per_second.labels(*labels).set_function(rate.per_second)
-        rate.add(1)
 
     def _known(self, model: str) -> str:
         return model if model in self._models else UNKNOWN

@@ -15,10 +15,9 @@ import zmq.asyncio
 from mm_orch.core.errors import MuAIError
 from mm_orch.core.threads import start_abandonable
 from mm_orch.optimization.ladder import EngineLadder
-from mm_orch.optimization.plan import EngineOrder, find_machine
+from mm_orch.optimization.plan import EngineOrder
 from mm_orch.optimization.registry import leaves_batching_to_us
 from mm_orch.optimization.replica_set import ReplicaSet, Wish
-from mm_orch.optimization.replicas.layout import find_count, share_out
 from mm_orch.optimization.residents import LoadedModel, Residents
 from mm_orch.optimization.stand_in import IDLE_LIMIT_S, is_stand_in, model_of, name_stand_in
 from mm_orch.optimization.supervisor import ModelSupervisor
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.news import News
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.optimization.replica_set import Placed, Replica
-    from mm_orch.optimization.replicas.layout import Share
+    from mm_orch.optimization.replicas.layout import ReplicaRange
     from mm_orch.optimization.residents import Use
     from mm_orch.remote.fleet import RemoteFleet
     from mm_orch.workers.messages import Sharing, WorkerSpec
@@ -191,11 +190,20 @@ class OptimizationManager:
             self._residents.move(use, model)
         return await self._ensure_loaded(model).place(wish)
 
-    def resize(self, model: str, replicas: int | None) -> None:
+    def resize(self, model: str, replicas: int | ReplicaRange | None) -> None:
         """Run a model with so many workers from now on; None for as many as there may be."""
-        plan = self.plans[model] = dataclasses.replace(self.plans[model], replicas=replicas)
+        self.plans[model] = dataclasses.replace(self.plans[model], replicas=replicas)
         if (loaded := self._residents.find(model)) is not None:
-            loaded.replicas.want(self._share_out(plan))
+            self._want(self.plans[model], loaded.replicas, loaded.replicas.num_wanted)
+
+    def scale(self, model: str, count: int) -> None:
+        """Run a loaded model, of which a range of replicas may be, with so many from now on."""
+        if (loaded := self._residents.find(model)) is not None:
+            self._want(self.plans[model], loaded.replicas, count)
+
+    async def find_obstacle(self, model: str) -> str:
+        """Return why there is no memory for another replica of a model; empty where there is."""
+        return await self._residents.find_obstacle(model)
 
     async def acquire_stand_in(self, model: str, use: Use) -> Worker | None:
         """Return a worker of an engine that can do whatever a request asks.
@@ -299,13 +307,8 @@ class OptimizationManager:
         )
         return replicas
 
-    def _share_out(self, plan: ModelPlan) -> list[Share]:
-        machine, num_gpus_each = find_machine(plan.device), plan.num_gpus_each
-        count = plan.replicas
-        if count is None:
-            num_fitting = self._residents.count_fitting(plan.name)
-            count = find_count(machine, num_gpus_each=num_gpus_each, num_fitting=num_fitting)
-        return share_out(count, machine, num_gpus_each=num_gpus_each)
+    def _want(self, plan: ModelPlan, replicas: ReplicaSet, num_now: int) -> None:
+        replicas.want(plan.share_out(num_now, lambda: self._residents.count_fitting(plan.name)))
 
     async def _run(self, name: str, plan: ModelPlan, replicas: ReplicaSet) -> None:
         # Its size is known once its files are there; a failure is the supervisor's to tell.
@@ -314,7 +317,7 @@ class OptimizationManager:
         await self._residents.make_room(name)
         if not is_stand_in(name):
             plan = self.plans[plan.name]
-        replicas.want(self._share_out(plan))
+        self._want(plan, replicas, replicas.num_wanted)
         if plan.order is not EngineOrder.AS_LISTED:
             try:
                 await self._order_engines(plan, replicas, is_stand_in=is_stand_in(name))

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from mm_orch.optimization.cores import count_usable_cores, find_usable_cores
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.optimization.registry import probe_engine
-from mm_orch.optimization.replicas.layout import Machine, Share
+from mm_orch.optimization.replicas.layout import (
+    Machine,
+    ReplicaRange,
+    Share,
+    find_count,
+    share_out,
+    share_range,
+)
 from mm_orch.workers.messages import Sharing, WorkerSpec
 from mm_orch.workers.pinning import find_gpus
 
@@ -79,8 +86,10 @@ class ModelPlan:
         is_falling_back: go on with the next engine when one fails.
         watchdog_timeout_s: a worker with work that makes no step for so long is killed.
         idle_unload_s: without a request for so long it leaves the memory; None for never.
-        replicas: workers side by side; None for as many as devices, cores and memory permit.
+        replicas: workers side by side; None for as many as devices, cores and memory permit, a
+            range where the load decides.
         place: says where a worker that is started now is to run; None for this machine.
+        is_on_cluster: workers run on a cluster, which gives them cores and GPUs.
     """
 
     name: str
@@ -101,8 +110,9 @@ class ModelPlan:
     is_falling_back: bool = True
     watchdog_timeout_s: float = 120.0
     idle_unload_s: float | None = None
-    replicas: int | None = 1
+    replicas: int | ReplicaRange | None = 1
     place: Callable[[], Placement | None] = lambda: None
+    is_on_cluster: bool = False
 
     def share(self, sharing: Sharing) -> ModelPlan:
         """Return the plan with steps and memory shared like this."""
@@ -184,6 +194,29 @@ class ModelPlan:
     def num_gpus_each(self) -> int:
         """GPUs that a replica computes on, as the preferred engine that takes several wants it."""
         return max((_count_gpus(engine.settings) for engine in self.engines), default=1)
+
+    def share_out(self, num_now: int, count_fitting: Callable[[], int]) -> list[Share]:
+        """Return the shares of the replicas that there should be.
+
+        Args:
+            num_now: how many there are or are to be, where that is within a range.
+            count_fitting: says how many fit into the memory.
+        """
+        machine, num_gpus_each = find_machine(self.device), self.num_gpus_each
+        match self.replicas:
+            case None:
+                num_fitting = count_fitting()
+                count = find_count(machine, num_gpus_each=num_gpus_each, num_fitting=num_fitting)
+            case ReplicaRange() as bounds:
+                count = bounds.clamp(num_now)
+                if not self.is_on_cluster:
+                    most = bounds.most
+                    return share_range(count, most, machine, num_gpus_each=num_gpus_each)
+            case count:
+                pass
+        if self.is_on_cluster:
+            return [WHOLE] * count
+        return share_out(count, machine, num_gpus_each=num_gpus_each)
 
 
 def find_machine(device: str) -> Machine:

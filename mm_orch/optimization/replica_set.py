@@ -201,7 +201,7 @@ class ReplicaSet:
             wish.names,
             num_tokens=wish.num_tokens,
             session=wish.session,
-            queued_tokens={number: one.num_queued_tokens for number, one in serving.items()},
+            queued_tokens={number: one.queued.total for number, one in serving.items()},
         )
         worker = serving[chosen.replica]
         self._observer.observe(
@@ -209,7 +209,7 @@ class ReplicaSet:
                 model=self.model,
                 replica=chosen.replica,
                 rule=chosen.rule.value,
-                num_queued_tokens=worker.num_queued_tokens,
+                num_queued_tokens=worker.queued.total,
             )
         )
         return Placed(worker, chosen.num_held_tokens)
@@ -235,7 +235,9 @@ class ReplicaSet:
     async def _move(self) -> float | None:
         """Make the next move; return after how long to look again though there is no news."""
         staying = [one for one in self._replicas if not one.is_draining]
-        if not all(one.supervisor.phase in _SETTLED for one in staying):
+        loading = [one.number for one in staying if one.supervisor.phase not in _SETTLED]
+        if loading:
+            self._give_up(loading, len(staying) - len(self._wanted))
             return None
         move = next_move(self._tell_members(), self._wanted, has_room=True)
         self.obstacle = await self._find_obstacle() if isinstance(move, Start) else ""
@@ -249,6 +251,12 @@ class ReplicaSet:
             case None:
                 pass
         return _ROOM_RETRY_S if self.obstacle else None
+
+    def _give_up(self, loading: Sequence[int], num_surplus: int) -> None:
+        """Drain a replica that loads though fewer are wanted by now: its node may take minutes."""
+        move = next_move(self._tell_members(), self._wanted, has_room=False)
+        if num_surplus > 0 and isinstance(move, Drain) and move.number in loading:
+            self._drain(move.number)
 
     def _tell_members(self) -> list[Member]:
         return [

@@ -61,7 +61,7 @@ def _report(replicas: ReplicaSet, replica: Replica) -> ReplicaReport:
         cores=replica.share.cores,
         gpus=replica.share.gpus,
         num_running=worker.num_running if worker is not None else 0,
-        num_queued_tokens=worker.num_queued_tokens if worker is not None else 0,
+        num_queued_tokens=worker.queued.total if worker is not None else 0,
         num_held_tokens=replicas.count_held_tokens(replica),
         cache_hit_ratio=cache.hit_ratio if cache is not None else None,
     )

@@ -9,6 +9,7 @@ import msgspec
 from mm_orch.core.fleet_events import EndpointState
 from mm_orch.core.generation import Task
 from mm_orch.core.observations import FiringAlert
+from mm_orch.core.scaling_report import ScalingReport
 from mm_orch.core.tuning_report import TunerReport
 from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.engines.contract import Availability
@@ -119,6 +120,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
             of the first of these that serves.
         num_wanted_replicas: how many there should be.
         replicas_detail: why there are fewer, where memory is what they lack.
+        scaling: what was last decided on their number, where that follows the load.
     """
 
     name: str
@@ -154,6 +156,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     replicas: tuple[ReplicaReport, ...] = ()
     num_wanted_replicas: int = 1
     replicas_detail: str = ""
+    scaling: ScalingReport | None = None
 
     @property
     def short_detail(self) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.observations import FiringAlert
+    from mm_orch.core.scaling_report import ScalingReports
     from mm_orch.core.tuning_report import TunerReports
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.optimization.manager import OptimizationManager
@@ -83,6 +84,7 @@ class SystemStatus:
         self._notes: list[str] = []
         self._were_ready: set[str] = set()
         self._tuner: TunerReports | None = None
+        self._scaling: ScalingReports | None = None
 
     def add_degradation(self, reason: str) -> None:
         """Keep health at degraded from now on, for this reason."""
@@ -91,6 +93,10 @@ class SystemStatus:
     def tell_of(self, tuner: TunerReports) -> None:
         """Tell of this tuner from now on."""
         self._tuner = tuner
+
+    def tell_of_scaling(self, scaling: ScalingReports) -> None:
+        """Tell of what this decides on replicas from now on."""
+        self._scaling = scaling
 
     def health(self) -> HealthReport:
         """Whether the whole is healthy, and why not."""
@@ -200,6 +206,7 @@ class SystemStatus:
             source=plan.source,
             phase=ModelPhase.UNLOADED,
             is_draining=plan.name in self._admission.draining_models,
+            scaling=self._scaling.report(plan.name) if self._scaling is not None else None,
         )
         if remote is not None:
             return msgspec.structs.replace(

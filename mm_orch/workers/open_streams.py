@@ -64,6 +64,7 @@ class OpenStreams:
                 if chunk.finish_reason is not None:
                     self.forget(chunk.sequence_id)
         for vector in step.vectors:
+            self.queued.advance(vector.text_id, 0)
             stream = self.forget(vector.text_id)
             if isinstance(stream, VectorStream):
                 stream.put(vector)

@@ -19,10 +19,14 @@ class QueuedTokens:
 
     A prompt counts whole until its first token is there, an answer with what it may still grow to,
     but no more than is to be expected.
+
+    Attributes:
+        num_computed: tokens of prompts and answers that were computed since the worker began.
     """
 
     def __init__(self) -> None:
         self.total = 0
+        self.num_computed = 0
         self._rest_by_id: dict[str, _Rest] = {}
 
     def add(self, one_id: str, *, num_prompt_tokens: int, max_output_tokens: int = 0) -> None:
@@ -38,8 +42,9 @@ class QueuedTokens:
         self.total += rest.num_prompt_tokens + rest.num_output_tokens
 
     def advance(self, one_id: str, num_tokens: int) -> None:
-        """Note that so many tokens were generated."""
+        """Note that so many tokens were generated, and with the first of them the prompt."""
         if (rest := self._rest_by_id.get(one_id)) is not None:
+            self.num_computed += rest.num_prompt_tokens + num_tokens
             num_done = min(rest.num_output_tokens, num_tokens)
             self.total -= rest.num_prompt_tokens + num_done
             rest.num_prompt_tokens = 0

@@ -75,6 +75,8 @@ class Worker:
         self._observer = observer
         self._cache_news = CacheNews(self.model, self.engine, observer, replica=spec.replica)
         self._streams = OpenStreams()
+        # What it has still to compute of what it was given, and what it has computed.
+        self.queued = self._streams.queued
         self._log = LogTail(process, name=f"{self.model} worker {process.pid}")
         self.is_dead = False
         # Held while the last messages are read: closing the socket would cancel the reader.
@@ -126,11 +128,6 @@ class Worker:
     def stalled_s(self) -> float | None:
         """Seconds since it last told of progress; None while it has nothing to do."""
         return time.monotonic() - self._progress_at_s if self._streams else None
-
-    @property
-    def num_queued_tokens(self) -> int:
-        """Tokens that are still to be computed for what it was given."""
-        return self._streams.queued.total
 
     def describe_load(self, duration_s: float) -> ModelLoaded:
         """State that it was ready so long after it was launched."""
@@ -198,7 +195,7 @@ class Worker:
         stream = VectorStream([order.text_id for order in orders], self._abort, on_start)
         self._open(messages.Embed(tuple(orders)), [order.text_id for order in orders], stream)
         for order in orders:
-            self._streams.queued.add(order.text_id, num_prompt_tokens=len(order.token_ids))
+            self.queued.add(order.text_id, num_prompt_tokens=len(order.token_ids))
         return stream
 
     def submit(
@@ -220,7 +217,7 @@ class Worker:
         ids = [order.sequence_id for order in orders]
         self._open(messages.Submit(sequences=tuple(orders)), ids, stream)
         for order in orders:
-            self._streams.queued.add(
+            self.queued.add(
                 order.sequence_id,
                 num_prompt_tokens=max(1, len(order.token_ids) - num_held_tokens),
                 max_output_tokens=order.params.max_tokens,
@@ -364,7 +361,7 @@ class Worker:
                 batch_size=step.batch_size,
                 duration_s=step.duration_s,
                 replica=self.spec.replica,
-                num_queued_tokens=self.num_queued_tokens,
+                num_queued_tokens=self.queued.total,
             )
         )
 

@@ -19,6 +19,7 @@ def rows() -> list[Row]:
     return [
         Row("State", _state(), per_line=2),
         Row("Replicas", _replicas(), per_line=4),
+        Row("Replicas that follow the load", _scaling(), per_line=3),
         Row("Events", _events(), per_line=3),
         Row("Steps", _steps(), per_line=3),
         Row("GPUs", _gpus(), per_line=2),
@@ -71,6 +72,34 @@ def _replicas() -> list[panels.PanelBuilder]:
             "Requests a second by what decided. Little by prefix, and conversations do not stay.",
             panels.PER_SECOND,
             Query(rate("replica_requests_total", "model, rule"), "{{model}} {{rule}}"),
+        ),
+    ]
+
+
+def _scaling() -> list[panels.PanelBuilder]:
+    return [
+        lines(
+            "Wanted and running",
+            "Replicas that there should be, and those whose worker runs.",
+            panels.COUNT,
+            Query(
+                f"max by (model) (autoscaling_wanted_replicas{{{OF_MODEL}}})", "{{model}} wanted"
+            ),
+            Query(f"sum by (model) (replica_up{{{OF_MODEL}}})", "{{model}} running"),
+        ),
+        lines(
+            "Wait to begin",
+            "How long requests wait for their first step: above the target, replicas are added.",
+            panels.SECONDS,
+            Query(f"max by (model) (autoscaling_wait_seconds{{{OF_MODEL}}})", "{{model}}"),
+        ),
+        lines(
+            "Decisions",
+            "Up, down, and held where more are needed and there is no room: a second.",
+            panels.PER_SECOND,
+            Query(
+                rate("autoscaling_decisions_total", "model, direction"), "{{model}} {{direction}}"
+            ),
         ),
     ]
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mm_orch.app import open_runtime
+from mm_orch.autoscaling import loop
 from mm_orch.config import load_config
 from mm_orch.core.generation import GenerationOptions, GenerationRequest, TokensPrompt
 from mm_orch.core.placement_events import ReplicaLeft, RequestPlaced
+from mm_orch.core.scaling_events import ReplicasScaled
 from mm_orch.orchestration.reports import HealthStatus
 from mm_orch.workers.phase import ModelPhase
 from tests.recorder import Recorder
@@ -90,11 +92,13 @@ class Scene:
 
 
 @asynccontextmanager
-async def run(count: int | str, *engines: str, **settings: object) -> AsyncIterator[Scene]:
+async def run(
+    count: int | str, *engines: str, is_server: bool = False, **settings: object
+) -> AsyncIterator[Scene]:
     overrides = {f"models.{MODEL}.engines": list(engines), REPLICAS: count, **settings}
     config = load_config(path=None, environ={}, overrides=overrides).config
     recorder = Recorder()
-    async with open_runtime(config) as runtime:
+    async with open_runtime(config, is_server=is_server) as runtime:
         runtime.observer.add([recorder])
         await runtime.manager.acquire(MODEL)
         yield Scene(runtime, recorder)
@@ -234,6 +238,18 @@ async def test_a_replica_joins_and_another_is_drained_while_requests_run() -> No
         assert await answer(scene, ask(*WORDS))
 
 
+async def test_a_replica_that_still_loads_leaves_at_once_when_it_is_not_wanted(
+    odd_engines: Switch,
+) -> None:
+    async with run(1, "hesitant") as scene:
+        odd_engines.turn_on()
+        await scene.resize(2)
+        await scene.wait_until(lambda: len(scene.report.replicas) == 2)
+        await scene.resize(1)
+        await scene.wait_for_replicas(0)
+        assert await answer(scene, ask(*WORDS))
+
+
 async def test_a_replica_that_has_no_room_waits_and_says_so() -> None:
     async with run(4, "echo", **{"system.model_memory_mb": 60}) as scene:
         await scene.wait_until(lambda: bool(scene.report.replicas_detail))
@@ -254,6 +270,41 @@ async def test_unloading_a_model_stops_all_its_replicas() -> None:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
         assert [one.replica for one in scene.recorder.of(ReplicaLeft)] == [0, 1]
+
+
+async def test_replicas_follow_the_load_and_no_request_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "WINDOW_S", 0.2)
+    goals = {"target_wait_s": 0.05, "quiet_s": 1.0}
+    settings = {f"optimization.autoscaler.{name}": value for name, value in goals.items()}
+    settings["optimization.batcher.max_batch_size"] = 1
+    async with run("1-2", "echo", is_server=True, **settings) as scene:
+        assert scene.replicas.num_wanted == 1
+        is_over, texts = asyncio.Event(), []
+
+        async def keep_asking(number: int) -> None:
+            while not is_over.is_set():
+                texts.append(await answer(scene, ask(number, *WORDS, max_tokens=LONG)))
+
+        async with asyncio.TaskGroup() as load:
+            for number in range(6):
+                load.create_task(keep_asking(number))
+            await scene.wait_until(lambda: scene.num_ready == 2)
+            told = scene.report.scaling
+            assert told is not None
+            assert (told.least, told.most, told.direction, told.count) == (1, 2, "up", 2)
+            assert "requests wait" in told.rationale
+            is_over.set()
+        await scene.wait_until(lambda: len(scene.report.replicas) == 1)
+
+        assert len({len(text) > LONG for text in texts}) == 1
+        moves = [(one.direction, one.count) for one in scene.recorder.of(ReplicasScaled)]
+        assert [one for one in moves if one[0] != "held"] == [("up", 2), ("down", 1)]
+        assert await answer(scene, ask(*WORDS))
+        # A number is a number again, and a range begins with what is there.
+        await scene.resize(1)
+        assert scene.report.scaling is None
 
 
 async def test_auto_is_one_on_few_cores() -> None:

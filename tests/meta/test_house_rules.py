@@ -20,6 +20,7 @@ FORBIDDEN_WORDS = {"utils", "helpers", "common", "base", "impl", "handler", "inf
 BROAD_CATCHES = {
     "mm_orch/api/boundary.py",
     "mm_orch/api/event_stream.py",
+    "mm_orch/autoscaling/loop.py",
     "mm_orch/batching/batcher.py",
     "mm_orch/batching/embedding.py",
     "mm_orch/core/observers.py",

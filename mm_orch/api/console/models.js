@@ -100,6 +100,11 @@ function whysOf(model) {
       whys.push(`Replica ${one.number} on ${one.engine ?? "no engine"}: ${phase}, ${one.num_queued_tokens} tokens queued${hits}${one.detail ? `: ${one.detail}` : ""}`);
     }
   }
+  const scaling = model.scaling;
+  if (scaling) {
+    const decided = scaling.count === null ? "nothing was decided yet" : `${scaling.count} (${scaling.direction}) since ${scaling.at}: ${scaling.rationale}`;
+    whys.push(`${scaling.least} to ${scaling.most} replicas follow the load; ${decided}`);
+  }
   if (model.replicas_detail) whys.push(`${model.replicas.length} of ${model.num_wanted_replicas} replicas: ${model.replicas_detail}`);
   return whys;
 }

@@ -71,7 +71,8 @@ class ModelConfig(Section):
     )
     replicas: Replicas = option(
         "Workers that run the model side by side, each with its own share of cores or GPUs and its"
-        " own KV memory; auto is as many as devices, cores and memory permit.",
+        " own KV memory; of a range such as 1-4 as many as the load needs; auto is as many as"
+        " devices, cores and memory permit.",
         default=1,
         live=True,
     )

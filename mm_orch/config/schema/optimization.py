@@ -82,6 +82,21 @@ class TunerSettings(Section):
     )
 
 
+class AutoscalerSettings(Section):
+    """Fits the number of replicas to the load, of models whose replicas are a range."""
+
+    target_wait_s: PositiveFloat = option(
+        "Seconds that requests may wait until they begin; more replicas are started above.",
+        default=2.0,
+        live=True,
+    )
+    quiet_s: PositiveFloat = option(
+        "Seconds for which fewer replicas must have been enough before any is drained.",
+        default=300.0,
+        live=True,
+    )
+
+
 class OptimizationSettings(Section):
     """Which engines run the models, and how requests share them."""
 
@@ -108,3 +123,6 @@ class OptimizationSettings(Section):
     batcher: BatcherSettings = section(BatcherSettings, "How requests share an engine's steps.")
     cache: CacheSettings = section(CacheSettings, "The prefix cache.")
     tuner: TunerSettings = section(TunerSettings, "The tuner.")
+    autoscaler: AutoscalerSettings = section(
+        AutoscalerSettings, "The autoscaler of replicas whose number is a range."
+    )

@@ -24,6 +24,7 @@ _ENGINE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*")
 _CLUSTER = re.compile(r"auto|([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
+_RANGE = re.compile(r"([0-9]{1,3})-([0-9]{1,3})", re.ASCII)
 _SOURCE = re.compile(
     r"hf:[\w.-]+/[\w.-]+(@[\w./-]+)?"
     r"|path:.+"
@@ -94,6 +95,21 @@ def is_header_safe(text: str) -> bool:
 _MASK = "***"
 
 
+def read_range(text: str) -> tuple[int, int]:
+    """Return the fewest and the most that a range such as 1-4 permits.
+
+    Raises:
+        ValueError: it is none, or none that replicas may have.
+    """
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    least, most = map(int, found.groups())
+    if not 1 <= least < most <= MAX_REPLICAS:
+        raise ValueError(text)
+    return least, most
+
+
 def _check_key(key: SecretStr) -> SecretStr:
     value = key.get_secret_value()
     if not is_header_safe(value) or value.startswith(_MASK):
@@ -121,8 +137,10 @@ def _unwrap_auto(value: Any) -> Any:
 AtLeastOne = Annotated[int, Field(ge=1, le=LARGEST_INT)]
 MAX_REPLICAS = 64
 Replicas = Annotated[
-    Annotated[int, Field(ge=1, le=MAX_REPLICAS)] | Literal["auto"],
-    Allowed(f"a whole number from 1 to {MAX_REPLICAS}, or auto"),
+    Annotated[int, Field(ge=1, le=MAX_REPLICAS)]
+    | Literal["auto"]
+    | Annotated[str, _check(read_range)],
+    Allowed(f"a whole number from 1 to {MAX_REPLICAS}, a range such as 1-4, or auto"),
 ]
 AtLeastZero = Annotated[int, Field(ge=0, le=LARGEST_INT)]
 WholeNumber = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]

@@ -22,6 +22,21 @@ class Share:
     gpus: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicaRange:
+    """Fewest and most replicas, between which the load decides; both are allowed."""
+
+    least: int
+    most: int
+
+    def clamp(self, count: int) -> int:
+        """Return the allowed number that is nearest."""
+        return max(self.least, min(self.most, count))
+
+    def __str__(self) -> str:
+        return f"{self.least}-{self.most}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """What there is to share.
@@ -97,6 +112,18 @@ def share_out(count: int, machine: Machine, *, num_gpus_each: int) -> list[Share
         for group in range(num_groups)
     ] or [()]
     return [Share(groups[one % len(groups)], gpus[one % len(gpus)]) for one in range(count)]
+
+
+def share_range(count: int, most: int, machine: Machine, *, num_gpus_each: int) -> list[Share]:
+    """Return the share of each of so many replicas, of which there may be up to ``most``.
+
+    With GPUs, or where cores suffice for all, each has from the beginning what it has when all are
+    there, so that none is started anew when others come and go. Else those that are there share
+    the cores: one alone would leave most of a small machine idle.
+    """
+    is_enough = len(machine.cores) >= most * CORES_A_REPLICA
+    num_shares = most if machine.gpus or is_enough else count
+    return share_out(num_shares, machine, num_gpus_each=num_gpus_each)[:count]
 
 
 def next_move(

@@ -11,6 +11,7 @@ import pytest
 from mm_orch.cli.status import print_status
 from mm_orch.config import load_config
 from mm_orch.core.errors import AuthenticationError
+from mm_orch.core.scaling_report import ScalingReport
 from mm_orch.core.tuning_report import TunerReport
 from mm_orch.orchestration.reports import HealthStatus, StandInReport
 from mm_orch.workers.phase import ModelPhase
@@ -208,6 +209,35 @@ def test_what_is_out_of_the_ordinary_has_lines_below_its_model(
         "    vllm failed; its circuit is open",
         "    stand-in for requests that openvino cannot do: ready, with pytorch, bf16",
     ]
+
+
+@pytest.mark.parametrize(
+    ("scaling", "says"),
+    [
+        (
+            ScalingReport(least=1, most=4),
+            "1 to 4 replicas follow the load; nothing was decided yet",
+        ),
+        (
+            ScalingReport(
+                least=1,
+                most=4,
+                direction="up",
+                count=2,
+                rationale="8.0 requests wait 4.0 s each",
+                at="2026-01-02T12:00:00+00:00",
+            ),
+            "1 to 4 replicas follow the load: 2 (up) since 2026-01-02T12:00:00+00:00, 8.0 requests"
+            " wait 4.0 s each",
+        ),
+    ],
+)
+def test_replicas_that_follow_the_load_are_told_with_the_last_decision(
+    scaling: ScalingReport, says: str, peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer.report = status_report(msgspec.structs.replace(model_report(), scaling=scaling))
+    print_status(loaded_for(peer.port), as_json=False)
+    assert says in capsys.readouterr().out
 
 
 def test_a_servers_status_as_json_is_its_report(

@@ -5,6 +5,8 @@ import pytest
 from mm_orch.config import load_config
 from mm_orch.core.errors import LiveChangeError
 from mm_orch.live.decision import decide, live_keys, read_live
+from mm_orch.live.plans import find_replicas
+from mm_orch.optimization.replicas.layout import ReplicaRange
 
 MAX_BATCH = "optimization.batcher.max_batch_size"
 MIN_BATCH = "optimization.batcher.min_batch_size"
@@ -25,6 +27,8 @@ def test_the_live_options_are_those_of_the_contract() -> None:
         )
     }
     assert set(live_keys()) == tuner | {
+        "optimization.autoscaler.target_wait_s",
+        "optimization.autoscaler.quiet_s",
         MAX_BATCH,
         MIN_BATCH,
         "optimization.batcher.batch_timeout_ms",
@@ -47,6 +51,9 @@ def test_the_live_options_of_models_are_those_of_each() -> None:
     decided = decide(config, {"models.m.x:1.replicas": "auto"}, origin="admin")
     assert decided.models["m.x:1"].replicas == "auto"
     assert decide(decided, {"models.m.x:1.replicas": 1}, origin="admin") == config
+    ranged = decide(config, {"models.m.x:1.replicas": "2-5"}, origin="admin")
+    assert find_replicas(ranged, "m.x:1") == ReplicaRange(2, 5)
+    assert [find_replicas(one, "m.x:1") for one in (config, decided)] == [1, None]
 
 
 def test_a_decision_changes_what_is_asked_and_nothing_else() -> None:
@@ -75,7 +82,7 @@ def test_a_decision_changes_what_is_asked_and_nothing_else() -> None:
         ({"": 4}, "is not an option of the configuration"),
         ({"system.device": "cpu"}, "cannot be changed while the server runs; it needs a restart"),
         ({"models.smollm2-135m.dtype": "fp32"}, "cannot be changed while the server runs"),
-        ({REPLICAS: 0}, "replicas = 0 (admin): must be a whole number from 1 to 64, or auto"),
+        ({REPLICAS: 0}, "replicas = 0 (admin): must be a whole number from 1 to 64, a range"),
         ({REPLICAS: "many"}, "replicas = 'many' (admin): must be a whole number from 1 to 64"),
         ({"models.no.replicas": 2}, "is of no model that is configured; there are smollm2-135m"),
         ({"optimization.batcher": {}}, "optimization.batcher = {} (admin): is not an option of"),

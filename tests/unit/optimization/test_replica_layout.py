@@ -13,6 +13,7 @@ from mm_orch.optimization.replicas.layout import (
     find_count,
     next_move,
     share_out,
+    share_range,
 )
 
 ALL, LEFT, RIGHT = Share(), Share((0,)), Share((1,))
@@ -48,6 +49,19 @@ def test_one_alone_has_everything() -> None:
 def test_replicas_have_cores_of_their_own_while_there_are_enough() -> None:
     assert share_out(2, machine(5), num_gpus_each=1) == [Share((0, 1)), Share((2, 3, 4))]
     assert share_out(3, machine(2), num_gpus_each=1) == [LEFT, RIGHT, LEFT]
+
+
+@pytest.mark.parametrize("here", [machine(64), machine(2, num_gpus=4)])
+def test_replicas_of_a_range_stay_where_they_are_when_others_come(here: Machine) -> None:
+    all_there = share_range(4, 4, here, num_gpus_each=1)
+    assert len({(share.cores, share.gpus) for share in all_there}) == 4
+    for count in range(1, 4):
+        assert share_range(count, 4, here, num_gpus_each=1) == all_there[:count]
+
+
+def test_replicas_of_a_range_share_the_cores_of_a_small_machine() -> None:
+    assert share_range(1, 4, machine(2), num_gpus_each=1) == [ALL]
+    assert share_range(2, 4, machine(2), num_gpus_each=1) == [LEFT, RIGHT]
 
 
 def test_replicas_have_gpus_of_their_own() -> None:

@@ -18,6 +18,21 @@ def test_a_sequence_counts_for_what_it_still_costs() -> None:
     assert queued.total == 9
 
 
+def test_what_was_computed_is_counted_for_as_long_as_the_worker_lives() -> None:
+    queued = QueuedTokens()
+    queued.add("a", num_prompt_tokens=100, max_output_tokens=10)
+    queued.add("text", num_prompt_tokens=7)
+    assert queued.num_computed == 0
+
+    queued.advance("a", 1)
+    queued.advance("a", 400)
+    queued.advance("text", 0)
+    queued.drop("a")
+    queued.advance("a", 3)
+    queued.clear()
+    assert queued.num_computed == 501 + 7
+
+
 @given(
     st.lists(
         st.tuples(
