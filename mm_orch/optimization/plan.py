@@ -7,12 +7,11 @@ import enum
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mm_orch.optimization.cores import count_usable_cores, find_usable_cores
+from mm_orch.optimization.cores import count_usable_cores
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.optimization.registry import probe_engine
-from mm_orch.optimization.replicas.layout import Machine, Share
+from mm_orch.optimization.replicas.layout import Share
 from mm_orch.workers.messages import Sharing, WorkerSpec
-from mm_orch.workers.pinning import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -158,7 +157,6 @@ class ModelPlan:
             python=engine.python,
             replica=replica,
             cores=share.cores,
-            gpus=share.gpus,
             engine_spec=EngineSpec(
                 model=self.name,
                 directory=stored.directory,
@@ -183,16 +181,11 @@ class ModelPlan:
     @property
     def num_gpus_each(self) -> int:
         """GPUs that a replica computes on, as the preferred engine that takes several wants it."""
-        return max((_count_gpus(engine.settings) for engine in self.engines), default=1)
+        counts = (find_parallelism(engine.settings) for engine in self.engines)
+        return max((sharing * stages for sharing, stages in counts), default=1)
 
 
-def find_machine(device: str) -> Machine:
-    """Return what there is to share among workers that run on this kind of device."""
-    # One GPU that was named is for all.
-    gpus = find_gpus() if device in {"auto", "cuda"} else ()
-    return Machine(cores=find_usable_cores(), gpus=gpus)
-
-
-def _count_gpus(settings: Mapping[str, Any]) -> int:
-    tensor = settings.get("tensor_parallel_size", settings.get("tensor_parallel", 1))
-    return int(tensor) * int(settings.get("pipeline_parallel_size", 1))
+def find_parallelism(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many GPUs are to share each layer, and how many stages the depth is cut into."""
+    sharing = settings.get("tensor_parallel_size", settings.get("tensor_parallel", 1))
+    return int(sharing), int(settings.get("pipeline_parallel_size", 1))

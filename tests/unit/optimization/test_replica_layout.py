@@ -19,7 +19,7 @@ ALL, LEFT, RIGHT = Share(), Share((0,)), Share((1,))
 
 
 def machine(num_cores: int, num_gpus: int = 0) -> Machine:
-    return Machine(cores=tuple(range(num_cores)), gpus=tuple(range(num_gpus)))
+    return Machine(cores=tuple(range(num_cores)), num_gpus=num_gpus)
 
 
 @pytest.mark.parametrize(
@@ -42,25 +42,17 @@ def test_auto_is_what_devices_cores_and_memory_permit(
 
 
 def test_one_alone_has_everything() -> None:
-    assert share_out(1, machine(8, num_gpus=4), num_gpus_each=1) == [ALL]
+    assert share_out(1, machine(8, num_gpus=4)) == [ALL]
 
 
 def test_replicas_have_cores_of_their_own_while_there_are_enough() -> None:
-    assert share_out(2, machine(5), num_gpus_each=1) == [Share((0, 1)), Share((2, 3, 4))]
-    assert share_out(3, machine(2), num_gpus_each=1) == [LEFT, RIGHT, LEFT]
-
-
-def test_replicas_have_gpus_of_their_own() -> None:
-    shares = share_out(3, machine(6, num_gpus=4), num_gpus_each=2)
-    assert [share.gpus for share in shares] == [(0, 1), (2, 3), (0, 1)]
-    assert [share.cores for share in shares] == [(0, 1), (2, 3), (4, 5)]
-    # One GPU too few for a replica: its engine says so better than an empty share.
-    assert share_out(2, machine(2, num_gpus=1), num_gpus_each=2) == [LEFT, RIGHT]
+    assert share_out(2, machine(5)) == [Share((0, 1)), Share((2, 3, 4))]
+    assert share_out(3, machine(2)) == [LEFT, RIGHT, LEFT]
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_every_core_is_shared_out(count: int, num_cores: int) -> None:
-    shares = share_out(count, machine(num_cores), num_gpus_each=1)
+    shares = share_out(count, machine(num_cores))
     assert len(shares) == count
     cores = {core for share in shares for core in share.cores}
     assert cores == (set() if count == 1 else set(range(num_cores)))
