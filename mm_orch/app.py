@@ -13,6 +13,8 @@ from mm_orch.consciousness.goals import goals_of
 from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.documents.library import DocumentLibrary
+from mm_orch.gpus.nvml import find_gpu_reader
+from mm_orch.gpus.watch import GpuWatch
 from mm_orch.live.cluster import open_places
 from mm_orch.live.configuration import LiveConfiguration
 from mm_orch.live.plans import make_plans
@@ -118,9 +120,11 @@ async def open_runtime(
         router = _make_router(config, plans)
         checker = await stack.enter_async_context(GuideChecker())
         registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
-        monitor = _make_monitor(config, registry.names, observer, clock) if is_server else None
+        gpus = GpuWatch(find_gpu_reader)
+        stack.push_async_callback(gpus.close)
+        monitor = _make_monitor(config, registry.names, observer, gpus) if is_server else None
         await stack.enter_async_context(monitor.running() if monitor else nullcontext())
-        manager = await stack.enter_async_context(_make_manager(config, plans, observer, clock))
+        manager = await stack.enter_async_context(_make_manager(config, plans, observer, gpus))
         stores = await stack.enter_async_context(open_stores(config.system.data_directory))
         status = _make_status(config, manager, admission, stores, monitor, clock=clock)
         opening = _open_mind(config, status, registry, observer, is_kept=is_server)
@@ -175,13 +179,15 @@ def make_tuner(runtime: Runtime) -> Tuner | None:
 
 
 def _make_manager(
-    config: Config, plans: Mapping[str, ModelPlan], observer: Observer, clock: Clock
+    config: Config, plans: Mapping[str, ModelPlan], observer: Observer, gpus: GpuWatch
 ) -> OptimizationManager:
+    clock = time.monotonic
     return OptimizationManager(
         plans,
         remotes=make_remotes(config, observer, clock),
         budget_bytes=find_budget_bytes(config.system.model_memory_mb),
         max_models=config.system.max_cached_models,
+        gpus=gpus,
         observer=observer,
         clock=clock,
     )
@@ -353,7 +359,6 @@ def _make_status(
         engines=probe_engines(config.python_by_engine),
         find_alerts=monitor.firing if monitor else lambda: None,
         find_caches=monitor.caches if monitor else dict,
-        find_failed_gpus=monitor.failed_gpus if monitor else tuple,
         # They have one file.
         find_store_failure=lambda: stores.documents.failure,
         clock=clock,
@@ -373,7 +378,7 @@ def _keeps_content(config: Config) -> bool:
 
 
 def _make_monitor(
-    config: Config, workflows: tuple[str, ...], observer: ObserverFanOut, clock: Clock
+    config: Config, workflows: tuple[str, ...], observer: ObserverFanOut, gpus: GpuWatch
 ) -> Monitor | None:
     # With monitoring off, nothing of it is imported.
     if not config.monitoring.enabled:
@@ -387,7 +392,7 @@ def _make_monitor(
         workflows=workflows,
         observer=observer,
         reserved_gpu_ratio=vllm.gpu_memory_utilization if vllm.enabled else 0.0,
-        clock=clock,
+        gpus=gpus,
     )
     observer.add(monitor.observers)
     return monitor

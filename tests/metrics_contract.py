@@ -150,9 +150,15 @@ GPUS = _rows(
         "gpu_memory_total_bytes": (1e9, 1e12),
         "gpu_utilization_percent": (1, 100),
         "gpu_temperature_celsius": (10, 110),
+        "gpu_power_watts": (1, 2000),
         "gpu_health_status": (1, 1),
     },
 )
+
+PLACES = [
+    *_rows("gauge", _MODEL, {"model_gpus": (0, 1024), "model_workers_on_lesser_place": (0, 64)}),
+    *_rows("counter", _MODEL, {"gpu_worker_moves_total": (0, 100)}),
+]
 
 PROMISED: Sequence[PromisedSeries] = [
     *REQUESTS,
@@ -166,6 +172,7 @@ PROMISED: Sequence[PromisedSeries] = [
     *HOST,
     *TUNER,
     *GPUS,
+    *PLACES,
 ]
 
 

@@ -67,6 +67,9 @@ ENGINES = {
     "slow": "SlowBackend",
     "full": "FullBackend",
     "streaming": "StreamingEcho",
+    "card": "CardBackend",
+    "second_card": "SecondCardBackend",
+    "hosted_card": "HostedCardBackend",
 }
 EMBEDDERS = {
     "odd": "OddEmbedder",
@@ -277,6 +280,31 @@ class FullBackend(EchoBackend):
 
     def resize_kv(self, num_blocks: int, *, num_kept: int) -> None:
         raise EngineOutOfMemoryError(f"no memory for {num_blocks} blocks, {num_kept} of them kept")
+
+
+class CardBackend(OddBackend):
+    """Computes on the GPUs that it sees, as far as anybody can tell."""
+
+    name: ClassVar[str] = "card"
+    takes_gpus: ClassVar[bool] = True
+
+    def start(self, spec: EngineSpec) -> EngineFacts:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        device = "cpu" if spec.device == "cpu" or not visible else f"cuda: {visible}"
+        return msgspec.structs.replace(super().start(spec), device=device)
+
+
+class SecondCardBackend(CardBackend):
+    """Another engine for GPUs."""
+
+    name: ClassVar[str] = "second_card"
+
+
+class HostedCardBackend(OddBackend):
+    """An engine for GPUs whose library was built without them."""
+
+    name: ClassVar[str] = "hosted_card"
+    takes_gpus: ClassVar[bool] = True
 
 
 class StreamingEcho:

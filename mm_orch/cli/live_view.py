@@ -171,7 +171,7 @@ def _describe_gpu(gpu: GpuFigures) -> str:
         gpu.utilization_percent and f"{gpu.utilization_percent.last:.0f}%",
         gpu.memory_used_bytes and f"{name_size(round(gpu.memory_used_bytes.last))} of {total}",
         gpu.temperature_celsius and f"{gpu.temperature_celsius.last:.0f} °C",
-        None if gpu.is_healthy else "cannot be read",
+        gpu.fault,
     ]
     return f"GPU {gpu.gpu_id} {', '.join(fact for fact in facts if fact)}"
 

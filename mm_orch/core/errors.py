@@ -38,7 +38,8 @@ MuAIError
 └── EngineError             the engine's: these alone move its circuit
     ├── EngineStartError        it could not load the model
     ├── EngineCrashedError      its process ended while work was running
-    │   └── EngineHungError         it had work, made no step for too long, and was killed
+    │   ├── EngineHungError         it had work, made no step for too long, and was killed
+    │   └── DeviceLostError         what it computed on has failed
     ├── EngineOutOfMemoryError  it ran out of device or host memory
     ├── EngineFailedError       a step failed
     ├── FailoverError           an answer was cut off and cannot be finished elsewhere
@@ -365,6 +366,12 @@ class EngineHungError(EngineCrashedError):
     """The engine had work, made no step for too long, and was killed."""
 
     code = "engine_hung"
+
+
+class DeviceLostError(EngineCrashedError):
+    """What the engine computed on has failed: its process was ended, or ended of that."""
+
+    code = "device_lost"
 
 
 class EngineOutOfMemoryError(EngineError):

@@ -6,7 +6,7 @@ The path calls one :class:`Observer`. It never imports monitoring.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.configuration import ConfigurationChanged
@@ -18,6 +18,8 @@ from mm_orch.core.tuning_events import TuningEvent
 from mm_orch.core.workflow_events import WorkflowEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mm_orch.core.routing import ModelChoice
     from mm_orch.core.trace import TraceContext
 
@@ -198,17 +200,29 @@ class CacheUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuReading:
-    """One GPU now; ``is_healthy`` is False when it cannot be read or has failed.
+    """One GPU now; a figure that its card does not offer, or that cannot be read, is None.
 
-    A percentage or temperature that its card does not offer, or cannot be read, is None.
+    Attributes:
+        gpu_id: its number among the machine's.
+        uuid: names it whatever else is there; empty where it was never read.
+        bytes_by_pid: memory that each process takes, where that is told.
+        fault: why it must not be used, as what follows "GPU 1"; empty while it is well.
     """
 
     gpu_id: str
+    uuid: str = ""
     used_bytes: int
     total_bytes: int
     utilization_percent: float | None = None
     temperature_celsius: float | None = None
-    is_healthy: bool = True
+    power_watts: float | None = None
+    bytes_by_pid: Mapping[int, int] = field(default_factory=dict)
+    fault: str = ""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it can be read and has not failed."""
+        return not self.fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +244,8 @@ class AlertChanged:
     """An alert has begun, grown worse or ended.
 
     Attributes:
-        alert_type: high_latency, high_error_rate, high_memory, low_throughput or anomaly.
+        alert_type: high_latency, high_error_rate, high_memory, low_throughput, gpu_failed or
+            anomaly.
         severity: warning, error or critical.
         is_firing: False once it is over.
         is_new: whether it begins or grows worse, and is not only told of again.

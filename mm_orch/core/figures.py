@@ -107,7 +107,7 @@ class TrendFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU over the sliding window; ``is_healthy`` and the total are of the last reading.
+    """One GPU over the sliding window; its health, fault and total are of the last reading.
 
     A trend is None when the GPU could not be read in the whole window, or does not offer it.
     """
@@ -118,6 +118,7 @@ class GpuFigures(msgspec.Struct, frozen=True, kw_only=True):
     memory_used_bytes: TrendFigures | None
     utilization_percent: TrendFigures | None
     temperature_celsius: TrendFigures | None
+    fault: str = ""
 
 
 class ResourceFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,4 +55,32 @@ class ReplicaLeft:
     replica: int
 
 
-PlacementEvent = RequestFailedOver | RequestRedirected | RequestPlaced | ReplicaLeft
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPlaced:
+    """A worker that is to be started has got its place on a machine with GPUs.
+
+    Attributes:
+        gpu_ids: those that it computes on; none where that is the CPU.
+        lesser: why it is not the place that the model would have liked; empty where it is.
+    """
+
+    model: str
+    engine: str
+    replica: int
+    gpu_ids: tuple[str, ...]
+    lesser: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerMoved:
+    """A worker was ended because one of its GPUs has failed; it is placed elsewhere."""
+
+    model: str
+    replica: int
+    gpu_id: str
+    reason: str
+
+
+PlacementEvent = (
+    RequestFailedOver | RequestRedirected | RequestPlaced | ReplicaLeft | WorkerPlaced | WorkerMoved
+)

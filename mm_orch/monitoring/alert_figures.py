@@ -65,10 +65,12 @@ class AlertFigures:
 
     def read(self) -> Figures:
         """Return the figures of now; milliseconds of work."""
+        resources = self._trends.read()
         return Figures(
             models=tuple(_read_models(self._performance.outcomes())),
             queues=tuple(self._read_queue(model) for model in sorted(self._waiting_since_s)),
-            memory=_read_memory(self._trends.read(), self._reserved_gpu_ratio),
+            memory=_read_memory(resources, self._reserved_gpu_ratio),
+            fault_by_gpu={gpu.gpu_id: gpu.fault for gpu in resources.gpus if gpu.fault},
         )
 
     def _read_queue(self, model: str) -> QueueFigures:

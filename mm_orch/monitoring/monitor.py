@@ -13,12 +13,11 @@ from mm_orch.core.errors import NotServedError
 from mm_orch.core.events import ErrorOccurred
 from mm_orch.monitoring.alert_figures import AlertFigures
 from mm_orch.monitoring.figures import FiguresReader
-from mm_orch.monitoring.gpus import find_gpu_reader
 from mm_orch.monitoring.history import INTERVAL_S, History
 from mm_orch.monitoring.performance import PerformanceMonitor
 from mm_orch.monitoring.recent import RecentRequests
 from mm_orch.monitoring.request_log import RequestLogObserver
-from mm_orch.monitoring.resources import GpuWatch, HostReader, ResourceSampler
+from mm_orch.monitoring.resources import HostReader, ResourceSampler
 from mm_orch.monitoring.trends import ResourceTrends
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from mm_orch.core.figures import CacheFigures, Figures
     from mm_orch.core.observations import AlertsReport, FiringAlert, RequestsReport
     from mm_orch.core.trace import TraceContext
+    from mm_orch.gpus.watch import GpuWatch
     from mm_orch.monitoring.alerts.watch import AlertWatch
     from mm_orch.monitoring.prometheus import PrometheusObserver
     from mm_orch.monitoring.tracing.tracer import Tracer
@@ -51,6 +51,7 @@ class Monitor:
         observer: is told of what monitoring itself finds; :attr:`observers` are among those who
             hear it.
         reserved_gpu_ratio: share of a GPU's memory that an engine takes at its start.
+        gpus: reads them.
         clock: the monotonic clock of the events.
         now: the wall clock, in seconds since 1970.
     """
@@ -63,11 +64,13 @@ class Monitor:
         workflows: tuple[str, ...] = (),
         observer: Observer,
         reserved_gpu_ratio: float = 0.0,
+        gpus: GpuWatch,
         clock: Clock = time.monotonic,
         now: Clock = time.time,
     ) -> None:
         self._settings = settings
         self._observer = observer
+        self._gpus = gpus
         window_s = settings.anomaly.window_seconds
         self._performance = PerformanceMonitor(models, window_s=window_s, clock=clock)
         self._history = History(models, clock=clock, wall_clock=now)
@@ -151,10 +154,6 @@ class Monitor:
         """Return what is known of KV memory, by model and engine."""
         return self._figures.caches()
 
-    def failed_gpus(self) -> tuple[str, ...]:
-        """Return the GPUs that could not be read last, by their id."""
-        return self._trends.failed_gpus()
-
     def requests(self, limit: int) -> RequestsReport:
         """See Observations."""
         return self._recent.newest(limit)
@@ -177,7 +176,7 @@ class Monitor:
     async def _sample(self) -> None:
         await ResourceSampler(
             HostReader(),
-            GpuWatch(find_gpu_reader),
+            self._gpus,
             self._observer,
             interval_s=self._settings.collection_interval_seconds,
         ).run()

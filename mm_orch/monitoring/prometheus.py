@@ -46,6 +46,8 @@ from mm_orch.core.placement_events import (
     RequestFailedOver,
     RequestPlaced,
     RequestRedirected,
+    WorkerMoved,
+    WorkerPlaced,
 )
 from mm_orch.core.scaling_events import ReplicasScaled, ScaledLoadRead
 from mm_orch.core.tuning_events import GuardStepTold, TunedValuesRead, TuningDecided
@@ -189,6 +191,8 @@ class PrometheusObserver:
                 | ReplicaLeft()
                 | ReplicasScaled()
                 | ScaledLoadRead()
+                | WorkerPlaced()
+                | WorkerMoved()
             ):
                 self._observe_fallback(event)
             case HttpRequestFinished():
@@ -303,6 +307,8 @@ class PrometheusObserver:
                 self._fleets.observe(model, event)
             case RequestPlaced():
                 self._replicas.observe_placed(event)
+            case WorkerPlaced() | WorkerMoved():
+                self._replicas.places.observe(event)
             case ReplicaLeft():
                 for engine in self._replicas.observe_left(event):
                     series.engine_up.labels(model, engine).set(0)
@@ -346,13 +352,8 @@ class PrometheusObserver:
 
     def _start_model(self, model: str) -> None:
         series = self._series
-        for one in (
-            series.running,
-            series.waiting,
-            series.batch_size,
-            series.model_load,
-            series.failovers,
-        ):
+        plain = series.running, series.waiting, series.batch_size, series.model_load
+        for one in (*plain, series.failovers):
             one.labels(model)
         for event_type in _LIFECYCLE:
             series.lifecycle_events.labels(model, event_type)

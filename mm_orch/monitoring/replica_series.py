@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
 
+from mm_orch.monitoring.place_series import PlaceSeries
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
@@ -20,6 +22,9 @@ class ReplicaSeries:
     """Every series of a replica is there from when its worker is up, until it has left.
 
     Of a stand-in, whose number is below 0, there is none.
+
+    Attributes:
+        places: the series of the GPUs that they have.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -47,6 +52,7 @@ class ReplicaSeries:
             (*_MODEL_REPLICA, "rule"),
             registry=registry,
         )
+        self.places = PlaceSeries(registry)
         self._engine_by_up: dict[tuple[str, int], set[str]] = {}
         self._circuits: dict[tuple[str, str], dict[int, int]] = {}
         self._kv_uses: dict[str, dict[int, float]] = {}
@@ -91,6 +97,7 @@ class ReplicaSeries:
 
     def observe_left(self, event: ReplicaLeft) -> set[str]:
         """Forget a replica; return the engines that run in none of its model's any more."""
+        self.places.observe(event)
         engines = self._engine_by_up.pop((event.model, event.replica), set())
         for (model, _), states in self._circuits.items():
             if model == event.model:

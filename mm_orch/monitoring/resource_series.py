@@ -37,7 +37,8 @@ class ResourceSeries:
         self._gpu_total = gauge("gpu_memory_total_bytes", "Memory that the GPU has.", label)
         self._gpu_use = gauge("gpu_utilization_percent", "Time that the GPU computed.", label)
         self._gpu_heat = gauge("gpu_temperature_celsius", "Temperature of the GPU.", label)
-        self._gpu_health = gauge("gpu_health_status", "1 while the GPU can be read, else 0.", label)
+        self._gpu_power = gauge("gpu_power_watts", "Power that the GPU draws.", label)
+        self._gpu_health = gauge("gpu_health_status", "1 while the GPU is well, else 0.", label)
 
     def observe(self, event: ResourcesRead) -> None:
         """Take one reading."""
@@ -62,3 +63,5 @@ class ResourceSeries:
             self._gpu_use.labels(gpu.gpu_id).set(gpu.utilization_percent)
         if gpu.temperature_celsius is not None:
             self._gpu_heat.labels(gpu.gpu_id).set(gpu.temperature_celsius)
+        if gpu.power_watts is not None:
+            self._gpu_power.labels(gpu.gpu_id).set(gpu.power_watts)

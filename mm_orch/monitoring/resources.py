@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,12 +16,11 @@ from mm_orch.monitoring.memory import read_memory
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from mm_orch.core.events import GpuReading, Observer
-    from mm_orch.monitoring.gpus import GpuReader
+    from mm_orch.core.events import Observer
+    from mm_orch.gpus.watch import GpuWatch
     from mm_orch.monitoring.memory import Memory
 
 FIRST_INTERVAL_S = 5.0
-GPU_DEADLINE_S = 5.0
 _COMPONENT = "monitoring"
 _HOST = "the machine's resources"
 _GPUS = "the GPUs"
@@ -85,56 +83,6 @@ class HostReader:
         return 100 * (busy_s / spent_in_all_s) if spent_in_all_s else None
 
 
-class GpuWatch:
-    """Reads the GPUs in threads that may hang: nothing but the GPUs' own figures waits for them.
-
-    Args:
-        find: gives the reader, where there are GPUs; called in the first reading.
-        deadline_s: longest wait for a reading.
-    """
-
-    def __init__(
-        self, find: Callable[[], GpuReader | None], *, deadline_s: float = GPU_DEADLINE_S
-    ) -> None:
-        self._find = find
-        self._deadline_s = deadline_s
-        self._is_found = False
-        self._reader: GpuReader | None = None
-        self._reading: asyncio.Future[tuple[GpuReading, ...]] | None = None
-
-    @property
-    def is_hanging(self) -> bool:
-        """Whether the last reading has not come back."""
-        return self._reading is not None and not self._reading.done()
-
-    async def read(self) -> tuple[GpuReading, ...]:
-        """Return one reading a GPU; all are unhealthy while a reading is over its deadline."""
-        if self._is_found and self._reader is None:
-            return ()
-        # What has come late is too old to be shown. What still hangs has had its time, and a
-        # second thread would only hang beside it.
-        if not self.is_hanging:
-            self._reading = start_abandonable(self._read, name="gpus")
-            await asyncio.wait({self._reading}, timeout=self._deadline_s)
-        if self._reading is not None and self._reading.done():
-            return self._reading.result()
-        return () if self._reader is None else self._reader.unhealthy()
-
-    async def close(self) -> None:
-        """Give the GPUs' library back, unless it hangs; waits for ``deadline_s`` at most."""
-        if self._reader is None or self.is_hanging:
-            return
-        with contextlib.suppress(TimeoutError):
-            closing = start_abandonable(self._reader.close, name="close-gpus")
-            await asyncio.wait_for(closing, self._deadline_s)
-
-    def _read(self) -> tuple[GpuReading, ...]:
-        if not self._is_found:
-            self._reader = self._find()
-            self._is_found = True
-        return () if self._reader is None else self._reader.read()
-
-
 class ResourceSampler:
     """Hands a reading to the observer every ``interval_s``, while its owner runs it.
 
@@ -158,18 +106,12 @@ class ResourceSampler:
         self._failing: set[str] = set()
 
     async def run(self) -> None:
-        """Read until cancelled, then close the GPUs' library.
-
-        What cannot be read is counted, told once in the log and tried again.
-        """
-        try:
+        """Read until cancelled; what cannot be read is counted, told once and tried again."""
+        await self.sample()
+        await self._sleep(min(FIRST_INTERVAL_S, self._interval_s))
+        while True:
             await self.sample()
-            await self._sleep(min(FIRST_INTERVAL_S, self._interval_s))
-            while True:
-                await self.sample()
-                await self._sleep(self._interval_s)
-        finally:
-            await self._gpus.close()
+            await self._sleep(self._interval_s)
 
     async def sample(self) -> None:
         """Read once in threads that never keep the process alive; observe on the loop."""

@@ -93,10 +93,6 @@ class ResourceTrends:
             gpus=tuple(gpu.read() for gpu in self._gpus.values()),
         )
 
-    def failed_gpus(self) -> tuple[str, ...]:
-        """Return the GPUs that could not be read last, by their id."""
-        return tuple(name for name, gpu in self._gpus.items() if not gpu.is_healthy)
-
     def _new_trend(self) -> Trend:
         return Trend(clock=self._clock, window_s=self._window_s)
 
@@ -121,10 +117,6 @@ class _GpuTrends:
             self._utilization.add(reading.utilization_percent)
             self._temperature.add(reading.temperature_celsius)
 
-    @property
-    def is_healthy(self) -> bool:
-        return self._last.is_healthy
-
     def read(self) -> GpuFigures:
         return GpuFigures(
             gpu_id=self._last.gpu_id,
@@ -133,4 +125,5 @@ class _GpuTrends:
             memory_used_bytes=self._used.read(),
             utilization_percent=self._utilization.read(),
             temperature_celsius=self._temperature.read(),
+            fault=self._last.fault,
         )

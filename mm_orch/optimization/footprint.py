@@ -19,12 +19,12 @@ def measure_bytes(pid: int) -> int:
 
     Pages that several processes share count for each with its part (PSS), where the system says.
     """
-    try:
-        process = psutil.Process(pid)
-        members = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    return sum(_bytes_of(member) for member in members)
+    return sum(_bytes_of(member) for member in _members_of(pid))
+
+
+def find_members(pid: int) -> tuple[int, ...]:
+    """Return the ids of a process and everything it has started; none when it is gone."""
+    return tuple(member.pid for member in _members_of(pid))
 
 
 def find_budget_bytes(configured_mb: int | None) -> int:
@@ -32,6 +32,14 @@ def find_budget_bytes(configured_mb: int | None) -> int:
     if configured_mb is not None:
         return configured_mb << 20
     return int(_DEFAULT_SHARE * min(psutil.virtual_memory().available, _container_bytes()))
+
+
+def _members_of(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _bytes_of(process: psutil.Process) -> int:

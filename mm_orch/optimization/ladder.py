@@ -29,6 +29,9 @@ class EngineLadder:
     Args:
         engines: the preferred one first.
         is_falling_back: False keeps to the first engine that can run here, whatever happens to it.
+
+    Attributes:
+        last: engines that are chosen only where no other may be started.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class EngineLadder:
         self.circuit_by_engine = {engine: Circuit(clock) for engine in engines}
         self._is_falling_back = is_falling_back
         self._clock = clock
+        self.last: frozenset[str] = frozenset()
 
     def keep(self, engines: Iterable[str]) -> EngineLadder:
         """Return a ladder of these of the engines; their circuits are the same ones."""
@@ -48,6 +52,10 @@ class EngineLadder:
         """Put all of the engines into another order of preference."""
         self.circuit_by_engine = {engine: self.circuit_by_engine[engine] for engine in engines}
 
+    def put_last(self, engines: Iterable[str]) -> None:
+        """Choose these only where no other may be started now: they lack the device they want."""
+        self.last = frozenset(engines)
+
     def choose(self, probes: Iterable[Availability]) -> Candidate:
         """Take the first engine that can run here and may be started, else the next to be.
 
@@ -58,7 +66,8 @@ class EngineLadder:
             EngineStartError: none can run here; lists each with its reason and remedy.
         """
         place = {engine: index for index, engine in enumerate(self.circuit_by_engine)}
-        probes = sorted(probes, key=lambda probe: place[probe.engine])
+        last = self.last if self._is_falling_back else ()
+        probes = sorted(probes, key=lambda one: (one.engine in last, place[one.engine]))
         able = [probe.engine for probe in probes if probe.is_available]
         if not able:
             reasons = "; ".join(f"{a.engine}: {a.reason} ({a.remedy})" for a in probes)

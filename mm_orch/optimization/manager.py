@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING
 import zmq.asyncio
 
 from mm_orch.core.errors import MuAIError
-from mm_orch.core.threads import start_abandonable
+from mm_orch.core.observers import ObserverFanOut
+from mm_orch.optimization.cores import find_usable_cores
+from mm_orch.optimization.files import ModelFiles
 from mm_orch.optimization.ladder import EngineLadder
+from mm_orch.optimization.launcher import WorkerLauncher
+from mm_orch.optimization.placing.places import GpuPlaces
 from mm_orch.optimization.plan import EngineOrder
 from mm_orch.optimization.registry import leaves_batching_to_us
 from mm_orch.optimization.replica_set import ReplicaSet, Wish
+from mm_orch.optimization.replicas.layout import Machine
 from mm_orch.optimization.residents import LoadedModel, Residents
 from mm_orch.optimization.stand_in import IDLE_LIMIT_S, is_stand_in, model_of, name_stand_in
 from mm_orch.optimization.supervisor import ModelSupervisor
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.core.fallback import Fallback
+    from mm_orch.gpus.watch import GpuWatch
     from mm_orch.models.stored import StoredModel
     from mm_orch.optimization.news import News
     from mm_orch.optimization.plan import ModelPlan
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.replicas.layout import ReplicaRange
     from mm_orch.optimization.residents import Use
     from mm_orch.remote.fleet import RemoteFleet
-    from mm_orch.workers.messages import Sharing, WorkerSpec
+    from mm_orch.workers.messages import Sharing
     from mm_orch.workers.orders import Answer
     from mm_orch.workers.worker import Worker
 
@@ -53,6 +59,10 @@ class OptimizationManager:
         remotes: the servers of those that run elsewhere, by the model's name.
         budget_bytes: memory for all loaded models together.
         max_models: most models loaded at once.
+        gpus: reads those of this machine.
+
+    Attributes:
+        places: says which workers compute on which of them.
     """
 
     def __init__(
@@ -62,6 +72,7 @@ class OptimizationManager:
         remotes: Mapping[str, RemoteFleet],
         budget_bytes: int,
         max_models: int,
+        gpus: GpuWatch,
         observer: Observer,
         clock: Clock,
     ) -> None:
@@ -73,20 +84,28 @@ class OptimizationManager:
         self._residents = Residents(
             budget_bytes=budget_bytes,
             max_models=max_models,
-            expect_bytes=self._expect_bytes,
+            expect_bytes=lambda name: self._files.find_size_bytes(model_of(name)),
             idle_unload_s=self._find_idle_limit,
             observer=observer,
             clock=clock,
         )
         self._lease_directory = tempfile.TemporaryDirectory(prefix="muai-cores-")
-        self._files: dict[str, asyncio.Future[StoredModel]] = {}
+        self.places = GpuPlaces(gpus, self._residents, observer=observer, clock=clock)
+        self._launcher = WorkerLauncher(
+            self.places,
+            context=self._context,
+            lease_directory=self._lease_directory.name,
+            observer=observer,
+        )
+        self._files = ModelFiles()
         self._tasks = asyncio.TaskGroup()
         # Those that run for as long as this is entered.
         self._lasting: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> OptimizationManager:
         await self._tasks.__aenter__()
-        lasting = [self._residents.keep_bounds(), *(one.run() for one in self._remotes.values())]
+        keeping = self._residents.keep_bounds(), self.places.run()
+        lasting = [*keeping, *(one.run() for one in self._remotes.values())]
         self._lasting = [self._tasks.create_task(one) for one in lasting]
         return self
 
@@ -99,8 +118,7 @@ class OptimizationManager:
         for task in (*self._lasting, *(model.task for model in self._residents.loaded)):
             if task is not None:
                 task.cancel()
-        for fetching in self._files.values():
-            fetching.cancel()
+        self._files.close()
         try:
             await self._tasks.__aexit__(error_type, error, traceback)
         finally:
@@ -160,12 +178,7 @@ class OptimizationManager:
         Raises:
             ModelStoreError: they cannot be had; the next call tries again.
         """
-        fetching = self._files.get(model)
-        # Only a fetch under way is shared: files that were there may have vanished since.
-        if fetching is None or fetching.done():
-            fetching = start_abandonable(self.plans[model].ensure_files, name=f"fetch {model}")
-            self._files[model] = fetching
-        return await asyncio.shield(fetching)
+        return await self._files.ensure(model, self.plans[model].ensure_files)
 
     async def acquire(self, model: str) -> Worker:
         """Return a running worker for whoever asks for nothing of it, waiting while it loads.
@@ -308,7 +321,8 @@ class OptimizationManager:
         return replicas
 
     def _want(self, plan: ModelPlan, replicas: ReplicaSet, num_now: int) -> None:
-        replicas.want(plan.share_out(num_now, lambda: self._residents.count_fitting(plan.name)))
+        machine = Machine(cores=find_usable_cores(), num_gpus=self.places.count_gpus(plan.device))
+        replicas.want(plan.share_out(num_now, machine, self._residents.count_fitting))
 
     async def _run(self, name: str, plan: ModelPlan, replicas: ReplicaSet) -> None:
         # Its size is known once its files are there; a failure is the supervisor's to tell.
@@ -317,6 +331,7 @@ class OptimizationManager:
         await self._residents.make_room(name)
         if not is_stand_in(name):
             plan = self.plans[plan.name]
+            await self.places.read()
         self._want(plan, replicas, replicas.num_wanted)
         if plan.order is not EngineOrder.AS_LISTED:
             try:
@@ -334,26 +349,23 @@ class OptimizationManager:
             plan,
             stored,
             list(supervisor.ladder.circuit_by_engine),
-            trials=EngineTrials(
-                plan.cache_directory / "engine-trials.json", self._context, self._clock
+            trials=EngineTrials(plan.cache_directory / "engine-trials.json", self._clock),
+            launch=lambda engine: self._launcher.launch(
+                self._renew(plan),
+                engine,
+                stored,
+                ladder=supervisor.ladder,
+                replica=first,
+                # Nobody is to count what these workers do.
+                observer=ObserverFanOut(),
             ),
-            make_spec=lambda engine: self._make_spec(plan, engine, stored, first),
             note=None if is_stand_in else supervisor.note,
         )
         supervisor.ladder.order(ranked)
 
-    def _make_spec(
-        self, plan: ModelPlan, engine: str, stored: StoredModel, replica: Replica
-    ) -> WorkerSpec:
+    def _renew(self, plan: ModelPlan) -> ModelPlan:
         # A stand-in's plan, or one from before a change, has the model's engines and no news.
-        plan = plan.share(self.plans[plan.name].sharing)
-        return plan.make_worker_spec(
-            engine,
-            stored,
-            lease_directory=self._lease_directory.name,
-            replica=replica.number,
-            share=replica.share,
-        )
+        return plan.share(self.plans[plan.name].sharing)
 
     def _make_supervisor(
         self, plan: ModelPlan, ladder: EngineLadder, replica: Replica, news: News
@@ -361,10 +373,12 @@ class OptimizationManager:
         return ModelSupervisor(
             plan.name,
             ladder,
-            probe=plan.probe_engines,
+            probe=lambda stored: self._launcher.probe(self._renew(plan), stored, ladder, replica),
             ensure_files=lambda: self.ensure_files(plan.name),
-            make_spec=lambda engine, stored: self._make_spec(plan, engine, stored, replica),
-            context=self._context,
+            launch=lambda engine, stored: self._launcher.launch(
+                self._renew(plan), engine, stored, ladder=ladder, replica=replica
+            ),
+            find_fault=self.places.find_fault,
             observer=self._observer,
             clock=self._clock,
             watchdog_timeout_s=plan.watchdog_timeout_s,
@@ -383,10 +397,3 @@ class OptimizationManager:
         if limit_s is None and is_stand_in(name):
             return IDLE_LIMIT_S
         return limit_s
-
-    def _expect_bytes(self, name: str) -> int:
-        """Return the size of a model's files: the least that its weights will take."""
-        fetching = self._files.get(model_of(name))
-        if fetching is None or not fetching.done() or fetching.cancelled() or fetching.exception():
-            return 0
-        return fetching.result().size_bytes

@@ -7,7 +7,7 @@ import enum
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mm_orch.optimization.cores import count_usable_cores, find_usable_cores
+from mm_orch.optimization.cores import count_usable_cores
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.optimization.registry import probe_engine
 from mm_orch.optimization.replicas.layout import (
@@ -19,7 +19,6 @@ from mm_orch.optimization.replicas.layout import (
     share_range,
 )
 from mm_orch.workers.messages import Sharing, WorkerSpec
-from mm_orch.workers.pinning import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -168,7 +167,6 @@ class ModelPlan:
             python=engine.python,
             replica=replica,
             cores=share.cores,
-            gpus=share.gpus,
             engine_spec=EngineSpec(
                 model=self.name,
                 directory=stored.directory,
@@ -193,39 +191,36 @@ class ModelPlan:
     @property
     def num_gpus_each(self) -> int:
         """GPUs that a replica computes on, as the preferred engine that takes several wants it."""
-        return max((_count_gpus(engine.settings) for engine in self.engines), default=1)
+        counts = (find_parallelism(engine.settings) for engine in self.engines)
+        return max((sharing * stages for sharing, stages in counts), default=1)
 
-    def share_out(self, num_now: int, count_fitting: Callable[[], int]) -> list[Share]:
+    def share_out(
+        self, num_now: int, machine: Machine, count_fitting: Callable[[str], int]
+    ) -> list[Share]:
         """Return the shares of the replicas that there should be.
 
         Args:
             num_now: how many there are or are to be, where that is within a range.
-            count_fitting: says how many fit into the memory.
+            machine: what there is to share among them.
+            count_fitting: says how many of a model fit into the memory.
         """
-        machine, num_gpus_each = find_machine(self.device), self.num_gpus_each
         match self.replicas:
             case None:
-                num_fitting = count_fitting()
-                count = find_count(machine, num_gpus_each=num_gpus_each, num_fitting=num_fitting)
+                count = find_count(
+                    machine, num_gpus_each=self.num_gpus_each, num_fitting=count_fitting(self.name)
+                )
             case ReplicaRange() as bounds:
                 count = bounds.clamp(num_now)
                 if not self.is_on_cluster:
-                    most = bounds.most
-                    return share_range(count, most, machine, num_gpus_each=num_gpus_each)
+                    return share_range(count, bounds.most, machine)
             case count:
                 pass
         if self.is_on_cluster:
             return [WHOLE] * count
-        return share_out(count, machine, num_gpus_each=num_gpus_each)
+        return share_out(count, machine)
 
 
-def find_machine(device: str) -> Machine:
-    """Return what there is to share among workers that run on this kind of device."""
-    # One GPU that was named is for all.
-    gpus = find_gpus() if device in {"auto", "cuda"} else ()
-    return Machine(cores=find_usable_cores(), gpus=gpus)
-
-
-def _count_gpus(settings: Mapping[str, Any]) -> int:
-    tensor = settings.get("tensor_parallel_size", settings.get("tensor_parallel", 1))
-    return int(tensor) * int(settings.get("pipeline_parallel_size", 1))
+def find_parallelism(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many GPUs are to share each layer, and how many stages the depth is cut into."""
+    sharing = settings.get("tensor_parallel_size", settings.get("tensor_parallel", 1))
+    return int(sharing), int(settings.get("pipeline_parallel_size", 1))

@@ -85,6 +85,14 @@ def leaves_batching_to_us(name: str) -> bool:
         return False
 
 
+def takes_gpus(name: str, task: Task = "generate") -> bool:
+    """Whether an engine computes on NVIDIA's GPUs where it sees some: what its class says."""
+    try:
+        return bool(getattr(load_engine(name, task), "takes_gpus", False))
+    except EngineStartError:
+        return False
+
+
 def probe_engine(name: str, task: Task = "generate", *, python: str = "") -> Availability:
     """Say whether the engine can do this task here, and if not why.
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MEASURE_EVERY_S = 10.0
+_TURN_TIMEOUT_S = 5.0
 _MB = 2**20
 
 
@@ -172,6 +173,27 @@ class Residents:
         """Return how many replicas of a model the whole budget holds, as far as is known."""
         return self.budget_bytes // self._expected(name)
 
+    def describe(self) -> list[Resident]:
+        """All that have a place."""
+        return self._residents()
+
+    def is_used(self, name: str) -> bool:
+        """Whether requests keep a model in memory, or want it there."""
+        return self._num_uses.get(name, 0) > 0
+
+    async def unload_idle(self, name: str, reason: str) -> None:
+        """Stop a model's workers where it is idle; not where others keep the turn for long.
+
+        Who waits for memory may wait for the very model for which this one is to leave.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TURN_TIMEOUT_S):
+                await self._turn.acquire()
+            try:
+                await self._unload_idle([name], reason)
+            finally:
+                self._turn.release()
+
     async def unload(self, name: str, reason: str) -> None:
         """Stop a model's workers and free its memory, whether it is busy or not."""
         async with self._turn:
@@ -205,7 +227,7 @@ class Residents:
         return found
 
     def _is_busy(self, name: str) -> bool:
-        return self._num_uses.get(name, 0) > 0 or not self._models[name].replicas.is_settled
+        return self.is_used(name) or not self._models[name].replicas.is_settled
 
     def _residents(self, but: str | None = None) -> list[Resident]:
         return [

@@ -14,34 +14,25 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import EngineStartError, ModelUnavailableError
-from mm_orch.core.events import (
-    CircuitChanged,
-    EngineFellBack,
-    ErrorOccurred,
-    WorkerRestarted,
-    WorkerStateChanged,
-)
+from mm_orch.core.errors import DeviceLostError, ModelUnavailableError, MuAIError
 from mm_orch.core.fallback import Fallback
 from mm_orch.optimization.backoff import restart_delay_s
 from mm_orch.optimization.beside import StartBeside
 from mm_orch.optimization.news import News
 from mm_orch.optimization.telling import log_failure, say
+from mm_orch.optimization.worker_news import WorkerNews
 from mm_orch.workers.phase import ModelPhase
 from mm_orch.workers.watchdog import Watched, watch
-from mm_orch.workers.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    import zmq.asyncio
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import Observer
     from mm_orch.models.stored import StoredModel
     from mm_orch.optimization.engines.contract import Availability
     from mm_orch.optimization.ladder import Candidate, EngineLadder
-    from mm_orch.workers.messages import WorkerSpec
+    from mm_orch.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +48,8 @@ class ModelSupervisor:
         ladder: the engines in order, with their circuits.
         probe: says which of them can run here.
         ensure_files: fetches the model's files where they are missing.
-        make_spec: gives what a worker of an engine is told.
+        launch: starts the process of an engine's worker, in its place.
+        find_fault: says which failure of a device a worker that has ended died of; empty of none.
         watchdog_timeout_s: a worker with work that reports nothing for so long is killed.
         bring_up_to_date: tells a worker what has changed since it was launched.
         replica: the number of its workers among those of the model.
@@ -69,10 +61,10 @@ class ModelSupervisor:
         model: str,
         ladder: EngineLadder,
         *,
-        probe: Callable[[], Awaitable[list[Availability]]],
+        probe: Callable[[StoredModel], Awaitable[list[Availability]]],
         ensure_files: Callable[[], Awaitable[StoredModel]],
-        make_spec: Callable[[str, StoredModel], WorkerSpec],
-        context: zmq.asyncio.Context,
+        launch: Callable[[str, StoredModel], Awaitable[Worker]],
+        find_fault: Callable[[Worker], Awaitable[str]],
         observer: Observer,
         clock: Clock,
         watchdog_timeout_s: float,
@@ -93,13 +85,12 @@ class ModelSupervisor:
         self.load_s = 0.0
         self._probe = probe
         self._ensure_files = ensure_files
-        self._make_spec = make_spec
-        self._context = context
-        self._observer = observer
+        self._launch = launch
+        self._find_fault = find_fault
+        self._facts = WorkerNews(model, replica, observer)
         self._clock = clock
         self._watchdog_timeout_s = watchdog_timeout_s
         self._bring_up_to_date = bring_up_to_date
-        self._replica = replica
         self._retry_at_s = 0.0
         self._num_failures = 0
         self._was_started = False
@@ -186,8 +177,8 @@ class ModelSupervisor:
         One that is being started already is left alone: the next need not wait for it.
         """
         try:
-            await self._ensure_files()
-            probes = [one for one in await self._probe() if one.engine != self._beside.engine]
+            found = await self._probe(await self._ensure_files())
+            probes = [one for one in found if one.engine != self._beside.engine]
             if self._beside.engine is not None and not any(one.is_available for one in probes):
                 await self._beside.wait()
                 return None
@@ -204,7 +195,7 @@ class ModelSupervisor:
         self._change(self.phase, f"loading with {candidate.engine}")
         if self._was_started:
             self.num_restarts += 1
-            self._observer.observe(WorkerRestarted(model=self.model, engine=candidate.engine))
+            self._facts.tell_restart(candidate.engine)
         worker = await self._start(candidate.engine)
         if worker is None:
             self._start_failure = self.ladder.circuit_by_engine[candidate.engine].reason
@@ -274,8 +265,8 @@ class ModelSupervisor:
         """Return the engine that should take over from a worker that still lives."""
         candidate = self.ladder.find_better(engine)
         if self._is_distrusted.is_set():
-            with contextlib.suppress(EngineStartError):
-                candidate = self.ladder.choose(await self._probe())
+            with contextlib.suppress(MuAIError, OSError):
+                candidate = self.ladder.choose(await self._probe(await self._ensure_files()))
             self._is_distrusted.clear()
             if candidate is not None and candidate.wait_s == 0 and candidate.engine != engine:
                 # Nobody is given to it until its successor is there.
@@ -292,12 +283,13 @@ class ModelSupervisor:
             await worker.wait_until_idle()
         finally:
             await worker.stop()
-        self._tell_state(worker.engine, is_up=False, reason="another took its place")
+        self._facts.tell_state(worker.engine, is_up=False, reason="another took its place")
 
     async def _watch(self, worker: Worker) -> Watched:
         """Wait for the worker's end; whatever happens, it has ended then."""
         try:
-            return await watch(worker, timeout_s=self._watchdog_timeout_s)
+            watched = await watch(worker, timeout_s=self._watchdog_timeout_s)
+            return await self._explain(worker, watched)
         except Exception as error:  # boundary: one model's trouble never ends the server
             logger.exception("%s: the worker cannot be followed any more", self.model)
             return Watched(f"it could not be followed any more: {say(error)}")
@@ -305,6 +297,13 @@ class ModelSupervisor:
             if self.worker is worker:
                 self.worker = None
             await worker.stop()
+
+    async def _explain(self, worker: Worker, watched: Watched) -> Watched:
+        """Say so where a worker has ended because what it computed on has failed."""
+        if watched.error_class is DeviceLostError:
+            return watched
+        fault = await self._find_fault(worker)
+        return Watched(f"{fault}; {watched.how}", DeviceLostError) if fault else watched
 
     async def _start(self, engine: str) -> Worker | None:
         """Start a worker and wait until it is ready; a failure opens the engine's circuit."""
@@ -314,15 +313,13 @@ class ModelSupervisor:
         if self.ladder.circuit_by_engine[engine].reason:
             self._report_circuit(engine)
         try:
-            spec = self._make_spec(engine, await self._ensure_files())
-            worker = await Worker.launch(spec, context=self._context, observer=self._observer)
+            worker = await self._launch(engine, await self._ensure_files())
             await worker.wait_until_ready()
         except Exception as error:  # noqa: BLE001 - boundary: no model's trouble ends the server
             log_failure(f"{self.model}: {engine} cannot start", error)
-            self._observer.observe(
-                ErrorOccurred(component="worker", error_type=type(error).__name__)
-            )
-            self._trip(engine, say(error), cost_s=self._clock() - begin_s)
+            self._facts.tell_error(type(error))
+            if worker is None or worker.end_class is not DeviceLostError:
+                self._trip(engine, say(error), cost_s=self._clock() - begin_s)
             if worker is not None:
                 await worker.stop()
             return None
@@ -333,7 +330,7 @@ class ModelSupervisor:
         duration_s = self._clock() - begin_s
         logger.info("%s is ready with %s after %.1f s", self.model, engine, duration_s)
         self.ready_at_s, self.load_s = self._clock(), duration_s
-        self._observer.observe(worker.describe_load(duration_s))
+        self._facts.tell_loaded(worker, duration_s)
         return worker
 
     def _install(self, worker: Worker) -> None:
@@ -348,7 +345,7 @@ class ModelSupervisor:
         self._is_distrusted.clear()
         self._note_fallback(worker.engine)
         self._change(ModelPhase.READY, "")
-        self._tell_state(worker.engine, is_up=True)
+        self._facts.tell_state(worker.engine, is_up=True)
 
     def _note_fallback(self, engine: str) -> None:
         told = self.ladder.describe_fallback(engine)
@@ -361,38 +358,24 @@ class ModelSupervisor:
         self.fallback = Fallback(wanted, engine, reason)
         first_line = reason.partition("\n")[0]
         logger.warning("%s runs on %s in place of %s: %s", self.model, engine, wanted, first_line)
-        self._observer.observe(
-            EngineFellBack(
-                model=self.model, from_engine=wanted, to_engine=engine, reason=first_line
-            )
-        )
+        self._facts.tell_fallback(self.fallback)
 
     def _report_down(self, engine: str, watched: Watched, *, lived_s: float) -> None:
         logger.error("%s: the %s worker ended, %s", self.model, engine, watched.how)
         first_line = watched.how.splitlines()[0]
         self._change(ModelPhase.RESTARTING, f"the {engine} worker ended, {first_line}")
-        self._tell_state(engine, is_up=False, reason=watched.how)
-        self._observer.observe(
-            ErrorOccurred(component="worker", error_type=watched.error_class.__name__)
-        )
-        self._trip(engine, f"its worker ended, {watched.how}", lived_s=lived_s)
+        self._facts.tell_state(engine, is_up=False, reason=watched.how)
+        self._facts.tell_error(watched.error_class)
+        # The engine has done nothing: it is the first to be started in another place.
+        if watched.error_class is not DeviceLostError:
+            self._trip(engine, f"its worker ended, {watched.how}", lived_s=lived_s)
 
     def _trip(self, engine: str, reason: str, *, lived_s: float = 0.0, cost_s: float = 0.0) -> None:
         self.ladder.circuit_by_engine[engine].trip(reason, lived_s=lived_s, cost_s=cost_s)
         self._report_circuit(engine)
 
     def _report_circuit(self, engine: str) -> None:
-        state = self.ladder.circuit_by_engine[engine].state.value
-        self._observer.observe(
-            CircuitChanged(model=self.model, engine=engine, state=state, replica=self._replica)
-        )
-
-    def _tell_state(self, engine: str, *, is_up: bool, reason: str = "") -> None:
-        self._observer.observe(
-            WorkerStateChanged(
-                model=self.model, engine=engine, is_up=is_up, reason=reason, replica=self._replica
-            )
-        )
+        self._facts.tell_circuit(engine, self.ladder.circuit_by_engine[engine].state)
 
     def _change(self, phase: ModelPhase, detail: str) -> None:
         self.phase = phase

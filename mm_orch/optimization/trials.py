@@ -17,22 +17,18 @@ import msgspec
 
 from mm_orch.core.errors import EngineCrashedError, MuAIError
 from mm_orch.core.generation import SamplingParams
-from mm_orch.core.observers import ObserverFanOut
 from mm_orch.core.version import __version__
 from mm_orch.optimization.plan import EngineOrder
 from mm_orch.workers.messages import SequenceOrder
 from mm_orch.workers.watchdog import watch
-from mm_orch.workers.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import zmq.asyncio
+    from collections.abc import Awaitable, Callable, Sequence
 
     from mm_orch.core.clock import Clock
     from mm_orch.models.stored import StoredModel
     from mm_orch.optimization.plan import ModelPlan
-    from mm_orch.workers.messages import WorkerSpec
+    from mm_orch.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +57,10 @@ class EngineTrials:
 
     Args:
         path: of the file.
-        context: for the workers' sockets.
     """
 
-    def __init__(self, path: Path, context: zmq.asyncio.Context, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
-        self._context = context
         self._clock = clock
 
     def find(self, plan: ModelPlan, stored: StoredModel) -> list[Trial]:
@@ -79,7 +73,7 @@ class EngineTrials:
         stored: StoredModel,
         engines: Sequence[str],
         *,
-        make_spec: Callable[[str], WorkerSpec],
+        launch: Callable[[str], Awaitable[Worker]],
         note: Callable[[str], None],
     ) -> list[Trial]:
         """Try the engines one after another and remember the outcome.
@@ -88,28 +82,25 @@ class EngineTrials:
             plan: of the model.
             stored: its files.
             engines: those that can run here.
-            make_spec: gives what a worker of an engine is told.
+            launch: starts the process of an engine's worker.
             note: told what is being tried.
         """
         trials = []
         for engine in engines:
             note(f"trying which engine is fastest: {engine}")
-            trial = await self._try(engine, make_spec, plan.watchdog_timeout_s)
+            trial = await self._try(engine, launch, plan.watchdog_timeout_s)
             logger.info("%s: %s", plan.name, _describe(trial))
             trials.append(trial)
         await asyncio.to_thread(self._remember, _make_key(plan, stored), trials)
         return trials
 
     async def _try(
-        self, engine: str, make_spec: Callable[[str], WorkerSpec], watchdog_timeout_s: float
+        self, engine: str, launch: Callable[[str], Awaitable[Worker]], watchdog_timeout_s: float
     ) -> Trial:
         begin_s = self._clock()
         worker = None
         try:
-            # Nobody is to count what these workers do.
-            worker = await Worker.launch(
-                make_spec(engine), context=self._context, observer=ObserverFanOut()
-            )
+            worker = await launch(engine)
             await worker.wait_until_ready()
             load_s = self._clock() - begin_s
             watching = asyncio.create_task(watch(worker, timeout_s=watchdog_timeout_s))
@@ -172,7 +163,7 @@ async def rank_engines(
     engines: Sequence[str],
     *,
     trials: EngineTrials,
-    make_spec: Callable[[str], WorkerSpec],
+    launch: Callable[[str], Awaitable[Worker]],
     note: Callable[[str], None] | None,
 ) -> list[str]:
     """Return a model's engines by how they do on this machine; try them where that is not known.
@@ -182,7 +173,7 @@ async def rank_engines(
         stored: its files.
         engines: as they are listed.
         trials: remembers.
-        make_spec: gives what a worker of an engine is told.
+        launch: starts the process of an engine's worker.
         note: told what is being tried; None to try nothing.
     """
     known = await asyncio.to_thread(trials.find, plan, stored)
@@ -191,7 +182,7 @@ async def rank_engines(
     able = {probe.engine for probe in await plan.probe_engines() if probe.is_available}
     if not known and len(able) > 1 and note is not None:
         tried = [engine for engine in engines if engine in able]
-        known = await trials.run(plan, stored, tried, make_spec=make_spec, note=note)
+        known = await trials.run(plan, stored, tried, launch=launch, note=note)
     return rank_by_speed(engines, known)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import (
+    DeviceLostError,
     EngineCrashedError,
     EngineError,
     FailoverError,
@@ -98,8 +99,8 @@ class Replays:
                 self._has_counted_fault = True
                 self._manager.count_step_fault(worker, error.message)
             return
-        if error.num_lost == 0:
-            # It was never given to that worker.
+        if error.num_lost == 0 or isinstance(error, DeviceLostError):
+            # It was never given to that worker, or did not harm it.
             return
         self._num_deaths += 1
         is_alone = error.num_lost == 1 or self._is_quarantined

@@ -59,7 +59,7 @@ def _report(replicas: ReplicaSet, replica: Replica) -> ReplicaReport:
         worker_pid=worker.pid if worker is not None else None,
         num_restarts=supervisor.num_restarts,
         cores=replica.share.cores,
-        gpus=replica.share.gpus,
+        gpus=worker.spec.gpus if worker is not None else (),
         num_running=worker.num_running if worker is not None else 0,
         num_queued_tokens=worker.queued.total if worker is not None else 0,
         num_held_tokens=replicas.count_held_tokens(replica),

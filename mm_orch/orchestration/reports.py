@@ -68,7 +68,7 @@ class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True):
         detail: progress or the reason of a failure, for people.
         is_draining: it takes no new requests, and leaves when it has ended those that it has.
         cores: that it computes on; none where these are all.
-        gpus: the same.
+        gpus: that it computes on; none on the CPU, and where nobody has placed it.
         num_running: sequences in its steps.
         num_queued_tokens: that it has still to compute.
         num_held_tokens: of past prompts, that requests are thought to find there.
@@ -121,6 +121,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
         num_wanted_replicas: how many there should be.
         replicas_detail: why there are fewer, where memory is what they lack.
         scaling: what was last decided on their number, where that follows the load.
+        lesser_place: why one of them is not on the GPUs that it would have liked; empty where all
+            are, or there are none.
     """
 
     name: str
@@ -157,6 +159,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     num_wanted_replicas: int = 1
     replicas_detail: str = ""
     scaling: ScalingReport | None = None
+    lesser_place: str = ""
 
     @property
     def short_detail(self) -> str:

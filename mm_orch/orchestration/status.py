@@ -50,7 +50,6 @@ class SystemStatus:
         engines: what was found to run here when the server started.
         find_alerts: gives the alerts that fire now; None where nothing watches for trouble.
         find_caches: gives what has been seen of KV memory, by model and engine.
-        find_failed_gpus: gives the ids of the GPUs that have failed or cannot be read.
         find_store_failure: says why nothing can be stored now; None where it can.
     """
 
@@ -64,7 +63,6 @@ class SystemStatus:
         engines: Sequence[Availability],
         find_alerts: Callable[[], tuple[FiringAlert, ...] | None],
         find_caches: Callable[[], Mapping[tuple[str, str], CacheFigures]],
-        find_failed_gpus: Callable[[], tuple[str, ...]],
         find_store_failure: Callable[[], str | None],
         clock: Clock,
         version: str,
@@ -76,7 +74,6 @@ class SystemStatus:
         self._engines = tuple(engines)
         self._find_alerts = find_alerts
         self._find_caches = find_caches
-        self._find_failed_gpus = find_failed_gpus
         self._find_store_failure = find_store_failure
         self._clock = clock
         self._start_s = clock()
@@ -189,7 +186,13 @@ class SystemStatus:
         ]
         reasons += [one for report in reports for one in find_replica_trouble(report)]
         reasons += [f"model {report.name} is draining" for report in reports if report.is_draining]
-        reasons += [f"GPU {gpu} has failed or cannot be read" for gpu in self._find_failed_gpus()]
+        places = self._manager.places
+        reasons += [f"GPU {gpu} {fault}" for gpu, fault in places.find_failed().items()]
+        reasons += [
+            f"model {report.name} {report.lesser_place}"
+            for report in reports
+            if report.lesser_place and report.phase is ModelPhase.READY
+        ]
         if (failure := self._find_store_failure()) is not None:
             reasons.append(f"no session or document can be stored: {failure}")
         if self._admission.is_draining:
@@ -254,6 +257,7 @@ class SystemStatus:
             cache=worker.cache if worker else None,
             memory_bytes=self._manager.find_memory_bytes(plan.name),
             stand_in=self._report_stand_in(plan.name),
+            lesser_place=self._manager.places.find_lesser(plan.name),
             **_tell_sharing(plan, worker),
         )
 

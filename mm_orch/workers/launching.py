@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import EngineStartError
+from mm_orch.gpus.visible import VISIBLE_GPUS
 
 if TYPE_CHECKING:
     from mm_orch.workers import messages
@@ -46,6 +48,7 @@ async def start_process(spec: messages.WorkerSpec) -> asyncio.subprocess.Process
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            env=_make_environment(spec),
             # A group of its own, so that whatever an engine has started ends with it.
             start_new_session=True,
         )
@@ -55,6 +58,13 @@ async def start_process(spec: messages.WorkerSpec) -> asyncio.subprocess.Process
             f"{command[0]}, in which {spec.engine} is to run, cannot be started: {error.strerror}.",
             remedy=f"Correct {option}." if python else None,
         ) from error
+
+
+def _make_environment(spec: messages.WorkerSpec) -> dict[str, str] | None:
+    # From the start, before any library looks: a GPU that has failed may stop who only opens it.
+    if spec.visible_gpus is None:
+        return None
+    return {**os.environ, VISIBLE_GPUS: spec.visible_gpus}
 
 
 def describe_exit(exit_code: int) -> str:

@@ -59,7 +59,9 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         python: interpreter that has the engine's library; empty for this one.
         replica: its number among the workers of the model; STAND_IN for one that is none of them.
         cores: that it may run on; empty for all that the server may.
-        gpus: that it may see, by index; empty for all that the server does.
+        gpus: that it computes on, by index; empty where nobody has placed it, or on the CPU.
+        visible_gpus: names of those that it may see, as CUDA takes them; None for all that the
+            server does.
         engine_spec: what the engine loads.
         batcher: how sequences share its steps.
         cache: what is kept between them.
@@ -75,6 +77,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     replica: int = 0
     cores: tuple[int, ...] = ()
     gpus: tuple[int, ...] = ()
+    visible_gpus: str | None = None
     engine_spec: EngineSpec
     batcher: BatcherSpec
     cache: CacheSpec

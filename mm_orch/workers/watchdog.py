@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mm_orch.core.errors import EngineCrashedError, EngineHungError
+from mm_orch.core.errors import EngineCrashedError
 
 if TYPE_CHECKING:
     from mm_orch.workers.worker import Worker
@@ -30,10 +30,9 @@ async def watch(worker: Worker, *, timeout_s: float) -> Watched:
     stalling = asyncio.create_task(_wait_for_stall(worker, timeout_s))
     try:
         await asyncio.wait({watching, stalling}, return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            return Watched(await watching)
-        worker.kill(f"it had work and made no step for {timeout_s:g} s, so it was killed")
-        return Watched(await watching, EngineHungError)
+        if not watching.done():
+            worker.kill(f"it had work and made no step for {timeout_s:g} s, so it was killed")
+        return Watched(await watching, worker.end_class)
     finally:
         for task in (watching, stalling):
             task.cancel()

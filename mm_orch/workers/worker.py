@@ -14,7 +14,7 @@ import zmq
 import zmq.asyncio
 
 from mm_orch.core.errors import EngineCrashedError, EngineHungError, EngineStartError
-from mm_orch.core.events import ModelLoaded, StepCompleted
+from mm_orch.core.events import StepCompleted
 from mm_orch.workers import messages
 from mm_orch.workers.cache_news import CacheNews
 from mm_orch.workers.embedding import VectorStream
@@ -82,6 +82,8 @@ class Worker:
         # Held while the last messages are read: closing the socket would cancel the reader.
         self._reading = asyncio.Lock()
         self._kill_reason = ""
+        # What its end is called.
+        self.end_class: type[EngineCrashedError] = EngineCrashedError
         self._is_group_gone = False
         self._progress_at_s = time.monotonic()
 
@@ -113,6 +115,11 @@ class Worker:
         return self._process.pid
 
     @property
+    def is_ready(self) -> bool:
+        """Whether it has loaded its model."""
+        return self._ready is not None
+
+    @property
     def facts(self) -> EngineFacts:
         """What the engine turned out to be; known once the worker is ready."""
         return self.ready.facts
@@ -129,23 +136,13 @@ class Worker:
         """Seconds since it last told of progress; None while it has nothing to do."""
         return time.monotonic() - self._progress_at_s if self._streams else None
 
-    def describe_load(self, duration_s: float) -> ModelLoaded:
-        """State that it was ready so long after it was launched."""
-        return ModelLoaded(
-            model=self.model,
-            engine=self.engine,
-            duration_s=duration_s,
-            kv_block_tokens=self.facts.kv_block_tokens,
-            num_kv_blocks=self.facts.num_kv_blocks,
-        )
-
     async def wait_until_idle(self) -> None:
         """Wait until every sequence given to it has ended, or its process has."""
         await self._streams.wait_until_empty()
 
-    def kill(self, reason: str) -> None:
-        """End the process at once; :meth:`watch` then returns this reason."""
-        self._kill_reason = reason
+    def kill(self, reason: str, error_class: type[EngineCrashedError] = EngineHungError) -> None:
+        """End the process at once; :meth:`watch` then returns this reason, streams this error."""
+        self._kill_reason, self.end_class = reason, error_class
         self._signal_group(signal.SIGKILL)
 
     async def wait_until_ready(self) -> None:
@@ -370,9 +367,8 @@ class Worker:
         self.num_running = self.num_waiting = 0
         self._cache_news.forget()
         self.orders.close()
-        error_class = EngineHungError if self._kill_reason else EngineCrashedError
         self._streams.fail_all(
-            lambda num_lost: error_class(
+            lambda num_lost: self.end_class(
                 f"The {self.engine} worker of {self.model} {what}",
                 num_lost=num_lost,
                 remedy="Send the request again: another worker is being started.",

@@ -22,7 +22,7 @@ def rows() -> list[Row]:
         Row("Replicas that follow the load", _scaling(), per_line=3),
         Row("Events", _events(), per_line=3),
         Row("Steps", _steps(), per_line=3),
-        Row("GPUs", _gpus(), per_line=2),
+        Row("GPUs", [*_gpus(), *_places()], per_line=2),
     ]
 
 
@@ -203,6 +203,28 @@ def _gpus() -> list[panels.PanelBuilder]:
             "Failed: it cannot be read, or reports a failure.",
             Query("gpu_health_status", "{{instance}} {{gpu_id}}"),
             _HEALTH,
+        ),
+    ]
+
+
+def _places() -> list[panels.PanelBuilder]:
+    return [
+        lines(
+            "GPU power",
+            "What each GPU draws.",
+            panels.WATTS,
+            Query("gpu_power_watts", "{{instance}} {{gpu_id}}"),
+        ),
+        lines(
+            "GPUs of models",
+            "On how many each model's workers are, how many workers lack the GPUs that they would"
+            " have, and how many had to leave a failed one.",
+            panels.COUNT,
+            Query(f"sum by (model) (model_gpus{{{OF_MODEL}}})", "{{model}}"),
+            Query(
+                f"sum by (model) (model_workers_on_lesser_place{{{OF_MODEL}}})", "{{model}} lacking"
+            ),
+            Query(f"sum by (model) (gpu_worker_moves_total{{{OF_MODEL}}})", "{{model}} moved"),
         ),
     ]
 

@@ -22,6 +22,7 @@ MEASURED = {
     "high_error_rate": (0.264, 0.05, "26 % where 5.0 % is the limit"),
     "high_memory": (93.5, 90.0, "93.5 % where 90 % is the limit"),
     "low_throughput": (0.4, 2.0, "0.4 requests/s where 2 requests/s is the limit"),
+    "gpu_failed": (1.0, 0.0, "1 GPU where 0 GPUs is the limit"),
     "anomaly": (0.75, 0.2, "750 ms where 200 ms is the limit"),
 }
 

@@ -107,6 +107,7 @@ async def supervise(
     is_falling_back: bool = True,
     watchdog_timeout_s: float = 60.0,
     files_error: Exception | None = None,
+    fault: str = "",
 ) -> AsyncIterator[Scene]:
     recorder, context = Recorder(), zmq.asyncio.Context()
     # Other tests' servers may live beside.
@@ -118,16 +119,22 @@ async def supervise(
             raise files_error
         return STORED
 
-    async def probe() -> list[object]:
+    async def probe(_: StoredModel) -> list[object]:
         return [probe_engine(engine) for engine in engines]
+
+    async def launch(engine: str, stored: StoredModel) -> Worker:
+        return await Worker.launch(spec_of(engine, stored), context=context, observer=recorder)
+
+    async def find_fault(_: Worker) -> str:
+        return fault
 
     supervisor = ModelSupervisor(
         "m",
         EngineLadder(engines, clock, is_falling_back=is_falling_back),
         probe=probe,  # type: ignore[arg-type]  # told in short
         ensure_files=ensure_files,
-        make_spec=spec_of,
-        context=context,
+        launch=launch,
+        find_fault=find_fault,
         observer=recorder,
         clock=clock,
         watchdog_timeout_s=watchdog_timeout_s,
@@ -156,6 +163,18 @@ async def answer(worker: Worker, *prompt: int) -> list[int]:
         if isinstance(update, TokenChunk):
             tokens.extend(update.token_ids)
     return tokens
+
+
+async def test_a_worker_that_died_of_its_device_is_started_again_on_its_own_engine() -> None:
+    async with supervise("odd", "spare", fault="GPU 1 is lost") as scene:
+        first = await scene.kill()
+        second = await scene.supervisor.acquire()
+
+        assert (first.engine, second.engine) == ("odd", "odd")
+        assert scene.supervisor.fallback is None
+        assert not scene.recorder.of(CircuitChanged)
+        [down] = [state for state in scene.recorder.of(WorkerStateChanged) if not state.is_up]
+        assert down.reason.startswith("GPU 1 is lost; killed by SIGKILL")
 
 
 async def test_the_only_engine_is_started_again_when_its_worker_dies() -> None:

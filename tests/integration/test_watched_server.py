@@ -44,8 +44,8 @@ FIXED_NAMES = {"auto_tuning_batch_timeout_ms", "auto_tuning_cache_size_mb"}
 # The machine has no GPUs: the server finds this library in the place of NVIDIA's.
 INJECTED_NVML = """\
 import sys
-from tests.unit.monitoring.fake_nvml import FakeNvml
-sys.modules[__name__] = FakeNvml()
+from tests.fake_nvml import GIB, FakeNvml
+sys.modules[__name__] = FakeNvml(of_others_bytes=10 * GIB)
 """
 
 

@@ -14,6 +14,7 @@ const FORMATS = {
   high_error_rate: formatRatio,
   high_memory: (percent) => `${formatNumber(percent)} %`,
   low_throughput: (rate) => `${formatNumber(rate)} requests/s`,
+  gpu_failed: (count) => `${formatNumber(count)} ${count === 1 ? "GPU" : "GPUs"}`,
   anomaly: formatSeconds,
 };
 

@@ -154,7 +154,7 @@ function ModelTable({ metrics }) {
 
 const GPU_COLUMNS = [
   { name: "GPU", render: (row) => row.gpu_id },
-  { name: "State", render: (row) => html`<${Pill} state=${row.is_healthy ? "healthy" : "failed"} label=${row.is_healthy ? "Healthy" : "Cannot be read"} />` },
+  { name: "State", render: (row) => html`<${Pill} state=${row.is_healthy ? "healthy" : "failed"} label=${row.is_healthy ? "Healthy" : sentenceCase(row.fault || "cannot be read")} />` },
   { name: "Memory", isNumber: true, render: (row) => `${formatBytes(row.memory_used_bytes?.last)} of ${formatBytes(row.memory_total_bytes)}` },
   { name: "In use", isNumber: true, render: (row) => withUnit(row.utilization_percent?.last, "%") },
   { name: "Temperature", isNumber: true, render: (row) => withUnit(row.temperature_celsius?.last, "°C") },

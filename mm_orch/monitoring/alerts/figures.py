@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HOST = "host"
 ANY_ENGINE = ""
@@ -65,8 +69,13 @@ class MemoryFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Everything that one evaluation looks at."""
+    """Everything that one evaluation looks at.
+
+    Attributes:
+        fault_by_gpu: what is wrong with each GPU that must not be used.
+    """
 
     models: tuple[ModelFigures, ...] = ()
     queues: tuple[QueueFigures, ...] = ()
     memory: tuple[MemoryFigures, ...] = ()
+    fault_by_gpu: Mapping[str, str] = field(default_factory=dict)

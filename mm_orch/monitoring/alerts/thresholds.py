@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.monitoring.alerts.alert import (
+    GPU_FAILED,
     HIGH_ERROR_RATE,
     HIGH_LATENCY,
     HIGH_MEMORY,
@@ -18,7 +19,7 @@ from mm_orch.monitoring.alerts.alert import (
 from mm_orch.monitoring.alerts.figures import ANY_ENGINE, HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from mm_orch.monitoring.alerts.figures import (
         Figures,
@@ -69,7 +70,7 @@ def find_breaches(
             _judge_errors(model, thresholds, firing),
         ]
     found += [_judge_queue(queue, thresholds) for queue in figures.queues]
-    found += [_judge_memory(figures.memory, thresholds)]
+    found += [_judge_memory(figures.memory, thresholds), _judge_gpus(figures.fault_by_gpu)]
     return [breach for breach in found if breach is not None]
 
 
@@ -158,6 +159,19 @@ def _judge_memory(places: Sequence[MemoryFigures], thresholds: Thresholds) -> Br
         message=f"memory in use is over {highest:.3g}%: {over}",
         value=percent,
         limit=highest,
+    )
+
+
+def _judge_gpus(fault_by_gpu: Mapping[str, str]) -> Breach | None:
+    """State that GPUs have failed: the alert is the machine's, its message names each."""
+    if not fault_by_gpu:
+        return None
+    return Breach(
+        identity=Identity(GPU_FAILED),
+        severity=Severity.CRITICAL,
+        message="; ".join(f"GPU {gpu} {fault}" for gpu, fault in fault_by_gpu.items()),
+        value=float(len(fault_by_gpu)),
+        limit=0.0,
     )
 
 

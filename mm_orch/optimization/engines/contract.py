@@ -3,7 +3,9 @@
 A *step backend* computes one step of a batch at a time; the batcher above it decides what the
 step holds and which blocks of KV memory each sequence has. A *stream engine* has a batcher and a
 cache of its own: it takes sequences and reports their tokens. Life of either: ``probe`` (any
-process, no heavy import), ``start`` once in the worker, work, ``stop``.
+process, no heavy import), ``start`` once in the worker, work, ``stop``. One that computes on GPUs
+where it sees some says so by ``takes_gpus = True`` in its class: it is then placed on them, and
+finds ``tensor_parallel_size`` or ``tensor_parallel`` of its settings to be what it was given.
 """
 
 from __future__ import annotations

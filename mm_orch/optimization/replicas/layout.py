@@ -1,4 +1,4 @@
-"""How many replicas a model has, and which cores and GPUs are each one's: pure decisions."""
+"""How many replicas a model has, and which cores are each one's: pure decisions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ bound it."""
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a replica computes on; empty for all that the server may use."""
+    """The cores that a replica computes on; empty for all that the server may use.
+
+    Which GPUs it has is decided whenever its worker is started (``optimization/placing``).
+    """
 
     cores: tuple[int, ...] = ()
-    gpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,11 @@ class Machine:
 
     Attributes:
         cores: numbers of those that the server may run on.
-        gpus: indices of those that it sees.
+        num_gpus: over which replicas may be spread.
     """
 
     cores: tuple[int, ...]
-    gpus: tuple[int, ...] = ()
+    num_gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,32 +91,26 @@ def find_count(machine: Machine, *, num_gpus_each: int, num_fitting: int) -> int
         num_gpus_each: that a replica computes on.
         num_fitting: for how many there is memory.
     """
-    if machine.gpus:
-        num_able = len(machine.gpus) // num_gpus_each
+    if machine.num_gpus:
+        num_able = machine.num_gpus // num_gpus_each
     else:
         num_able = len(machine.cores) // CORES_A_REPLICA
     return max(1, min(num_able, num_fitting))
 
 
-def share_out(count: int, machine: Machine, *, num_gpus_each: int) -> list[Share]:
+def share_out(count: int, machine: Machine) -> list[Share]:
     """Return the share of each of so many replicas, in their order.
 
     One alone has everything. Several have cores of their own while there are enough, neighbours
-    as they are likely to share memory; else some have the same and take turns. With GPUs it is the
-    same, but that a replica has the number that it needs.
+    as they are likely to share memory; else some have the same and take turns.
     """
     if count == 1:
         return [Share()]
     groups = _split(machine.cores, min(count, len(machine.cores)))
-    num_groups = len(machine.gpus) // num_gpus_each
-    gpus = [
-        machine.gpus[group * num_gpus_each : (group + 1) * num_gpus_each]
-        for group in range(num_groups)
-    ] or [()]
-    return [Share(groups[one % len(groups)], gpus[one % len(gpus)]) for one in range(count)]
+    return [Share(groups[one % len(groups)]) for one in range(count)]
 
 
-def share_range(count: int, most: int, machine: Machine, *, num_gpus_each: int) -> list[Share]:
+def share_range(count: int, most: int, machine: Machine) -> list[Share]:
     """Return the share of each of so many replicas, of which there may be up to ``most``.
 
     With GPUs, or where cores suffice for all, each has from the beginning what it has when all are
@@ -122,8 +118,8 @@ def share_range(count: int, most: int, machine: Machine, *, num_gpus_each: int) 
     the cores: one alone would leave most of a small machine idle.
     """
     is_enough = len(machine.cores) >= most * CORES_A_REPLICA
-    num_shares = most if machine.gpus or is_enough else count
-    return share_out(num_shares, machine, num_gpus_each=num_gpus_each)[:count]
+    num_shares = most if machine.num_gpus or is_enough else count
+    return share_out(num_shares, machine)[:count]
 
 
 def next_move(

@@ -57,6 +57,7 @@ STATUS_BY_ERROR = {
     "EngineOutOfMemoryError": 503,
     "EngineFailedError": 503,
     "EngineHungError": 503,
+    "DeviceLostError": 503,
     "FailoverError": 503,
     "PoisonedRequestError": 500,
 }

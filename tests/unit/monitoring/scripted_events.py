@@ -25,7 +25,12 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
-from mm_orch.core.placement_events import RequestFailedOver, RequestRedirected
+from mm_orch.core.placement_events import (
+    RequestFailedOver,
+    RequestRedirected,
+    WorkerMoved,
+    WorkerPlaced,
+)
 from mm_orch.core.routing import RankedWorkflow, Routing, WorkflowChoice
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 
@@ -122,6 +127,8 @@ def story() -> list[Event]:
             request_id="r2", model=MODEL, from_engine=ENGINE, to_engine="spare", reason="a shape"
         ),
         WorkerRestarted(**of_model),
+        WorkerMoved(model=MODEL, replica=0, gpu_id="1", reason="GPU 1 is lost"),
+        WorkerPlaced(**of_model, replica=0, gpu_ids=("0",), lesser="runs on 1 GPU"),
         CacheUsed(**of_model, use_ratio=0.25, num_evictions=3),
         MindMoved(valence=0.5, arousal=-0.25, stage=1),
         FeedbackTaken(score=1.0),
@@ -144,6 +151,7 @@ def story() -> list[Event]:
                     total_bytes=24 << 30,
                     utilization_percent=80.0,
                     temperature_celsius=65.0,
+                    power_watts=250.0,
                 ),
             ),
         ),

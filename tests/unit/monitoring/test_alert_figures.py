@@ -112,14 +112,14 @@ def test_queues_of_models_that_are_not_configured_are_passed_over() -> None:
 
 
 def test_memory_is_that_of_the_host_and_of_each_healthy_gpu() -> None:
-    def gpu(gpu_id: str, *, is_healthy: bool = True) -> GpuReading:
+    def gpu(gpu_id: str, fault: str = "") -> GpuReading:
         return GpuReading(
             gpu_id=gpu_id,
             used_bytes=20,
             total_bytes=80,
             utilization_percent=1.0,
             temperature_celsius=1.0,
-            is_healthy=is_healthy,
+            fault=fault,
         )
 
     watched = Watched()
@@ -129,7 +129,7 @@ def test_memory_is_that_of_the_host_and_of_each_healthy_gpu() -> None:
             cpu_percent=1.0,
             memory_used_bytes=6,
             memory_total_bytes=8,
-            gpus=(gpu("0"), gpu("1", is_healthy=False)),
+            gpus=(gpu("0"), gpu("1", "is lost")),
         )
     )
 
@@ -137,6 +137,7 @@ def test_memory_is_that_of_the_host_and_of_each_healthy_gpu() -> None:
         MemoryFigures(place="host", used_ratio=0.75),
         MemoryFigures(place="0", used_ratio=0.25),
     )
+    assert watched.figures.read().fault_by_gpu == {"1": "is lost"}
 
 
 def test_an_idle_server_departs_from_nothing_in_an_hour() -> None:

@@ -13,6 +13,7 @@ from mm_orch.config import load_config
 from mm_orch.core.errors import NotServedError
 from mm_orch.core.events import AlertChanged, ErrorOccurred, ResourcesRead
 from mm_orch.core.observers import ObserverFanOut
+from mm_orch.gpus.watch import GpuWatch
 from mm_orch.monitoring.monitor import Monitor
 from tests.unit.monitoring.clock import StillClock
 from tests.unit.monitoring.scripted_events import MODEL, story
@@ -49,7 +50,7 @@ def settings(**keys: object) -> MonitoringSettings:
 
 def watch(**keys: object) -> tuple[Monitor, ObserverFanOut, Heard]:
     observer, heard = ObserverFanOut(), Heard()
-    monitor = Monitor(settings(**keys), (MODEL,), observer=observer)
+    monitor = Monitor(settings(**keys), (MODEL,), observer=observer, gpus=GpuWatch(lambda: None))
     observer.add((*monitor.observers, heard))
     return monitor, observer, heard
 
@@ -97,7 +98,8 @@ def test_with_alerts_off_their_report_says_so_and_nobody_knows_of_any() -> None:
 def test_memory_that_is_read_seldom_is_judged_until_it_is_read_again() -> None:
     clock = StillClock()
     keys = {"anomaly__window_seconds": 30, "collection_interval_seconds": 60}
-    monitor = Monitor(settings(**keys), (MODEL,), observer=Heard(), clock=clock)
+    gpus = GpuWatch(lambda: None)
+    monitor = Monitor(settings(**keys), (MODEL,), observer=Heard(), gpus=gpus, clock=clock)
     for observer in monitor.observers:
         observer.observe(ResourcesRead(cpu_percent=1.0, memory_used_bytes=9, memory_total_bytes=10))
 

@@ -70,7 +70,11 @@ CONTRACT = {
     "gpu_memory_total_bytes": ("gauge", {"gpu_id"}),
     "gpu_utilization_percent": ("gauge", {"gpu_id"}),
     "gpu_temperature_celsius": ("gauge", {"gpu_id"}),
+    "gpu_power_watts": ("gauge", {"gpu_id"}),
     "gpu_health_status": ("gauge", {"gpu_id"}),
+    "model_gpus": ("gauge", {"model"}),
+    "model_workers_on_lesser_place": ("gauge", {"model"}),
+    "gpu_worker_moves_total": ("counter", {"model"}),
     "cpu_usage_percent": ("gauge", set()),
     "memory_used_bytes": ("gauge", set()),
     "memory_total_bytes": ("gauge", set()),
@@ -296,7 +300,7 @@ def test_a_gpu_that_cannot_be_read_keeps_its_last_values_and_loses_its_health() 
         gpu_id="0",
         used_bytes=0,
         total_bytes=0,
-        is_healthy=False,
+        fault="is lost",
     )
     assert value_of(observer, "gpu_health_status", gpu_id="0") == 1
     assert value_of(observer, "gpu_memory_available_bytes", gpu_id="0") == 18 << 30

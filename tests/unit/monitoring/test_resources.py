@@ -9,10 +9,11 @@ import psutil
 import pytest
 
 from mm_orch.core.events import ErrorOccurred, ResourcesRead
-from mm_orch.monitoring.gpus import GpuReader, open_nvml
+from mm_orch.gpus.nvml import GpuReader, open_nvml
+from mm_orch.gpus.watch import GpuWatch
 from mm_orch.monitoring.memory import Memory
-from mm_orch.monitoring.resources import GpuWatch, HostReader, ResourceSampler
-from tests.unit.monitoring.fake_nvml import FakeNvml
+from mm_orch.monitoring.resources import HostReader, ResourceSampler
+from tests.fake_nvml import FakeNvml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,18 +150,27 @@ async def test_the_second_reading_comes_soon_and_is_the_first_to_know_of_process
     assert [read.cpu_percent for read in reads] == [None, 25, 25]
 
 
-async def test_a_reading_holds_host_and_gpus_and_the_end_closes_the_library() -> None:
-    nvml, recorder = FakeNvml(num_gpus=1), _Recorder()
-    sampler = ResourceSampler(HostReader(memory=memory), watch(nvml), recorder, interval_s=3600)
-    task = asyncio.create_task(sampler.run())
-    await asyncio.wait_for(recorder.is_full.wait(), 30)
-    await end(task)
+async def test_a_reading_holds_host_and_gpus() -> None:
+    gpus, recorder = watch(FakeNvml(num_gpus=1)), _Recorder()
+    await ResourceSampler(HostReader(memory=memory), gpus, recorder, interval_s=3600).sample()
+    await gpus.close()
 
     [read] = recorder.events
     assert isinstance(read, ResourcesRead)
     assert (read.memory_used_bytes, read.memory_total_bytes) == (3, 8)
     assert [gpu.gpu_id for gpu in read.gpus] == ["0"]
+
+
+async def test_who_asks_at_the_same_time_shares_a_reading_and_closing_ends_them() -> None:
+    nvml = HangingNvml()
+    gpus = watch(nvml)
+    first, second = await asyncio.gather(gpus.read(), gpus.read())
+
+    assert first is second
+    assert nvml.num_asked == 2
+    await gpus.close()
     assert nvml.num_starts == 0
+    assert await gpus.read() == ()
 
 
 class HangingNvml(FakeNvml):

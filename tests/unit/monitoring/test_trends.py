@@ -10,7 +10,7 @@ from tests.unit.monitoring.clock import StillClock
 GPU = GpuReading(
     gpu_id="0", used_bytes=4, total_bytes=8, utilization_percent=50, temperature_celsius=60
 )
-LOST = dataclasses.replace(GPU, used_bytes=0, utilization_percent=None, is_healthy=False)
+LOST = dataclasses.replace(GPU, used_bytes=0, utilization_percent=None, fault="is lost")
 
 
 def reading(cpu_percent: float, used: int, *gpus: GpuReading) -> ResourcesRead:
@@ -54,7 +54,8 @@ def test_the_zeros_of_a_lost_gpu_are_no_measurements() -> None:
     trends.observe(reading(10, 1, LOST))
 
     [gpu] = trends.read().gpus
-    assert (gpu.is_healthy, gpu.memory_used_bytes) == (False, always(4))
+    assert (gpu.is_healthy, gpu.fault) == (False, "is lost")
+    assert gpu.memory_used_bytes == always(4)
     clock.now_s += 300
     [gpu] = trends.read().gpus
     assert (gpu.is_healthy, gpu.memory_used_bytes) == (False, None)
@@ -72,10 +73,10 @@ def test_what_a_card_does_not_offer_has_no_trend() -> None:
 def test_a_gpu_has_failed_until_it_can_be_read_again() -> None:
     trends = ResourceTrends(clock=StillClock())
     trends.observe(reading(10, 1, GPU, dataclasses.replace(LOST, gpu_id="1")))
-    assert trends.failed_gpus() == ("1",)
+    assert [gpu.fault for gpu in trends.read().gpus] == ["", "is lost"]
 
     trends.observe(reading(10, 1, GPU, dataclasses.replace(GPU, gpu_id="1")))
-    assert trends.failed_gpus() == ()
+    assert [gpu.fault for gpu in trends.read().gpus] == ["", ""]
 
 
 def test_a_gpu_that_is_no_longer_told_of_is_forgotten() -> None:

@@ -80,3 +80,18 @@ def test_a_fallback_names_the_engine_that_was_wanted_and_what_ails_it() -> None:
 
     assert ladder.describe_fallback("b") == ("a", "it crashed")
     assert ladder.describe_fallback("a") is None
+
+
+@pytest.mark.parametrize(("is_falling_back", "chosen"), [(True, "bca"), (False, "aaa")])
+def test_an_engine_without_its_device_comes_last_unless_it_is_the_only_one_that_may(
+    is_falling_back: bool,  # noqa: FBT001 - by parametrize
+    chosen: str,
+) -> None:
+    ladder = EngineLadder("abc", Clock(), is_falling_back=is_falling_back)
+    ladder.put_last("a")
+    found = []
+    for _ in range(3):
+        found.append(ladder.choose(probes("a", "b", "c")).engine)
+        ladder.circuit_by_engine[found[-1]].trip("it failed")
+
+    assert "".join(found) == chosen

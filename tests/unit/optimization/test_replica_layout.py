@@ -20,7 +20,7 @@ ALL, LEFT, RIGHT = Share(), Share((0,)), Share((1,))
 
 
 def machine(num_cores: int, num_gpus: int = 0) -> Machine:
-    return Machine(cores=tuple(range(num_cores)), gpus=tuple(range(num_gpus)))
+    return Machine(cores=tuple(range(num_cores)), num_gpus=num_gpus)
 
 
 @pytest.mark.parametrize(
@@ -43,38 +43,30 @@ def test_auto_is_what_devices_cores_and_memory_permit(
 
 
 def test_one_alone_has_everything() -> None:
-    assert share_out(1, machine(8, num_gpus=4), num_gpus_each=1) == [ALL]
+    assert share_out(1, machine(8, num_gpus=4)) == [ALL]
 
 
 def test_replicas_have_cores_of_their_own_while_there_are_enough() -> None:
-    assert share_out(2, machine(5), num_gpus_each=1) == [Share((0, 1)), Share((2, 3, 4))]
-    assert share_out(3, machine(2), num_gpus_each=1) == [LEFT, RIGHT, LEFT]
+    assert share_out(2, machine(5)) == [Share((0, 1)), Share((2, 3, 4))]
+    assert share_out(3, machine(2)) == [LEFT, RIGHT, LEFT]
 
 
-@pytest.mark.parametrize("here", [machine(64), machine(2, num_gpus=4)])
+@pytest.mark.parametrize("here", [machine(64), machine(4, num_gpus=4)])
 def test_replicas_of_a_range_stay_where_they_are_when_others_come(here: Machine) -> None:
-    all_there = share_range(4, 4, here, num_gpus_each=1)
-    assert len({(share.cores, share.gpus) for share in all_there}) == 4
+    all_there = share_range(4, 4, here)
+    assert len({share.cores for share in all_there}) == 4
     for count in range(1, 4):
-        assert share_range(count, 4, here, num_gpus_each=1) == all_there[:count]
+        assert share_range(count, 4, here) == all_there[:count]
 
 
 def test_replicas_of_a_range_share_the_cores_of_a_small_machine() -> None:
-    assert share_range(1, 4, machine(2), num_gpus_each=1) == [ALL]
-    assert share_range(2, 4, machine(2), num_gpus_each=1) == [LEFT, RIGHT]
-
-
-def test_replicas_have_gpus_of_their_own() -> None:
-    shares = share_out(3, machine(6, num_gpus=4), num_gpus_each=2)
-    assert [share.gpus for share in shares] == [(0, 1), (2, 3), (0, 1)]
-    assert [share.cores for share in shares] == [(0, 1), (2, 3), (4, 5)]
-    # One GPU too few for a replica: its engine says so better than an empty share.
-    assert share_out(2, machine(2, num_gpus=1), num_gpus_each=2) == [LEFT, RIGHT]
+    assert share_range(1, 4, machine(2)) == [ALL]
+    assert share_range(2, 4, machine(2)) == [LEFT, RIGHT]
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_every_core_is_shared_out(count: int, num_cores: int) -> None:
-    shares = share_out(count, machine(num_cores), num_gpus_each=1)
+    shares = share_out(count, machine(num_cores))
     assert len(shares) == count
     cores = {core for share in shares for core in share.cores}
     assert cores == (set() if count == 1 else set(range(num_cores)))

@@ -6,12 +6,15 @@ import msgspec
 import pytest
 
 from mm_orch.core.figures import CacheFigures
+from mm_orch.gpus.nvml import open_nvml
+from mm_orch.gpus.watch import GpuWatch
 from mm_orch.kv_cache.cache import CacheStats
 from mm_orch.optimization.manager import OptimizationManager
 from mm_orch.orchestration.admission import Admission
 from mm_orch.orchestration.reports import HealthStatus, ModelReport
 from mm_orch.orchestration.status import SystemStatus, _with_cache
 from mm_orch.workers.phase import ModelPhase
+from tests.fake_nvml import FakeNvml
 from tests.recorder import Recorder
 
 REPORT = ModelReport(name="m", aliases=(), source="s", phase=ModelPhase.READY, engine="e")
@@ -46,9 +49,15 @@ def test_kv_memory_is_told_by_our_own_cache_or_as_it_has_been_seen(
 
 
 async def test_a_failed_gpu_degrades_health_until_it_is_well() -> None:
-    failed = ["1"]
+    nvml = FakeNvml()
     async with OptimizationManager(
-        {}, remotes={}, budget_bytes=1, max_models=1, observer=Recorder(), clock=time.monotonic
+        {},
+        remotes={},
+        budget_bytes=1,
+        max_models=1,
+        gpus=GpuWatch(lambda: open_nvml(nvml)),
+        observer=Recorder(),
+        clock=time.monotonic,
     ) as manager:
         status = SystemStatus(
             manager=manager,
@@ -58,14 +67,17 @@ async def test_a_failed_gpu_degrades_health_until_it_is_well() -> None:
             engines=(),
             find_alerts=lambda: None,
             find_caches=dict,
-            find_failed_gpus=lambda: tuple(failed),
             find_store_failure=lambda: None,
             clock=time.monotonic,
             version="0",
         )
+        await manager.places.read()
+        nvml.lose(1)
+        await manager.places.read()
         assert status.health().status is HealthStatus.DEGRADED
-        assert status.health().degradation_reasons == ("GPU 1 has failed or cannot be read",)
+        assert status.health().degradation_reasons == ("GPU 1 cannot be read: error 15",)
 
-        failed.clear()
+        nvml.error_by_call.clear()
+        await manager.places.read()
 
         assert status.health().status is HealthStatus.HEALTHY

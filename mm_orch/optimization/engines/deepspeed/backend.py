@@ -38,6 +38,7 @@ class DeepSpeedBackend:
     """
 
     name: ClassVar[str] = "deepspeed"
+    takes_gpus: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None

@@ -33,6 +33,7 @@ class OnnxBackend:
     """Runs a model of the Llama family that it has exported to ONNX."""
 
     name: ClassVar[str] = "onnx"
+    takes_gpus: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None

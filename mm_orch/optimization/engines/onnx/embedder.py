@@ -34,6 +34,7 @@ class OnnxEmbedder:
     """Runs text models in fp32, or with int8 weights where that is asked for."""
 
     name: ClassVar[str] = "onnx"
+    takes_gpus: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None

@@ -36,6 +36,7 @@ class PyTorchBackend:
     """Runs a causal language model of transformers, several sequences in one forward pass."""
 
     name: ClassVar[str] = "pytorch"
+    takes_gpus: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None

@@ -31,6 +31,7 @@ class PyTorchEmbedder:
     """Runs any text model that transformers' AutoModel loads, in fp32 unless told otherwise."""
 
     name: ClassVar[str] = PyTorchBackend.name
+    takes_gpus: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None

@@ -32,6 +32,7 @@ class VllmEngine:
     """Runs a model in vLLM, which batches and reuses prefixes by itself."""
 
     name: ClassVar[str] = "vllm"
+    takes_gpus: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._facts: EngineFacts | None = None

@@ -218,3 +218,13 @@ def test_an_alert_goes_on_while_the_few_that_end_still_fail(
     assert find_breaches(figures, limits) == []
     found = find_breaches(figures, limits, {identity})
     assert [breach.identity for breach in found] == ([identity] if goes_on else [])
+
+
+def test_gpus_that_have_failed_are_critical_and_each_is_named() -> None:
+    figures = Figures(fault_by_gpu={"0": "is lost", "3": "has reported Xid 79"})
+
+    [breach] = find_breaches(figures, OFF)
+
+    assert (breach.identity, breach.severity) == (Identity("gpu_failed"), CRITICAL)
+    assert breach.message == "GPU 0 is lost; GPU 3 has reported Xid 79"
+    assert find_breaches(Figures(), LIMITS) == []
