@@ -24,6 +24,7 @@ from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
+from mm_orch.orchestration.usage_sharing import open_usage
 from mm_orch.remote.assembly import make_remotes
 from mm_orch.routing.assembly import make_model_chooser, open_learner
 from mm_orch.routing.outcomes import NoOutcomes
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
     from mm_orch.optimization.plan import ModelPlan
+    from mm_orch.orchestration.usage_sharing import UsageReports
+    from mm_orch.storage.shared_state import SharedState
     from mm_orch.storage.stores import Stores
     from mm_orch.tuning.loop import Tuner
     from mm_orch.workflows.registry import WorkflowRegistry
@@ -63,6 +66,8 @@ class Runtime:
         config: with which they were started; what is in force now is told by ``live``.
         monitor: watches all of them; None where it is switched off, or nobody would look.
         mind: knows the system itself; None where it is switched off.
+        usage: what callers have used, of all servers that share a database.
+        shared: what these know of each other; None where this one is by itself.
     """
 
     config: Config
@@ -74,7 +79,8 @@ class Runtime:
     library: DocumentLibrary
     status: SystemStatus
     live: LiveConfiguration
-    usage: UsageBook
+    usage: UsageReports
+    shared: SharedState | None
     observer: ObserverFanOut
     monitor: Monitor | None
     mind: Mind | None
@@ -109,7 +115,7 @@ async def open_runtime(
         origins: who set each option, by dotted key; None where that is not known.
     """
     clock = time.monotonic
-    observer = ObserverFanOut([usage := UsageBook()])
+    observer = ObserverFanOut([book := UsageBook()])
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(open_places(config, is_server=is_server))
@@ -120,9 +126,13 @@ async def open_runtime(
         monitor = _make_monitor(config, registry.names, observer, clock) if is_server else None
         await stack.enter_async_context(monitor.running() if monitor else nullcontext())
         manager = await stack.enter_async_context(_make_manager(config, plans, observer, clock))
-        stores = await stack.enter_async_context(open_stores(config.system.data_directory))
+        opening_stores = open_stores(config, is_server=is_server)
+        stores = await stack.enter_async_context(opening_stores)
+        usage = await stack.enter_async_context(
+            open_usage(book, stores.shared.usage if stores.shared else None)
+        )
         status = _make_status(config, manager, admission, stores, monitor, clock=clock)
-        opening = _open_mind(config, status, registry, observer, is_kept=is_server)
+        opening = _open_mind(config, status, registry, observer, stores, is_kept=is_server)
         mind = await stack.enter_async_context(opening)
         observer.add((mind,) if mind else ())
         past = mind.state.memory if mind else NoOutcomes()
@@ -147,6 +157,7 @@ async def open_runtime(
             status=status,
             live=live,
             usage=usage,
+            shared=stores.shared,
             observer=observer,
             monitor=monitor,
             mind=mind,
@@ -158,12 +169,14 @@ def make_tuner(runtime: Runtime) -> Tuner | None:
     config = runtime.config
     if not config.optimization.tuner.enabled:
         return None
+    from mm_orch.tuning.kept_memory import find_memory
     from mm_orch.tuning.loop import Tuner
 
+    store = runtime.shared.tuning if runtime.shared else None
     tuner = Tuner(
         runtime.live,
         observer=runtime.observer,
-        memory_path=config.system.data_directory / "tuner.json",
+        kept=find_memory(store, config.system.data_directory / "tuner.json"),
         target_p95_ms=config.optimization.tuner.target_p95_ms,
     )
     runtime.observer.add((tuner.observer_of_path,))
@@ -253,6 +266,7 @@ def _open_mind(
     status: SystemStatus,
     registry: WorkflowRegistry,
     observer: Observer,
+    stores: Stores,
     *,
     is_kept: bool,
 ) -> AbstractAsyncContextManager[Mind | None]:
@@ -267,6 +281,7 @@ def _open_mind(
         find_workflows=registry.survey,
         observer=observer,
         is_kept=is_kept,
+        shared=stores.shared.outcomes if stores.shared else None,
     )
 
 
@@ -350,8 +365,7 @@ def _make_status(
         find_alerts=monitor.firing if monitor else lambda: None,
         find_caches=monitor.caches if monitor else dict,
         find_failed_gpus=monitor.failed_gpus if monitor else tuple,
-        # They have one file.
-        find_store_failure=lambda: stores.documents.failure,
+        find_store_failure=lambda: stores.failure,
         clock=clock,
         version=__version__,
     )

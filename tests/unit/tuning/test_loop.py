@@ -30,6 +30,7 @@ from mm_orch.core.tuning_events import (
 )
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from mm_orch.tuning.decisions import SEVERAL
+from mm_orch.tuning.kept_memory import FileMemory
 from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MIN_BATCH_SIZE, QUEUE_CAPACITY
 from mm_orch.tuning.loop import Tuner
 from mm_orch.tuning.windows import WindowReader
@@ -92,7 +93,7 @@ def make_tuner(
     return Tuner(
         options,
         observer=observer,
-        memory_path=path,
+        kept=FileMemory(path),
         target_p95_ms=target_p95_ms,
         clock=clock,
         now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
