@@ -27,22 +27,19 @@ from mm_orch.orchestration.embedding import EmbeddingOrchestrator
 from mm_orch.orchestration.orchestrator import Orchestrator
 from mm_orch.orchestration.status import SystemStatus
 from mm_orch.orchestration.usage import UsageBook
+from mm_orch.orchestration.usage_sharing import open_usage
 from mm_orch.remote.assembly import make_remotes
 from mm_orch.routing.assembly import make_model_chooser, open_learner
 from mm_orch.routing.outcomes import NoOutcomes
 from mm_orch.routing.router import Router
-from mm_orch.search.service import Search
-from mm_orch.search.settings import read_settings
 from mm_orch.storage.stores import open_stores
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
+from mm_orch.workflows.assembly import make_sources, make_workflows
 from mm_orch.workflows.finding import make_registry
-from mm_orch.workflows.routes import RoutingSources, WorkflowRoutes
-from mm_orch.workflows.running import Workflows
-from mm_orch.workflows.settings import make_routing_settings, make_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from mm_orch.config import Config
@@ -53,9 +50,12 @@ if TYPE_CHECKING:
     from mm_orch.models.progress import Progress
     from mm_orch.monitoring.monitor import Monitor
     from mm_orch.optimization.plan import ModelPlan
+    from mm_orch.orchestration.usage_sharing import UsageReports
+    from mm_orch.storage.shared_state import SharedState
     from mm_orch.storage.stores import Stores
     from mm_orch.tuning.loop import Tuner
     from mm_orch.workflows.registry import WorkflowRegistry
+    from mm_orch.workflows.running import Workflows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,8 @@ class Runtime:
         config: with which they were started; what is in force now is told by ``live``.
         monitor: watches all of them; None where it is switched off, or nobody would look.
         mind: knows the system itself; None where it is switched off.
+        usage: what callers have used, of all servers that share a database.
+        shared: what these know of each other; None where this one is by itself.
     """
 
     config: Config
@@ -77,7 +79,8 @@ class Runtime:
     library: DocumentLibrary
     status: SystemStatus
     live: LiveConfiguration
-    usage: UsageBook
+    usage: UsageReports
+    shared: SharedState | None
     observer: ObserverFanOut
     monitor: Monitor | None
     mind: Mind | None
@@ -112,7 +115,7 @@ async def open_runtime(
         origins: who set each option, by dotted key; None where that is not known.
     """
     clock = time.monotonic
-    observer = ObserverFanOut([usage := UsageBook()])
+    observer = ObserverFanOut([book := UsageBook()])
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(open_places(config, is_server=is_server))
@@ -125,9 +128,13 @@ async def open_runtime(
         monitor = _make_monitor(config, registry.names, observer, gpus) if is_server else None
         await stack.enter_async_context(monitor.running() if monitor else nullcontext())
         manager = await stack.enter_async_context(_make_manager(config, plans, observer, gpus))
-        stores = await stack.enter_async_context(open_stores(config.system.data_directory))
+        opening_stores = open_stores(config, is_server=is_server)
+        stores = await stack.enter_async_context(opening_stores)
+        usage = await stack.enter_async_context(
+            open_usage(book, stores.shared.usage if stores.shared else None)
+        )
         status = _make_status(config, manager, admission, stores, monitor, clock=clock)
-        opening = _open_mind(config, status, registry, observer, is_kept=is_server)
+        opening = _open_mind(config, status, registry, observer, stores, is_kept=is_server)
         mind = await stack.enter_async_context(opening)
         observer.add((mind,) if mind else ())
         past = mind.state.memory if mind else NoOutcomes()
@@ -135,9 +142,9 @@ async def open_runtime(
             config, router, checker, admission, manager, observer=observer, past=past, clock=clock
         )
         biases = open_learner(config, mind, observer, is_kept=is_server)
-        sources = _make_sources(stores, past, await stack.enter_async_context(biases), mind)
+        sources = make_sources(stores, past, await stack.enter_async_context(biases), mind)
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        workflows = _make_workflows(
+        workflows = make_workflows(
             config, registry, orchestrator, embedder, stores, sources, watch=watch
         )
         live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
@@ -155,6 +162,7 @@ async def open_runtime(
             status=status,
             live=live,
             usage=usage,
+            shared=stores.shared,
             observer=observer,
             monitor=monitor,
             mind=mind,
@@ -166,12 +174,14 @@ def make_tuner(runtime: Runtime) -> Tuner | None:
     config = runtime.config
     if not config.optimization.tuner.enabled:
         return None
+    from mm_orch.tuning.kept_memory import find_memory
     from mm_orch.tuning.loop import Tuner
 
+    store = runtime.shared.tuning if runtime.shared else None
     tuner = Tuner(
         runtime.live,
         observer=runtime.observer,
-        memory_path=config.system.data_directory / "tuner.json",
+        kept=find_memory(store, config.system.data_directory / "tuner.json"),
         target_p95_ms=config.optimization.tuner.target_p95_ms,
     )
     runtime.observer.add((tuner.observer_of_path,))
@@ -263,6 +273,7 @@ def _open_mind(
     status: SystemStatus,
     registry: WorkflowRegistry,
     observer: Observer,
+    stores: Stores,
     *,
     is_kept: bool,
 ) -> AbstractAsyncContextManager[Mind | None]:
@@ -277,45 +288,7 @@ def _open_mind(
         find_workflows=registry.survey,
         observer=observer,
         is_kept=is_kept,
-    )
-
-
-def _make_workflows(
-    config: Config,
-    registry: WorkflowRegistry,
-    orchestrator: Orchestrator,
-    embedder: EmbeddingOrchestrator,
-    stores: Stores,
-    sources: RoutingSources,
-    *,
-    watch: Watch,
-) -> Workflows:
-    return Workflows(
-        registry,
-        routes=WorkflowRoutes(registry, make_routing_settings(config), sources),
-        generator=orchestrator,
-        meters=orchestrator,
-        sessions=stores.sessions,
-        documents=stores.documents,
-        embedder=embedder,
-        search=Search(read_settings(config.workflows.search)),
-        settings=make_settings(config),
-        watch=watch,
-        advisor=sources.advisor,
-    )
-
-
-def _make_sources(
-    stores: Stores,
-    past: PastOutcomes,
-    biases: Callable[[], Mapping[str, float]],
-    mind: Mind | None,
-) -> RoutingSources:
-    return RoutingSources(
-        has_documents=stores.documents.has_documents,
-        past_by_workflow=past.outcomes_by_workflow,
-        bias_by_workflow=biases,
-        advisor=mind,
+        shared=stores.shared.outcomes if stores.shared else None,
     )
 
 
@@ -359,8 +332,7 @@ def _make_status(
         engines=probe_engines(config.python_by_engine),
         find_alerts=monitor.firing if monitor else lambda: None,
         find_caches=monitor.caches if monitor else dict,
-        # They have one file.
-        find_store_failure=lambda: stores.documents.failure,
+        find_store_failure=lambda: stores.failure,
         clock=clock,
         version=__version__,
     )

@@ -243,6 +243,7 @@ def _make_application(runtime: Runtime, tuner: Tuner | None) -> Any:
         cors_origins=tuple(api.cors_origins),
         max_request_bytes=api.max_request_bytes,
         rate_limit_per_minute=api.rate_limit_per_minute,
+        buckets=runtime.shared.buckets if runtime.shared else None,
         find_max_prompts=lambda: runtime.live.config.monitoring.server.queue_capacity,
         health_path=server.health_check_path,
         ready_path=server.readiness_check_path,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HEADER = "# Made from pyproject.toml by scripts/generate_requirements.py: ranges, with engines.\n"
-EXTRAS = ("pytorch", "openvino", "onnx", "search")
+EXTRAS = ("pytorch", "openvino", "onnx", "search", "postgres")
 
 
 def render() -> str:

@@ -36,16 +36,17 @@ def require_program(name: str) -> None:
     if shutil.which(name) is not None:
         return
     reason = f"{name} is not installed"
-    if _is_required(name):
+    if is_required(name):
         pytest.fail(f"{reason}, and MUAI_REQUIRED_PROGRAMS names it")
     pytest.skip(reason)
 
 
 def needs_program(name: str) -> pytest.MarkDecorator:
     """Mark tests to be skipped where a program is not installed; where it has to be, they run."""
-    is_skipped = shutil.which(name) is None and not _is_required(name)
+    is_skipped = shutil.which(name) is None and not is_required(name)
     return pytest.mark.skipif(is_skipped, reason=f"{name} is not installed")
 
 
-def _is_required(program: str) -> bool:
+def is_required(program: str) -> bool:
+    """Say whether MUAI_REQUIRED_PROGRAMS names a program."""
     return program in os.environ.get("MUAI_REQUIRED_PROGRAMS", "").split(",")

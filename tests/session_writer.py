@@ -12,8 +12,8 @@ import random
 import sys
 from pathlib import Path
 
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 
 OWNER = "name:writer"
 _NUM_AT_ONCE = 4
@@ -22,7 +22,7 @@ _MAX_TURNS = 6
 _MAX_ANSWER_CHARS = 20_000
 
 
-async def _write(store: SqliteSessions, run: str, lane: int) -> None:
+async def _write(store: SqlSessions, run: str, lane: int) -> None:
     random_ = random.Random(f"{run}/{lane}")  # noqa: S311 - not for secrets
     for number in itertools.count():
         session_id = f"run-{run}-{lane}-{number}"
@@ -36,7 +36,7 @@ async def _write(store: SqliteSessions, run: str, lane: int) -> None:
 
 
 async def _write_for_ever(path: Path, run: str) -> None:
-    store = SqliteSessions(Database(path))
+    store = SqlSessions(SqliteDatabase(path))
     async with asyncio.TaskGroup() as tasks:
         for lane in range(_NUM_AT_ONCE):
             tasks.create_task(_write(store, run, lane))

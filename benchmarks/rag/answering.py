@@ -14,8 +14,9 @@ from mm_orch.retrieval.citations import SourceText
 from mm_orch.retrieval.terms import read_question, terms_of
 from mm_orch.search.service import Search
 from mm_orch.search.settings import SearchSettings
-from mm_orch.storage.sqlite_documents import SqliteDocuments
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.fts5_index import Fts5Index
+from mm_orch.storage.sql_documents import SqlDocuments
+from mm_orch.storage.sql_sessions import SqlSessions
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.call import WorkflowCall
 from mm_orch.workflows.contract import ANSWER, SOURCES
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from benchmarks.rag.corpus import Question
     from benchmarks.rag.index import Index
     from mm_orch.app import Runtime
-    from mm_orch.storage.database import Database
+    from mm_orch.storage.sqlite_database import SqliteDatabase
     from mm_orch.workflows.contract import Source
 
 _CITED = re.compile(r"(?P<said>[^\n]*?)\s\[(?P<number>\d+)\](?=\s|$)")
@@ -41,7 +42,7 @@ _MIN_SHARE = 0.8
 _DEADLINE_S = 600.0
 
 
-def make_workflows(runtime: Runtime, database: Database, search: Search) -> Workflows:
+def make_workflows(runtime: Runtime, database: SqliteDatabase, search: Search) -> Workflows:
     """Return the workflows as the product has them, over a database and a search of one's own."""
     registry = WorkflowRegistry()
     return Workflows(
@@ -49,8 +50,8 @@ def make_workflows(runtime: Runtime, database: Database, search: Search) -> Work
         routes=WorkflowRoutes(registry, RoutingSettings(), RoutingSources()),
         generator=runtime.orchestrator,
         meters=runtime.orchestrator,
-        sessions=SqliteSessions(database),
-        documents=SqliteDocuments(database),
+        sessions=SqlSessions(database),
+        documents=SqlDocuments(database, Fts5Index()),
         search=search,
         embedder=runtime.embedder,
         settings=WorkflowSettings(deadline_s=_DEADLINE_S),

@@ -15,8 +15,9 @@ from mm_orch.app import open_runtime
 from mm_orch.config import load_config
 from mm_orch.core.embedding import EmbeddingRequest
 from mm_orch.documents.library import DocumentLibrary, Upload
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_documents import SqliteDocuments
+from mm_orch.storage.fts5_index import Fts5Index
+from mm_orch.storage.sql_documents import SqlDocuments
+from mm_orch.storage.sqlite_database import SqliteDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -37,10 +38,10 @@ _MAX_TEXTS = 256
 class Index:
     """The stored corpus, and the model that its vectors come from."""
 
-    def __init__(self, runtime: Runtime, database: Database, path: Path) -> None:
+    def __init__(self, runtime: Runtime, database: SqliteDatabase, path: Path) -> None:
         self.runtime = runtime
         self.database = database
-        self.store = SqliteDocuments(database)
+        self.store = SqlDocuments(database, Fts5Index())
         self._path = path
 
     async def search_words(self, question: str, limit: int) -> tuple[Found, ...]:
@@ -100,7 +101,7 @@ async def open_index(*, chunk_size: int | None = None) -> AsyncIterator[Index]:
     }
     config = load_config(path=None, environ={}, overrides=overrides).config
     path = Path(tempfile.gettempdir()) / f"muai-rag-benchmark-{chunk_size or 'usual'}.sqlite3"
-    database = Database(path)
+    database = SqliteDatabase(path)
     try:
         async with open_runtime(config) as runtime:
             index = Index(runtime, database, path)

@@ -31,7 +31,7 @@ from mm_orch.search.corpus_file import make_line
 from mm_orch.search.page import RawPage
 from mm_orch.search.service import Search
 from mm_orch.search.settings import SearchSettings
-from mm_orch.storage.database import Database
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.call import WorkflowCall
 from mm_orch.workflows.contract import ANSWER, CONFIDENCE
 
@@ -89,7 +89,10 @@ def _choose(number: int) -> list[Question]:
 async def _answer_all(questions: Sequence[Question]) -> list[_Answered]:
     config = load_config(path=None, environ={}, overrides={}).config
     with tempfile.TemporaryDirectory() as name:
-        corpus, database = Path(name) / "corpus.jsonl", Database(Path(name) / "sessions.sqlite3")
+        corpus, database = (
+            Path(name) / "corpus.jsonl",
+            SqliteDatabase(Path(name) / "sessions.sqlite3"),
+        )
         corpus.write_bytes(b"".join(_make_pages()))
         try:
             async with open_runtime(config) as runtime:

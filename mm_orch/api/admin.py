@@ -18,7 +18,7 @@ from mm_orch.core.observations import AlertsReport, RequestsReport, UsageReport
 from mm_orch.core.tuning_report import TunerReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from fastapi import FastAPI
 
@@ -48,15 +48,15 @@ def add_admin_routes(app: FastAPI, loader: ModelLoader, settings: ApiSettings) -
 
 
 def add_usage_route(
-    app: FastAPI, report_usage: Callable[[], UsageReport], settings: ApiSettings
+    app: FastAPI, report_usage: Callable[[], Awaitable[UsageReport]], settings: ApiSettings
 ) -> None:
     """Add /admin/usage, which is told whether monitoring is on or not."""
 
     async def show_usage(request: Request) -> Response:
         require_admin(request, settings)
-        return _as_json(report_usage())
+        return _as_json(await report_usage())
 
-    add_route(app, "GET", "/admin/usage", show_usage, shape_of(UsageReport), 401, 403)
+    add_route(app, "GET", "/admin/usage", show_usage, shape_of(UsageReport), 401, 403, 500, 503)
 
 
 def add_observation_routes(

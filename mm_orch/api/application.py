@@ -67,6 +67,7 @@ from mm_orch.api.session_exchange import (
     add_exchange_routes,
 )
 from mm_orch.api.sessions import add_session_routes
+from mm_orch.api.shared_rate_limits import SharedRateLimits
 from mm_orch.api.tracing import Traced
 from mm_orch.api.uploads import add_upload_route
 from mm_orch.api.workflows import add_workflow_routes
@@ -74,7 +75,7 @@ from mm_orch.core.errors import InvalidValueError, MuAIError
 from mm_orch.storage import document_lines, json_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
     from starlette.types import ASGIApp
@@ -138,14 +139,14 @@ class Insight:
     """What operators are shown of the inside.
 
     Attributes:
-        report_usage: says what each caller has used.
+        report_usage: says what each caller has used; may ask the database that servers share.
         live: the options that can be changed; None for none.
         observations: what monitoring keeps; None where it is switched off.
         tuner: tells what it did; None where it is switched off.
         mind: tells what the system knows of itself; None where it is switched off.
     """
 
-    report_usage: Callable[[], UsageReport]
+    report_usage: Callable[[], Awaitable[UsageReport]]
     live: LiveConfiguration | None = None
     observations: Observations | None = None
     tuner: TunerReports | None = None
@@ -273,7 +274,11 @@ def _surroundings(
     own = {key.name: limit for key in settings.api_keys if (limit := key.rate_limit_per_minute)}
     if settings.rate_limit_per_minute or own:
         limits = RateLimits(settings.rate_limit_per_minute, own, time.monotonic)
-        layers.append(Middleware(RateLimited, limits=limits, observer=observer))
+        if settings.buckets is not None:
+            take = SharedRateLimits(limits, settings.buckets).take
+        else:
+            take = limits.take_now
+        layers.append(Middleware(RateLimited, take=take, observer=observer))
     # What an export gave can be taken in again, whatever requests are bounded to.
     least = {
         IMPORT_PATH: json_lines.MIN_IMPORT_BYTES,

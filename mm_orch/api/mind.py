@@ -52,7 +52,7 @@ def add_mind_routes(app: FastAPI, mind: MindReports | None, settings: ApiSetting
         response_model=None,
         responses={
             200: {"model": FeedbackAnswer},
-            **refusals(400, 401, 404, 413, 429, 504),
+            **refusals(400, 401, 404, 413, 429, 500, 503, 504),
         },
         openapi_extra=body_of(FeedbackRequest),
     )

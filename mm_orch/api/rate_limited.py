@@ -13,10 +13,14 @@ from mm_orch.core.generation import ANONYMOUS
 from mm_orch.orchestration.account import RequestAccount
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from mm_orch.api.rate_limits import Allowance, RateLimits
+    from mm_orch.api.rate_limits import Allowance
     from mm_orch.core.events import Observer
+
+    Take = Callable[[str], Awaitable[Allowance | None]]
 
 _OPERATION_BY_PATH: dict[str, str | None] = {
     "/v1/chat/completions": "chat",
@@ -37,13 +41,13 @@ class RateLimited:
 
     Args:
         app: inside of it.
-        limits: of the callers.
+        take: counts a request of a caller; None where it has no limit.
         observer: told of each request that is refused, as of every other that ends.
     """
 
-    def __init__(self, app: ASGIApp, limits: RateLimits, observer: Observer) -> None:
+    def __init__(self, app: ASGIApp, take: Take, observer: Observer) -> None:
         self._app = app
-        self._limits = limits
+        self._take = take
         self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +61,7 @@ class RateLimited:
             return
         state = scope["state"]
         address = (scope.get("client") or ("", 0))[0]
-        allowance = self._limits.take(state.get("key_name", address))
+        allowance = await self._take(state.get("key_name", address))
         if allowance is None:
             await self._app(scope, receive, send)
             return

@@ -65,24 +65,42 @@ class RateLimits:
         # Who called last is last.
         self._bucket_by_caller: OrderedDict[str, _Bucket] = OrderedDict()
 
+    def find_limit(self, caller: str) -> int | None:
+        """Return how many requests a minute a caller may send; None for any number."""
+        return self._limit_by_caller.get(caller, self._limit)
+
+    async def take_now(self, caller: str) -> Allowance | None:
+        """Do as :meth:`take`, for whoever may have to wait for the answer elsewhere."""
+        return self.take(caller)
+
     def take(self, caller: str) -> Allowance | None:
         """Count a request of this caller; None where it has no limit."""
-        limit = self._limit_by_caller.get(caller, self._limit)
+        limit = self.find_limit(caller)
         if limit is None:
             return None
-        now_s, per_second = self._clock(), limit / _MINUTE_S
+        now_s = self._clock()
         bucket = self._bucket_by_caller.setdefault(caller, _Bucket(limit, now_s))
         self._bucket_by_caller.move_to_end(caller)
         if len(self._bucket_by_caller) > self._max_buckets:
             self._bucket_by_caller.popitem(last=False)
-        bucket.level = min(limit, bucket.level + (now_s - bucket.filled_at_s) * per_second)
+        bucket.level = min(limit, bucket.level + (now_s - bucket.filled_at_s) * per_second(limit))
         bucket.filled_at_s = now_s
         is_allowed = bucket.level >= 1
         if is_allowed:
             bucket.level -= 1
-        return Allowance(
-            limit=limit,
-            remaining=int(bucket.level),
-            reset_s=(limit - bucket.level) / per_second,
-            retry_after_s=None if is_allowed else (1 - bucket.level) / per_second,
-        )
+        return make_allowance(limit, bucket.level, is_allowed=is_allowed)
+
+
+def per_second(limit: int) -> float:
+    """Return how fast the bucket of so many requests a minute fills."""
+    return limit / _MINUTE_S
+
+
+def make_allowance(limit: int, level: float, *, is_allowed: bool) -> Allowance:
+    """Return what a caller is told: of a bucket of this size, with so much in it now."""
+    return Allowance(
+        limit=limit,
+        remaining=int(level),
+        reset_s=(limit - level) / per_second(limit),
+        retry_after_s=None if is_allowed else (1 - level) / per_second(limit),
+    )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mm_orch.api.shared_rate_limits import Buckets
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
@@ -45,6 +47,7 @@ class ApiSettings:
         cors_origins: pages of these origins may call.
         max_request_bytes: larger bodies are refused.
         rate_limit_per_minute: requests of each caller; None for any number.
+        buckets: how much callers may still send, where servers share that; None for this one's own.
         find_max_prompts: gives the most prompts of one completion; each takes a place in the queue.
         body_timeout_s: a body that has not arrived by then is refused.
         send_timeout_s: a client that takes nothing for so long is dropped.
@@ -55,6 +58,7 @@ class ApiSettings:
     cors_origins: tuple[str, ...] = ()
     max_request_bytes: int = 10 * 2**20
     rate_limit_per_minute: int | None = None
+    buckets: Buckets | None = None
     health_path: str = "/health"
     ready_path: str = "/ready"
     find_max_prompts: Callable[[], int] = lambda: 100

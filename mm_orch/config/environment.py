@@ -36,6 +36,7 @@ SHORT_NAMES: Mapping[str, str] = {
     "MUAI_LOG_LEVEL": "system.log_level",
     "MUAI_DEVICE": "system.device",
     "MUAI_DATA_DIR": "system.data_dir",
+    "MUAI_STORAGE_URL": "storage.url",
 }
 """Names beside those that the rule makes; the server's other names follow the rule twice."""
 

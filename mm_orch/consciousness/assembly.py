@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from mm_orch.consciousness.goals import goals_of
 from mm_orch.consciousness.keeping import Keeper
 from mm_orch.consciousness.mind import Mind, MindSettings, Senses
 from mm_orch.consciousness.stages import StageRules
-from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
+from mm_orch.storage.outcome_schema import open_outcome_database
+from mm_orch.storage.sql_outcomes import SqlOutcomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mm_orch.consciousness.mind import FindStatus, FindWorkflows
     from mm_orch.core.events import Observer
     from mm_orch.core.mind_report import WorkflowFacts
+    from mm_orch.storage.outcomes import OutcomeStore
 
 
 FILE = "consciousness.sqlite3"
@@ -34,6 +36,7 @@ async def open_mind(
     find_workflows: FindWorkflows,
     observer: Observer,
     is_kept: bool,
+    shared: OutcomeStore | None = None,
 ) -> AsyncIterator[Mind]:
     """Give a mind that remembers what it knew; on leaving, all that it knows is stored.
 
@@ -43,18 +46,24 @@ async def open_mind(
         find_workflows: those that are installed, available or broken.
         observer: told of what moves it.
         is_kept: what it remembers outlasts the process.
+        shared: keeps that for several servers; None for a file of this one's own.
     """
     settings = _settings_of(config.consciousness)
     senses = _make_senses(config, find_status, find_workflows)
     if not is_kept:
         yield Mind(settings, senses, observer=observer)
         return
-    database = open_outcome_database(config.system.data_directory / FILE)
-    try:
-        store = SqliteOutcomes(database)
+    async with nullcontext(shared) if shared is not None else _open_file(config) as store:
         mind = Mind(settings, senses, observer=observer, store=store)
         async with Keeper(mind.state, store).running():
             yield mind
+
+
+@asynccontextmanager
+async def _open_file(config: Config) -> AsyncIterator[OutcomeStore]:
+    database = open_outcome_database(config.system.data_directory / FILE)
+    try:
+        yield SqlOutcomes(database)
     finally:
         await database.close()
 

@@ -190,11 +190,13 @@ class Mind:
                 while not self.state.rate(caller, request_id, score):
                     await self._arrival.wait()
         except TimeoutError:
-            raise RequestNotFoundError(
-                f"No request {request_id!r} of yours is remembered.",
-                param="request_id",
-                remedy="Give the X-Request-ID of one that was answered or failed lately.",
-            ) from None
+            # Another server may have answered it, of those that keep what they remember together.
+            if self._store is None or not await self._store.rate(caller, request_id, score):
+                raise RequestNotFoundError(
+                    f"No request {request_id!r} of yours is remembered.",
+                    param="request_id",
+                    remedy="Give the X-Request-ID of one that was answered or failed lately.",
+                ) from None
         self._observer.observe(FeedbackTaken(score=score))
         self._tell_move()
 

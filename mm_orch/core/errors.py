@@ -33,6 +33,7 @@ MuAIError
 │   ├── DrainingError           the server or the model is being drained
 │   ├── DeadlineTooSoonError    too many wait for the request to be answered in its time
 │   ├── StorageBusyError        another process has what is kept on disk
+│   ├── StorageUnavailableError the database of what is kept cannot be reached
 │   └── ModelUnavailableError   the model is loading too long, or its engine is restarting
 ├── DeadlineError           the request's time ran out
 └── EngineError             the engine's: these alone move its circuit
@@ -322,6 +323,12 @@ class StorageBusyError(OverloadError):
     """Another process is writing what is kept on disk, for longer than a call waits."""
 
     code = "storage_busy"
+
+
+class StorageUnavailableError(OverloadError):
+    """The database that keeps things for several servers cannot be reached or used now."""
+
+    code = "storage_unavailable"
 
 
 class ModelUnavailableError(OverloadError):

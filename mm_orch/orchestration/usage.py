@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class UsageBook:
     """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._since = datetime.fromtimestamp(now(), UTC).isoformat(timespec="milliseconds")
+        self.since_s = now()
         self._counts_by_caller: defaultdict[str, _Counts] = defaultdict(_Counts)
 
     def observe(self, event: Event) -> None:
@@ -48,19 +48,19 @@ class UsageBook:
         counts.num_cached_tokens += event.num_cached_tokens
         counts.num_generated_tokens += event.num_generated_tokens
 
-    def report(self) -> UsageReport:
+    async def report(self) -> UsageReport:
         """All callers that have sent anything, in order of their names."""
-        return UsageReport(
-            since=self._since,
-            callers=tuple(
-                CallerUsage(
-                    name=name,
-                    num_requests=counts.num_requests,
-                    num_refused=counts.num_refused,
-                    num_prompt_tokens=counts.num_prompt_tokens,
-                    num_cached_tokens=counts.num_cached_tokens,
-                    num_generated_tokens=counts.num_generated_tokens,
-                )
-                for name, counts in sorted(self._counts_by_caller.items())
-            ),
+        return make_report(self.since_s, self.count())
+
+    def count(self) -> tuple[CallerUsage, ...]:
+        """Return what each has used, in order of their names."""
+        return tuple(
+            CallerUsage(name=name, **asdict(counts))
+            for name, counts in sorted(self._counts_by_caller.items())
         )
+
+
+def make_report(since_s: float, used: tuple[CallerUsage, ...]) -> UsageReport:
+    """Return a report of what was used since then, seconds since 1970."""
+    since = datetime.fromtimestamp(since_s, UTC).isoformat(timespec="milliseconds")
+    return UsageReport(since=since, callers=used)

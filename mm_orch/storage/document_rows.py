@@ -1,4 +1,4 @@
-"""Documents as rows of the tables of version 2: written, found and read."""
+"""Documents as rows of tables: written, found and read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mm_orch.storage.documents import (
     Found,
     StoredDocument,
 )
-from mm_orch.storage.word_search import owner_word, pairs_of
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Mapping
 
+    from mm_orch.storage.document_index import DocumentIndex
     from mm_orch.storage.document_lines import ReadDocument
+    from mm_orch.storage.sql import SqlConnection
 
 _FIELDS = StoredDocument.__struct_fields__
 _COLUMNS = f"{', '.join(_FIELDS)}, num_chunks"
@@ -65,11 +65,11 @@ class Holding(NamedTuple):
             )
 
 
-def count(connection: sqlite3.Connection, owner: str) -> Holding:
+def count(connection: SqlConnection, owner: str) -> Holding:
     """Return what an owner has."""
     row = connection.execute(
-        "SELECT count(*), coalesce(sum(num_chunks), 0), coalesce(sum(num_stored_bytes), 0)"
-        " FROM documents WHERE owner = ?",
+        "SELECT count(*), CAST(coalesce(sum(num_chunks), 0) AS BIGINT),"
+        " CAST(coalesce(sum(num_stored_bytes), 0) AS BIGINT) FROM documents WHERE owner = ?",
         (owner,),
     ).fetchone()
     return Holding(*row)
@@ -82,7 +82,7 @@ def summary_of(line: DocumentLine) -> DocumentSummary:
 
 
 def find(
-    connection: sqlite3.Connection, *, owner: str, document_id: str
+    connection: SqlConnection, *, owner: str, document_id: str
 ) -> tuple[int, DocumentSummary] | None:
     """Return a document's number in its table and the document in short."""
     row = connection.execute(
@@ -93,7 +93,7 @@ def find(
 
 
 def find_same(
-    connection: sqlite3.Connection, *, owner: str, name: str, digest: str
+    connection: SqlConnection, *, owner: str, name: str, digest: str
 ) -> DocumentSummary | None:
     """Return the owner's document of this name and content."""
     row = connection.execute(
@@ -104,7 +104,7 @@ def find_same(
 
 
 def list_summaries(
-    connection: sqlite3.Connection, *, owner: str, limit: int, offset: int
+    connection: SqlConnection, *, owner: str, limit: int, offset: int
 ) -> tuple[DocumentSummary, ...]:
     """Return so many after ``offset``, the newest first."""
     found = connection.execute(
@@ -115,32 +115,51 @@ def list_summaries(
     return tuple(map(_summary, found))
 
 
-def insert(connection: sqlite3.Connection, owner: str, line: DocumentLine, num_bytes: int) -> None:
+def insert(
+    connection: SqlConnection,
+    index: DocumentIndex,
+    owner: str,
+    line: DocumentLine,
+    num_bytes: int,
+) -> None:
     """Write a document that is not there."""
     fields = {name: getattr(line, name) for name in _FIELDS}
     fields["metadata"] = msgspec.json.encode(line.metadata).decode()
     values = (owner, *fields.values(), len(line.chunks), num_bytes)
     marks = ", ".join("?" * len(values))
-    document = connection.execute(
-        f"INSERT INTO documents (owner, {_COLUMNS}, num_stored_bytes) VALUES ({marks})",  # noqa: S608 - our own names
+    [[document]] = connection.execute(
+        f"INSERT INTO documents (owner, {_COLUMNS}, num_stored_bytes) VALUES ({marks})"  # noqa: S608 - our own names
+        " RETURNING number",
         values,
-    ).lastrowid
-    word = owner_word(owner)
-    for place, chunk in enumerate(line.chunks):
-        where = chunk.metadata
-        number = connection.execute(
-            "INSERT INTO chunks (document, place, owner_word, heading, content, pairs, begins_at,"
-            " ends_at, page) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(document, place, word, chunk.heading, chunk.text, pairs_of(chunk.content)),
-                *(where.start, where.end, where.page),
-            ),
-        ).lastrowid
-        if chunk.vector is not None:
-            connection.execute("INSERT INTO vectors VALUES (?, ?)", (number, chunk.vector))
+    ).fetchall()
+    connection.executemany(
+        index.insert_chunk,
+        [
+            {
+                "document": document,
+                "place": place,
+                "heading": chunk.heading,
+                "content": chunk.text,
+                "begins_at": chunk.metadata.start,
+                "ends_at": chunk.metadata.end,
+                "page": chunk.metadata.page,
+                **index.index(owner, chunk.content),
+            }
+            for place, chunk in enumerate(line.chunks)
+        ],
+    )
+    connection.executemany(
+        "INSERT INTO vectors (chunk, vector)"
+        " SELECT number, :vector FROM chunks WHERE document = :document AND place = :place",
+        [
+            {"vector": chunk.vector, "document": document, "place": place}
+            for place, chunk in enumerate(line.chunks)
+            if chunk.vector is not None
+        ],
+    )
 
 
-def chunks_of(connection: sqlite3.Connection, number: int, document_id: str) -> Iterator[Chunk]:
+def chunks_of(connection: SqlConnection, number: int, document_id: str) -> Iterator[Chunk]:
     """Yield a document's chunks in their order."""
     found = connection.execute(
         f"SELECT {_CHUNK_COLUMNS} FROM chunks WHERE document = ? ORDER BY place",  # noqa: S608 - our own names
@@ -150,7 +169,7 @@ def chunks_of(connection: sqlite3.Connection, number: int, document_id: str) -> 
         yield _chunk(document_id, row)
 
 
-def line_of(connection: sqlite3.Connection, number: int, summary: DocumentSummary) -> DocumentLine:
+def line_of(connection: SqlConnection, number: int, summary: DocumentSummary) -> DocumentLine:
     """Return a whole document, with vectors."""
     found = connection.execute(
         f"SELECT {_CHUNK_COLUMNS}, vectors.vector FROM chunks"  # noqa: S608 - our own names
@@ -163,7 +182,7 @@ def line_of(connection: sqlite3.Connection, number: int, summary: DocumentSummar
 
 
 def find_chunks(
-    connection: sqlite3.Connection, search: str, values: Mapping[str, object]
+    connection: SqlConnection, search: str, values: Mapping[str, object]
 ) -> tuple[Found, ...]:
     """Return what a search finds of the owner's, the greatest score first.
 

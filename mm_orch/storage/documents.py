@@ -162,7 +162,8 @@ class DocumentStore(Protocol):
     """Keeps documents, each for one owner; nobody else can read it, or learn that it is there.
 
     Every call may raise StorageError when the disk fails, StorageBusyError when another process
-    writes for too long, and QueueFullError when too many wait.
+    writes for too long, StorageUnavailableError when a database cannot be reached, and
+    QueueFullError when too many wait.
     """
 
     @property
@@ -203,7 +204,7 @@ class DocumentStore(Protocol):
         finds nothing.
 
         Source: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009), as SQLite's
-        FTS5 computes it; pairs as in Lucene's CJKAnalyzer.
+        FTS5 computes it, or its weights alone (tsvector_index); pairs as in Lucene's CJKAnalyzer.
         """
 
     async def search_vectors(
@@ -216,9 +217,6 @@ class DocumentStore(Protocol):
             vector: of the query [dimensions], of any length.
             embedding_model: which made it.
             limit: most chunks.
-
-        Raises:
-            StorageError: this Python's SQLite cannot load sqlite-vec.
         """
 
     async def has_documents(self, owner: str) -> bool:

@@ -92,7 +92,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 class OutcomeStore(Protocol):
     """Keeps what the system remembers of itself.
 
-    Every call may raise StorageError, StorageBusyError and QueueFullError, as sessions' do.
+    Every call may raise StorageError, StorageBusyError, StorageUnavailableError and QueueFullError,
+    as sessions' do.
     """
 
     @property
@@ -104,3 +105,6 @@ class OutcomeStore(Protocol):
 
     async def keep(self, changes: Changes) -> None:
         """Store changes; when this returns, they are on the disk."""
+
+    async def rate(self, caller: str, request_id: str, score: float) -> bool:
+        """Store what a caller thought of its request; say whether outcomes of it are stored."""

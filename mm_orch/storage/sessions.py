@@ -105,7 +105,8 @@ class SessionStore(Protocol):
     """Keeps sessions, each for one owner; nobody else can read it, or learn that it is there.
 
     Every call may raise StorageError when the disk fails, StorageBusyError when another process
-    writes for too long, and QueueFullError when too many wait.
+    writes for too long, StorageUnavailableError when a database cannot be reached, and
+    QueueFullError when too many wait.
     """
 
     @property

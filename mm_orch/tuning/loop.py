@@ -25,19 +25,18 @@ from mm_orch.tuning.knobs import (
     QUEUE_CAPACITY,
     describe_change,
 )
-from mm_orch.tuning.memory import load_memory, save_memory
 from mm_orch.tuning.objective import Objective
 from mm_orch.tuning.policy import MAX_WINDOWS, TuningPolicy
 from mm_orch.tuning.windows import WindowReader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.configuration import ChangeSource
     from mm_orch.core.events import Observer
     from mm_orch.tuning.decisions import Decision
+    from mm_orch.tuning.kept_memory import KeptMemory
     from mm_orch.tuning.knobs import Setting
     from mm_orch.tuning.readings import Reading
 
@@ -77,7 +76,7 @@ class Tuner:
         live: the options.
         observer: is told of each decision; :attr:`observer_of_path` must be among those who hear
             the path's events.
-        memory_path: where what worked is kept.
+        kept: what worked.
         target_p95_ms: for the 95th percentile of latency; None for no target.
         clock: the monotonic clock of the events.
         now: the wall clock, in UTC.
@@ -89,7 +88,7 @@ class Tuner:
         live: LiveConfiguration,
         *,
         observer: Observer,
-        memory_path: Path,
+        kept: KeptMemory,
         target_p95_ms: float | None,
         clock: Clock = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -97,18 +96,16 @@ class Tuner:
     ) -> None:
         self._live = live
         self._observer = observer
-        self._memory_path = memory_path
+        self._kept = kept
         self._target_p95_ms = target_p95_ms
         self._now = now
         self._pause = pause
         self._windows = WindowReader(clock)
         self._history = DecisionHistory()
-        self._memory = load_memory(memory_path)
-        self._saved = self._memory.encode()
         target_s = None if target_p95_ms is None else target_p95_ms / 1000
         self._aftermath = None if target_s is None else Aftermath(target_s)
         self._policy = TuningPolicy(
-            Objective(target_s), self._memory, max_windows=_count_windows(live.read())
+            Objective(target_s), kept.memory, max_windows=_count_windows(live.read())
         )
 
     @property
@@ -118,6 +115,7 @@ class Tuner:
 
     async def run(self) -> None:
         """Decide once an interval until cancelled; a fault is logged, and the next one decides."""
+        await self._kept.exchange()
         while True:
             await self._pause(_read_int(self._live.read(), _INTERVAL))
             try:
@@ -144,7 +142,7 @@ class Tuner:
             if await self._apply(decision) and decision.kind is DecisionKind.GUARD:
                 self._follow(decision, reading)
         self._tell_values()
-        await self._save()
+        await self._kept.exchange()
 
     def report(self, max_decisions: int = MAX_DECISIONS) -> TunerReport:
         """See TunerReports."""
@@ -218,17 +216,6 @@ class Tuner:
                 cache_size_mb=setting[CACHE_SIZE],
             )
         )
-
-    async def _save(self) -> None:
-        content = self._memory.encode()
-        if content == self._saved:
-            return
-        try:
-            await asyncio.to_thread(save_memory, self._memory_path, content)
-        except OSError as error:
-            logger.warning("tuner: what worked cannot be kept in %s: %s", self._memory_path, error)
-        # Tried again with the next change.
-        self._saved = content
 
 
 def _count_windows(values: Mapping[str, object]) -> int:

@@ -1,20 +1,17 @@
-"""What worked at each level of load, kept in a file that may be deleted at any time."""
+"""What worked at each level of load."""
 
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING
 
 from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS
 from mm_orch.tuning.load import LoadLevel
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from mm_orch.tuning.knobs import Setting
-
-logger = logging.getLogger(__name__)
 
 _VERSION = 1
 
@@ -24,6 +21,18 @@ class TuningMemory:
 
     def __init__(self) -> None:
         self._settings: dict[LoadLevel, dict[str, int]] = {}
+
+    @property
+    def settings(self) -> dict[LoadLevel, Setting]:
+        """What is kept, by level."""
+        return dict(self._settings)
+
+    def replace(self, settings: Mapping[LoadLevel, Mapping[str, int]]) -> None:
+        """Keep these in place of all that was kept; options that nobody tunes are left out."""
+        self._settings = {
+            level: {key: value for key, value in setting.items() if key in KNOBS}
+            for level, setting in settings.items()
+        }
 
     def remember(self, level: LoadLevel, setting: Setting) -> None:
         """Keep what works at this level, in place of what was kept for it."""
@@ -102,26 +111,3 @@ class TuningMemory:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a tuner's memory: {type(error).__name__}: {error}") from error
         return memory
-
-
-def load_memory(path: Path) -> TuningMemory:
-    """Read the file; one that is missing or unreadable is started anew, and that is logged."""
-    try:
-        return TuningMemory.decode(path.read_bytes())
-    except FileNotFoundError:
-        logger.info("tuner: nothing is remembered yet (no %s)", path)
-    except (OSError, ValueError) as error:
-        logger.warning("tuner: starting anew, as %s cannot be read: %s", path, error)
-    return TuningMemory()
-
-
-def save_memory(path: Path, content: bytes) -> None:
-    """Write the file as a whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; what was there stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_bytes(content)
-    beside.replace(path)

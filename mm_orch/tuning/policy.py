@@ -80,7 +80,7 @@ class TuningPolicy:
         if not reading.has_traffic:
             return ()
         setting = {key: value for key, value in in_force.items() if key in KNOBS}
-        self._notice_other_hands(setting)
+        self._notice_other_hands(setting, tunable)
         if self._guard is not None:
             self._guard.take(reading)
         if decision := self._follow_load(Load.of(reading)):
@@ -142,9 +142,10 @@ class TuningPolicy:
     def _backoff(self) -> Backoff:
         return self._backoffs.setdefault(self._level, Backoff())
 
-    def _notice_other_hands(self, setting: dict[str, int]) -> None:
-        if self._expected is not None and setting != self._expected:
-            # Whoever changed it meant it: what was tried is not put back over it.
+    def _notice_other_hands(self, setting: dict[str, int], tunable: frozenset[str]) -> None:
+        is_changed = self._expected is not None and setting != self._expected
+        if is_changed or (self._trial is not None and not self._trial.new.keys() <= tunable):
+            # Whoever changed it, or switched its tuning off, meant it: nothing is put back over it.
             self._trial = None
             self._windows.start_over(1)
         self._expected = setting

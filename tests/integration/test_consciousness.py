@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mm_orch.consciousness.assembly import FILE
-from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
+from mm_orch.storage.outcome_schema import open_outcome_database
+from mm_orch.storage.sql_outcomes import SqlOutcomes
 from tests.killed_writers import write_and_kill
 from tests.outcome_writer import NUM_IN_BATCH, make_batch
 from tests.processes import ROOT, clean_environment, run_cli, start_server
@@ -205,7 +206,7 @@ print(json.dumps(sorted(sys.modules)))
     allowed = {"mm_orch.consciousness", *(f"mm_orch.consciousness.{one}" for one in arithmetic)}
     of_it = {name for name in imported if name.startswith("mm_orch.consciousness")}
     assert of_it - allowed == set()
-    assert "mm_orch.storage.sqlite_outcomes" not in imported
+    assert "mm_orch.storage.sql_outcomes" not in imported
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ async def test_no_batch_is_lost_once_kept_and_none_is_half_kept(
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         database = open_outcome_database(path)
         try:
-            remembered = await SqliteOutcomes(database).load()
+            remembered = await SqlOutcomes(database).load()
         finally:
             await database.close()
         assert remembered.stage is not None

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mm_orch.storage.database import Database
 from mm_orch.storage.documents import MAX_DOCUMENTS, Document
-from mm_orch.storage.sqlite_documents import SqliteDocuments
+from mm_orch.storage.fts5_index import Fts5Index
+from mm_orch.storage.sql_documents import SqlDocuments
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from tests.document_writer import DIMENSIONS, MODEL, OWNER, word_of
 from tests.killed_writers import write_and_kill
 
@@ -60,7 +61,7 @@ def check_file(path: Path) -> None:
         )
 
 
-async def check_document(store: SqliteDocuments, document: Document) -> None:
+async def check_document(store: SqlDocuments, document: Document) -> None:
     """Check that a document is one version as a whole, and is found by what it says."""
     name, version = document.summary.name, document.summary.metadata["version"]
     for number, chunk in enumerate(document.chunks):
@@ -74,8 +75,8 @@ async def check_document(store: SqliteDocuments, document: Document) -> None:
 async def check_whole(path: Path, acknowledged: Acknowledged) -> None:
     """Check that nothing acknowledged is lost, and nothing that is there is half written."""
     check_file(path)
-    database = Database(path)
-    store = SqliteDocuments(database)
+    database = SqliteDatabase(path)
+    store = SqlDocuments(database, Fts5Index())
     try:
         listed = {one.name: one for one in await store.list_documents(OWNER, limit=MAX_DOCUMENTS)}
         for name, (version, num_chunks) in acknowledged.items():

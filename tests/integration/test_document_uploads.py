@@ -13,8 +13,9 @@ import pytest
 
 from mm_orch.cli.remote import write_form
 from mm_orch.models.text import TextCodec
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_documents import SqliteDocuments
+from mm_orch.storage.fts5_index import Fts5Index
+from mm_orch.storage.sql_documents import SqlDocuments
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from tests.conftest import EMBEDDING_MODEL, EMBEDDING_SOURCE
 from tests.pdf_files import make_pdf
 from tests.processes import ROOT, run_cli, share_models, start_server
@@ -69,9 +70,9 @@ def upload(server: ServerProcess, name: str, content: bytes) -> Reply:
 
 
 async def read_stored(data: dict[str, str], owner: str, document_id: str) -> Document:
-    database = Database(Path(data["MUAI_DATA_DIR"]) / "sessions.sqlite3")
+    database = SqliteDatabase(Path(data["MUAI_DATA_DIR"]) / "sessions.sqlite3")
     try:
-        return await SqliteDocuments(database).read(owner, document_id)
+        return await SqlDocuments(database, Fts5Index()).read(owner, document_id)
     finally:
         await database.close()
 
@@ -80,9 +81,9 @@ async def find_nearest(
     data: dict[str, str], owner: str, vector: list[float]
 ) -> list[tuple[str, float]]:
     """Return text and score of the nearest chunks, as the server has stored them."""
-    database = Database(Path(data["MUAI_DATA_DIR"]) / "sessions.sqlite3")
+    database = SqliteDatabase(Path(data["MUAI_DATA_DIR"]) / "sessions.sqlite3")
     try:
-        found = await SqliteDocuments(database).search_vectors(
+        found = await SqlDocuments(database, Fts5Index()).search_vectors(
             owner, np.array(vector, dtype=np.float32), EMBEDDING_MODEL, 3
         )
     finally:

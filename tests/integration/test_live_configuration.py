@@ -18,6 +18,7 @@ from mm_orch.core.errors import LiveChangeError
 from mm_orch.core.events import StepCompleted, WorkerStateChanged
 from mm_orch.core.generation import GenerationOptions, GenerationRequest, TokensPrompt
 from mm_orch.live.sharing import find_sharing
+from mm_orch.tuning.kept_memory import FileMemory
 from mm_orch.tuning.loop import Tuner
 from mm_orch.tuning.policy import MAX_WINDOWS
 from mm_orch.workers.phase import ModelPhase
@@ -177,7 +178,7 @@ async def test_no_request_fails_whatever_is_changed(num_changes: int, tmp_path: 
         tuner = Tuner(
             runtime.live,
             observer=runtime.observer,
-            memory_path=tmp_path / "tuner.json",
+            kept=FileMemory(tmp_path / "tuner.json"),
             target_p95_ms=None,
         )
         runtime.observer.add([tuner.observer_of_path])  # type: ignore[attr-defined]  # as above

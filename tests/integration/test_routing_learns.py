@@ -14,8 +14,9 @@ from mm_orch.consciousness.assembly import FILE as OUTCOMES
 from mm_orch.routing.assembly import FILE
 from mm_orch.routing.feedback_learner import LearnedBiases
 from mm_orch.search.settings import BUILT_IN_CORPUS
+from mm_orch.storage.outcome_schema import open_outcome_database
 from mm_orch.storage.outcomes import Changes, Outcome, StoredMood, StoredStage
-from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
+from mm_orch.storage.sql_outcomes import SqlOutcomes
 from tests.processes import start_server
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def remember_ratings(path: Path) -> None:
     )
     database = open_outcome_database(path)
     try:
-        await SqliteOutcomes(database).keep(
+        await SqlOutcomes(database).keep(
             Changes(
                 mood=StoredMood(valence=0.0, arousal=0.0, at_s=0.0),
                 stage=StoredStage(number=0, num_runs=0, num_successes=0),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.storage.database import Database
 from mm_orch.storage.sessions import MAX_SESSIONS
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from tests.killed_writers import write_and_kill
 from tests.session_writer import OWNER
 
@@ -52,8 +52,8 @@ async def check_whole(path: Path, acknowledged: dict[str, list[str]]) -> None:
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         halves = "SELECT session, turn FROM messages GROUP BY session, turn HAVING count(*) != 2"
         assert connection.execute(halves).fetchall() == []
-    database = Database(path)
-    store = SqliteSessions(database)
+    database = SqliteDatabase(path)
+    store = SqlSessions(database)
     try:
         stored = {one.session_id for one in await store.list_sessions(OWNER, limit=MAX_SESSIONS)}
         assert acknowledged.keys() <= stored

@@ -19,6 +19,7 @@ from tests.unit.storage.document_scene import (
     texts_of,
     vector_of,
 )
+from tests.unit.storage.scene import Place, forget_all
 
 OWNERS = ("", "name:alice", "key:bob")
 OWNER = st.sampled_from(OWNERS)
@@ -44,14 +45,14 @@ Stored = tuple[str, tuple[str, ...], bool]
 class Check:
     """The store and a dictionary, told the same."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.model: dict[tuple[str, File], Stored] = {}
 
     async def run(self, calls: list[tuple[object, ...]]) -> None:
         rest = list(calls)
         while True:
-            async with open_documents(self.directory) as self.store:
+            async with open_documents(self.place) as self.store:
                 while rest and rest[0][0] != "open again":
                     await self._perform(*rest.pop(0))
                 for owner in OWNERS:
@@ -128,3 +129,16 @@ class Check:
 def test_the_store_answers_as_a_dictionary_would(calls: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(Check(Path(directory)).run(calls))
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(CALLS)
+def test_a_database_answers_as_such_a_dictionary_too(
+    database_url: str, calls: list[tuple[object, ...]]
+) -> None:
+    forget_all(database_url)
+    asyncio.run(Check(database_url).run(calls))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from benchmarks.lesson_judge import judge
 from mm_orch.core.errors import WorkflowError
 from mm_orch.core.generation import FinishReason, GenerationOptions, Message
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.call import WorkflowCall
 from mm_orch.workflows.contract import ANSWER
 from tests.unit.api.scripted_generator import say
@@ -89,7 +89,7 @@ def test_whatever_a_model_writes_a_lesson_is_whole_or_there_is_none(
     data: st.DataObject, query: str
 ) -> None:
     model = DrawnModel(data)
-    workflows = make_workflows(model, SqliteSessions(Database(Path("none"))))
+    workflows = make_workflows(model, SqlSessions(SqliteDatabase(Path("none"))))
     call = WorkflowCall(
         request_id="r",
         messages=(Message(role="user", content=query),),

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mm_orch.core.errors import InvalidValueError, SessionNotFoundError
-from tests.unit.storage.scene import open_store
+from tests.unit.storage.scene import Place, forget_all, open_store
 
 OWNERS = st.sampled_from(["", "name:alice", "key:bob"])
 NAMES = st.sampled_from(["s1", "s2", "s3"])
@@ -44,14 +44,14 @@ class Model:
 class Check:
     """The store and its model, told the same."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.model = Model()
 
     async def run(self, calls: list[tuple[str, ...]]) -> None:
         rest = list(calls)
         while True:
-            async with open_store(self.directory) as self.store:
+            async with open_store(self.place) as self.store:
                 while rest and rest[0][0] != "open again":
                     await self._perform(*rest.pop(0))
                 await self._compare()
@@ -113,3 +113,16 @@ class Check:
 def test_the_store_is_a_dictionary_by_owner_and_session(calls: list[tuple[str, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(Check(Path(directory)).run(calls))
+
+
+@settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=20,
+)
+@given(CALLS)
+def test_a_database_is_such_a_dictionary_too(
+    database_url: str, calls: list[tuple[str, ...]]
+) -> None:
+    forget_all(database_url)
+    asyncio.run(Check(database_url).run(calls))

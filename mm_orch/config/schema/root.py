@@ -18,6 +18,7 @@ from mm_orch.config.schema.optimization import OptimizationSettings
 from mm_orch.config.schema.orchestration import OrchestrationSettings
 from mm_orch.config.schema.routing import RoutingSettings
 from mm_orch.config.schema.section import Section, option, section
+from mm_orch.config.schema.storage import StorageSettings
 from mm_orch.config.schema.system import SystemSettings
 from mm_orch.config.schema.values import ModelName  # noqa: TC001 - pydantic reads it
 from mm_orch.config.schema.workflows import WorkflowsSettings
@@ -69,6 +70,9 @@ class Config(Section):
         ConsciousnessSettings, "What the system knows of itself, and what follows from it."
     )
     routing: RoutingSettings = section(RoutingSettings, "Which workflow answers what names none.")
+    storage: StorageSettings = section(
+        StorageSettings, "A database that several servers share, in place of files of each."
+    )
     system: SystemSettings = section(SystemSettings, "Logs, device, data directory.")
     api: ApiSettings = section(ApiSettings, "Who may call the HTTP interface, and how much.")
 

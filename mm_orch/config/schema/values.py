@@ -117,6 +117,24 @@ def _check_key(key: SecretStr) -> SecretStr:
     return key
 
 
+_DATABASE_SCHEMES = ("postgresql://", "postgres://")
+
+
+def _check_database(url: SecretStr | None) -> SecretStr | None:
+    if url is None:
+        return None
+    value = url.get_secret_value()
+    # Of hosts there may be several, or none: the rest is the library's to read.
+    if not (value.startswith(_DATABASE_SCHEMES) and value.isprintable() and " " not in value):
+        raise ValueError
+    return url
+
+
+def _none_of_empty(value: Any) -> Any:
+    # A variable that is not set is often passed on as an empty one.
+    return None if value == "" else value
+
+
 def _check(is_allowed: Callable[[str], object]) -> AfterValidator:
     def check(text: str) -> str:
         if not (text and text.isprintable() and is_allowed(text)):
@@ -172,6 +190,12 @@ SecretKey = Annotated[
     SecretStr,
     AfterValidator(_check_key),
     Allowed("ASCII letters, digits and signs, no spaces, no *** first (a masked key)"),
+]
+DatabaseUrl = Annotated[
+    SecretStr | None,
+    BeforeValidator(_none_of_empty),
+    AfterValidator(_check_database),
+    Allowed("a URL postgresql://USER:PASSWORD@HOST:PORT/DATABASE without spaces, or null"),
 ]
 ProviderName = Annotated[
     str,

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteSessions]:
+async def store(tmp_path: Path) -> AsyncIterator[SqlSessions]:
     async with open_store(tmp_path) as opened:
         yield opened

@@ -17,8 +17,8 @@ from mm_orch.core.observers import ObserverFanOut
 from mm_orch.documents.library import DocumentLibrary
 from mm_orch.orchestration.ticket import Ticket
 from mm_orch.orchestration.usage import UsageBook
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.running import WorkflowSettings
@@ -63,7 +63,7 @@ SHORTEST: dict[str, dict[str, Any]] = {
 
 def _no_sessions() -> SessionStore:
     """Return a store whose file cannot be opened."""
-    return SqliteSessions(Database(Path("/dev/null/sessions.sqlite3")))
+    return SqlSessions(SqliteDatabase(Path("/dev/null/sessions.sqlite3")))
 
 
 @dataclass

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from mm_orch.storage.sqlite_documents import SqliteDocuments
+    from mm_orch.storage.sql_documents import SqlDocuments
 
 UPLOAD = "/api/rag/upload"
 DOCUMENTS = "/api/rag/documents"
@@ -37,7 +37,7 @@ PATIENCE_S = 20
 
 
 @pytest.fixture
-async def documents(tmp_path: Path) -> AsyncIterator[SqliteDocuments]:
+async def documents(tmp_path: Path) -> AsyncIterator[SqlDocuments]:
     async with open_documents(tmp_path) as opened:
         yield opened
 
@@ -63,7 +63,7 @@ async def list_all(face: Face, key: str = "") -> list[dict[str, Any]]:
 
 
 async def test_a_file_is_stored_with_its_vectors_and_what_is_said_of_it(
-    documents: SqliteDocuments,
+    documents: SqlDocuments,
 ) -> None:
     face = Face(documents=documents)
 
@@ -99,7 +99,7 @@ async def test_a_file_is_stored_with_its_vectors_and_what_is_said_of_it(
 
 
 async def test_a_text_in_json_is_plain_unless_its_name_says_otherwise(
-    documents: SqliteDocuments,
+    documents: SqlDocuments,
 ) -> None:
     face = Face(documents=documents)
 
@@ -114,7 +114,7 @@ async def test_a_text_in_json_is_plain_unless_its_name_says_otherwise(
     ]
 
 
-async def test_a_pdf_is_stored_by_its_pages(documents: SqliteDocuments) -> None:
+async def test_a_pdf_is_stored_by_its_pages(documents: SqlDocuments) -> None:
     face = Face(documents=documents)
     pdf = make_pdf(["heron " * 20, "wren " * 20])
 
@@ -125,7 +125,7 @@ async def test_a_pdf_is_stored_by_its_pages(documents: SqliteDocuments) -> None:
 
 
 async def test_the_same_file_is_known_and_another_way_to_cut_it_replaces_it(
-    documents: SqliteDocuments,
+    documents: SqlDocuments,
 ) -> None:
     face = Face(documents=documents)
     ways: list[dict[str, Any]] = [
@@ -149,7 +149,7 @@ async def test_the_same_file_is_known_and_another_way_to_cut_it_replaces_it(
 
 
 async def test_without_an_embedding_model_words_are_stored_and_this_is_said(
-    documents: SqliteDocuments,
+    documents: SqlDocuments,
 ) -> None:
     face = Face(documents=documents, embedding_model=None)
 
@@ -168,7 +168,7 @@ async def test_without_an_embedding_model_words_are_stored_and_this_is_said(
     assert (later["status"], later["embedding_model"]) == ("replaced", "vectors")
 
 
-async def test_a_document_belongs_to_the_key_that_brought_it(documents: SqliteDocuments) -> None:
+async def test_a_document_belongs_to_the_key_that_brought_it(documents: SqlDocuments) -> None:
     face = Face(settings=ApiSettings(enable_auth=True, api_keys=KEYS), documents=documents)
     first, second = {"X-API-Key": "sk-first"}, {"X-API-Key": "sk-second"}
     document_id = (await face.post(UPLOAD, "sk-first", content=BIRDS)).json()["document_id"]
@@ -206,7 +206,7 @@ async def test_a_document_belongs_to_the_key_that_brought_it(documents: SqliteDo
     ],
 )
 async def test_a_wrong_field_is_named_with_what_is_allowed(
-    documents: SqliteDocuments, fields: dict[str, Any], param: str, words: str
+    documents: SqlDocuments, fields: dict[str, Any], param: str, words: str
 ) -> None:
     face = Face(documents=documents)
 
@@ -233,7 +233,7 @@ async def test_a_wrong_field_is_named_with_what_is_allowed(
     ],
 )
 async def test_a_wrong_form_is_refused_with_the_reason(
-    documents: SqliteDocuments, body: bytes, words: str
+    documents: SqlDocuments, body: bytes, words: str
 ) -> None:
     face = Face(documents=documents)
 
@@ -244,7 +244,7 @@ async def test_a_wrong_form_is_refused_with_the_reason(
     assert not await documents.has_documents("")
 
 
-async def test_folders_in_the_name_of_a_file_are_left_out(documents: SqliteDocuments) -> None:
+async def test_folders_in_the_name_of_a_file_are_left_out(documents: SqlDocuments) -> None:
     face = Face(documents=documents)
 
     for name in ("C:\\\\secret\\\\birds.md", "/home/ada/birds.md"):
@@ -254,7 +254,7 @@ async def test_folders_in_the_name_of_a_file_are_left_out(documents: SqliteDocum
 
 
 async def test_a_full_queue_or_a_drain_refuses_before_anything_is_done(
-    documents: SqliteDocuments,
+    documents: SqlDocuments,
 ) -> None:
     refusal = DrainingError("The server is being drained.", retry_after_s=3)
     face = Face(documents=documents, places=Places(refusal))
@@ -266,7 +266,7 @@ async def test_a_full_queue_or_a_drain_refuses_before_anything_is_done(
     assert not await documents.has_documents("")
 
 
-async def test_an_embedding_model_that_fails_leaves_nothing(documents: SqliteDocuments) -> None:
+async def test_an_embedding_model_that_fails_leaves_nothing(documents: SqlDocuments) -> None:
     embedder = ScriptedEmbedder(refusal=EngineFailedError("A step failed."))
     face = Face(documents=documents, embedder=embedder)
 
@@ -277,7 +277,7 @@ async def test_an_embedding_model_that_fails_leaves_nothing(documents: SqliteDoc
     assert face.places.num_taken == 0
 
 
-async def test_an_upload_ends_with_its_deadline(documents: SqliteDocuments) -> None:
+async def test_an_upload_ends_with_its_deadline(documents: SqlDocuments) -> None:
     face = Face(
         documents=documents,
         embedder=ScriptedEmbedder(is_holding=True),
@@ -295,7 +295,7 @@ async def test_an_upload_ends_with_its_deadline(documents: SqliteDocuments) -> N
 
 
 async def test_a_client_that_leaves_ends_its_upload_and_nothing_is_stored(
-    documents: SqliteDocuments,
+    documents: SqlDocuments,
 ) -> None:
     face = Face(documents=documents, embedder=ScriptedEmbedder(is_holding=True))
     async with asyncio.timeout(PATIENCE_S), serve(face.app) as port, call(port) as client:
@@ -311,7 +311,7 @@ async def test_a_client_that_leaves_ends_its_upload_and_nothing_is_stored(
 
 
 async def test_documents_leave_with_one_key_and_come_with_another(
-    documents: SqliteDocuments,
+    documents: SqlDocuments,
 ) -> None:
     settings = ApiSettings(enable_auth=True, api_keys=KEYS, max_request_bytes=1000)
     face = Face(settings=settings, documents=documents)
@@ -338,7 +338,7 @@ async def test_documents_leave_with_one_key_and_come_with_another(
     assert [one.status_code for one in (large, over, too_large)] == [400, 413, 413]
 
 
-async def test_where_workflows_are_off_there_are_no_documents(documents: SqliteDocuments) -> None:
+async def test_where_workflows_are_off_there_are_no_documents(documents: SqlDocuments) -> None:
     face = Face(documents=documents, workflow_settings=WorkflowSettings(is_enabled=False))
 
     answers = [

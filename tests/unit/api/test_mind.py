@@ -23,7 +23,7 @@ from tests.unit.consciousness.scene import SETTINGS, Scene, gating, ran
 from tests.unit.workflows.scene import make_registry
 
 if TYPE_CHECKING:
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
 
 KEYED = ApiSettings(
     enable_auth=True, api_keys=(ApiKey(name="alice", key="a"), ApiKey(name="bob", key="b"))
@@ -192,7 +192,7 @@ async def test_what_asks_for_more_or_for_another_is_left_to_a_model(
     assert len(face.generator.requests) == 1
 
 
-async def test_a_session_goes_on_with_its_model(store: SqliteSessions) -> None:
+async def test_a_session_goes_on_with_its_model(store: SqlSessions) -> None:
     face = Face(sessions=store, mind=Scene().mind)
     session_id = (await face.post("/api/chat", message="Hi")).json()["session_id"]
 
@@ -201,7 +201,7 @@ async def test_a_session_goes_on_with_its_model(store: SqliteSessions) -> None:
     assert response.json()["workflow_type"] == "chat_generate"
 
 
-async def test_asked_for_by_name_its_turn_is_stored(store: SqliteSessions) -> None:
+async def test_asked_for_by_name_its_turn_is_stored(store: SqlSessions) -> None:
     face = Face(sessions=store, mind=Scene().mind)
     session_id = (await face.post("/api/chat", message="Hi")).json()["session_id"]
 
@@ -287,7 +287,7 @@ async def test_a_marked_mood_is_set_and_told() -> None:
     assert turns_asked(face) == [[("system", CAREFUL), ("user", "Hi")]]
 
 
-async def test_on_other_paths_a_header_and_the_note_tell_of_it(store: SqliteSessions) -> None:
+async def test_on_other_paths_a_header_and_the_note_tell_of_it(store: SqlSessions) -> None:
     face = await make_sad_face(sessions=store)
 
     message = await face.post("/api/chat", message="Hi")

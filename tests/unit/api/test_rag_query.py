@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from mm_orch.storage.sqlite_documents import SqliteDocuments
+    from mm_orch.storage.sql_documents import SqlDocuments
 
 PATH = "/api/rag/query"
 TRUE = "Cape Merrow Light was first lit on 3 October 1834."
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteDocuments]:
+async def store(tmp_path: Path) -> AsyncIterator[SqlDocuments]:
     async with open_documents(tmp_path) as opened:
         await store_light(opened, owner="")
         yield opened
 
 
-def make_face(store: SqliteDocuments, **fields: object) -> Face:
+def make_face(store: SqlDocuments, **fields: object) -> Face:
     return Face(
         generator=ScriptedGenerator(say(TRUE)),
         embedder=BagEmbedder(),  # type: ignore[arg-type]  # nothing is uploaded
@@ -40,7 +40,7 @@ def make_face(store: SqliteDocuments, **fields: object) -> Face:
     )
 
 
-async def test_the_answer_has_its_sources_with_scores(store: SqliteDocuments) -> None:
+async def test_the_answer_has_its_sources_with_scores(store: SqlDocuments) -> None:
     reply = await make_face(store).post(PATH, query=QUESTION, top_k=2, threshold=0)
 
     assert reply.status_code == 200, reply.text
@@ -52,7 +52,7 @@ async def test_the_answer_has_its_sources_with_scores(store: SqliteDocuments) ->
     assert told.status == "success"
 
 
-async def test_below_the_threshold_it_declines(store: SqliteDocuments) -> None:
+async def test_below_the_threshold_it_declines(store: SqlDocuments) -> None:
     reply = await make_face(store).post(PATH, query=QUESTION, threshold=1)
 
     told = reply.json()
@@ -72,7 +72,7 @@ async def test_below_the_threshold_it_declines(store: SqliteDocuments) -> None:
     ],
 )
 async def test_what_is_not_allowed_is_refused_by_its_name(
-    store: SqliteDocuments, fields: dict[str, Any], param: str
+    store: SqlDocuments, fields: dict[str, Any], param: str
 ) -> None:
     reply = await make_face(store).post(PATH, **fields)
 
@@ -80,7 +80,7 @@ async def test_what_is_not_allowed_is_refused_by_its_name(
     assert reply.json()["error"]["param"] == param
 
 
-async def test_each_key_asks_its_own_documents_on_every_path(store: SqliteDocuments) -> None:
+async def test_each_key_asks_its_own_documents_on_every_path(store: SqlDocuments) -> None:
     await store_light(store, owner="name:ada")
     keys = tuple(ApiKey(name=name, key=f"sk-{name}") for name in ("ada", "bob"))
     face = make_face(store, settings=ApiSettings(enable_auth=True, api_keys=keys))
@@ -99,7 +99,7 @@ async def test_each_key_asks_its_own_documents_on_every_path(store: SqliteDocume
 
 
 async def test_over_openais_path_a_declined_question_names_the_workflow_as_its_model(
-    store: SqliteDocuments,
+    store: SqlDocuments,
 ) -> None:
     asked = {"role": "user", "content": "What is the capital of Mongolia?"}
 

@@ -17,12 +17,12 @@ from tests.unit.api.served import call, serve
 from tests.unit.api.test_sessions import KEYS
 
 if TYPE_CHECKING:
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
 
 HEAD = b'{"format":"muai-sessions","version":1}\n'
 
 
-async def test_sessions_leave_with_one_key_and_come_with_another(store: SqliteSessions) -> None:
+async def test_sessions_leave_with_one_key_and_come_with_another(store: SqlSessions) -> None:
     face = Face(settings=ApiSettings(enable_auth=True, api_keys=KEYS), sessions=store)
     session_id = (await face.post("/api/chat", "sk-first", message="Hi")).json()["session_id"]
     taking = {"X-API-Key": "sk-second"}
@@ -42,7 +42,7 @@ async def test_sessions_leave_with_one_key_and_come_with_another(store: SqliteSe
     assert [one["content"] for one in shown.json()["messages"]] == ["Hi", "Hello world"]
 
 
-async def test_an_import_that_is_none_is_refused_with_the_line(store: SqliteSessions) -> None:
+async def test_an_import_that_is_none_is_refused_with_the_line(store: SqlSessions) -> None:
     face = Face(sessions=store)
 
     answers = [
@@ -62,7 +62,7 @@ async def test_an_export_that_cannot_begin_has_the_status_of_its_error() -> None
     assert "/dev" not in response.text
 
 
-async def test_a_second_import_of_a_caller_is_to_wait_for_the_first(store: SqliteSessions) -> None:
+async def test_a_second_import_of_a_caller_is_to_wait_for_the_first(store: SqlSessions) -> None:
     face = Face(sessions=store)
     async with serve(face.app) as port, call(port) as slow, call(port) as quick:
         slow.send_head(IMPORT_PATH, f"Content-Length: {len(HEAD)}", "Expect: 100-continue")
@@ -91,7 +91,7 @@ def test_few_callers_import_at_the_same_time() -> None:
 
 
 async def test_imports_count_for_the_rate_and_are_none_of_the_models_requests(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     face = Face(settings=ApiSettings(rate_limit_per_minute=1), sessions=store)
 
@@ -103,7 +103,7 @@ async def test_imports_count_for_the_rate_and_are_none_of_the_models_requests(
 
 
 async def test_any_session_can_be_taken_in_again_however_small_requests_are(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     text = "\x01" * 600_000
     await store.append_turn("name:one", "s", question=text, answer=text, is_new=True)

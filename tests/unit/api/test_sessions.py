@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
 
 KEYS = (
     ApiKey(name="one", key="sk-first"),
@@ -29,7 +29,7 @@ KEYS = (
 
 
 async def test_a_message_begins_a_session_and_the_next_goes_on_with_it(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     face = Face(ScriptedGenerator(scripts=[say("Hel", "lo"), say("Paris")]), sessions=store)
 
@@ -52,7 +52,7 @@ async def test_a_message_begins_a_session_and_the_next_goes_on_with_it(
     assert named == {f"/{first.json()['session_id']}"}
 
 
-async def test_a_session_belongs_to_the_key_that_began_it(store: SqliteSessions) -> None:
+async def test_a_session_belongs_to_the_key_that_began_it(store: SqlSessions) -> None:
     face = Face(settings=ApiSettings(enable_auth=True, api_keys=KEYS), sessions=store)
     begun = await face.post("/api/chat", "sk-first", message="Hi")
     session_id = begun.json()["session_id"]
@@ -77,7 +77,7 @@ async def test_a_session_belongs_to_the_key_that_began_it(store: SqliteSessions)
 
 
 async def test_the_store_knows_keys_by_what_stays_and_never_by_the_key(
-    store: SqliteSessions, tmp_path: Path
+    store: SqlSessions, tmp_path: Path
 ) -> None:
     face = Face(settings=ApiSettings(enable_auth=True, api_keys=KEYS), sessions=store)
     for key in ("sk-first", "sk-third"):
@@ -105,7 +105,7 @@ async def test_sessions_that_cannot_be_stored_are_an_error_and_the_rest_goes_on(
     assert query.status_code == 200
 
 
-async def test_a_session_is_shown_and_deleted_with_its_kv_memory(store: SqliteSessions) -> None:
+async def test_a_session_is_shown_and_deleted_with_its_kv_memory(store: SqlSessions) -> None:
     face = Face(sessions=store)
     session_id = (await face.post("/api/chat", message="Hi")).json()["session_id"]
     path = f"/api/sessions/{session_id}"
@@ -126,7 +126,7 @@ async def test_a_session_is_shown_and_deleted_with_its_kv_memory(store: SqliteSe
     assert face.generator.released == [face.generator.requests[0].conversation_id]
 
 
-async def test_sessions_are_listed_in_parts(store: SqliteSessions) -> None:
+async def test_sessions_are_listed_in_parts(store: SqlSessions) -> None:
     face = Face(sessions=store)
     begun = [(await face.post("/api/chat", message="Hi")).json()["session_id"] for _ in range(3)]
 
@@ -141,7 +141,7 @@ async def test_sessions_are_listed_in_parts(store: SqliteSessions) -> None:
 
 
 async def test_large_answers_are_written_in_a_thread_of_their_own(
-    store: SqliteSessions, monkeypatch: pytest.MonkeyPatch
+    store: SqlSessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: set[int] = set()
     for name in ("_as_list", "_as_whole"):

@@ -9,8 +9,8 @@ from mm_orch.api.schemas.workflow_answers import QueryAnswer
 from mm_orch.api.workflow_format import write_progress, write_result
 from mm_orch.consciousness.confidence import Confidence
 from mm_orch.core.generation import FinishReason
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.contract import ANSWER, CONFIDENCE, INPUTS, SOURCES, Source, Workflow
 from mm_orch.workflows.generating import GeneratedText
 from mm_orch.workflows.graph import Graph
@@ -41,7 +41,7 @@ def _make_workflows(step: Step, *results: Slot[Any]) -> Workflows:
         summary="Knows.",
         graph=Graph(name="found", inputs=INPUTS, steps=(step,), answer=ANSWER, results=results),
     )
-    store = SqliteSessions(Database(Path("/dev/null/none")))
+    store = SqlSessions(SqliteDatabase(Path("/dev/null/none")))
     return make_workflows(ScriptedGenerator(), store, registry=registry)
 
 

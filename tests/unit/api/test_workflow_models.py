@@ -13,12 +13,12 @@ from tests.unit.api.face import CHAT, Face, events_of, turns_asked
 from tests.unit.api.scripted_generator import ScriptedGenerator, say, think
 
 if TYPE_CHECKING:
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
 
 NAME = "workflow/chat_generate"
 
 
-async def test_openai_clients_ask_a_workflow_as_a_model(store: SqliteSessions) -> None:
+async def test_openai_clients_ask_a_workflow_as_a_model(store: SqlSessions) -> None:
     face = Face(ScriptedGenerator(say("Hel", "lo")), sessions=store)
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
     options = {"stream": True, "stream_options": {"include_usage": True}}

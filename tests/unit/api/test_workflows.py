@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
 
 NAME = "workflow/chat_generate"
 SHAPES = {"step": shapes.StepEvent, "piece": shapes.PieceEvent, "result": shapes.QueryAnswer}
 
 
 async def test_a_query_is_answered_with_who_answered_and_what_it_took(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     face = Face(ScriptedGenerator(say("Blue", reason=FinishReason.LENGTH)), sessions=store)
 
@@ -76,7 +76,7 @@ async def test_a_query_is_answered_with_who_answered_and_what_it_took(
 
 
 async def test_a_streamed_query_tells_steps_and_pieces_and_ends_with_the_result(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     face = Face(ScriptedGenerator(say("Hel", "lo")), sessions=store)
     begun = (await face.post("/api/chat", message="Hi")).json()
@@ -124,7 +124,7 @@ def named_events(response: httpx2.Response) -> list[tuple[str, Any]]:
 
 
 async def test_a_turn_that_cannot_be_stored_makes_the_query_partial_and_the_chat_fail(
-    store: SqliteSessions, tmp_path: Path
+    store: SqlSessions, tmp_path: Path
 ) -> None:
     face = Face(sessions=store)
     session_id = (await face.post("/api/chat", message="Hi")).json()["session_id"]
@@ -234,7 +234,7 @@ async def test_a_wrong_field_is_refused_by_its_name(
     ],
 )
 async def test_what_is_refused_further_in_is_told_by_the_bodys_own_fields(
-    store: SqliteSessions, path: str, field: str, refusal: RequestError, param: str | None
+    store: SqlSessions, path: str, field: str, refusal: RequestError, param: str | None
 ) -> None:
     expected = field if refusal.param == "messages" else param
     # Each is told several times, and changed when it is.

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 
 from mm_orch.config.environment import path_by_variable
 from mm_orch.config.keys import keys_by_path
@@ -41,6 +42,7 @@ SHORT_NAMES = [
     ("MUAI_LOG_LEVEL", "warning", "system.log_level", "WARNING"),
     ("MUAI_DEVICE", "cuda:1", "system.device", "cuda:1"),
     ("MUAI_DATA_DIR", "/data", "system.data_dir", "/data"),
+    ("MUAI_STORAGE_URL", "postgresql:///a", "storage.url", SecretStr("postgresql:///a")),
 ]
 CONVERSIONS = [
     ("MUAI_OPT_BATCHER_ENABLED", "FALSE", "optimization.batcher.enabled", False),
@@ -48,6 +50,7 @@ CONVERSIONS = [
     ("MUAI_OPT_BATCHER_ENABLED", "Yes", "optimization.batcher.enabled", True),
     ("MUAI_OPT_BATCHER_MAX_BATCH_SIZE", " 16 ", "optimization.batcher.max_batch_size", 16),
     ("MUAI_OPT_VLLM_MAX_MODEL_LEN", "", "optimization.vllm.max_model_len", None),
+    ("MUAI_STORAGE_URL", "", "storage.url", None),
     ("MUAI_OPT_VLLM_MAX_MODEL_LEN", "null", "optimization.vllm.max_model_len", None),
     ("MUAI_OPT_VLLM_MAX_MODEL_LEN", "512", "optimization.vllm.max_model_len", 512),
     (

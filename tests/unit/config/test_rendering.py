@@ -22,6 +22,7 @@ models:
   "org/name:7b": {source: 'path:/a $${b} "c" # d', aliases: [x, "1"]}
 api:
   api_keys: [secret-three, {name: ann, key: secret-four}]
+storage: {url: 'postgresql://ann:secret-five@db/muai'}
 """
 ENVIRON = {"MUAI_LOG_LEVEL": "debug", "MUAI_OPT_CACHE_MAX_MEMORY": "0"}
 
@@ -47,7 +48,10 @@ def test_the_output_loads_again_as_the_same_configuration(load: Load) -> None:
     # What the mask hides would be a key that everybody can read in the output.
     with pytest.raises(ConfigError, match="a masked key"):
         load(output)
-    second = load(output.replace("***", "filled-in-")).config
+    with pytest.raises(ConfigError, match=r"storage\.url = \*\*\* .*must be a URL postgresql:"):
+        load(output)
+    masked = output.replace('url: "***"', "url: postgresql://db/muai")
+    second = load(masked.replace("***", "filled-in-")).config
     assert second.optimization == first.optimization
     assert second.monitoring.server == first.monitoring.server
     assert second.models == first.models
@@ -81,6 +85,7 @@ def test_the_output_holds_no_secret(load: Load) -> None:
     assert "secret-" not in output
     assert "http://***@collector:4317" in output
     assert "https://hooks.example/***" in output
+    assert "postgresql" not in output
 
 
 @pytest.mark.parametrize(

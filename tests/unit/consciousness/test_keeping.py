@@ -10,8 +10,9 @@ from mm_orch.consciousness import mind_state
 from mm_orch.consciousness.keeping import Keeper
 from mm_orch.core.errors import StorageError
 from mm_orch.core.events import RequestStatus
+from mm_orch.storage.outcome_schema import open_outcome_database
 from mm_orch.storage.outcomes import Remembered, StoredMood, StoredStage
-from mm_orch.storage.sqlite_outcomes import SqliteOutcomes, open_outcome_database
+from mm_orch.storage.sql_outcomes import SqlOutcomes
 from tests.unit.consciousness.scene import Scene, generated, outcome, ran
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ async def test_all_of_it_outlasts_the_process(tmp_path: Path) -> None:
     async def live(scene: Scene) -> Scene:
         database = open_outcome_database(tmp_path / "consciousness.sqlite3")
         try:
-            async with Keeper(scene.mind.state, SqliteOutcomes(database)).running():
+            async with Keeper(scene.mind.state, SqlOutcomes(database)).running():
                 scene.mind.observe(generated("a", status=RequestStatus.ERROR))
                 scene.mind.observe(ran("b", confidence=0.5))
                 await scene.mind.take_feedback("alice", "b", 0.5)
@@ -205,7 +206,7 @@ async def test_all_of_it_outlasts_the_process(tmp_path: Path) -> None:
     second = Scene(store=ScriptedStore())
     database = open_outcome_database(tmp_path / "consciousness.sqlite3")
     try:
-        async with Keeper(second.mind.state, SqliteOutcomes(database)).running():
+        async with Keeper(second.mind.state, SqlOutcomes(database)).running():
             pass
     finally:
         await database.close()

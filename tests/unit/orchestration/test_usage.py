@@ -19,7 +19,9 @@ def ended(caller: str, status: RequestStatus, *, num_tokens: int = 0) -> Request
     )
 
 
-def test_each_caller_has_its_own_counts_and_what_is_no_end_of_a_request_counts_nowhere() -> None:
+async def test_each_caller_has_its_own_counts_and_what_is_no_end_of_a_request_counts_nowhere() -> (
+    None
+):
     book = UsageBook(now=lambda: 1_700_000_000.0)
     for event in (
         ended("b", RequestStatus.SUCCESS, num_tokens=5),
@@ -30,7 +32,7 @@ def test_each_caller_has_its_own_counts_and_what_is_no_end_of_a_request_counts_n
     ):
         book.observe(event)
 
-    report = book.report()
+    report = await book.report()
 
     assert report.since == "2023-11-14T22:13:20.000+00:00"
     assert report.callers == (

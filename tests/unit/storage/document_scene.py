@@ -1,37 +1,43 @@
-"""A store of documents in a folder of the test's own, and what is put into it."""
+"""A store of documents in a place of the test's own, and what is put into it."""
 
 from __future__ import annotations
 
 import hashlib
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mm_orch.storage.database import Database
 from mm_orch.storage.documents import ChunkMetadata, NewDocument, Passage
-from mm_orch.storage.sqlite_documents import SqliteDocuments
-from tests.unit.storage.scene import FILE
+from mm_orch.storage.fts5_index import Fts5Index
+from mm_orch.storage.sql_documents import SqlDocuments
+from mm_orch.storage.tsvector_index import TsvectorIndex
+from tests.unit.storage.scene import make_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from mm_orch.storage.documents import DocumentSummary, Found
+    from tests.unit.storage.scene import Place
 
 MODEL = "vectors"
 
 
 @asynccontextmanager
-async def open_documents(directory: Path) -> AsyncIterator[SqliteDocuments]:
-    database = Database(directory / FILE)
+async def open_documents(place: Place) -> AsyncIterator[SqlDocuments]:
+    database = make_database(place)
     ticks = iter(range(1_000_000))
     try:
-        yield SqliteDocuments(database, now=lambda: 1000.0 + next(ticks))
+        yield SqlDocuments(database, make_index(place), now=lambda: 1000.0 + next(ticks))
     finally:
         await database.close()
+
+
+def make_index(place: Place) -> Fts5Index | TsvectorIndex:
+    return Fts5Index() if isinstance(place, Path) else TsvectorIndex()
 
 
 def new_document(name: str = "birds.md", content: str = "", **fields: Any) -> NewDocument:
@@ -63,7 +69,7 @@ def vector_of(*components: float) -> NDArray[np.float32]:
 
 
 async def store_texts(
-    store: SqliteDocuments,
+    store: SqlDocuments,
     owner: str,
     name: str,
     texts: Sequence[str],

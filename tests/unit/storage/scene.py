@@ -1,34 +1,64 @@
-"""A store of sessions in a folder of the test's own."""
+"""A store of sessions in a folder, or a database, of the test's own."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+import psycopg
+
+from mm_orch.storage.postgres_database import PostgresDatabase
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from mm_orch.storage.sessions import Session
+    from mm_orch.storage.sql_documents import SqlDocuments
 
 FILE = "sessions.sqlite3"
 OWNER = "name:alice"
 
 
+Place = Path | str
+"""A folder for a file of SQLite's, or the URL of a PostgreSQL database."""
+
+
+def make_database(place: Place, **options: Any) -> SqliteDatabase | PostgresDatabase:
+    if isinstance(place, Path):
+        return SqliteDatabase(place / FILE, **options)
+    return PostgresDatabase(place, **options)
+
+
 @asynccontextmanager
-async def open_store(directory: Path, **options: object) -> AsyncIterator[SqliteSessions]:
-    database = Database(directory / FILE, **options)  # type: ignore[arg-type]  # by name
+async def open_store(place: Place, **options: Any) -> AsyncIterator[SqlSessions]:
+    database = make_database(place, **options)
     ticks = iter(range(1_000_000))
     try:
-        yield SqliteSessions(database, now=lambda: 1000.0 + next(ticks))
+        yield SqlSessions(database, now=lambda: 1000.0 + next(ticks))
     finally:
         await database.close()
 
 
-async def fill(store: SqliteSessions, session_id: str, num_turns: int, owner: str = OWNER) -> None:
+def forget_all(url: str) -> None:
+    """Empty a database, sooner than another one could be made."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM muai.sessions; DELETE FROM muai.documents")
+
+
+async def count_rows(store: SqlSessions | SqlDocuments, table: str) -> int:
+    """Return how many rows are there, whoever's they are."""
+
+    def count(connection: Any) -> int:
+        [number] = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - the test's own
+        return int(number)
+
+    return await store._database.read(count)
+
+
+async def fill(store: SqlSessions, session_id: str, num_turns: int, owner: str = OWNER) -> None:
     for number in range(num_turns):
         await store.append_turn(
             owner,

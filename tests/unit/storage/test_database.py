@@ -16,16 +16,16 @@ from mm_orch.core.errors import (
     StorageBusyError,
     StorageError,
 )
-from mm_orch.storage import database as database_module
-from mm_orch.storage.database import Database
+from mm_orch.storage import sqlite_database as database_module
 from mm_orch.storage.sessions import MAX_MESSAGE_BYTES
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from tests.unit.storage.scene import FILE, OWNER, fill, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
 
 
 def names_of(path: Path) -> list[str]:
@@ -33,7 +33,7 @@ def names_of(path: Path) -> list[str]:
         return [name for [name] in connection.execute("SELECT session_id FROM sessions ORDER BY 1")]
 
 
-async def append(store: SqliteSessions, session_id: str, *, is_new: bool, answer: str = "") -> int:
+async def append(store: SqlSessions, session_id: str, *, is_new: bool, answer: str = "") -> int:
     kept = await store.append_turn(OWNER, session_id, question="q", answer=answer, is_new=is_new)
     return kept.num_turns
 
@@ -187,7 +187,7 @@ async def test_only_the_user_may_read_the_file(tmp_path: Path) -> None:
 
 
 async def test_calls_over_the_bound_are_refused_at_once(tmp_path: Path) -> None:
-    database = Database(tmp_path / FILE, max_waiting=2)
+    database = SqliteDatabase(tmp_path / FILE, max_waiting=2)
     waiting = [asyncio.create_task(database.read(lambda _: None)) for _ in range(2)]
     await asyncio.sleep(0)
 

@@ -20,9 +20,8 @@ from tests.unit.storage.document_scene import (
 from tests.unit.storage.scene import OWNER
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mm_orch.storage.sqlite_documents import SqliteDocuments
+    from mm_orch.storage.sql_documents import SqlDocuments
+    from tests.unit.storage.scene import Place
 
 HEAD = b'{"format":"muai-documents","version":1}\n'
 CHUNK = {"text": "one", "heading": "", "metadata": {"start": 0, "end": 3}}
@@ -40,12 +39,12 @@ LINE = {
 }
 
 
-async def export(store: SqliteDocuments, owner: str = OWNER) -> list[bytes]:
+async def export(store: SqlDocuments, owner: str = OWNER) -> list[bytes]:
     return [line async for line in store.export(owner)]
 
 
-async def test_what_was_exported_is_imported_with_its_vectors_by_any_owner(tmp_path: Path) -> None:
-    async with open_documents(tmp_path) as store:
+async def test_what_was_exported_is_imported_with_its_vectors_by_any_owner(place: Place) -> None:
+    async with open_documents(place) as store:
         await store_texts(store, OWNER, "a.md", ["heron", "wren"], as_vectors((3, 4), (1, 0)))
         await store_texts(store, OWNER, "b.md", ["rook"], metadata={"x": [1, None]})
         await store_texts(store, "name:bob", "hidden.md", ["hidden"])
@@ -104,9 +103,9 @@ def with_vectors(*vectors: str | None) -> bytes:
     ],
 )
 async def test_an_import_with_a_fault_imports_nothing_and_says_where_it_is(
-    tmp_path: Path, lines: list[bytes], words: str
+    place: Place, lines: list[bytes], words: str
 ) -> None:
-    async with open_documents(tmp_path) as store:
+    async with open_documents(place) as store:
         with pytest.raises(InvalidValueError, match=words):
             await store.import_lines(OWNER, lines)
 
@@ -124,7 +123,7 @@ async def test_an_import_with_a_fault_imports_nothing_and_says_where_it_is(
     ],
 )
 async def test_an_import_over_the_bounds_is_refused_whole(
-    tmp_path: Path,
+    place: Place,
     monkeypatch: pytest.MonkeyPatch,
     *,
     module: object,
@@ -134,7 +133,7 @@ async def test_an_import_over_the_bounds_is_refused_whole(
 ) -> None:
     monkeypatch.setattr(module, bound, value)
     other = line_of(name="b.md", document_id=f"document-{'1' * 32}")
-    async with open_documents(tmp_path) as store:
+    async with open_documents(place) as store:
         with pytest.raises(DocumentLimitError, match=words):
             await store.import_lines(OWNER, [HEAD, line_of(), other])
 
@@ -142,9 +141,9 @@ async def test_an_import_over_the_bounds_is_refused_whole(
 
 
 async def test_a_line_that_is_too_long_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(document_lines, "MAX_DOCUMENT_BYTES", 50)
-    async with open_documents(tmp_path) as store:
+    async with open_documents(place) as store:
         with pytest.raises(InvalidValueError, match=r"Line 2 has .* bytes; at most 50 are taken"):
             await store.import_lines(OWNER, [HEAD, line_of()])

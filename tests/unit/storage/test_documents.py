@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,24 +26,30 @@ from tests.unit.storage.document_scene import (
     texts_of,
     vector_of,
 )
-from tests.unit.storage.scene import FILE, OWNER, fill, open_store
+from tests.unit.storage.scene import FILE, OWNER, count_rows, fill, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
-    from mm_orch.storage.sqlite_documents import SqliteDocuments
+    from mm_orch.storage.sql_documents import SqlDocuments
+    from tests.unit.storage.scene import Place
 
 OTHER = "name:bob"
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteDocuments]:
+async def file_store(tmp_path: Path) -> AsyncIterator[SqlDocuments]:
     async with open_documents(tmp_path) as opened:
         yield opened
 
 
-async def test_a_document_is_read_as_it_was_stored(store: SqliteDocuments) -> None:
+@pytest.fixture
+async def store(place: Place) -> AsyncIterator[SqlDocuments]:
+    async with open_documents(place) as opened:
+        yield opened
+
+
+async def test_a_document_is_read_as_it_was_stored(store: SqlDocuments) -> None:
     document = new_document(content="c", metadata={"tags": ["a", {"b": None}]})
     chunks = [passage("one", "Title", 3), passage("two", "Title > Part", 9, page=4)]
 
@@ -59,7 +66,7 @@ async def test_a_document_is_read_as_it_was_stored(store: SqliteDocuments) -> No
     assert {one.document_id for one in read.chunks} == {added.summary.document_id}
 
 
-async def test_the_same_file_again_takes_the_place_of_the_first(store: SqliteDocuments) -> None:
+async def test_the_same_file_again_takes_the_place_of_the_first(store: SqlDocuments) -> None:
     first = await store_texts(store, OWNER, "a.md", ["heron", "wren"])
     document = new_document("a.md", "heron\nwren", chunk_size=99)
 
@@ -76,7 +83,7 @@ async def test_the_same_file_again_takes_the_place_of_the_first(store: SqliteDoc
 
 
 async def test_nobody_else_sees_a_document_or_learns_that_it_is_there(
-    store: SqliteDocuments,
+    store: SqlDocuments,
 ) -> None:
     vectors = as_vectors((1, 0))
     summary = await store_texts(store, OWNER, "a.md", ["heron"], vectors)
@@ -92,9 +99,7 @@ async def test_nobody_else_sees_a_document_or_learns_that_it_is_there(
     assert await store.has_documents(OWNER)
 
 
-async def test_nothing_of_a_deleted_document_is_left(
-    store: SqliteDocuments, tmp_path: Path
-) -> None:
+async def test_nothing_of_a_deleted_document_is_left(store: SqlDocuments, place: Place) -> None:
     vectors = as_vectors((1, 0))
     kept = await store_texts(store, OWNER, "kept.md", ["a kept heron"], vectors)
     gone = await store_texts(store, OWNER, "gone.md", ["a gone heron 机器"], vectors)
@@ -105,20 +110,14 @@ async def test_nothing_of_a_deleted_document_is_left(
     assert texts_of(await store.search_words(OWNER, "机器", 9)) == []
     assert texts_of(await store.search_vectors(OWNER, vectors[0], MODEL, 9)) == ["a kept heron"]
     assert await store.list_documents(OWNER, limit=9) == (kept,)
-    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
-        connection.execute("INSERT INTO chunk_words (chunk_words) VALUES ('integrity-check')")
-        counts = [
-            connection.execute(statement).fetchone()
-            for statement in (
-                "SELECT count(*) FROM documents",
-                "SELECT count(*) FROM chunks",
-                "SELECT count(*) FROM vectors",
-            )
-        ]
-    assert counts == [(1,), (1,), (1,)]
+    tables = ("documents", "chunks", "vectors")
+    assert [await count_rows(store, table) for table in tables] == [1, 1, 1]
+    if isinstance(place, Path):
+        with closing(sqlite3.connect(place / FILE)) as connection:
+            connection.execute("INSERT INTO chunk_words (chunk_words) VALUES ('integrity-check')")
 
 
-async def test_documents_are_listed_in_parts_the_newest_first(store: SqliteDocuments) -> None:
+async def test_documents_are_listed_in_parts_the_newest_first(store: SqlDocuments) -> None:
     for number in range(5):
         await store_texts(store, OWNER, f"{number}.md", ["text"])
 
@@ -157,7 +156,7 @@ async def test_documents_are_listed_in_parts_the_newest_first(store: SqliteDocum
     ],
 )
 async def test_any_words_find_the_texts_that_have_them(
-    store: SqliteDocuments, query: str, found: list[str]
+    store: SqlDocuments, query: str, found: list[str]
 ) -> None:
     texts = [
         "A heron nests in the alder.",
@@ -171,7 +170,7 @@ async def test_any_words_find_the_texts_that_have_them(
 
 
 async def test_rare_words_and_headings_count_and_the_best_come_first(
-    store: SqliteDocuments,
+    store: SqlDocuments,
 ) -> None:
     chunks = [
         passage("the water is cold and the water is deep"),
@@ -191,7 +190,7 @@ async def test_rare_words_and_headings_count_and_the_best_come_first(
     assert texts_of(heading) == ["the tide is low"]
 
 
-async def test_what_others_store_changes_no_answer(store: SqliteDocuments) -> None:
+async def test_what_others_store_changes_no_answer(store: SqlDocuments) -> None:
     await store_texts(store, OWNER, "a.md", ["heron", "wren heron"])
     for number in range(5):
         await store_texts(store, OTHER, f"{number}.md", ["wren"] * 9)
@@ -199,7 +198,7 @@ async def test_what_others_store_changes_no_answer(store: SqliteDocuments) -> No
     assert texts_of(await store.search_words(OWNER, "wren", 1)) == ["wren heron"]
 
 
-async def test_the_nearest_vectors_come_first_with_their_cosine(store: SqliteDocuments) -> None:
+async def test_the_nearest_vectors_come_first_with_their_cosine(store: SqlDocuments) -> None:
     # Of any length.
     vectors = as_vectors((0, 9), (3, 3), (-1, 0), (0, 0), (5, 0))
     await store_texts(store, OWNER, "a.md", ["up", "between", "left", "nowhere", "right"], vectors)
@@ -213,7 +212,7 @@ async def test_the_nearest_vectors_come_first_with_their_cosine(store: SqliteDoc
 
 
 async def test_vectors_are_compared_with_those_of_their_own_model_alone(
-    store: SqliteDocuments,
+    store: SqlDocuments,
 ) -> None:
     await store_texts(store, OWNER, "a.md", ["long"], as_vectors((1, 0, 0)))
     await store_texts(store, OWNER, "b.md", ["short"], as_vectors((1, 0)))
@@ -226,7 +225,7 @@ async def test_vectors_are_compared_with_those_of_their_own_model_alone(
     assert found.score == 0
 
 
-async def test_vectors_that_do_not_fit_the_chunks_are_a_mistake(store: SqliteDocuments) -> None:
+async def test_vectors_that_do_not_fit_the_chunks_are_a_mistake(store: SqlDocuments) -> None:
     named = new_document(embedding_model=MODEL)
     for document, vectors in (
         (named, as_vectors((1, 0), (0, 1))),
@@ -240,7 +239,7 @@ async def test_vectors_that_do_not_fit_the_chunks_are_a_mistake(store: SqliteDoc
 
 
 async def test_what_is_too_large_is_refused_and_leaves_what_was_there(
-    store: SqliteDocuments, monkeypatch: pytest.MonkeyPatch
+    store: SqlDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = ["one", "two"]
     await store_texts(store, OWNER, "a.md", texts)
@@ -267,8 +266,8 @@ async def test_what_is_too_large_is_refused_and_leaves_what_was_there(
     assert [one.name for one in await store.list_documents(OWNER, limit=9)] == ["a.md"]
 
 
-async def test_sessions_and_documents_have_one_file(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as sessions, open_documents(tmp_path) as documents:
+async def test_sessions_and_documents_have_one_file(place: Place) -> None:
+    async with open_store(place) as sessions, open_documents(place) as documents:
         await fill(sessions, "s", 1)
         await store_texts(documents, OWNER, "a.md", ["heron"])
 
@@ -276,7 +275,8 @@ async def test_sessions_and_documents_have_one_file(tmp_path: Path) -> None:
         assert await documents.has_documents(OWNER)
 
 
-async def test_a_full_disk_undoes_the_whole_document(store: SqliteDocuments) -> None:
+async def test_a_full_disk_undoes_the_whole_document(file_store: SqlDocuments) -> None:
+    store = file_store
     first = await store_texts(store, OWNER, "a.md", ["heron"])
     await store._database.write(
         lambda connection: connection.execute("PRAGMA max_page_count = 1").close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mm_orch.core.errors import InvalidValueError, SessionLimitError
-from mm_orch.storage import json_lines, sqlite_sessions
+from mm_orch.storage import json_lines, sql_sessions
 from mm_orch.storage.json_lines import MAX_LINE_BYTES, MIN_IMPORT_BYTES
 from mm_orch.storage.sessions import MAX_MESSAGE_BYTES, MAX_SESSION_BYTES
 from tests.unit.storage.scene import OWNER, fill, open_store
@@ -18,7 +18,8 @@ from tests.unit.storage.scene import OWNER, fill, open_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
+    from tests.unit.storage.scene import Place
 
 # Nothing here takes so long; it ends a test that would hang.
 PATIENCE_S = 20
@@ -32,12 +33,12 @@ LINE = {
 }
 
 
-async def export(store: SqliteSessions, owner: str = OWNER) -> list[bytes]:
+async def export(store: SqlSessions, owner: str = OWNER) -> list[bytes]:
     return [line async for line in store.export(owner)]
 
 
-async def test_what_was_exported_is_imported_again_by_any_owner(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+async def test_what_was_exported_is_imported_again_by_any_owner(place: Place) -> None:
+    async with open_store(place) as store:
         for name in ("a", "b"):
             await fill(store, name, 3)
         await fill(store, "hidden", 1, owner="name:bob")
@@ -82,9 +83,9 @@ def line_of(**fields: object) -> bytes:
     ],
 )
 async def test_an_import_with_a_fault_imports_nothing_and_says_where_it_is(
-    tmp_path: Path, lines: list[bytes], words: str
+    place: Place, lines: list[bytes], words: str
 ) -> None:
-    async with open_store(tmp_path) as store:
+    async with open_store(place) as store:
         with pytest.raises(InvalidValueError, match=words):
             await store.import_lines(OWNER, lines)
 
@@ -92,10 +93,10 @@ async def test_an_import_with_a_fault_imports_nothing_and_says_where_it_is(
 
 
 async def test_an_import_over_the_bounds_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = {**MESSAGE, "content": "x" * (MAX_MESSAGE_BYTES + 1)}
-    async with open_store(tmp_path) as store:
+    async with open_store(place) as store:
         with pytest.raises(SessionLimitError, match="The answer of line 2 has 1048577 bytes"):
             await store.import_lines(
                 OWNER, [HEAD, line_of(turns=[{"user": MESSAGE, "assistant": long}])]
@@ -105,10 +106,10 @@ async def test_an_import_over_the_bounds_is_refused(
             await store.import_lines(OWNER, [HEAD])
 
 
-async def test_the_largest_session_comes_back_in_and_takes_no_more(tmp_path: Path) -> None:
+async def test_the_largest_session_comes_back_in_and_takes_no_more(place: Place) -> None:
     # JSON spells each of these bytes with six.
     text = "\x01" * (MAX_SESSION_BYTES // 12 - 200)
-    async with open_store(tmp_path) as store:
+    async with open_store(place) as store:
         await store.append_turn(OWNER, "s", question=text, answer=text, is_new=True)
         with pytest.raises(SessionLimitError, match="at most 10000 turns and 8388608 bytes"):
             await store.append_turn(OWNER, "s", question=text, answer="", is_new=False)
@@ -121,19 +122,19 @@ async def test_the_largest_session_comes_back_in_and_takes_no_more(tmp_path: Pat
 
 
 async def test_a_session_of_an_import_is_bounded_as_every_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_lines, "MAX_SESSION_BYTES", 100)
-    async with open_store(tmp_path) as store:
+    async with open_store(place) as store:
         with pytest.raises(SessionLimitError, match="The session of line 2 has"):
             await store.import_lines(OWNER, [HEAD, line_of()])
 
 
 async def test_a_wrong_import_is_refused_without_the_thread_that_all_writes_wait_for(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
     is_free = threading.Event()
-    async with open_store(tmp_path) as store:
+    async with open_store(place) as store:
         waiting = asyncio.create_task(store._database.write(lambda _: is_free.wait(PATIENCE_S)))
         try:
             with pytest.raises(InvalidValueError, match="Line 3 is no session"):
@@ -156,7 +157,7 @@ async def test_an_import_counts_the_owners_sessions_once(
         )
         await store.import_lines(OWNER, lines)
 
-        monkeypatch.setattr(sqlite_sessions, "MAX_SESSIONS", 22)
+        monkeypatch.setattr(sql_sessions, "MAX_SESSIONS", 22)
         more = [HEAD, *(line_of(session_id=f"t{number}") for number in range(2))]
         with pytest.raises(SessionLimitError, match="22 sessions are stored"):
             await store.import_lines(OWNER, more)
@@ -165,8 +166,8 @@ async def test_an_import_counts_the_owners_sessions_once(
     assert len([one for one in statements if "count(*)" in one]) == 2
 
 
-async def test_sessions_are_listed_in_parts(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+async def test_sessions_are_listed_in_parts(place: Place) -> None:
+    async with open_store(place) as store:
         for number in range(5):
             await fill(store, f"s{number}", 1)
         parts = [await store.list_sessions(OWNER, limit=2, offset=first) for first in (0, 2, 4, 6)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mm_orch.core.errors import StorageError
-from mm_orch.storage.migrations import MIGRATIONS
+from mm_orch.storage.sqlite_schema import MIGRATIONS
 from tests.unit.storage.document_scene import new_document, open_documents, passage, vector_of
 from tests.unit.storage.scene import FILE, OWNER, fill, open_store, texts_of
 

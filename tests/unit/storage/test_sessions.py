@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,27 +8,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mm_orch.core.errors import SessionLimitError, SessionNotFoundError
-from mm_orch.storage import sqlite_sessions
+from mm_orch.storage import sql_sessions
 from mm_orch.storage.sessions import MAX_MESSAGE_BYTES
-from tests.unit.storage.scene import FILE, OWNER, fill, open_store, texts_of
+from tests.unit.storage.scene import OWNER, count_rows, fill, open_store, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
+    from tests.unit.storage.scene import Place
 
 BIG = 10**6
 
 
 async def test_a_session_is_read_as_it_was_written_also_by_the_next_process(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
-    async with open_store(tmp_path) as store:
+    async with open_store(place) as store:
         await fill(store, "s1", 3)
         before = await store.read(OWNER, "s1")
 
-    async with open_store(tmp_path) as store:
+    async with open_store(place) as store:
         after = await store.read(OWNER, "s1")
 
     assert after == before
@@ -39,8 +38,8 @@ async def test_a_session_is_read_as_it_was_written_also_by_the_next_process(
     assert len(set(ids)) == 6
 
 
-async def test_appending_tells_the_number_of_turns_and_the_answers_id(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+async def test_appending_tells_the_number_of_turns_and_the_answers_id(place: Place) -> None:
+    async with open_store(place) as store:
         first = await store.append_turn(OWNER, "s", question="a", answer="b", is_new=True)
         second = await store.append_turn(OWNER, "s", question="c", answer="d", is_new=False)
         session = await store.read(OWNER, "s")
@@ -49,8 +48,8 @@ async def test_appending_tells_the_number_of_turns_and_the_answers_id(tmp_path: 
     assert second.message_id == session.turns[1].assistant.message_id
 
 
-async def test_the_last_turns_are_recalled_within_the_bytes_asked_for(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+async def test_the_last_turns_are_recalled_within_the_bytes_asked_for(place: Place) -> None:
+    async with open_store(place) as store:
         await fill(store, "s", 5)
         whole = await store.recall(OWNER, "s", max_bytes=BIG)
         end = await store.recall(OWNER, "s", max_bytes=30)
@@ -63,7 +62,7 @@ async def test_the_last_turns_are_recalled_within_the_bytes_asked_for(tmp_path: 
     assert (end.turns, last.turns, new.turns) == (whole.turns[3:], whole.turns[4:], ())
 
 
-ASKING: dict[str, Callable[[SqliteSessions, str], Awaitable[object]]] = {
+ASKING: dict[str, Callable[[SqlSessions, str], Awaitable[object]]] = {
     "read": lambda store, owner: store.read(owner, "s"),
     "recall": lambda store, owner: store.recall(owner, "s", max_bytes=BIG),
     "append": lambda store, owner: store.append_turn(
@@ -75,9 +74,9 @@ ASKING: dict[str, Callable[[SqliteSessions, str], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("ask", ASKING.values(), ids=ASKING)
 async def test_another_owner_is_told_that_there_is_no_such_session(
-    tmp_path: Path, ask: Callable[[SqliteSessions, str], Awaitable[object]]
+    place: Place, ask: Callable[[SqlSessions, str], Awaitable[object]]
 ) -> None:
-    async with open_store(tmp_path) as store:
+    async with open_store(place) as store:
         await fill(store, "s", 1)
 
         with pytest.raises(SessionNotFoundError, match="There is no session 's'"):
@@ -88,30 +87,30 @@ async def test_another_owner_is_told_that_there_is_no_such_session(
 
 
 async def test_sessions_are_listed_by_their_last_change_and_forgotten_when_deleted(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
-    async with open_store(tmp_path) as store:
+    async with open_store(place) as store:
         for name in ("a", "b", "c"):
             await fill(store, name, 1)
         await store.append_turn(OWNER, "a", question="q", answer="r", is_new=False)
         listed = await store.list_sessions(OWNER, limit=2)
         await store.delete(OWNER, "a")
         left = await store.list_sessions(OWNER, limit=9)
+        num_messages = await count_rows(store, "messages")
 
     assert [(one.session_id, one.num_turns) for one in listed] == [("a", 2), ("c", 1)]
     assert [one.session_id for one in left] == ["c", "b"]
-    with sqlite3.connect(tmp_path / FILE) as connection:
-        assert connection.execute("SELECT count(*) FROM messages").fetchone() == (4,)
+    assert num_messages == 4
 
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
 )
 @given(st.text(max_size=60), st.text(max_size=60))
-def test_any_text_comes_back_as_it_was(tmp_path: Path, question: str, answer: str) -> None:
+def test_any_text_comes_back_as_it_was(place: Place, question: str, answer: str) -> None:
     async def keep_and_read() -> list[tuple[str, str]]:
-        async with open_store(tmp_path) as store:
-            session_id = sqlite_sessions.new_message_id()
+        async with open_store(place) as store:
+            session_id = sql_sessions.new_message_id()
             await store.append_turn(
                 OWNER, session_id, question=question, answer=answer, is_new=True
             )
@@ -121,17 +120,17 @@ def test_any_text_comes_back_as_it_was(tmp_path: Path, question: str, answer: st
 
 
 async def test_no_more_is_stored_than_the_bounds_allow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_sessions, "MAX_TURNS", 2)
-    monkeypatch.setattr(sqlite_sessions, "MAX_SESSIONS", 2)
-    async with open_store(tmp_path) as store:
+    monkeypatch.setattr(sql_sessions, "MAX_TURNS", 2)
+    monkeypatch.setattr(sql_sessions, "MAX_SESSIONS", 2)
+    async with open_store(place) as store:
         await fill(store, "full", 2)
         await store.append_turn(OWNER, "heavy", question="x" * 90, answer="", is_new=True)
         [heavy] = (await store.read(OWNER, "heavy")).turns
         # Room for a second turn with ten bytes of text.
         room = heavy.num_bytes + (heavy.num_bytes - 90) + 10
-        monkeypatch.setattr(sqlite_sessions, "MAX_SESSION_BYTES", room)
+        monkeypatch.setattr(sql_sessions, "MAX_SESSION_BYTES", room)
 
         for refused in (
             store.recall(OWNER, "full", max_bytes=BIG),
@@ -154,8 +153,8 @@ async def test_no_more_is_stored_than_the_bounds_allow(
     assert texts_of(kept) == [("x" * 90, ""), ("y" * 10, "")]
 
 
-async def test_two_processes_may_go_on_with_one_session(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as first, open_store(tmp_path) as second:
+async def test_two_processes_may_go_on_with_one_session(place: Place) -> None:
+    async with open_store(place) as first, open_store(place) as second:
         await fill(first, "s", 1)
         await asyncio.gather(
             *(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.storage import sqlite_documents
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_documents import SqliteDocuments
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage import fts5_index, sql_documents
+from mm_orch.storage.fts5_index import Fts5Index
+from mm_orch.storage.sql_documents import SqlDocuments
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from tests.unit.storage.document_scene import (
     MODEL,
     as_vectors,
@@ -48,9 +49,9 @@ class Held:
 
 
 @asynccontextmanager
-async def open_both(directory: Path) -> AsyncIterator[tuple[SqliteSessions, SqliteDocuments]]:
-    database = Database(directory / FILE)
-    sessions, documents = SqliteSessions(database), SqliteDocuments(database)
+async def open_both(directory: Path) -> AsyncIterator[tuple[SqlSessions, SqlDocuments]]:
+    database = SqliteDatabase(directory / FILE)
+    sessions, documents = SqlSessions(database), SqlDocuments(database, Fts5Index())
     try:
         await fill(sessions, "s", 1)
         await store_texts(documents, OWNER, "a.md", ["heron"], as_vectors((1, 0)))
@@ -59,7 +60,7 @@ async def open_both(directory: Path) -> AsyncIterator[tuple[SqliteSessions, Sqli
         await database.close()
 
 
-async def read_beside(sessions: SqliteSessions, documents: SqliteDocuments) -> tuple[int, bool]:
+async def read_beside(sessions: SqlSessions, documents: SqlDocuments) -> tuple[int, bool]:
     """Return what a chat, and the routing of one, read of the store."""
     async with asyncio.timeout(MAX_WAIT_S):
         recalled = await sessions.recall(OWNER, "s", max_bytes=1000)
@@ -75,7 +76,7 @@ async def test_sessions_are_read_and_written_while_documents_are_searched_by_vec
     def hold(connection: sqlite3.Connection) -> None:
         connection.create_function("vec_distance_cosine", 2, held)
 
-    monkeypatch.setattr(sqlite_documents, "ensure_cosine", hold)
+    monkeypatch.setattr(fts5_index, "ensure_cosine", hold)
     async with open_both(tmp_path) as (sessions, documents):
         search = asyncio.create_task(documents.search_vectors(OWNER, vector_of(1, 0), MODEL, 9))
         try:
@@ -96,7 +97,7 @@ async def test_sessions_are_read_and_written_while_documents_are_searched_by_vec
 async def test_sessions_are_read_and_documents_searched_while_an_import_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held, insert = Held(), sqlite_documents.rows.insert
+    held, insert = Held(), sql_documents.rows.insert
 
     def hold(*arguments: object) -> None:
         insert(*arguments)  # type: ignore[arg-type]  # as it was called
@@ -104,7 +105,7 @@ async def test_sessions_are_read_and_documents_searched_while_an_import_is_writt
 
     async with open_both(tmp_path) as (sessions, documents):
         lines = [line async for line in documents.export(OWNER)]
-        monkeypatch.setattr(sqlite_documents.rows, "insert", hold)
+        monkeypatch.setattr(sql_documents.rows, "insert", hold)
         writing = asyncio.create_task(documents.import_lines("name:bob", lines))
         try:
             await asyncio.to_thread(held.is_reached.wait)
@@ -124,7 +125,7 @@ async def test_sessions_are_read_and_documents_searched_while_an_import_is_writt
 
 @pytest.mark.parametrize("is_long", [False, True])
 async def test_a_search_ends_when_nobody_waits_for_it(tmp_path: Path, *, is_long: bool) -> None:
-    database = Database(tmp_path / FILE)
+    database = SqliteDatabase(tmp_path / FILE)
     read = database.read_long if is_long else database.read
     begun = threading.Semaphore(0)
 
@@ -147,7 +148,7 @@ async def test_a_search_ends_when_nobody_waits_for_it(tmp_path: Path, *, is_long
 
 
 async def test_a_search_ends_when_its_time_is_up(tmp_path: Path) -> None:
-    database = Database(tmp_path / FILE)
+    database = SqliteDatabase(tmp_path / FILE)
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):

@@ -30,6 +30,7 @@ from mm_orch.core.tuning_events import (
 )
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from mm_orch.tuning.decisions import SEVERAL
+from mm_orch.tuning.kept_memory import FileMemory
 from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MIN_BATCH_SIZE, QUEUE_CAPACITY
 from mm_orch.tuning.loop import Tuner
 from mm_orch.tuning.windows import WindowReader
@@ -92,7 +93,7 @@ def make_tuner(
     return Tuner(
         options,
         observer=observer,
-        memory_path=path,
+        kept=FileMemory(path),
         target_p95_ms=target_p95_ms,
         clock=clock,
         now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
@@ -278,6 +279,25 @@ async def test_an_option_is_tried_again_when_the_worker_that_was_away_is_back(
 
     assert options.changed
     assert tuner.report().left_alone == ()
+
+
+async def test_a_switch_turned_off_during_a_trial_leaves_the_value_that_is_tried(
+    tmp_path: Path,
+) -> None:
+    options, clock = Options(), Clock()
+    tuner = make_tuner(options, Recorder(), clock, tmp_path / "tuner.json", None)
+    await decide(tuner, options, clock, 2)
+    assert set(tuner.report().on_trial) == {BATCH_SIZE}
+    tried = options.values[BATCH_SIZE]
+    options.values["optimization.tuner.enable_batch_size_tuning"] = False
+
+    for _ in range(4):
+        # Slower than before: it would be taken back.
+        busy_window(tuner, clock, 1)
+        await tuner.decide()
+
+    assert options.values[BATCH_SIZE] == tried
+    assert BATCH_SIZE not in tuner.report().on_trial
 
 
 async def test_a_switch_that_is_off_leaves_its_options_alone(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm_orch.tuning.forecast import forecast
+from mm_orch.tuning.kept_memory import load_memory, save_memory
 from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MAX_FACTOR
 from mm_orch.tuning.load import Load, LoadLevel
-from mm_orch.tuning.memory import TuningMemory, load_memory, save_memory
+from mm_orch.tuning.memory import TuningMemory
 from mm_orch.tuning.readings import Reading, StepCosts
 from mm_orch.tuning.step_fit import StepFit
 from tests.tuning_simulation import make_setting

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from mm_orch.core.errors import EngineFailedError
 from mm_orch.core.generation import GenerationOptions, Message
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowStepFinished
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_documents import SqliteDocuments
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.fts5_index import Fts5Index
+from mm_orch.storage.sql_documents import SqlDocuments
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.call import PassageOptions, WorkflowCall
 from mm_orch.workflows.cascade_settings import CascadeSettings
@@ -117,7 +118,7 @@ class Scene:
     workflow: Workflow
     workflows: Workflows
     generator: ScriptedGenerator
-    sessions: SqliteSessions
+    sessions: SqlSessions
     told: EventList
 
     @property
@@ -170,9 +171,9 @@ async def open_scene(
     registry._found[workflow.name] = replace(workflow, graph=replace(workflow.graph, steps=steps))
     generator, told = needs.make_generator(), EventList()
     async with AsyncExitStack() as stack:
-        database = Database(directory / FILE)
+        database = SqliteDatabase(directory / FILE)
         stack.push_async_callback(database.close)
-        sessions, documents = SqliteSessions(database), SqliteDocuments(database)
+        sessions, documents = SqlSessions(database), SqlDocuments(database, Fts5Index())
         await fill(sessions, "s", 1)
         await store_light(documents)
         workflows = make_workflows(

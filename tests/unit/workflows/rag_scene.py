@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.embedding import EmbeddingRequest
     from mm_orch.storage.documents import DocumentStore, Found
-    from mm_orch.storage.sqlite_documents import SqliteDocuments
+    from mm_orch.storage.sql_documents import SqlDocuments
 
 OWNER = "name:alice"
 LIGHT = "Cape Merrow Light"
@@ -84,14 +84,14 @@ class BrokenDocuments:
         return fail
 
 
-async def store_light(store: SqliteDocuments, owner: str = OWNER) -> None:
+async def store_light(store: SqlDocuments, owner: str = OWNER) -> None:
     """Store a document on the lighthouse and one on a brewery."""
     await _store(store, owner, "light.md", LIGHT, [LIT, STEPS])
     await _store(store, owner, "brewery.md", "Hearn's Brewery", [WELL])
 
 
 async def _store(
-    store: SqliteDocuments, owner: str, name: str, heading: str, texts: list[str]
+    store: SqlDocuments, owner: str, name: str, heading: str, texts: list[str]
 ) -> None:
     passages, start = [], 0
     for text in texts:

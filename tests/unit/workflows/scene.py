@@ -13,8 +13,9 @@ from mm_orch.orchestration.measuring import GuessingMeter
 from mm_orch.routing.route import WORKFLOWS
 from mm_orch.search.service import Search
 from mm_orch.search.settings import SearchSettings
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_documents import SqliteDocuments
+from mm_orch.storage.fts5_index import Fts5Index
+from mm_orch.storage.sql_documents import SqlDocuments
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.contract import ANSWER, INPUTS, Workflow
 from mm_orch.workflows.generating import GeneratedText
@@ -56,7 +57,7 @@ class WordMeters:
 
 def no_documents() -> DocumentStore:
     """Return a store whose file cannot be opened."""
-    return SqliteDocuments(Database(Path("/dev/null/sessions.sqlite3")))
+    return SqlDocuments(SqliteDatabase(Path("/dev/null/sessions.sqlite3")), Fts5Index())
 
 
 def make_workflows(

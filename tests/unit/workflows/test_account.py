@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
     from mm_orch.workflows.running import Workflows
 
 ROOT = TraceContext(0xA1, 0xB2, is_sampled=True)
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteSessions]:
+async def store(tmp_path: Path) -> AsyncIterator[SqlSessions]:
     async with open_store(tmp_path) as opened:
         yield opened
 
@@ -44,7 +44,7 @@ def traced() -> Iterator[None]:
 class Scene:
     """Workflows that are watched, with a trace whose spans are numbered from 1."""
 
-    def __init__(self, generator: ScriptedGenerator, store: SqliteSessions) -> None:
+    def __init__(self, generator: ScriptedGenerator, store: SqlSessions) -> None:
         self.told = EventList()
         self.num_spans = 0
         watch = Watch(self.told, time.monotonic, self._start)
@@ -67,7 +67,7 @@ class Scene:
 
 @pytest.mark.usefixtures("traced")
 async def test_each_step_is_a_span_below_the_request_and_its_work_stands_below_it(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     places: list[TraceContext | None] = []
     generator = ScriptedGenerator(on_open=lambda: places.append(CURRENT.get()))
@@ -90,7 +90,7 @@ async def test_each_step_is_a_span_below_the_request_and_its_work_stands_below_i
     assert all(end <= begin for (_, end), (begin, _) in pairwise(bounds))
 
 
-async def test_a_run_states_its_end_once_with_all_that_it_took(store: SqliteSessions) -> None:
+async def test_a_run_states_its_end_once_with_all_that_it_took(store: SqlSessions) -> None:
     scene = Scene(ScriptedGenerator(say("Hel", "lo")), store)
 
     await answer(scene.workflows, make_call("Hi", caller="alice"))
@@ -105,7 +105,7 @@ async def test_a_run_states_its_end_once_with_all_that_it_took(store: SqliteSess
     assert {one.trace for one in scene.steps} == {None}
 
 
-async def test_what_models_are_asked_is_known_to_be_a_workflows(store: SqliteSessions) -> None:
+async def test_what_models_are_asked_is_known_to_be_a_workflows(store: SqlSessions) -> None:
     generator = ScriptedGenerator()
 
     await answer(Scene(generator, store).workflows, make_call("Hi"))
@@ -113,7 +113,7 @@ async def test_what_models_are_asked_is_known_to_be_a_workflows(store: SqliteSes
     assert [request.workflow for request in generator.requests] == ["chat_generate"]
 
 
-async def test_a_step_that_fails_says_why_and_so_does_the_run(store: SqliteSessions) -> None:
+async def test_a_step_that_fails_says_why_and_so_does_the_run(store: SqlSessions) -> None:
     scene = Scene(ScriptedGenerator([EngineFailedError("broken")]), store)
 
     with pytest.raises(EngineFailedError):
@@ -126,7 +126,7 @@ async def test_a_step_that_fails_says_why_and_so_does_the_run(store: SqliteSessi
 
 
 async def test_a_run_without_a_step_is_partial_and_has_ended_well(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     await fill(store, "s", 1)
     scene = Scene(ScriptedGenerator(), store)
@@ -140,7 +140,7 @@ async def test_a_run_without_a_step_is_partial_and_has_ended_well(
     assert (scene.end.status, scene.end.is_partial) == ("success", True)
 
 
-async def test_a_call_that_is_not_let_in_states_its_end_too(store: SqliteSessions) -> None:
+async def test_a_call_that_is_not_let_in_states_its_end_too(store: SqlSessions) -> None:
     refusal = QueueFullError("full", retry_after_s=3)
     scene = Scene(ScriptedGenerator(refusal=refusal), store)
 
@@ -152,7 +152,7 @@ async def test_a_call_that_is_not_let_in_states_its_end_too(store: SqliteSession
 
 
 async def test_a_run_that_is_left_states_the_step_that_was_cancelled(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     generator = ScriptedGenerator([HOLD])
     scene = Scene(generator, store)
@@ -168,7 +168,7 @@ async def test_a_run_that_is_left_states_the_step_that_was_cancelled(
     assert scene.end.status == "cancelled"
 
 
-async def test_a_run_that_is_left_at_once_states_its_end_too(store: SqliteSessions) -> None:
+async def test_a_run_that_is_left_at_once_states_its_end_too(store: SqlSessions) -> None:
     scene = Scene(ScriptedGenerator([HOLD]), store)
 
     async with scene.workflows.open("chat_generate", make_call("Hi")):
@@ -178,7 +178,7 @@ async def test_a_run_that_is_left_at_once_states_its_end_too(store: SqliteSessio
 
 
 async def test_who_leaves_while_waiting_for_its_session_states_an_end_and_waits_no_more(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     await fill(store, "s", 1)
     generator = ScriptedGenerator([HOLD])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
     from mm_orch.workflows.call import WorkflowCall
     from mm_orch.workflows.graph_runner import Outcome
     from tests.unit.api.scripted_generator import Step
@@ -40,7 +40,7 @@ SURE, UNSURE = math.log(0.9), math.log(0.3)
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteSessions]:
+async def store(tmp_path: Path) -> AsyncIterator[SqlSessions]:
     async with open_store(tmp_path) as opened:
         yield opened
 
@@ -84,7 +84,7 @@ def assert_sure(played: Played, value: float) -> None:
 
 
 async def play(
-    store: SqliteSessions,
+    store: SqlSessions,
     generator: ScriptedGenerator,
     own: WorkflowSettings | None = None,
     call: WorkflowCall | None = None,
@@ -135,7 +135,7 @@ def test_what_is_done_after_the_first_answer(
     assert value is None or f"{value:.2f} sure (calibrated)" in decision.reason
 
 
-async def test_a_sure_first_answer_is_the_answer(store: SqliteSessions) -> None:
+async def test_a_sure_first_answer_is_the_answer(store: SqlSessions) -> None:
     generator = scripted(tokens("Paris", SURE))
 
     played = await play(store, generator)
@@ -152,7 +152,7 @@ async def test_a_sure_first_answer_is_the_answer(store: SqliteSessions) -> None:
     assert not played.outcome.is_partial
 
 
-async def test_an_unsure_first_answer_is_put_to_a_vote(store: SqliteSessions) -> None:
+async def test_an_unsure_first_answer_is_put_to_a_vote(store: SqlSessions) -> None:
     generator = scripted(
         *[tokens(text, UNSURE) for text in ("Lyon", "Paris", "The capital is Paris.", "Lyon")]
     )
@@ -170,7 +170,7 @@ async def test_an_unsure_first_answer_is_put_to_a_vote(store: SqliteSessions) ->
     assert played.remark_by_step["answer"] == ("2 of 4 answers agree, the first one among them.")
 
 
-async def test_the_majority_wins_over_the_first_answer(store: SqliteSessions) -> None:
+async def test_the_majority_wins_over_the_first_answer(store: SqlSessions) -> None:
     generator = scripted(
         *[tokens(text, UNSURE) for text in ("Lyon", "Paris", "The capital is Paris.", "paris")]
     )
@@ -182,7 +182,7 @@ async def test_the_majority_wins_over_the_first_answer(store: SqliteSessions) ->
     assert played.answer.confidence == Confidence(value=0.75, is_calibrated=False)
 
 
-async def test_an_answer_that_is_surer_counts_for_more(store: SqliteSessions) -> None:
+async def test_an_answer_that_is_surer_counts_for_more(store: SqlSessions) -> None:
     generator = scripted(
         tokens("Lyon", UNSURE), tokens("Paris", SURE), tokens("Lyon", UNSURE), say("")
     )
@@ -195,7 +195,7 @@ async def test_an_answer_that_is_surer_counts_for_more(store: SqliteSessions) ->
 
 
 async def test_further_answers_are_asked_for_at_once_and_differ_by_their_seeds(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     generator = scripted(tokens("Lyon", UNSURE), *[say("Paris")] * 3)
     most_open = 0
@@ -217,7 +217,7 @@ async def test_further_answers_are_asked_for_at_once_and_differ_by_their_seeds(
     assert {request.request_id for request in generator.requests} == {"r"}
 
 
-async def test_a_larger_model_is_asked_where_there_is_one(store: SqliteSessions) -> None:
+async def test_a_larger_model_is_asked_where_there_is_one(store: SqlSessions) -> None:
     generator = scripted(tokens("Lyon", UNSURE), [*think("Hm."), *tokens("Paris", SURE)])
 
     played = await play(store, generator, settings(large_model="large"))
@@ -232,7 +232,7 @@ async def test_a_larger_model_is_asked_where_there_is_one(store: SqliteSessions)
 
 
 async def test_where_the_larger_model_fails_the_first_answer_is_told_as_partial(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     generator = scripted(tokens("Lyon", UNSURE), [fault("no memory")])
 
@@ -249,7 +249,7 @@ async def test_where_the_larger_model_fails_the_first_answer_is_told_as_partial(
 
 
 async def test_a_larger_model_that_breaks_off_in_the_middle_ends_the_run(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     generator = scripted(tokens("Lyon", UNSURE), [*say("Par")[:1], fault("gone")])
 
@@ -258,7 +258,7 @@ async def test_a_larger_model_that_breaks_off_in_the_middle_ends_the_run(
 
 
 @pytest.mark.parametrize("num_failing", [1, 2])
-async def test_samples_that_fail_are_done_without(store: SqliteSessions, num_failing: int) -> None:
+async def test_samples_that_fail_are_done_without(store: SqlSessions, num_failing: int) -> None:
     scripts = [[fault()]] * num_failing + [say("Paris")] * (3 - num_failing)
     generator = scripted(tokens("Paris", UNSURE), *scripts)
 
@@ -270,7 +270,7 @@ async def test_samples_that_fail_are_done_without(store: SqliteSessions, num_fai
 
 
 async def test_where_all_samples_fail_the_first_answer_stays_as_sure_as_it_was(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     generator = scripted(tokens("Lyon", UNSURE), *[[fault()]] * 3)
 
@@ -290,7 +290,7 @@ async def test_where_all_samples_fail_the_first_answer_stays_as_sure_as_it_was(
     ],
 )
 async def test_without_a_first_answer_the_others_answer(
-    store: SqliteSessions, own: WorkflowSettings, scripts: Sequence[Sequence[Step]], text: str
+    store: SqlSessions, own: WorkflowSettings, scripts: Sequence[Sequence[Step]], text: str
 ) -> None:
     generator = scripted([ModelUnavailableError("not now", retry_after_s=1)], *scripts)
 
@@ -304,7 +304,7 @@ async def test_without_a_first_answer_the_others_answer(
 
 @pytest.mark.parametrize("large_model", [None, "large"])
 async def test_where_nobody_answers_the_run_fails_of_the_reason(
-    store: SqliteSessions, large_model: str | None
+    store: SqlSessions, large_model: str | None
 ) -> None:
     generator = ScriptedGenerator([InvalidValueError("too hot", param="temperature")])
 
@@ -314,7 +314,7 @@ async def test_where_nobody_answers_the_run_fails_of_the_reason(
 
 
 async def test_an_engine_that_tells_no_probabilities_is_asked_again(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     generator = scripted(*[say("Paris")] * 4)
 
@@ -325,7 +325,7 @@ async def test_an_engine_that_tells_no_probabilities_is_asked_again(
 
 
 async def test_samples_that_take_too_long_leave_time_to_give_the_first_answer(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     generator = scripted(tokens("Lyon", UNSURE), *[say("Paris")] * 3)
 
@@ -337,7 +337,7 @@ async def test_samples_that_take_too_long_leave_time_to_give_the_first_answer(
     assert all(one is not None and 89 < one <= 90 for one in others)
 
 
-async def test_whoever_leaves_ends_all_samples(store: SqliteSessions) -> None:
+async def test_whoever_leaves_ends_all_samples(store: SqlSessions) -> None:
     generator = scripted(tokens("Lyon", UNSURE), *[[HOLD]] * 3)
     workflows = make_workflows(generator, store, settings())
     async with workflows.open("cascade", make_call(QUESTION)) as run:
@@ -358,7 +358,7 @@ async def test_whoever_leaves_ends_all_samples(store: SqliteSessions) -> None:
     ],
 )
 async def test_an_unsure_answer_says_so_where_the_operator_wants_it(
-    store: SqliteSessions, text: str, said: str
+    store: SqlSessions, text: str, said: str
 ) -> None:
     generator = scripted(tokens(text, UNSURE))
 
@@ -369,7 +369,7 @@ async def test_an_unsure_answer_says_so_where_the_operator_wants_it(
     assert played.answer.confidence.is_unsure
 
 
-async def test_a_session_goes_on_with_what_was_answered(store: SqliteSessions) -> None:
+async def test_a_session_goes_on_with_what_was_answered(store: SqlSessions) -> None:
     await fill(store, "s", 1)
     generator = scripted(tokens("Paris", SURE))
 
@@ -382,7 +382,7 @@ async def test_a_session_goes_on_with_what_was_answered(store: SqliteSessions) -
 
 
 async def test_switched_off_it_is_refused_with_how_to_switch_it_on(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     workflows = make_workflows(ScriptedGenerator(), store)
 

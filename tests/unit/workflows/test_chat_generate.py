@@ -10,8 +10,8 @@ import pytest
 
 from mm_orch.core.errors import DeadlineError, QueueFullError, SessionNotFoundError
 from mm_orch.core.generation import ChatPrompt, GenerationOptions, Message
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.call import SessionCall, WorkflowCall
 from mm_orch.workflows.contract import ANSWER, KEPT
 from mm_orch.workflows.generating import RunModels
@@ -32,7 +32,7 @@ OWNER = "name:alice"
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteSessions]:
+async def store(tmp_path: Path) -> AsyncIterator[SqlSessions]:
     async with open_store(tmp_path) as opened:
         yield opened
 
@@ -67,7 +67,7 @@ def shown(generator: ScriptedGenerator) -> list[str]:
     ("window_tokens", "num_turns"), [(1, 0), (9, 0), (10, 1), (17, 1), (18, 2), (1000, 5)]
 )
 async def test_the_last_turns_that_fit_the_configured_window_are_shown_whole(
-    store: SqliteSessions, window_tokens: int, num_turns: int
+    store: SqlSessions, window_tokens: int, num_turns: int
 ) -> None:
     await fill(store, "s", 5)
     generator = ScriptedGenerator()
@@ -84,7 +84,7 @@ async def test_the_last_turns_that_fit_the_configured_window_are_shown_whole(
 
 
 async def test_the_answers_length_is_kept_free_of_the_models_context(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     await fill(store, "s", 3)
     generator = ScriptedGenerator()
@@ -123,7 +123,7 @@ def test_the_budget_is_the_tightest_bound(
 
 @pytest.mark.parametrize(("window_tokens", "num_turns"), [(None, 5), (30, 1)])
 async def test_for_a_server_elsewhere_tokens_are_guessed_where_a_window_is_set(
-    store: SqliteSessions, window_tokens: int | None, num_turns: int
+    store: SqlSessions, window_tokens: int | None, num_turns: int
 ) -> None:
     await fill(store, "s", 5)
     generator = ScriptedGenerator(say("Yes."), router=_Anything())
@@ -140,7 +140,7 @@ class _Anything:
 
 
 async def test_instructions_and_turns_of_the_caller_stand_around_those_of_the_session(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     await fill(store, "s", 1)
     generator = ScriptedGenerator()
@@ -162,7 +162,7 @@ async def test_instructions_and_turns_of_the_caller_stand_around_those_of_the_se
 
 
 async def test_a_new_session_is_stored_when_its_first_answer_is_complete(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     session = SessionCall(session_id="new", is_new=True)
 
@@ -178,7 +178,7 @@ async def test_a_new_session_is_stored_when_its_first_answer_is_complete(
 
 
 async def test_an_answer_that_breaks_off_leaves_the_session_as_it_was(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     await fill(store, "s", 1)
     generator = ScriptedGenerator([*say("Hel")[:1], HOLD])
@@ -198,7 +198,7 @@ async def test_an_answer_that_breaks_off_leaves_the_session_as_it_was(
 
 
 async def test_messages_of_one_session_follow_one_another_and_other_sessions_do_not_wait(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     for name in ("s", "other"):
         await fill(store, name, 1)
@@ -221,7 +221,7 @@ async def test_messages_of_one_session_follow_one_another_and_other_sessions_do_
     assert shown(generator) == ["question 0 of s", "answer 0", "next"]
 
 
-async def test_who_waits_too_long_for_its_session_is_told_so(store: SqliteSessions) -> None:
+async def test_who_waits_too_long_for_its_session_is_told_so(store: SqlSessions) -> None:
     await fill(store, "s", 1)
     generator = ScriptedGenerator([HOLD])
     workflows = make_workflows(generator, store)
@@ -231,7 +231,7 @@ async def test_who_waits_too_long_for_its_session_is_told_so(store: SqliteSessio
             await answer(workflows, call)
 
 
-async def test_a_session_takes_so_many_messages_and_refuses_more(store: SqliteSessions) -> None:
+async def test_a_session_takes_so_many_messages_and_refuses_more(store: SqlSessions) -> None:
     await fill(store, "s", 1)
     generator = ScriptedGenerator([HOLD])
     workflows = make_workflows(generator, store)
@@ -258,7 +258,9 @@ async def test_a_session_takes_so_many_messages_and_refuses_more(store: SqliteSe
 async def test_who_is_refused_by_the_queue_costs_nothing(tmp_path: Path) -> None:
     generator = ScriptedGenerator(refusal=QueueFullError("full", retry_after_s=3))
     # A store that cannot be opened: whoever asks it fails otherwise.
-    workflows = make_workflows(generator, SqliteSessions(Database(tmp_path / "a/b", migrations=())))
+    workflows = make_workflows(
+        generator, SqlSessions(SqliteDatabase(tmp_path / "a/b", migrations=()))
+    )
 
     with pytest.raises(QueueFullError, match="full"):
         await answer(workflows, make_call("Hi", session=going_on(), priority=3, model="tiny"))
@@ -269,7 +271,7 @@ async def test_who_is_refused_by_the_queue_costs_nothing(tmp_path: Path) -> None
 
 
 async def test_the_deadline_counts_from_the_call_and_is_told_as_it_was_given(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     await fill(store, "s", 1)
     is_free = threading.Event()
@@ -307,7 +309,7 @@ async def _ignore(_: str) -> None: ...
 
 
 async def test_a_session_that_is_not_there_stops_the_call_before_any_step(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     generator = ScriptedGenerator()
 

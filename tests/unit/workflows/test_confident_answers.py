@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteSessions]:
+async def store(tmp_path: Path) -> AsyncIterator[SqlSessions]:
     async with open_store(tmp_path) as opened:
         yield opened
 
 
 async def test_a_conversations_answer_tells_how_sure_it_is_without_its_thoughts(
-    store: SqliteSessions,
+    store: SqlSessions,
 ) -> None:
     thought = TextDelta(
         index=0,
@@ -52,7 +52,7 @@ async def test_a_conversations_answer_tells_how_sure_it_is_without_its_thoughts(
     assert all(request.tells_logprobs for request in generator.requests)
 
 
-async def test_confidence_that_is_switched_off_is_not_asked_for(store: SqliteSessions) -> None:
+async def test_confidence_that_is_switched_off_is_not_asked_for(store: SqlSessions) -> None:
     generator = scripted(tokens("Paris", SURE))
     workflows = make_workflows(generator, store, WorkflowSettings(tells_confidence=False))
 

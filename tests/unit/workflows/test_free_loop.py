@@ -12,8 +12,8 @@ import numpy as np
 import mm_orch
 from mm_orch.core.generation import Message
 from mm_orch.orchestration.generation import Embeddings
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.call import PassageOptions, WorkflowCall
 from tests.unit.api.scripted_generator import ScriptedGenerator, say
 from tests.unit.storage.document_scene import MODEL, open_documents
@@ -103,7 +103,7 @@ async def test_passages_are_compared_in_threads(tmp_path: Path) -> None:
         await rag_scene.store_light(store)
         workflows = make_workflows(
             ScriptedGenerator(say(rag_scene.LIT)),
-            SqliteSessions(Database(tmp_path / "none")),
+            SqlSessions(SqliteDatabase(tmp_path / "none")),
             documents=store,
             embedder=FlatEmbedder(),
         )

@@ -27,10 +27,10 @@ from tests.unit.workflows.test_chat_generate import going_on, make_call
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mm_orch.storage.sqlite_sessions import SqliteSessions
+    from mm_orch.storage.sql_sessions import SqlSessions
 
 
-def context_of(store: SqliteSessions) -> StepContext:
+def context_of(store: SqlSessions) -> StepContext:
     call = make_call("Hi", session=going_on())
     values = Values()
     values.put(CALL, call)

@@ -13,8 +13,8 @@ from benchmarks.lesson_judge import judge
 from mm_orch.core.errors import DeadlineError, EngineFailedError, InvalidValueError, WorkflowError
 from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationOptions, Message
 from mm_orch.core.observers import ObserverFanOut
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.call import WorkflowCall
 from mm_orch.workflows.contract import ANSWER
@@ -50,7 +50,7 @@ def make_call(query: str = QUERY, **fields: Any) -> WorkflowCall:
 
 
 async def teach(model: LessonModel, call: WorkflowCall | None = None) -> Outcome:
-    workflows = make_workflows(model, SqliteSessions(Database(NOWHERE)))
+    workflows = make_workflows(model, SqlSessions(SqliteDatabase(NOWHERE)))
     async with workflows.open("lesson_pack", call or make_call()) as run:
         return await run.complete()
 
@@ -62,7 +62,7 @@ async def teach_by_loop(model: LessonModel, call: WorkflowCall) -> Outcome:
     registry._found["lesson_pack"] = LESSON_PACK
     workflows = make_workflows(
         model,
-        SqliteSessions(Database(NOWHERE)),
+        SqlSessions(SqliteDatabase(NOWHERE)),
         registry=registry,
         watch=Watch(ObserverFanOut(), clock),
     )
@@ -101,7 +101,7 @@ async def test_a_lesson_is_what_the_model_planned_explained_and_asked() -> None:
 
 
 async def test_what_happens_is_told_step_by_step_and_the_lesson_in_one_piece() -> None:
-    workflows = make_workflows(LessonModel(), SqliteSessions(Database(NOWHERE)))
+    workflows = make_workflows(LessonModel(), SqlSessions(SqliteDatabase(NOWHERE)))
 
     async with workflows.open("lesson_pack", make_call()) as run:
         events = [event async for event in run]
@@ -118,7 +118,7 @@ async def test_sections_are_written_side_by_side_and_end_with_the_run() -> None:
     )
     are_open = asyncio.Event()
     model.on_open = lambda: are_open.set() if model.num_open == 3 else None
-    workflows = make_workflows(model, SqliteSessions(Database(NOWHERE)))
+    workflows = make_workflows(model, SqlSessions(SqliteDatabase(NOWHERE)))
 
     async with workflows.open("lesson_pack", make_call()):
         await are_open.wait()

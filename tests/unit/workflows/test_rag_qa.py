@@ -18,8 +18,8 @@ from mm_orch.core.errors import (
     WorkflowError,
 )
 from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationOptions, Message
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.call import PassageOptions, SessionCall, WorkflowCall
 from mm_orch.workflows.contract import ANSWER, CONFIDENCE, KEPT, SOURCES
 from mm_orch.workflows.rag_prompt import REFUSAL
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from mm_orch.storage.documents import DocumentStore
-    from mm_orch.storage.sqlite_documents import SqliteDocuments
+    from mm_orch.storage.sql_documents import SqlDocuments
     from mm_orch.workflows.graph_runner import Outcome
     from mm_orch.workflows.running import Workflows
 
@@ -51,7 +51,7 @@ TRUE = "Cape Merrow Light was first lit on 3 October 1834."
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteDocuments]:
+async def store(tmp_path: Path) -> AsyncIterator[SqlDocuments]:
     async with open_documents(tmp_path) as opened:
         await store_light(opened)
         yield opened
@@ -67,7 +67,7 @@ def make(
     return make_workflows(
         generator or ScriptedGenerator(say(*said)),
         # Nothing is kept.
-        SqliteSessions(Database(Path("/dev/null/sessions.sqlite3"))),
+        SqlSessions(SqliteDatabase(Path("/dev/null/sessions.sqlite3"))),
         settings,
         documents=store,
         embedder=embedder or BagEmbedder(),
@@ -92,7 +92,7 @@ async def run(workflows: Workflows, call: WorkflowCall) -> Outcome:
         return await opened.complete()
 
 
-async def test_what_the_passages_bear_out_is_said_with_its_sources(store: SqliteDocuments) -> None:
+async def test_what_the_passages_bear_out_is_said_with_its_sources(store: SqlDocuments) -> None:
     outcome = await run(make(store, TRUE, " It has 999 steps [1]."), make_call())
 
     values = outcome.values
@@ -115,21 +115,21 @@ async def test_what_the_passages_bear_out_is_said_with_its_sources(store: Sqlite
 
 @pytest.mark.parametrize("said", ["It was lit in 1066.", "", "I cannot tell.", "[1] [2]"])
 async def test_where_nothing_of_the_draft_stands_there_a_passage_is_quoted(
-    store: SqliteDocuments, said: str
+    store: SqlDocuments, said: str
 ) -> None:
     outcome = await run(make(store, said), make_call())
 
     assert f'{LIGHT}: "{LIT}" [1]' in outcome.values[ANSWER].text.split("\n")
 
 
-async def test_a_sentence_that_the_length_has_cut_off_is_left_out(store: SqliteDocuments) -> None:
+async def test_a_sentence_that_the_length_has_cut_off_is_left_out(store: SqlDocuments) -> None:
     script = say(TRUE, " The tower has 201", reason=FinishReason.LENGTH)
     outcome = await run(make(store, generator=ScriptedGenerator(script)), make_call())
 
     assert outcome.values[ANSWER].text == f"{TRUE} [1]"
 
 
-async def test_without_evidence_it_declines_and_asks_no_model(store: SqliteDocuments) -> None:
+async def test_without_evidence_it_declines_and_asks_no_model(store: SqlDocuments) -> None:
     generator = ScriptedGenerator()
     call = make_call("What is the capital of Mongolia?", passages=PassageOptions())
 
@@ -142,16 +142,14 @@ async def test_without_evidence_it_declines_and_asks_no_model(store: SqliteDocum
     assert not outcome.is_partial
 
 
-async def test_a_question_without_words_is_declined(store: SqliteDocuments) -> None:
+async def test_a_question_without_words_is_declined(store: SqlDocuments) -> None:
     outcome = await run(make(store), make_call("?!", passages=PassageOptions()))
 
     assert outcome.values[ANSWER].text == REFUSAL
 
 
 @pytest.mark.parametrize("owner", ["", "name:bob"])
-async def test_who_has_no_documents_is_told_to_upload_one(
-    store: SqliteDocuments, owner: str
-) -> None:
+async def test_who_has_no_documents_is_told_to_upload_one(store: SqlDocuments, owner: str) -> None:
     embedder = BagEmbedder()
 
     with pytest.raises(DocumentNotFoundError, match="POST /api/rag/upload"):
@@ -161,7 +159,7 @@ async def test_who_has_no_documents_is_told_to_upload_one(
 
 
 async def test_the_model_is_shown_the_caller_s_instructions_and_as_many_passages_as_fit(
-    store: SqliteDocuments,
+    store: SqlDocuments,
 ) -> None:
     # A token a word. Instructions and question have 38 with those around messages, and each passage
     # about 16.
@@ -184,7 +182,7 @@ async def test_the_model_is_shown_the_caller_s_instructions_and_as_many_passages
         ]
 
 
-async def test_no_more_passages_are_gone_by_than_were_asked_for(store: SqliteDocuments) -> None:
+async def test_no_more_passages_are_gone_by_than_were_asked_for(store: SqlDocuments) -> None:
     call = make_call(passages=PassageOptions(top_k=1, threshold=0.0))
 
     outcome = await run(make(store, "The tower has 201 steps."), call)
@@ -211,7 +209,7 @@ async def test_no_more_passages_are_gone_by_than_were_asked_for(store: SqliteDoc
     ],
 )
 async def test_whatever_optional_step_fails_there_is_an_answer(
-    store: SqliteDocuments,
+    store: SqlDocuments,
     refusals: dict[int, Exception],
     failing: dict[str, Exception],
     said: str | None,
@@ -234,7 +232,7 @@ async def test_whatever_optional_step_fails_there_is_an_answer(
     assert outcome.is_partial
 
 
-async def test_without_any_search_it_fails_and_says_so(store: SqliteDocuments) -> None:
+async def test_without_any_search_it_fails_and_says_so(store: SqlDocuments) -> None:
     broken = BrokenDocuments(store, {"search_words": StorageError("Broken.")})
     workflows = make(
         broken,  # type: ignore[arg-type]  # the store within is one
@@ -245,14 +243,14 @@ async def test_without_any_search_it_fails_and_says_so(store: SqliteDocuments) -
         await run(workflows, make_call())
 
 
-async def test_a_store_that_cannot_be_read_is_told_of(store: SqliteDocuments) -> None:
+async def test_a_store_that_cannot_be_read_is_told_of(store: SqlDocuments) -> None:
     broken = BrokenDocuments(store, {"has_documents": StorageError("The disk is gone.")})
 
     with pytest.raises(StorageError, match="The disk is gone"):
         await run(make(broken), make_call())  # type: ignore[arg-type]  # as above
 
 
-async def test_leaving_the_run_ends_its_generation(store: SqliteDocuments) -> None:
+async def test_leaving_the_run_ends_its_generation(store: SqlDocuments) -> None:
     generator = ScriptedGenerator([*say("Cape")[:1], HOLD])
 
     async with make(store, generator=generator).open("rag_qa", make_call()) as opened:
@@ -264,7 +262,7 @@ async def test_leaving_the_run_ends_its_generation(store: SqliteDocuments) -> No
     assert generator.num_open == 0
 
 
-async def test_a_model_that_is_too_slow_leaves_time_to_quote(store: SqliteDocuments) -> None:
+async def test_a_model_that_is_too_slow_leaves_time_to_quote(store: SqlDocuments) -> None:
     generator = ScriptedGenerator([HOLD])
 
     outcome = await run(make(store, generator=generator), make_call(deadline_s=2.0))
@@ -276,7 +274,7 @@ async def test_a_model_that_is_too_slow_leaves_time_to_quote(store: SqliteDocume
 
 
 async def test_an_embedder_that_is_too_slow_leaves_time_to_search_words(
-    store: SqliteDocuments,
+    store: SqlDocuments,
 ) -> None:
     begin_s = time.monotonic()
     embedder = BagEmbedder(held=frozenset({0}))
@@ -288,8 +286,8 @@ async def test_an_embedder_that_is_too_slow_leaves_time_to_search_words(
     assert time.monotonic() - begin_s < 2.0
 
 
-async def test_a_turn_of_a_session_is_kept(store: SqliteDocuments) -> None:
-    sessions = SqliteSessions(store._database)
+async def test_a_turn_of_a_session_is_kept(store: SqlDocuments) -> None:
+    sessions = SqlSessions(store._database)
     workflows = make_workflows(
         ScriptedGenerator(say(TRUE)), sessions, documents=store, embedder=BagEmbedder()
     )
@@ -303,7 +301,7 @@ async def test_a_turn_of_a_session_is_kept(store: SqliteDocuments) -> None:
     assert stored.turns[0].assistant.content == f"{TRUE} [1]"
 
 
-async def test_the_caller_s_options_and_priority_reach_both_models(store: SqliteDocuments) -> None:
+async def test_the_caller_s_options_and_priority_reach_both_models(store: SqlDocuments) -> None:
     generator, embedder = ScriptedGenerator(say(TRUE)), BagEmbedder()
     options = GenerationOptions(max_tokens=9, temperature=0.7)
 

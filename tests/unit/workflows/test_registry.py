@@ -12,8 +12,8 @@ import pytest
 
 from mm_orch.core.errors import GraphError, WorkflowError, WorkflowNotFoundError
 from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationRequest, Message
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.as_models import ModelsAndWorkflows
 from mm_orch.workflows.contract import ANSWER, Workflow
 from mm_orch.workflows.graph import Graph
@@ -82,7 +82,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkflowRegist
 async def test_a_plug_in_is_found_by_its_entry_point_and_answers(
     installed: WorkflowRegistry, tmp_path: Path
 ) -> None:
-    store = SqliteSessions(Database(tmp_path / "none"))
+    store = SqlSessions(SqliteDatabase(tmp_path / "none"))
     workflows = make_workflows(ScriptedGenerator(), store, registry=installed)
     async with workflows.open("shout", make_call("hello")) as run:
         outcome = await run.complete()
@@ -97,7 +97,7 @@ async def test_the_example_of_the_documentation_answers(tmp_path: Path) -> None:
     exec(example, module)  # noqa: S102 - our own page
     registry = WorkflowRegistry()
     registry._found["plain"] = registry._targets["plain"] = module["PLAIN"]
-    store = SqliteSessions(Database(tmp_path / "none"))
+    store = SqlSessions(SqliteDatabase(tmp_path / "none"))
     workflows = make_workflows(ScriptedGenerator(), store, registry=registry)
 
     async with workflows.open("plain", make_call("hello")) as run:
@@ -109,7 +109,7 @@ async def test_the_example_of_the_documentation_answers(tmp_path: Path) -> None:
 async def test_one_that_says_nothing_on_its_way_gives_its_answer_whole_as_a_model(
     installed: WorkflowRegistry, tmp_path: Path
 ) -> None:
-    store = SqliteSessions(Database(tmp_path / "none"))
+    store = SqlSessions(SqliteDatabase(tmp_path / "none"))
     workflows = make_workflows(ScriptedGenerator(), store, registry=installed)
     request = GenerationRequest(
         request_id="r",
@@ -152,7 +152,7 @@ async def test_those_that_cannot_be_used_are_left_out_and_tried_and_logged_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("IMPORTS", "")
-    store = SqliteSessions(Database(tmp_path / "none"))
+    store = SqlSessions(SqliteDatabase(tmp_path / "none"))
     workflows = make_workflows(ScriptedGenerator(), store, registry=installed)
 
     for _ in range(2):

@@ -16,8 +16,8 @@ from mm_orch.core.routing import AUTO
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 from mm_orch.routing.loading import load_workflow_router
 from mm_orch.routing.route import WORKFLOWS, Alternative, Route
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.account import Watch
 from mm_orch.workflows.call import SessionCall, WorkflowCall
 from mm_orch.workflows.routes import RoutingSettings, RoutingSources, settle
@@ -53,7 +53,7 @@ def make(
 ) -> Workflows:
     return make_workflows(
         ScriptedGenerator(),
-        SqliteSessions(Database(Path("/dev/null/none"))),
+        SqlSessions(SqliteDatabase(Path("/dev/null/none"))),
         settings,
         registry=registry or make_registry(),
         watch=Watch(observer or EventList(), time.monotonic),

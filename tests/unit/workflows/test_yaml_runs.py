@@ -16,8 +16,8 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationOptions, Message
 from mm_orch.core.guide import JsonSchemaShape
-from mm_orch.storage.database import Database
-from mm_orch.storage.sqlite_sessions import SqliteSessions
+from mm_orch.storage.sql_sessions import SqlSessions
+from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.call import WorkflowCall
 from mm_orch.workflows.contract import ANSWER
 from mm_orch.workflows.graph_progress import AnswerPiece
@@ -41,7 +41,7 @@ async def run(text: str, generator: ScriptedGenerator, **fields: Any) -> tuple[O
     assert read.workflow is not None, read.faults
     found = FoundWorkflow(read.workflow.name, "f.yaml", read.workflow)
     workflows = make_workflows(
-        generator, SqliteSessions(Database(Path("none"))), registry=WorkflowRegistry([found])
+        generator, SqlSessions(SqliteDatabase(Path("none"))), registry=WorkflowRegistry([found])
     )
     messages = fields.pop("messages", (Message(role="user", content="Tea?"),))
     call = WorkflowCall(request_id="r", messages=messages, **fields)

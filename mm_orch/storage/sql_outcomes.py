@@ -1,4 +1,4 @@
-"""Mood, stage and outcomes in a SQLite database; implements storage.outcomes.OutcomeStore."""
+"""Mood, stage and outcomes in a database; implements storage.outcomes.OutcomeStore."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mm_orch.storage.database import Database
 from mm_orch.storage.outcomes import (
     MAX_KEYS,
     MAX_OUTCOMES_OF_KEY,
@@ -19,51 +18,10 @@ from mm_orch.storage.outcomes import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3
-    from pathlib import Path
+    from mm_orch.storage.sql import SqlConnection, SqlDatabase
 
-_VERSION_1 = (
-    # One row each, which has the number 1.
-    """
-    CREATE TABLE mood (
-        number INTEGER PRIMARY KEY CHECK (number = 1),
-        valence REAL NOT NULL CHECK (valence BETWEEN -1 AND 1),
-        arousal REAL NOT NULL CHECK (arousal BETWEEN -1 AND 1),
-        at_s REAL NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE stage (
-        number INTEGER PRIMARY KEY CHECK (number = 1),
-        stage INTEGER NOT NULL CHECK (stage >= 0),
-        num_runs INTEGER NOT NULL CHECK (num_runs >= 0),
-        num_successes INTEGER NOT NULL CHECK (num_successes BETWEEN 0 AND num_runs)
-    ) STRICT
-    """,
-    """
-    CREATE TABLE outcomes (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind TEXT NOT NULL CHECK (kind IN ('run', 'generation')),
-        request_id TEXT NOT NULL,
-        caller TEXT NOT NULL,
-        workflow TEXT NOT NULL,
-        model TEXT NOT NULL,
-        at_s REAL NOT NULL,
-        is_success INTEGER NOT NULL CHECK (is_success IN (0, 1)),
-        latency_s REAL NOT NULL,
-        num_tokens INTEGER NOT NULL,
-        confidence REAL,
-        feedback REAL CHECK (feedback BETWEEN -1 AND 1)
-    ) STRICT
-    """,
-    "CREATE INDEX outcomes_by_key ON outcomes (kind, workflow, model, number)",
-    "CREATE INDEX outcomes_by_request ON outcomes (caller, request_id)",
-)
-# As JSON: it is read and written as a whole.
-_VERSION_2 = (
-    "ALTER TABLE outcomes ADD COLUMN belief_by_workflow TEXT NOT NULL DEFAULT '{}'"
-    " CHECK (json_valid(belief_by_workflow))",
-)
+# Writes of outcomes follow one another: the oldest are counted out.
+_OWNER = "outcomes"
 _INSERT = (
     "INSERT INTO outcomes (kind, request_id, caller, workflow, model, at_s, is_success, latency_s,"
     " num_tokens, confidence, feedback, belief_by_workflow)"
@@ -74,6 +32,7 @@ _SELECT = (
     "SELECT kind, request_id, caller, workflow, model, at_s, is_success, latency_s, num_tokens,"
     " confidence, feedback, belief_by_workflow FROM outcomes ORDER BY number"
 )
+_RATE = "UPDATE outcomes SET feedback = ? WHERE caller = ? AND request_id = ?"
 _KEEP_LAST = (
     "DELETE FROM outcomes WHERE kind = ? AND workflow = ? AND model = ? AND number <= ("
     "SELECT number FROM outcomes WHERE kind = ? AND workflow = ? AND model = ?"
@@ -81,19 +40,14 @@ _KEEP_LAST = (
 )
 
 
-def open_outcome_database(path: Path) -> Database:
-    """Return the database; the first call opens or makes the file."""
-    return Database(path, migrations=(_VERSION_1, _VERSION_2), content="outcomes")
-
-
-class SqliteOutcomes:
-    """All that is remembered, in one file.
+class SqlOutcomes:
+    """All that is remembered of one system, whichever of its servers saw it.
 
     Args:
-        database: as :func:`open_outcome_database` gives it.
+        database: of the newest version.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqlDatabase) -> None:
         self._database = database
 
     @property
@@ -107,10 +61,19 @@ class SqliteOutcomes:
 
     async def keep(self, changes: Changes) -> None:
         """See OutcomeStore."""
-        await self._database.write(partial(_keep, changes=changes))
+        await self._database.write(partial(_keep, changes=changes), owner=_OWNER)
+
+    async def rate(self, caller: str, request_id: str, score: float) -> bool:
+        """See OutcomeStore."""
+
+        def work(connection: SqlConnection) -> bool:
+            rated = connection.execute(f"{_RATE} RETURNING number", (score, caller, request_id))
+            return bool(rated.fetchall())
+
+        return await self._database.write(work, owner=_OWNER)
 
 
-def _load(connection: sqlite3.Connection) -> Remembered:
+def _load(connection: SqlConnection) -> Remembered:
     mood = connection.execute("SELECT valence, arousal, at_s FROM mood").fetchone()
     stage = connection.execute("SELECT stage, num_runs, num_successes FROM stage").fetchone()
     rows = connection.execute(_SELECT)
@@ -147,10 +110,12 @@ def _as_row(outcome: Outcome) -> dict[str, Any]:
     return msgspec.structs.asdict(outcome) | {"belief_by_workflow": beliefs}
 
 
-def _keep(connection: sqlite3.Connection, *, changes: Changes) -> None:
+def _keep(connection: SqlConnection, *, changes: Changes) -> None:
     mood, stage = changes.mood, changes.stage
     connection.execute(
-        "INSERT OR REPLACE INTO mood (number, valence, arousal, at_s) VALUES (1, ?, ?, ?)",
+        "INSERT INTO mood (number, valence, arousal, at_s) VALUES (1, ?, ?, ?)"
+        " ON CONFLICT (number) DO UPDATE SET valence = excluded.valence,"
+        " arousal = excluded.arousal, at_s = excluded.at_s",
         (mood.valence, mood.arousal, mood.at_s),
     )
     # A stage that another process has reached stays reached.
@@ -163,7 +128,7 @@ def _keep(connection: sqlite3.Connection, *, changes: Changes) -> None:
     )
     connection.executemany(_INSERT, map(_as_row, changes.outcomes))
     connection.executemany(
-        "UPDATE outcomes SET feedback = ? WHERE caller = ? AND request_id = ?",
+        _RATE,
         [(score, *request) for request, score in changes.feedback.items()],
     )
     for key in sorted({(one.kind, one.workflow, one.model) for one in changes.outcomes}):

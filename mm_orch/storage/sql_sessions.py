@@ -1,4 +1,4 @@
-"""Sessions in a SQLite database; implements storage.sessions.SessionStore."""
+"""Sessions in a database; implements storage.sessions.SessionStore."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ from mm_orch.storage.sessions import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-    from mm_orch.storage.database import Database
     from mm_orch.storage.json_lines import ReadSession
+    from mm_orch.storage.sql import SqlConnection, SqlDatabase
 
 
 _OLDEST_FIRST = (
@@ -42,7 +41,7 @@ _OLDEST_FIRST = (
 _NEWEST_FIRST = f"{_OLDEST_FIRST} DESC"
 
 
-class SqliteSessions:
+class SqlSessions:
     """The sessions of all owners; every statement that reads or changes one names its owner.
 
     Args:
@@ -50,7 +49,7 @@ class SqliteSessions:
         now: seconds since 1970.
     """
 
-    def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: SqlDatabase, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._now = now
 
@@ -78,7 +77,7 @@ class SqliteSessions:
         turn = Turn(user=user, assistant=assistant)
         add = _begin if is_new else _go_on
         return await self._database.write(
-            partial(add, owner=owner, session_id=session_id, turn=turn, now_s=now_s)
+            partial(add, owner=owner, session_id=session_id, turn=turn, now_s=now_s), owner=owner
         )
 
     async def read(self, owner: str, session_id: str) -> Session:
@@ -93,7 +92,9 @@ class SqliteSessions:
 
     async def delete(self, owner: str, session_id: str) -> None:
         """See SessionStore."""
-        await self._database.write(partial(_delete, owner=owner, session_id=session_id))
+        await self._database.write(
+            partial(_delete, owner=owner, session_id=session_id), owner=owner
+        )
 
     async def export(self, owner: str) -> AsyncIterator[bytes]:
         """See SessionStore."""
@@ -110,13 +111,15 @@ class SqliteSessions:
 
     async def import_lines(self, owner: str, lines: Iterable[bytes]) -> ImportReport:
         """See SessionStore."""
-        # Elsewhere than in the one thread that all writes wait for.
+        # Elsewhere than in the threads that all writes wait for.
         sessions = await asyncio.to_thread(lambda: list(read_lines(lines)))
-        return await self._database.write(partial(_import, owner=owner, sessions=sessions))
+        return await self._database.write(
+            partial(_import, owner=owner, sessions=sessions), owner=owner
+        )
 
 
 def _recall(
-    connection: sqlite3.Connection, *, owner: str, session_id: str | None, max_bytes: int
+    connection: SqlConnection, *, owner: str, session_id: str | None, max_bytes: int
 ) -> Recalled:
     if session_id is None:
         _check_room(connection, owner)
@@ -133,7 +136,7 @@ def _recall(
 
 
 def _begin(
-    connection: sqlite3.Connection, *, owner: str, session_id: str, turn: Turn, now_s: float
+    connection: SqlConnection, *, owner: str, session_id: str, turn: Turn, now_s: float
 ) -> Appended:
     session = Session(session_id=session_id, created_at=now_s, updated_at=now_s, turns=(turn,))
     _check_length(session_id, 1, turn.num_bytes)
@@ -143,7 +146,7 @@ def _begin(
 
 
 def _go_on(
-    connection: sqlite3.Connection, *, owner: str, session_id: str, turn: Turn, now_s: float
+    connection: SqlConnection, *, owner: str, session_id: str, turn: Turn, now_s: float
 ) -> Appended:
     number, num_turns, num_bytes = _find(connection, owner, session_id)
     num_bytes += turn.num_bytes
@@ -160,7 +163,7 @@ def _go_on(
     )
 
 
-def _read(connection: sqlite3.Connection, *, owner: str, session_id: str) -> Session:
+def _read(connection: SqlConnection, *, owner: str, session_id: str) -> Session:
     number, _, _ = _find(connection, owner, session_id)
     created_at, updated_at = connection.execute(
         "SELECT created_at, updated_at FROM sessions WHERE number = ?", (number,)
@@ -170,7 +173,7 @@ def _read(connection: sqlite3.Connection, *, owner: str, session_id: str) -> Ses
 
 
 def _list(
-    connection: sqlite3.Connection, *, owner: str, limit: int, offset: int
+    connection: SqlConnection, *, owner: str, limit: int, offset: int
 ) -> tuple[SessionSummary, ...]:
     rows = connection.execute(
         "SELECT session_id, num_turns, created_at, updated_at FROM sessions WHERE owner = ?"
@@ -188,14 +191,14 @@ def _list(
     )
 
 
-def _delete(connection: sqlite3.Connection, *, owner: str, session_id: str) -> None:
+def _delete(connection: SqlConnection, *, owner: str, session_id: str) -> None:
     number, _, _ = _find(connection, owner, session_id)
     # Its messages go with it, as the schema says.
     connection.execute("DELETE FROM sessions WHERE number = ?", (number,))
 
 
 def _import(
-    connection: sqlite3.Connection, *, owner: str, sessions: Iterable[ReadSession]
+    connection: SqlConnection, *, owner: str, sessions: Iterable[ReadSession]
 ) -> ImportReport:
     num_added = num_known = 0
     num_before = _count_sessions(connection, owner)
@@ -209,7 +212,7 @@ def _import(
     return ImportReport(num_added=num_added, num_known=num_known)
 
 
-def _is_known(connection: sqlite3.Connection, owner: str, session: Session) -> bool:
+def _is_known(connection: SqlConnection, owner: str, session: Session) -> bool:
     try:
         number, _, _ = _find(connection, owner, session.session_id)
     except SessionNotFoundError:
@@ -223,10 +226,10 @@ def _is_known(connection: sqlite3.Connection, owner: str, session: Session) -> b
     )
 
 
-def _insert(connection: sqlite3.Connection, owner: str, session: Session, num_bytes: int) -> None:
-    number = connection.execute(
+def _insert(connection: SqlConnection, owner: str, session: Session, num_bytes: int) -> None:
+    [[number]] = connection.execute(
         "INSERT INTO sessions (owner, session_id, created_at, updated_at, num_turns, num_bytes)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?) RETURNING number",
         (
             owner,
             session.session_id,
@@ -235,12 +238,12 @@ def _insert(connection: sqlite3.Connection, owner: str, session: Session, num_by
             len(session.turns),
             num_bytes,
         ),
-    ).lastrowid
+    ).fetchall()
     _insert_turns(connection, number, session.turns)
 
 
 def _insert_turns(
-    connection: sqlite3.Connection, number: int | None, turns: Iterable[Turn], *, first: int = 0
+    connection: SqlConnection, number: int, turns: Iterable[Turn], *, first: int = 0
 ) -> None:
     connection.executemany(
         "INSERT INTO messages (session, turn, role, message_id, content, created_at)"
@@ -254,7 +257,7 @@ def _insert_turns(
 
 
 def _turns_of(
-    connection: sqlite3.Connection, number: int, *, newest_first: bool = False
+    connection: SqlConnection, number: int, *, newest_first: bool = False
 ) -> Iterator[Turn]:
     rows = connection.execute(_NEWEST_FIRST if newest_first else _OLDEST_FIRST, (number,))
     for row in rows:
@@ -265,7 +268,7 @@ def _turns_of(
         yield Turn(user=user, assistant=assistant)
 
 
-def _find(connection: sqlite3.Connection, owner: str, session_id: str) -> tuple[int, int, int]:
+def _find(connection: SqlConnection, owner: str, session_id: str) -> tuple[int, int, int]:
     """Return a session's number, turns and bytes."""
     row = connection.execute(
         "SELECT number, num_turns, num_bytes FROM sessions WHERE owner = ? AND session_id = ?",
@@ -277,11 +280,11 @@ def _find(connection: sqlite3.Connection, owner: str, session_id: str) -> tuple[
     return number, num_turns, num_bytes
 
 
-def _check_room(connection: sqlite3.Connection, owner: str) -> None:
+def _check_room(connection: SqlConnection, owner: str) -> None:
     _check_count(_count_sessions(connection, owner))
 
 
-def _count_sessions(connection: sqlite3.Connection, owner: str) -> int:
+def _count_sessions(connection: SqlConnection, owner: str) -> int:
     [count] = connection.execute(
         "SELECT count(*) FROM sessions WHERE owner = ?", (owner,)
     ).fetchone()

@@ -1,4 +1,4 @@
-"""Documents in a SQLite database; implements storage.documents.DocumentStore."""
+"""Documents in a database; implements storage.documents.DocumentStore."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import msgspec
 
 from mm_orch.core.errors import DocumentNotFoundError, InvalidValueError
 from mm_orch.storage import document_rows as rows
-from mm_orch.storage.cosine import ensure_cosine
 from mm_orch.storage.document_lines import (
     as_vector,
     make_document,
@@ -26,46 +25,33 @@ from mm_orch.storage.documents import (
     new_document_id,
 )
 from mm_orch.storage.sessions import ImportReport
-from mm_orch.storage.word_search import make_match
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from mm_orch.storage.database import Database
+    from mm_orch.storage.document_index import DocumentIndex
     from mm_orch.storage.document_lines import DocumentLine, ReadDocument
     from mm_orch.storage.documents import DocumentSummary, Found, NewDocument, Passage
-
-# How much more a word counts that stands in the title or a heading. Words of the index alone count
-# nothing, pairs as much as what they stand for.
-_HEADING_WEIGHT = 1.0
-_BY_WORDS = (
-    "SELECT rowid AS chunk, -bm25(chunk_words, 0.0, :heading_weight, 1.0, 1.0) AS score"
-    " FROM chunk_words WHERE chunk_words MATCH :match ORDER BY score DESC LIMIT :limit"
-)
-# What a vector of zeros is like is not known.
-_BY_VECTORS = (
-    "SELECT vectors.chunk, 1.0 - coalesce(vec_distance_cosine(vectors.vector, :vector), 1.0)"
-    " AS score FROM documents JOIN chunks ON chunks.document = documents.number"
-    " JOIN vectors ON vectors.chunk = chunks.number"
-    " WHERE documents.owner = :owner AND documents.embedding_model = :model"
-    " AND length(vectors.vector) = length(:vector) ORDER BY score DESC LIMIT :limit"
-)
+    from mm_orch.storage.sql import SqlConnection, SqlDatabase
 
 
-class SqliteDocuments:
+class SqlDocuments:
     """The documents of all owners; every statement that reads or changes one names its owner.
 
     Args:
         database: of the newest version.
+        index: finds chunks in it.
         now: seconds since 1970.
     """
 
-    def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: SqlDatabase, index: DocumentIndex, now: Callable[[], float] = time.time
+    ) -> None:
         self._database = database
+        self._index = index
         self._now = now
 
     @property
@@ -81,7 +67,7 @@ class SqliteDocuments:
         vectors: NDArray[np.float32] | None,
     ) -> Added:
         """See DocumentStore."""
-        # Writing vectors takes long: elsewhere than on the event loop, or in the storing thread.
+        # Writing vectors takes long: elsewhere than on the event loop, or in the storing threads.
         made = await asyncio.to_thread(
             make_document,
             document,
@@ -90,7 +76,9 @@ class SqliteDocuments:
             document_id=new_document_id(),
             created_at=self._now(),
         )
-        return await self._database.write(partial(_add, owner=owner, made=made))
+        return await self._database.write(
+            partial(_add, index=self._index, owner=owner, made=made), owner=owner
+        )
 
     async def find_same(self, owner: str, name: str, digest: str) -> DocumentSummary | None:
         """See DocumentStore."""
@@ -100,18 +88,15 @@ class SqliteDocuments:
 
     async def search_words(self, owner: str, query: str, limit: int) -> tuple[Found, ...]:
         """See DocumentStore."""
-        match = make_match(owner, query)
-        if match is None:
-            return ()
-        values = {"match": match, "heading_weight": _HEADING_WEIGHT}
-        return await self._search(_BY_WORDS, owner, limit, values)
+        search = self._index.find_words(owner, query, limit)
+        return () if search is None else await self._database.read_long(search)
 
     async def search_vectors(
         self, owner: str, vector: NDArray[np.float32], embedding_model: str, limit: int
     ) -> tuple[Found, ...]:
         """See DocumentStore."""
-        values = {"vector": as_vector(vector), "model": embedding_model}
-        return await self._search(_BY_VECTORS, owner, limit, values)
+        search = self._index.find_vectors(owner, as_vector(vector), embedding_model, limit)
+        return await self._database.read_long(search)
 
     async def has_documents(self, owner: str) -> bool:
         """See DocumentStore."""
@@ -133,7 +118,9 @@ class SqliteDocuments:
 
     async def delete(self, owner: str, document_id: str) -> None:
         """See DocumentStore."""
-        await self._database.write(partial(_delete, owner=owner, document_id=document_id))
+        await self._database.write(
+            partial(_delete, owner=owner, document_id=document_id), owner=owner
+        )
 
     async def export(self, owner: str) -> AsyncIterator[bytes]:
         """See DocumentStore."""
@@ -152,52 +139,48 @@ class SqliteDocuments:
 
     async def import_lines(self, owner: str, lines: Iterable[bytes]) -> ImportReport:
         """See DocumentStore."""
-        # Elsewhere than in the one thread that all writes wait for.
+        # Elsewhere than in the threads that all writes wait for.
         documents = await asyncio.to_thread(lambda: list(read_lines(lines)))
-        return await self._database.write(partial(_import, owner=owner, documents=documents))
-
-    async def _search(
-        self, search: str, owner: str, limit: int, values: Mapping[str, object]
-    ) -> tuple[Found, ...]:
-        asked = {**values, "owner": owner, "limit": limit}
-
-        def work(connection: sqlite3.Connection) -> tuple[Found, ...]:
-            if search is _BY_VECTORS:
-                ensure_cosine(connection)
-            return rows.find_chunks(connection, search, asked)
-
-        return await self._database.read_long(work)
+        return await self._database.write(
+            partial(_import, index=self._index, owner=owner, documents=documents), owner=owner
+        )
 
 
-def _add(connection: sqlite3.Connection, *, owner: str, made: ReadDocument) -> Added:
+def _add(
+    connection: SqlConnection, *, index: DocumentIndex, owner: str, made: ReadDocument
+) -> Added:
     line = made.line
     known = rows.find_same(connection, owner=owner, name=line.name, digest=line.digest)
     if known is not None:
         line = msgspec.structs.replace(line, document_id=known.document_id)
         _delete(connection, owner=owner, document_id=known.document_id)
     rows.count(connection, owner).plus(made).check()
-    rows.insert(connection, owner, line, made.num_bytes)
+    rows.insert(connection, index, owner, line, made.num_bytes)
     return Added(summary=rows.summary_of(line), is_new=known is None)
 
 
-def _read(connection: sqlite3.Connection, *, owner: str, document_id: str) -> Document:
+def _read(connection: SqlConnection, *, owner: str, document_id: str) -> Document:
     number, summary = _find(connection, owner, document_id)
     return Document(summary=summary, chunks=tuple(rows.chunks_of(connection, number, document_id)))
 
 
-def _read_line(connection: sqlite3.Connection, *, owner: str, document_id: str) -> DocumentLine:
+def _read_line(connection: SqlConnection, *, owner: str, document_id: str) -> DocumentLine:
     number, summary = _find(connection, owner, document_id)
     return rows.line_of(connection, number, summary)
 
 
-def _delete(connection: sqlite3.Connection, *, owner: str, document_id: str) -> None:
+def _delete(connection: SqlConnection, *, owner: str, document_id: str) -> None:
     number, _ = _find(connection, owner, document_id)
     # Its chunks go with it, and their vectors and words with them, as the schema says.
     connection.execute("DELETE FROM documents WHERE number = ?", (number,))
 
 
 def _import(
-    connection: sqlite3.Connection, *, owner: str, documents: Iterable[ReadDocument]
+    connection: SqlConnection,
+    *,
+    index: DocumentIndex,
+    owner: str,
+    documents: Iterable[ReadDocument],
 ) -> ImportReport:
     num_added = num_known = 0
     total = rows.count(connection, owner)
@@ -214,14 +197,12 @@ def _import(
             )
         total = total.plus(one)
         total.check()
-        rows.insert(connection, owner, line, one.num_bytes)
+        rows.insert(connection, index, owner, line, one.num_bytes)
         num_added += 1
     return ImportReport(num_added=num_added, num_known=num_known)
 
 
-def _find(
-    connection: sqlite3.Connection, owner: str, document_id: str
-) -> tuple[int, DocumentSummary]:
+def _find(connection: SqlConnection, owner: str, document_id: str) -> tuple[int, DocumentSummary]:
     found = rows.find(connection, owner=owner, document_id=document_id)
     if found is None:
         raise DocumentNotFoundError(f"There is no document {document_id!r}.", param="document_id")

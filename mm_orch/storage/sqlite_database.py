@@ -7,16 +7,17 @@ reads waits for a long write, nor whoever reads a little for somebody's search.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from mm_orch.core.errors import QueueFullError, StorageBusyError, StorageError
+from mm_orch.core.errors import StorageBusyError, StorageError
 from mm_orch.storage.connections import Connections
-from mm_orch.storage.migrations import MIGRATIONS, migrate
+from mm_orch.storage.failing import Failing
+from mm_orch.storage.lanes import MAX_WAITING, RETRY_AFTER_S, Lane
+from mm_orch.storage.sqlite_schema import MIGRATIONS, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
-
-_MAX_WAITING = 256
 # Another process that has the same file writes for milliseconds.
 _BUSY_TIMEOUT_S = 5.0
-_RETRY_AFTER_S = 1.0
 # The first with strict tables.
 _OLDEST_SQLITE = (3, 37, 0)
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -43,15 +40,7 @@ _NUM_LONG_READS = 2
 _STEPS_BETWEEN_LOOKS = 1000
 
 
-class _Lane:
-    """Threads that calls of one kind wait for."""
-
-    def __init__(self, name: str, num_threads: int) -> None:
-        self.executor = ThreadPoolExecutor(num_threads, thread_name_prefix=f"storage {name}")
-        self.num_waiting = 0
-
-
-class Database:
+class SqliteDatabase:
     """Opened by the first call; where that fails, the next one tries again.
 
     What a call has written is on the disk when it returns: each transaction is synced
@@ -73,46 +62,38 @@ class Database:
         *,
         migrations: Sequence[Sequence[str]] = MIGRATIONS,
         content: str = "stored sessions and documents",
-        max_waiting: int = _MAX_WAITING,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._path = path
         self._migrations = migrations
         self._content = content
-        self._max_waiting = max_waiting
         self._connections = Connections(path, self._connect)
         # SQLite has one writer at a time.
-        self._writes = _Lane("writes", 1)
-        self._reads = _Lane("reads", 1)
-        self._long_reads = _Lane("long reads", _NUM_LONG_READS)
-        self._failure: str | None = None
-        self._is_failing_to_write = False
+        self._writes = Lane("writes", 1, content, max_waiting)
+        self._reads = Lane("reads", 1, content, max_waiting)
+        self._long_reads = Lane("long reads", _NUM_LONG_READS, content, max_waiting)
+        self._failing = Failing(str(path))
 
     @property
     def failure(self) -> str | None:
         """Why the last call failed; None where it did not, or none was made."""
-        return self._failure
+        return self._failing.failure
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run work that takes milliseconds; all that it reads is of one moment.
-
-        When the caller is gone, it ends, or is not begun.
-
-        Raises:
-            StorageError: the file cannot be opened or read.
-            StorageBusyError: another process has it.
-            QueueFullError: too many such calls wait.
-        """
+        """See SqlDatabase."""
         return await self._run(self._reads, work)
 
     async def read_long(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run work that may take long, beside others; else as :meth:`read`."""
+        """See SqlDatabase."""
         return await self._run(self._long_reads, work)
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run the work in the writing thread; all that it writes is done, or nothing of it.
-
-        A call that is cancelled may be done all the same. Raises as :meth:`read`.
-        """
+    async def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        owner: str = "",  # noqa: ARG002 - one thread, and one process at a time, writes for all
+    ) -> T:
+        """See SqlDatabase."""
         return await self._run(self._writes, work)
 
     async def close(self) -> None:
@@ -121,32 +102,24 @@ class Database:
 
     def _finish(self) -> None:
         for lane in (self._reads, self._long_reads, self._writes):
-            lane.executor.shutdown()
+            lane.finish()
         self._connections.close()
 
-    async def _run(self, lane: _Lane, work: Callable[[sqlite3.Connection], T]) -> T:
-        if lane.num_waiting >= self._max_waiting:
-            raise QueueFullError(
-                f"{lane.num_waiting} calls wait for the {self._content}.",
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        lane.num_waiting += 1
+    async def _run(self, lane: Lane, work: Callable[[sqlite3.Connection], T]) -> T:
         is_over = threading.Event()
-        is_writing = lane is self._writes
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(
-                lane.executor, self._perform, work, is_writing, is_over
+            return await lane.run(
+                partial(self._perform, work, is_over, is_writing=lane is self._writes)
             )
         finally:
             is_over.set()
-            lane.num_waiting -= 1
 
     def _perform(
         self,
         work: Callable[[sqlite3.Connection], T],
-        is_writing: bool,  # noqa: FBT001 - an executor passes by position
         is_over: threading.Event,
+        *,
+        is_writing: bool,
     ) -> T:
         is_open = False
         try:
@@ -156,17 +129,14 @@ class Database:
                 with _transaction(connection, is_writing=is_writing):
                     result = work(connection) if is_writing else _read(connection, work, is_over)
         except StorageError as error:
-            self._note_failure(error.message)
+            self._failing.note(error.message)
             raise
         except (sqlite3.Error, OSError) as error:
             if not is_writing and is_over.is_set():
                 # Ended for its caller's sake; nobody is told.
                 raise
             raise self._explain(error, is_write=is_writing and is_open) from error
-        # What cannot be written can often be read.
-        if self._failure is not None and (is_writing or not self._is_failing_to_write):
-            logger.info("%s can be used again", self._path)
-            self._failure, self._is_failing_to_write = None, False
+        self._failing.note_success(is_write=is_writing)
         return result
 
     def _check_sqlite(self) -> None:
@@ -199,22 +169,16 @@ class Database:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY_CODES:
             return StorageBusyError(
-                f"Another process is writing the {self._content}.", retry_after_s=_RETRY_AFTER_S
+                f"Another process is writing the {self._content}.", retry_after_s=RETRY_AFTER_S
             )
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         message = f"{self._path.name} cannot be used: {reason}."
-        self._is_failing_to_write |= is_write
-        self._note_failure(message)
+        self._failing.note(message, is_write=is_write)
         if code != sqlite3.SQLITE_FULL:
             self._connections.renew()
         return StorageError(
             message, remedy="See that the disk has room and the file is the server's own."
         )
-
-    def _note_failure(self, message: str) -> None:
-        if message != self._failure:
-            logger.warning("%s: %s", self._path, message)
-        self._failure = message
 
 
 @contextmanager
