@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 from pathlib import Path
@@ -34,6 +35,18 @@ keys, streams and limits work.
 _GROUPS = {"/v1": "OpenAI's paths", "/api": "Native paths", "/admin": "For operators"}
 _OTHER = "Health, metrics and pages"
 _REFUSAL = "[ErrorEnvelope](#errorenvelope)"
+_BOUNDS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minItems": "at least {} entries",
+    "maxItems": "at most {} entries",
+}
+# What FastAPI says where nothing is said.
+_UNSAID = "Successful Response"
 
 
 def render(description: Json) -> str:
@@ -72,7 +85,8 @@ def _operation(method: str, path: str, operation: Json, used: set[str]) -> Itera
         if bodies == _REFUSAL:
             refused.append(status)
         else:
-            yield f"- {status}: {_plain(answer.get('description', ''))} {bodies}".rstrip()
+            said = _plain(answer.get("description", "")).replace(_UNSAID, "The answer.")
+            yield f"- {status}: {said} {bodies}".rstrip()
     if refused:
         yield f"- refused with {', '.join(refused)} ([when](http.md#errors)): {_REFUSAL}"
     yield ""
@@ -105,7 +119,7 @@ def _schema(name: str, schema: Json) -> Iterator[str]:
 
 def _default(schema: Json) -> str:
     value = schema.get("default")
-    return "" if value is None else f"default `{_cell(repr(value))}`"
+    return "" if value is None else f"default `{_cell(json.dumps(value))}`"
 
 
 def _kind(schema: Json, used: set[str]) -> str:
@@ -119,7 +133,7 @@ def _kind(schema: Json, used: set[str]) -> str:
             return " or ".join(dict.fromkeys(_kind(one, used) for one in schema[several]))
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
-        return "one of " + ", ".join(f"`{_cell(repr(value))}`" for value in values)
+        return "one of " + ", ".join(f"`{_cell(json.dumps(value))}`" for value in values)
     kind = schema.get("type", "anything")
     if kind == "array":
         return f"list of {_kind(schema.get('items', {}), used)}"
@@ -129,17 +143,7 @@ def _kind(schema: Json, used: set[str]) -> str:
 
 
 def _bounds(schema: Json) -> str:
-    words = {
-        "minimum": "at least",
-        "exclusiveMinimum": "above",
-        "maximum": "at most",
-        "exclusiveMaximum": "below",
-        "minLength": "characters at least",
-        "maxLength": "characters at most",
-        "minItems": "entries at least",
-        "maxItems": "entries at most",
-    }
-    said = [f"{word} {schema[key]}" for key, word in words.items() if key in schema]
+    said = [words.format(schema[key]) for key, words in _BOUNDS.items() if key in schema]
     return f", {', '.join(said)}" if said else ""
 
 

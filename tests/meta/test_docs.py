@@ -16,6 +16,7 @@ from mm_orch.core.errors import MuAIError
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES
 from mm_orch.monitoring.series import Series
 from tests.deploy_files import read_rules
+from tests.generated import run_check
 from tests.unit.api.described import read_description
 
 ROOT = Path(__file__).parents[2]
@@ -81,13 +82,8 @@ def _below(error: type[MuAIError]) -> list[type[MuAIError]]:
 
 
 def test_the_table_of_layers_is_the_import_contract() -> None:
-    checked = subprocess.run(
-        [sys.executable, "scripts/generate_layer_table.py", "--check"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = run_check("scripts/generate_layer_table.py")
+
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 

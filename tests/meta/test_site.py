@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.generated import run_check
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
@@ -79,13 +80,8 @@ def test_the_python_reference_has_every_public_name(site: Path) -> None:
 
 
 def test_the_http_reference_is_up_to_date() -> None:
-    checked = subprocess.run(
-        [sys.executable, "scripts/generate_http_docs.py", "--check"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = run_check("scripts/generate_http_docs.py")
+
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
