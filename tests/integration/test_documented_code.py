@@ -51,7 +51,17 @@ def test_every_mark_is_obeyed() -> None:
 def test_the_engine_repeats_the_last_token_of_a_prompt_that_came_in_parts() -> None:
     backend = names_of("engine")["LastWordBackend"]()
     assert isinstance(backend, StepBackend)
-    spec = EngineSpec(model="tiny", directory="", context_length=64, max_kv_bytes=2**12)
+    spec = EngineSpec(
+        model="tiny",
+        directory="",
+        context_length=64,
+        eos_token_ids=(0,),
+        dtype="auto",
+        device="cpu",
+        num_threads=1,
+        cache_directory="",
+        max_kv_bytes=2**12,
+    )
     facts = backend.start(spec)
     sequence = Sequence(
         sequence_id="one",
