@@ -35,7 +35,7 @@ def test_every_file_of_the_package_is_packaged() -> None:
 def _regex(pattern: str) -> str:
     """Return a glob of setuptools as a regular expression: ``**`` is any number of folders."""
     parts = (re.escape(part).replace(r"\*", "[^/]*") for part in pattern.split("**/"))
-    return "(?:[^/]+/)*".join(parts).replace("[^/]*[^/]*", ".*")
+    return "(?:[^/]+/)*".join(parts)
 
 
 def test_every_change_that_is_not_released_is_of_a_known_kind() -> None:
