@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import json
 import re
@@ -41,9 +42,9 @@ def test_every_block_is_in_a_language_that_is_checked() -> None:
 
 
 @pytest.fixture(scope="module")
-async def paths() -> dict[str, Any]:
+def paths() -> dict[str, Any]:
     """The methods of each path of the server."""
-    return dict((await read_description())["paths"])
+    return dict(asyncio.run(read_description())["paths"])
 
 
 @pytest.mark.parametrize("block", read_blocks(*SHELL), ids=str)
