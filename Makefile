@@ -4,6 +4,7 @@
 # make test-engines   the engines that have environments of their own, each in its own
 # make test-deploy   what tools of containers and clusters say of deploy/
 # make test-image   build the image for CPUs, run the chart's pod and end it (root, podman)
+# make docs     renew the pages that are made from code, and build the documentation into site/
 # make test-long   the long forms of tests that make test runs in a small form
 # make coverage   which branches the tests take that start no servers
 
@@ -58,10 +59,15 @@ setup-dev:
 lock: setup-dev
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/lock
 
-# Renews what is made from code: the configuration's pages and files, and the dashboards.
+# Renews what is made from code (parts of the pages, the example file, the dashboards),
+# and builds the documentation into site/: open site/index.html.
 docs: setup-dev
 	@$(VENV)/bin/python scripts/generate_config_docs.py
+	@$(VENV)/bin/python scripts/generate_http_docs.py
+	@$(VENV)/bin/python scripts/generate_layer_table.py
 	@$(VENV)/bin/python scripts/generate_dashboards.py
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "docs: open site/index.html"
 
 # Renders the chart into deploy/kubernetes.
 manifests:

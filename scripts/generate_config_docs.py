@@ -154,7 +154,9 @@ def _option_row(key: Key) -> str:
         "" if key.is_built else _NOT_BUILT,
     ]
     meaning = f"{key.description} {_bracketed(notes)}".rstrip()
-    return f"| {name} | {key.kind.words} | {default} | {meaning} |\n"
+    # Brackets that follow one another would be read as a link.
+    allowed = key.kind.words.replace("][", "]\\[")
+    return f"| {name} | {allowed} | {default} | {meaning} |\n"
 
 
 def _short_variables() -> str:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mm_orch.config.keys import ANY_MODEL, dotted, keys_by_path
+from tests.generated import run_check
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "scripts/generate_config_docs.py"
 
 
-def run_check(root: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPT, "--check"]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-
 def test_the_generated_files_are_up_to_date() -> None:
-    result = run_check(ROOT)
+    result = run_check(SCRIPT)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -32,7 +26,7 @@ def test_a_stale_file_is_found_and_named(tmp_path: Path, name: str) -> None:
         shutil.copytree(ROOT / part, tmp_path / part, ignore=ignored)
     stale = tmp_path / name
     stale.write_text(stale.read_text().replace("max_batch_tokens", "max_batch_token"))
-    result = run_check(tmp_path)
+    result = run_check(SCRIPT, tmp_path)
     assert result.returncode == 1
     assert name in result.stdout
 

@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
+from mm_orch.core import errors
+from mm_orch.core.errors import MuAIError
+from mm_orch.monitoring.alerts.alert import ALERT_TYPES
 from mm_orch.monitoring.series import Series
-from tests.unit.api.face import Face
+from tests.deploy_files import read_rules
+from tests.generated import run_check
+from tests.unit.api.described import read_description
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,9 +41,50 @@ def test_every_test_that_the_table_of_faults_names_is_there() -> None:
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
+    reached: set[Path] = set()
+    unread = [PAGES[0]]
+    while unread:
+        page = unread.pop()
+        reached.add(page)
+        linked = {page.parent / link for link in re.findall(r"\]\(([^)#:]+\.md)", page.read_text())}
+        unread += {one.resolve() for one in linked} & set(PAGES) - reached
 
-    assert [page.name for page in PAGES[2:] if f"(docs/{page.name})" not in readme] == []
+    assert [page.name for page in PAGES if page not in reached] == []
+
+
+def test_every_alert_of_the_rules_is_in_the_handbook_and_no_other() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    alerts = {rule["alert"] for rule in read_rules() if "alert" in rule}
+
+    assert len(alerts) > 15
+    assert set(re.findall(r"^### (\w+)$", page, re.MULTILINE)) == alerts
+
+
+def test_every_alert_of_the_server_is_in_the_handbook() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+
+    assert [kind for kind in ALERT_TYPES if f"| `{kind}` |" not in page] == []
+
+
+def test_every_error_code_is_described_and_no_other() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    table = page.partition("## By error code")[2]
+    codes = {error.code for error in (MuAIError, *_below(MuAIError))}
+
+    assert len(codes) > 30
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == codes
+
+
+def _below(error: type[MuAIError]) -> list[type[MuAIError]]:
+    """Return the errors that stand in core/errors.py below this one."""
+    near = [one for one in error.__subclasses__() if one.__module__ == errors.__name__]
+    return [one for inner in near for one in (inner, *_below(inner))]
+
+
+def test_the_table_of_layers_is_the_import_contract() -> None:
+    checked = run_check("scripts/generate_layer_table.py")
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_every_option_of_the_command_line_is_described() -> None:
@@ -52,7 +98,7 @@ def test_every_option_of_the_command_line_is_described() -> None:
 
 
 async def test_every_path_is_described() -> None:
-    description = (await Face().call("GET", "/openapi.json")).json()
+    description = await read_description()
     page = (ROOT / "docs/http.md").read_text()
 
     assert {path for path in description["paths"] if path not in page} == set()

@@ -1,0 +1,129 @@
+"""Every code block of the documentation is what it says: it parses, and what it names exists."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib
+import json
+import re
+import subprocess
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from mm_orch.config import load_config
+from mm_orch.config.schema import Config
+from mm_orch.workflows.yaml_workflow import Surroundings, read_workflow
+from tests.code_blocks import SHELL, Block, commands_in, read_blocks
+from tests.deploy_files import read_rules
+from tests.documented_commands import find_fault
+from tests.metrics_contract import PROMISED, sample_names
+from tests.promql_names import names_in
+from tests.unit.api.described import read_description
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHECKED = {*SHELL, "json", "promql", "python", "toml", "yaml"}
+# Drawings, and what programs print.
+SHOWN = {"", "text"}
+SERIES = {name for one in PROMISED for name in sample_names(one)}
+RECORDED = {rule["record"] for rule in read_rules() if "record" in rule}
+
+
+def test_every_block_is_in_a_language_that_is_checked() -> None:
+    blocks = read_blocks()
+
+    assert len(blocks) > 60
+    assert [str(one) for one in blocks if one.language not in CHECKED | SHOWN] == []
+
+
+@pytest.fixture(scope="module")
+def paths() -> dict[str, Any]:
+    """The methods of each path of the server."""
+    return dict(asyncio.run(read_description())["paths"])
+
+
+@pytest.mark.parametrize("block", read_blocks(*SHELL), ids=str)
+def test_a_command_can_be_typed(
+    block: Block, paths: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checked = subprocess.run(
+        ["bash", "-n"], input=block.script, capture_output=True, text=True, check=False
+    )
+    commands = commands_in(block.script)
+    faults = [fault for words in commands if (fault := find_fault(words, paths))]
+
+    assert checked.returncode == 0, checked.stderr
+    assert commands
+    assert faults == [], capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["muai", "--servr"],
+        ["python", "-m", "benchmarks.nothing"],
+        ["make", "nothing"],
+        ["pip", "install", ".[nothing]"],
+        ["scripts/nothing"],
+        ["curl", "http://127.0.0.1:8000/nothing"],
+        ["curl", "-X", "DELETE", "http://127.0.0.1:8000/health"],
+        ["curl", "http://127.0.0.1:8000/api/query", "-d", "{'query': 1}"],
+        ["curl", "http://127.0.0.1:9090/nothing"],
+        ["mauai", "--server"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_there_is_not_is_found(command: list[str], paths: dict[str, Any]) -> None:
+    assert find_fault(command, paths)
+
+
+@pytest.mark.parametrize("block", read_blocks("yaml"), ids=str)
+def test_a_configuration_loads(block: Block, tmp_path: Path) -> None:
+    documents = list(yaml.safe_load_all(block.text))
+    first = documents[0]
+
+    if "apiVersion" in first:
+        assert all({"apiVersion", "kind", "metadata"} <= one.keys() for one in documents)
+    elif "steps" in first:
+        around = Surroundings(models={"smollm2-135m"})
+        assert read_workflow(block.text, origin=str(block), around=around).faults == ()
+    else:
+        assert first.keys() <= Config.model_fields.keys()
+        file = tmp_path / "muai.yaml"
+        file.write_text(block.text)
+        needed = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), "given")
+        loaded = load_config(path=file, environ=needed, overrides={})
+        assert [warning for warning in loaded.warnings if "not built" in str(warning)] == []
+
+
+@pytest.mark.parametrize("block", read_blocks("python"), ids=str)
+def test_a_program_compiles_and_imports_what_there_is(block: Block) -> None:
+    compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and node.module and "mm_orch" in node.module:
+            module = importlib.import_module(node.module)
+            assert [one.name for one in node.names if not hasattr(module, one.name)] == []
+
+
+@pytest.mark.parametrize("block", read_blocks("json"), ids=str)
+def test_json_parses(block: Block) -> None:
+    assert json.loads(block.text)
+
+
+@pytest.mark.parametrize("block", read_blocks("toml"), ids=str)
+def test_toml_parses(block: Block) -> None:
+    assert tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("block", read_blocks("promql"), ids=str)
+def test_a_query_reads_series_that_there_are(block: Block) -> None:
+    names = names_in(block.text)
+
+    assert names
+    assert names - SERIES - RECORDED == set()
