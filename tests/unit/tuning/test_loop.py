@@ -286,7 +286,7 @@ async def test_a_switch_turned_off_during_a_trial_leaves_the_value_that_is_tried
 ) -> None:
     options, clock = Options(), Clock()
     tuner = make_tuner(options, Recorder(), clock, tmp_path / "tuner.json", None)
-    await decide(tuner, options, clock, 2)
+    await decide(tuner, options, clock, 4)
     assert set(tuner.report().on_trial) == {BATCH_SIZE}
     tried = options.values[BATCH_SIZE]
     options.values["optimization.tuner.enable_batch_size_tuning"] = False
