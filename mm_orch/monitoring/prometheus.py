@@ -39,7 +39,7 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
-from mm_orch.core.fleet_events import EndpointChanged
+from mm_orch.core.fleet_events import EndpointChanged, EndpointChosen, FleetEvent
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.placement_events import (
     ReplicaLeft,
@@ -179,6 +179,7 @@ class PrometheusObserver:
             case (
                 CircuitChanged()
                 | EndpointChanged()
+                | EndpointChosen()
                 | EngineFellBack()
                 | RequestRedirected()
                 | RequestFailedOver()
@@ -278,7 +279,7 @@ class PrometheusObserver:
             self._series.engine_up.labels(model, event.engine).set(0)
 
     def _observe_fallback(
-        self, event: CircuitChanged | EndpointChanged | EngineFellBack | PlacementEvent
+        self, event: CircuitChanged | FleetEvent | EngineFellBack | PlacementEvent
     ) -> None:
         series = self._series
         model = self._known(event.model)
@@ -291,7 +292,7 @@ class PrometheusObserver:
                 series.fallbacks.labels(model, event.from_engine, event.to_engine).inc()
             case RequestFailedOver():
                 series.failovers.labels(model).inc()
-            case EndpointChanged():
+            case EndpointChanged() | EndpointChosen():
                 self._fleets.observe(model, event)
             case RequestPlaced():
                 self._replicas.observe_placed(event)

@@ -26,10 +26,11 @@ from mm_orch.optimization.trials import EngineTrials, rank_engines
 from mm_orch.workers.messages import STAND_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
     from mm_orch.core.clock import Clock
+    from mm_orch.core.endpoints import Endpoints
     from mm_orch.core.events import Observer
     from mm_orch.core.fallback import Fallback
     from mm_orch.models.stored import StoredModel
@@ -197,6 +198,10 @@ class OptimizationManager:
         if (loaded := self._residents.find(model)) is not None:
             loaded.replicas.want(self._share_out(plan))
 
+    def name_servers(self, model: str, entries: Collection[Endpoints]) -> None:
+        """Have a model that runs elsewhere run on these servers from now on."""
+        self._remotes[model].name(entries)
+
     async def acquire_stand_in(self, model: str, use: Use) -> Worker | None:
         """Return a worker of an engine that can do whatever a request asks.
 
@@ -238,6 +243,8 @@ class OptimizationManager:
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have every running worker free what only this conversation needs."""
+        for fleet in self._remotes.values():
+            fleet.placing.forget_session(conversation_id)
         for loaded in self._residents.loaded:
             loaded.replicas.forget_session(conversation_id)
             for worker in loaded.replicas.workers:

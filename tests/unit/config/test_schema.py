@@ -181,6 +181,7 @@ LIVE = {
     "optimization.tuner.enable_cache_size_tuning",
     "monitoring.server.queue_capacity",
     "monitoring.server.graceful_shutdown_timeout",
+    "models.*.endpoints",
     "models.*.replicas",
 }
 KEYS = list(keys_by_path().values())
@@ -206,6 +207,7 @@ def test_the_contract_names_every_key() -> None:
         "source",
         "task",
         "endpoints",
+        "endpoint_cache_tokens",
         "api_key",
         "aliases",
         "engines",
