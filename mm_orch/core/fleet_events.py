@@ -31,4 +31,20 @@ class EndpointChanged:
     num_by_state: dict[EndpointState, int]
 
 
-FleetEvent = EndpointChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointChosen:
+    """A request goes to one of the servers that run its model.
+
+    Attributes:
+        address: of the server; for people, and no label of a metric.
+        rule: what decided: only, session, prefix or load.
+        num_queued_tokens: that the server has to compute, of this process's other requests.
+    """
+
+    model: str
+    address: str
+    rule: str
+    num_queued_tokens: int
+
+
+FleetEvent = EndpointChanged | EndpointChosen

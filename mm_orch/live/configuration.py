@@ -19,6 +19,7 @@ from mm_orch.core.configuration import (
     LiveReport,
     WorkerInForce,
 )
+from mm_orch.core.endpoints import read_endpoints
 from mm_orch.core.errors import LiveChangeError, ModelUnavailableError
 from mm_orch.core.faults import Fault
 from mm_orch.live.decision import CACHE_MEMORY, decide, live_paths, read_live
@@ -152,6 +153,7 @@ class LiveConfiguration:
                 await self._share(find_sharing(before), sharing, new_values, source)
                 self._gate.wake_all()
             self._resize(before, after)
+            self._name_servers(before, after)
             self._admission.queue_capacity = after.monitoring.server.queue_capacity
             self._config = after
             when = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -173,6 +175,11 @@ class LiveConfiguration:
         for name in after.models:
             if (count := find_replicas(after, name)) != find_replicas(before, name):
                 self._manager.resize(name, count)
+
+    def _name_servers(self, before: Config, after: Config) -> None:
+        for name, model in after.models.items():
+            if model.endpoints != before.models[name].endpoints:
+                self._manager.name_servers(name, [read_endpoints(e) for e in model.endpoints])
 
     def _check_engines(
         self,

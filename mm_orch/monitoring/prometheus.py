@@ -39,7 +39,7 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
-from mm_orch.core.fleet_events import EndpointChanged
+from mm_orch.core.fleet_events import EndpointChanged, EndpointChosen, FleetEvent
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.placement_events import (
     ReplicaLeft,
@@ -184,6 +184,7 @@ class PrometheusObserver:
             case (
                 CircuitChanged()
                 | EndpointChanged()
+                | EndpointChosen()
                 | EngineFellBack()
                 | RequestRedirected()
                 | RequestFailedOver()
@@ -287,8 +288,7 @@ class PrometheusObserver:
             self._series.engine_up.labels(model, event.engine).set(0)
 
     def _observe_fallback(
-        self,
-        event: CircuitChanged | EndpointChanged | EngineFellBack | PlacementEvent | ScalingEvent,
+        self, event: CircuitChanged | FleetEvent | EngineFellBack | PlacementEvent | ScalingEvent
     ) -> None:
         series = self._series
         model = self._known(event.model)
@@ -303,7 +303,7 @@ class PrometheusObserver:
                 series.failovers.labels(model).inc()
             case ReplicasScaled() | ScaledLoadRead():
                 self._scaling.observe(event)
-            case EndpointChanged():
+            case EndpointChanged() | EndpointChosen():
                 self._fleets.observe(model, event)
             case RequestPlaced():
                 self._replicas.observe_placed(event)

@@ -30,10 +30,11 @@ from mm_orch.optimization.trials import EngineTrials, rank_engines
 from mm_orch.workers.messages import STAND_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
     from mm_orch.core.clock import Clock
+    from mm_orch.core.endpoints import Endpoints
     from mm_orch.core.events import Observer
     from mm_orch.core.fallback import Fallback
     from mm_orch.gpus.watch import GpuWatch
@@ -218,6 +219,10 @@ class OptimizationManager:
         """Return why there is no memory for another replica of a model; empty where there is."""
         return await self._residents.find_obstacle(model)
 
+    def name_servers(self, model: str, entries: Collection[Endpoints]) -> None:
+        """Have a model that runs elsewhere run on these servers from now on."""
+        self._remotes[model].name(entries)
+
     async def acquire_stand_in(self, model: str, use: Use) -> Worker | None:
         """Return a worker of an engine that can do whatever a request asks.
 
@@ -259,6 +264,8 @@ class OptimizationManager:
 
     def release_conversation(self, conversation_id: str) -> None:
         """Have every running worker free what only this conversation needs."""
+        for fleet in self._remotes.values():
+            fleet.placing.forget_session(conversation_id)
         for loaded in self._residents.loaded:
             loaded.replicas.forget_session(conversation_id)
             for worker in loaded.replicas.workers:

@@ -19,7 +19,7 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.fallback import Failover
 from mm_orch.core.generation import SequenceStarted
-from mm_orch.orchestration.measuring import guess_prompt_tokens
+from mm_orch.remote.prompt_view import view
 from mm_orch.remote.wire import ENGINE, body_of, path_of, read_deltas, read_usage
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from mm_orch.core.routing import Routing
     from mm_orch.orchestration.account import RequestAccount
     from mm_orch.orchestration.running import Deadline
-    from mm_orch.remote.fleet import Endpoint, RemoteFleet
+    from mm_orch.remote.endpoint import Endpoint
+    from mm_orch.remote.fleet import RemoteFleet
+    from mm_orch.remote.placing import Placed
 
 # A server that has just dropped a connection is often back at once.
 _PATIENCE_S = 5.0
-# What an answer without a bound is thought to become.
-_ANSWER_TOKENS = 512
 
 
 class RemoteGeneration:
@@ -65,7 +65,8 @@ class RemoteGeneration:
         self.failovers: list[Failover] = []
         self._request = request
         self._fleet = fleet
-        self._endpoint: Endpoint | None = None
+        self._prompt = view(request)
+        self._placed: Placed | None = None
         self._tried: list[Endpoint] = []
         self._account = account
         self._deadline = deadline
@@ -97,6 +98,8 @@ class RemoteGeneration:
                     yield delta
                 if (usage := read_usage(chunk)) is not None:
                     self._account.tell_usage(usage)
+                    if self._placed is not None:
+                        self._fleet.placing.learn(self._placed, usage)
             if self._unfinished:
                 raise EngineFailedError(
                     f"The server of {self.model} ended its answer without a reason."
@@ -121,6 +124,11 @@ class RemoteGeneration:
         """Close the connection, which tells the server that nobody listens any more."""
         await self._open.aclose()
 
+    @property
+    def _endpoint(self) -> Endpoint | None:
+        """The server that has the request now, where one has."""
+        return self._placed.endpoint if self._placed else None
+
     async def _next(self) -> Any:
         """Return the next chunk, sending the request where there is none yet; None at the end."""
         if self._broken_off is not None:
@@ -143,16 +151,21 @@ class RemoteGeneration:
         return self._broken_off or self._deadline.error()
 
     async def _read(self) -> Any:
-        if self._events is None:
-            self._endpoint = None
-            endpoint = await self._fleet.choose(avoid=self._tried, patience_s=_PATIENCE_S)
-            self._endpoint = endpoint
-            self._open.enter_context(self._fleet.carrying(endpoint, _weigh(self._request)))
-            body = body_of(self._request, endpoint.server.name_there)
-            self._events = await self._open.enter_async_context(
-                endpoint.server.stream(path_of(self._request), body)
+        if self._placed is None:
+            self._placed = await self._fleet.choose(
+                self._prompt, avoid=self._tried, patience_s=_PATIENCE_S
             )
-        return await anext(self._events, None)
+            self._open.enter_context(self._fleet.carrying(self._placed, self._request.options))
+        server = self._placed.endpoint.server
+        if self._has_begun and self._events is not None:
+            return await anext(self._events, None)
+        async with server.while_reachable(self._has_another):
+            if self._events is None:
+                body = body_of(self._request, server.name_there)
+                self._events = await self._open.enter_async_context(
+                    server.stream(path_of(self._request), body)
+                )
+            return await anext(self._events, None)
 
     async def _try_again(self, error: EngineError) -> None:
         """Get ready to send the request once more, or raise the error."""
@@ -164,10 +177,14 @@ class RemoteGeneration:
 
     async def _ask_another(self, error: ModelUnavailableError) -> None:
         """Get ready to send the request to a server that was not asked yet, or raise the error."""
-        tried = [*self._tried, *([self._endpoint] if self._endpoint else [])]
-        if self._endpoint is None or not self._fleet.find_others(tried):
+        if self._placed is None or not self._has_another():
             raise error
         await self._leave(error)
+
+    def _has_another(self) -> bool:
+        """Whether there is a server that was not asked yet."""
+        tried = [*self._tried, *([self._endpoint] if self._endpoint else [])]
+        return bool(self._fleet.find_others(tried))
 
     async def _leave(self, error: MuAIError) -> None:
         if self._endpoint is not None:
@@ -177,7 +194,7 @@ class RemoteGeneration:
         self._account.lose(error)
         self._account.fail_over(note)
         self._account.submit(ENGINE)
-        self._events = None
+        self._events, self._placed = None, None
         await self._open.aclose()
         self._open = AsyncExitStack()
 
@@ -194,15 +211,10 @@ class RemoteGeneration:
             self._account.content.take(delta)
         if delta.num_tokens:
             self._account.count_tokens(f"{self.request_id}/{delta.index}", delta.num_tokens)
+            if self._placed is not None:
+                self._placed.advance(delta.index, delta.num_tokens)
         if delta.finish_reason is not None:
             self._unfinished.discard(delta.index)
             self._account.finish_choice(delta.finish_reason)
             if not self._unfinished:
                 self._account.complete()
-
-
-def _weigh(request: GenerationRequest) -> int:
-    """Return about how many tokens the request is, with its answers."""
-    options = request.options
-    answer = _ANSWER_TOKENS if options.max_tokens is None else options.max_tokens
-    return guess_prompt_tokens(request.prompt) + answer * options.num_choices

@@ -50,6 +50,8 @@ class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
         detail: why it fails, for people; empty while it does not.
         circuit: closed, half_open or open.
         num_running: requests that it has been given by this process.
+        num_queued_tokens: that it has still to compute for these.
+        num_held_tokens: of prompts, that it is thought to hold.
     """
 
     address: str
@@ -57,6 +59,8 @@ class EndpointReport(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     circuit: str = "closed"
     num_running: int = 0
+    num_queued_tokens: int = 0
+    num_held_tokens: int = 0
 
 
 class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -295,6 +295,8 @@ def _tell_endpoints(fleet: RemoteFleet) -> tuple[EndpointReport, ...]:
             detail=one.server.detail if one.state == "failed" else "",
             circuit=one.server.circuit.state.value,
             num_running=one.num_requests,
+            num_queued_tokens=one.queued.total,
+            num_held_tokens=fleet.placing.count_held_tokens(one),
         )
         for one in fleet.endpoints
     )

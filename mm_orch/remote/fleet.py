@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import ModelUnavailableError
 from mm_orch.core.events import CircuitChanged, ErrorOccurred, WorkerStateChanged
-from mm_orch.core.fleet_events import EndpointChanged
+from mm_orch.core.fleet_events import EndpointChanged, EndpointChosen
 from mm_orch.optimization.circuit import CircuitState
-from mm_orch.remote.balance import Load
+from mm_orch.remote.endpoint import Endpoint
 from mm_orch.remote.wire import ENGINE
 from mm_orch.workers.phase import ModelPhase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
     from mm_orch.core.clock import Clock
+    from mm_orch.core.endpoints import Endpoints
     from mm_orch.core.events import Observer
-    from mm_orch.core.fleet_events import EndpointChange, EndpointState
-    from mm_orch.remote.balance import Balancer
-    from mm_orch.remote.discovery import Address, Discovery
+    from mm_orch.core.fleet_events import EndpointChange
+    from mm_orch.core.generation import GenerationOptions
+    from mm_orch.remote.discovery import Address
+    from mm_orch.remote.placing import Placed, Placing
+    from mm_orch.remote.prompt_view import PromptView
     from mm_orch.remote.server import RemoteServer
+    from mm_orch.remote.sources import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -37,63 +41,33 @@ _MIN_RETRY_S = 1.0
 _MAX_TOLD = 3
 
 
-@dataclass(eq=False, slots=True)
-class Endpoint:
-    """A server of a fleet, and what this process has given it.
-
-    Attributes:
-        task: asks it how it is.
-        last_state: as it was told of last.
-    """
-
-    server: RemoteServer
-    task: asyncio.Task[None] | None = None
-    num_requests: int = 0
-    num_tokens: int = 0
-    is_leaving: bool = False
-    last_state: EndpointState = "joining"
-
-    @property
-    def state(self) -> EndpointState:
-        """How it is."""
-        if self.is_leaving:
-            return "leaving"
-        match self.server.phase:
-            case ModelPhase.LOADING:
-                return "joining"
-            case ModelPhase.READY:
-                return "ready"
-            case _:
-                return "failed"
-
-
 class RemoteFleet:
     """Every server that runs a model; one is a fleet too.
 
     Args:
         model: our name for it.
-        addresses: servers that are always meant to be there.
+        sources: say which servers there are.
         make_server: makes what talks to one; is given what to call when it changes.
-        balancer: chooses between those that are well.
+        placing: chooses between those that are well.
     """
 
     def __init__(
         self,
         model: str,
-        addresses: Collection[Address],
+        sources: Sources,
         *,
         make_server: Callable[[Address, Callable[[], None]], RemoteServer],
-        balancer: Balancer,
+        placing: Placing,
         observer: Observer,
         clock: Clock,
     ) -> None:
         self.model = model
+        self.placing = placing
+        self._sources = sources
         self._make_server = make_server
-        self._balancer = balancer
         self._observer = observer
         self._clock = clock
-        self._discoveries: Sequence[Discovery] = ()
-        self._addresses_by_source = {"": frozenset(addresses)}
+        self._numbers = itertools.count()
         self._endpoints: dict[Address, Endpoint] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._changed = asyncio.Event()
@@ -101,14 +75,9 @@ class RemoteFleet:
         self._was_up = False
         self._last_circuit = CircuitState.CLOSED
 
-    def follow(self, discoveries: Sequence[Discovery]) -> None:
-        """Have these say which further servers there are, once the fleet runs."""
-        self._discoveries = discoveries
-
-    def want(self, source: str, addresses: frozenset[Address]) -> None:
-        """Take who a source says there is; servers that no source names any more leave."""
-        self._addresses_by_source[source] = addresses
-        self._follow_sources()
+    def name(self, entries: Collection[Endpoints]) -> None:
+        """Have these say from now on which servers there are; those that none names leave."""
+        self._sources.name(entries)
 
     async def run(self) -> None:
         """Look for servers and ask them how they are, until cancelled."""
@@ -116,13 +85,13 @@ class RemoteFleet:
             self._tasks = tasks
             self._follow_sources()
             self._has_begun = True
-            for discovery in self._discoveries:
-                tasks.create_task(discovery.run())
+            self._sources.follow(tasks, self._follow_sources)
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
                 # What the servers say from here on is that they are being stopped.
                 self._tasks = None
+                self._sources.end()
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -140,8 +109,7 @@ class RemoteFleet:
         phases = {one.server.phase for one in self._staying}
         if ModelPhase.READY in phases:
             return ModelPhase.READY
-        is_unknown = any(not one.has_answered and not one.trouble for one in self._discoveries)
-        if ModelPhase.LOADING in phases or is_unknown or not self._has_begun:
+        if ModelPhase.LOADING in phases or self._sources.is_unknown or not self._has_begun:
             return ModelPhase.LOADING
         return ModelPhase.FAILED
 
@@ -158,7 +126,9 @@ class RemoteFleet:
         if (phase := self.phase) is not ModelPhase.FAILED:
             return "" if phase is ModelPhase.READY else "not asked yet"
         if not self._staying:
-            asked = [f"{one.name}: {one.trouble or 'names none'}" for one in self._discoveries]
+            asked = [
+                f"{one.name}: {one.trouble or 'names none'}" for one in self._sources.discoveries
+            ]
             return f"no server of it is known ({'; '.join(asked)})"
         return self._tell_failures()
 
@@ -171,7 +141,7 @@ class RemoteFleet:
             told = [f"{num_failed} of {len(self._staying)} servers fail: {self._tell_failures()}"]
         return told + [
             f"{one.name} cannot be asked for servers: {one.trouble}"
-            for one in self._discoveries
+            for one in self._sources.discoveries
             if one.trouble
         ]
 
@@ -195,11 +165,12 @@ class RemoteFleet:
             )
 
     async def choose(
-        self, *, avoid: Collection[Endpoint] = (), patience_s: float = 0.0
-    ) -> Endpoint:
-        """Return the server that is to take a request.
+        self, prompt: PromptView, *, avoid: Collection[Endpoint] = (), patience_s: float = 0.0
+    ) -> Placed:
+        """Return where a request goes that is given to the server at once.
 
         Args:
+            prompt: the request's.
             avoid: those that have failed it; taken where no other is left.
             patience_s: wait so long for one that is well.
 
@@ -210,25 +181,30 @@ class RemoteFleet:
         candidates = self.find_others(avoid) or self._ready
         now_s = self._clock()
         rested = [one for one in candidates if one.server.rests_until_s <= now_s] or candidates
-        loads = [Load(one.num_requests, one.num_tokens) for one in rested]
-        return rested[self._balancer.choose(loads)]
+        placed = self.placing.choose(rested, prompt)
+        self._observer.observe(
+            EndpointChosen(
+                model=self.model,
+                address=placed.endpoint.server.address.url,
+                rule=placed.choice.rule.value,
+                num_queued_tokens=placed.endpoint.queued.total,
+            )
+        )
+        return placed
 
     def find_others(self, than: Collection[Endpoint]) -> list[Endpoint]:
         """Return the servers that are well, but for these."""
         return [one for one in self._ready if one not in than]
 
     @contextlib.contextmanager
-    def carrying(self, endpoint: Endpoint, num_tokens: int) -> Iterator[None]:
-        """Count a request of about so many tokens as a server's for as long as this is entered."""
-        endpoint.num_requests += 1
-        endpoint.num_tokens += num_tokens
+    def carrying(self, placed: Placed, options: GenerationOptions) -> Iterator[None]:
+        """Count a request as its server's for as long as this is entered."""
         try:
-            yield
+            with placed.queued(options):
+                yield
         finally:
-            endpoint.num_requests -= 1
-            endpoint.num_tokens -= num_tokens
-            if endpoint.is_leaving and not endpoint.num_requests:
-                self._drop(endpoint)
+            if placed.endpoint.is_leaving and not placed.endpoint.num_requests:
+                self._drop(placed.endpoint)
 
     @property
     def _staying(self) -> list[Endpoint]:
@@ -250,7 +226,7 @@ class RemoteFleet:
         """Let servers come and go as the sources say."""
         if self._tasks is None:
             return
-        wanted = frozenset().union(*self._addresses_by_source.values())
+        wanted = self._sources.wanted
         for address in sorted(wanted - self._endpoints.keys()):
             self._add(address, self._tasks)
         for address, endpoint in list(self._endpoints.items()):
@@ -265,7 +241,7 @@ class RemoteFleet:
 
     def _add(self, address: Address, tasks: asyncio.TaskGroup) -> None:
         server = self._make_server(address, lambda: self._note(address))
-        endpoint = self._endpoints[address] = Endpoint(server)
+        endpoint = self._endpoints[address] = Endpoint(server, next(self._numbers))
         self._state("found", endpoint)
         endpoint.task = tasks.create_task(server.run(), name=f"ask {address.url} for {self.model}")
 
@@ -273,6 +249,7 @@ class RemoteFleet:
         if self._endpoints.pop(endpoint.server.address, None) is not None:
             if endpoint.task is not None:
                 endpoint.task.cancel()
+            self.placing.forget(endpoint)
             self._state("left", endpoint)
 
     def _note(self, address: Address) -> None:
@@ -291,6 +268,8 @@ class RemoteFleet:
             case "ready":
                 self._state("joined", endpoint)
             case "failed":
+                # It may come back as another process, with an empty memory.
+                self.placing.forget(endpoint)
                 logger.error("%s: %s", self.model, endpoint.server.detail)
                 self._observer.observe(
                     ErrorOccurred(component="remote", error_type="EngineCrashedError")

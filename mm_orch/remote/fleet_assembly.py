@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_orch.core.endpoints import Registry, read_endpoints
-from mm_orch.remote.balance import PowerOfTwo
 from mm_orch.remote.discovery import Address, Discovery
 from mm_orch.remote.fleet import RemoteFleet
+from mm_orch.remote.placing import Placing
 from mm_orch.remote.server import RemoteServer
+from mm_orch.remote.sources import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mm_orch.core.events import Observer
     from mm_orch.models.source import RemoteSource
     from mm_orch.remote.discovery import Finder
+
+_SEED_BITS = 32
 
 
 def make_fleets(
@@ -37,8 +39,6 @@ def _make_fleet(
     config: Config, name: str, source: RemoteSource, observer: Observer, clock: Clock
 ) -> RemoteFleet:
     model = config.models[name]
-    entries = [read_endpoints(text) for text in model.endpoints]
-    named = [Address(source.url)] if source.url else []
 
     def make_server(address: Address, on_change: Callable[[], None]) -> RemoteServer:
         return RemoteServer(
@@ -51,26 +51,25 @@ def _make_fleet(
             clock=clock,
         )
 
+    def make_discovery(
+        entry: Endpoints, on_news: Callable[[frozenset[Address]], None]
+    ) -> Discovery:
+        finder = _make_finder(config, entry)
+        return Discovery(finder, interval_s=config.discovery.interval_s, on_news=on_news)
+
     fleet = RemoteFleet(
         name,
-        [*named, *(Address(one.text) for one in entries if one.registry is Registry.NOBODY)],
+        Sources([Address(source.url)] if source.url else [], make_discovery),
         make_server=make_server,
-        # Which server takes a request is no secret.
-        balancer=PowerOfTwo(random.Random()),  # noqa: S311
+        placing=Placing(
+            max_tokens=model.endpoint_cache_tokens,
+            # Which server takes a request is no secret.
+            seed=random.getrandbits(_SEED_BITS),
+        ),
         observer=observer,
         clock=clock,
     )
-    fleet.follow(
-        [
-            Discovery(
-                _make_finder(config, one),
-                interval_s=config.discovery.interval_s,
-                on_news=partial(fleet.want, one.text),
-            )
-            for one in entries
-            if one.registry is not Registry.NOBODY
-        ]
-    )
+    fleet.name([read_endpoints(text) for text in model.endpoints])
     return fleet
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from mm_orch.remote.discovery import Address
 
 _CONNECT_S = 5.0
-_PROBE_EVERY_S = 15.0
+# So long a request may be sent to a server that has just begun to hang.
+_PROBE_EVERY_S = 5.0
 _PROBE_S = 5.0
 _MIN_RETRY_S = 1.0
 # A server that names a longer time may be well before.
@@ -90,6 +91,7 @@ class RemoteServer:
         self._clock = clock
         self._changed = asyncio.Event()
         self._channel: Channel | None = None
+        self._has_another_by_wait: dict[asyncio.Timeout, Callable[[], bool]] = {}
 
     @property
     def name_there(self) -> str:
@@ -137,6 +139,29 @@ class RemoteServer:
             finally:
                 await reply.aclose()
 
+    @asynccontextmanager
+    async def while_reachable(self, has_another: Callable[[], bool]) -> AsyncIterator[None]:
+        """Wait for something of the server, but no longer than it answers when asked how it is.
+
+        Args:
+            has_another: whether there is a server to go to: who has none waits on.
+
+        Raises:
+            EngineHungError: it did not answer that.
+        """
+        try:
+            async with asyncio.timeout(None) as wait:
+                self._has_another_by_wait[wait] = has_another
+                try:
+                    yield
+                finally:
+                    del self._has_another_by_wait[wait]
+        except TimeoutError as error:
+            raise EngineHungError(
+                f"The server of {self.model} had a request and ceased to answer: {self.detail}",
+                num_lost=1,
+            ) from error
+
     def count(self, error: EngineError) -> None:
         """Note a fault of the server."""
         if self.phase is ModelPhase.FAILED:
@@ -157,6 +182,7 @@ class RemoteServer:
             await self._ask_models()
         except (BrokenChannelError, SilentChannelError) as error:
             self._trip(f"{self._base} cannot be reached: {error}")
+            self._end_waits()
             return
         except EngineFailedError as error:
             self._trip(error.message)
@@ -247,6 +273,12 @@ class RemoteServer:
                 async with asyncio.timeout(_PROBE_EVERY_S):
                     await self._changed.wait()
         await asyncio.sleep(self.circuit.wait_s)
+
+    def _end_waits(self) -> None:
+        """Let who waits for the server look elsewhere, long before its silence is given up."""
+        for wait, has_another in self._has_another_by_wait.items():
+            if has_another():
+                wait.reschedule(asyncio.get_running_loop().time())
 
     def _trip(self, reason: str) -> None:
         self.circuit.trip(reason)

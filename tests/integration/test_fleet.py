@@ -8,11 +8,12 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.integration.fleets import ECHO, PATIENCE_S, endpoints_of, front, series, wait_for
 from tests.kubernetes_api import OPENSSL, endpoint_slice, kubernetes_api, make_credentials
 from tests.name_server import named
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.model
 
-ECHO = {"models": {"smollm2-135m": {"engines": ["echo"]}}}
 CHAT = {
     "model": "theirs",
     "messages": [{"role": "user", "content": "One two three."}],
@@ -33,20 +33,6 @@ CHAT = {
     "ignore_eos": True,
     "stream": True,
 }
-_PATIENCE_S = 60
-
-
-def front(*endpoints: str, **discovery: object) -> dict[str, object]:
-    """Return the configuration of a server in front of these."""
-    models = {
-        "theirs": {"source": "openai:#smollm2-135m", "endpoints": list(endpoints)},
-        **ECHO["models"],
-    }
-    return {
-        "models": models,
-        "discovery": {"interval_s": 0.2, **discovery},
-        "monitoring": {"server": {"preload_models": ["theirs"]}},
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +60,6 @@ def ask(
     return Outcome(text, last == "[DONE]", bool(text))
 
 
-def endpoints_of(server: ServerProcess) -> dict[str, dict[str, Any]]:
-    report = server.request("GET", "/health").json
-    return {one["address"]: one for one in report["endpoints"].get("theirs", [])}
-
-
-def wait_for(server: ServerProcess, states: dict[str, str]) -> None:
-    """Wait until the servers elsewhere are these, each in this state."""
-    pause = threading.Event()
-    for _ in range(_PATIENCE_S * 20):
-        if {url: one["state"] for url, one in endpoints_of(server).items()} == states:
-            return
-        # Asks again, and decides nothing.
-        pause.wait(0.05)
-    raise AssertionError(f"{endpoints_of(server)} is not {states}\n{server.log}")
-
-
-def series(server: ServerProcess, name: str) -> float:
-    page = server.request("GET", "/metrics").body.decode()
-    lines = [line for line in page.splitlines() if line.startswith(name)]
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-
 def test_a_killed_server_fails_no_request_that_had_no_token_yet(
     launch: Callable[..., ServerProcess],
 ) -> None:
@@ -113,7 +77,7 @@ def test_a_killed_server_fails_no_request_that_had_no_token_yet(
         while not endpoints_of(here)[lost.url]["num_running"]:
             pause.wait(0.02)
         lost.process.kill()
-        outcomes = [answer.result(_PATIENCE_S) for answer in answers]
+        outcomes = [answer.result(PATIENCE_S) for answer in answers]
 
     assert outcomes == [expected] * 16
     assert series(here, 'request_failovers_total{model="theirs"}') >= 1
@@ -143,11 +107,11 @@ def test_a_server_killed_under_load_ends_only_what_it_had_begun(
 
     with ThreadPoolExecutor(8) as pool:
         running = [pool.submit(keep_asking) for _ in range(8)]
-        assert begun.wait(_PATIENCE_S)
+        assert begun.wait(PATIENCE_S)
         lost.process.kill()
         wait_for(here, {lost.url: "failed", other.url: "ready"})
         is_over.set()
-        by_client = [client.result(_PATIENCE_S) for client in running]
+        by_client = [client.result(PATIENCE_S) for client in running]
 
     cut = [one for outcomes in by_client for one in outcomes if not one.is_whole]
     assert [one for one in cut if not one.is_begun] == []
@@ -184,7 +148,7 @@ async def test_pods_join_and_leave_while_requests_run(
         begun = [threading.Event() for _ in range(6)]
         long = [asyncio.create_task(asyncio.to_thread(ask, here, 3000, one)) for one in begun]
         for one in begun:
-            assert await asyncio.to_thread(one.wait, _PATIENCE_S)
+            assert await asyncio.to_thread(one.wait, PATIENCE_S)
         await api.watched.acquire()
         await api.set([slices[second.url]])
         outcomes = await asyncio.gather(*long)

@@ -32,6 +32,9 @@ class Model:
             # Of those used last at the same time, the longest goes first.
             del self.used_at[min(self.used_at, key=lambda one: (self.used_at[one], -len(one)))]
 
+    def forget(self, used_at: int) -> None:
+        self.used_at = {one: time for one, time in self.used_at.items() if time > used_at}
+
     def find(self, prompt: tuple[int, ...]) -> int:
         held = [one for one in self.used_at if prompt[: len(one)] == one]
         return max(map(len, held), default=0)
@@ -53,6 +56,30 @@ def test_what_is_held_is_what_a_tree_that_evicts_leaves_would_hold(
         end = asked[: found.num_tokens]
         has_children = any(len(one) > len(end) and one[: len(end)] == end for one in model.used_at)
         assert found.is_own is not has_children
+
+
+@given(st.lists(PROMPTS, max_size=20), st.data())
+def test_what_was_lost_is_forgotten_with_all_that_was_used_before_it(
+    prompts: list[tuple[int, ...]], data: st.DataObject
+) -> None:
+    held, model = HeldPrefixes(12 * BLOCK_TOKENS), Model(12)
+    for prompt in prompts:
+        held.add(name_blocks(prompt))
+        model.add(prompt)
+    asked = data.draw(st.sampled_from(prompts)) if prompts else ()
+    found = held.find(name_blocks(asked))
+
+    held.forget(found.used_at)
+    model.forget(found.used_at)
+
+    assert held.num_tokens == len(model.used_at) * BLOCK_TOKENS
+    for prompt in prompts:
+        assert held.find(name_blocks(prompt)).num_tokens == model.find(prompt)
+    # What is added later is counted as before.
+    for prompt in prompts:
+        held.add(name_blocks(prompt))
+        model.add(prompt)
+        assert held.num_tokens == len(model.used_at) * BLOCK_TOKENS
 
 
 @given(

@@ -273,6 +273,8 @@ class EndpointAnswer(BaseModel):
     detail: str
     circuit: str
     num_running: int
+    num_queued_tokens: int
+    num_held_tokens: int
 
 
 class HealthAnswer(BaseModel):

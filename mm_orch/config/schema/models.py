@@ -7,6 +7,7 @@ from typing import Literal
 from mm_orch.config.schema.section import Section, option
 from mm_orch.config.schema.values import (  # noqa: TC001 - pydantic reads them
     AtLeastOne,
+    AtLeastZero,
     Dtype,
     EndpointEntries,
     EngineNames,
@@ -38,6 +39,12 @@ class ModelConfig(Section):
         "Further servers of an openai: source, which share its requests: one, or those that DNS or"
         " a Kubernetes Service names, which come and go while the server runs.",
         default=(),
+        live=True,
+    )
+    endpoint_cache_tokens: AtLeastZero = option(
+        "Tokens of prompts that each server of an openai: source is thought to keep, so that the"
+        " next turn of a conversation goes where the last one was; 0: nothing is kept.",
+        default=131_072,
     )
     api_key: SecretKey | None = option(
         "Key for the servers of an openai: source.", default=None, secret=True

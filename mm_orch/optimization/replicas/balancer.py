@@ -7,6 +7,10 @@ the session's own replica  ->  the one that holds most of the prompt  ->  the sh
 A queue is counted in tokens that are still to be computed. Affinity saves work but gathers it in
 one place, so it is followed within bounds: of the queue, and for beginnings that many prompts
 share also of the memory that is taken.
+
+Where several balancers choose among the same replicas, each of which has a name for all of them,
+what one of them does not know is looked for in the order of ``rendezvous``: a session's own replica
+is the first, and two that are drawn are the first two that may take more.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from mm_orch.optimization.replicas.held_prefixes import HeldPrefixes
+from mm_orch.optimization.replicas.rendezvous import rank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,11 +55,15 @@ class Choice:
     Attributes:
         num_held_tokens: of its prompt, from the beginning, that need no computing there.
         rule: what decided.
+        held_since: the replica's prompt that used last what is held; 0 where nothing is.
+        number: of this prompt among the replica's, counted from 1.
     """
 
     replica: int
     num_held_tokens: int
     rule: Rule
+    held_since: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +99,26 @@ class Balancer:
     def __init__(self, seed: int = 0) -> None:
         self._dice = Random(seed)  # noqa: S311 - no secret: it spreads load
         self._held_by_replica: dict[int, HeldPrefixes] = {}
+        self._identity_by_replica: dict[int, str] = {}
         # The least recently used first.
         self._replica_by_session: OrderedDict[str, int] = OrderedDict()
 
-    def join(self, replica: int, *, max_tokens: int) -> None:
-        """Let a replica take part, whose memory holds so many tokens; nothing is in it yet."""
+    def join(self, replica: int, *, max_tokens: int, identity: str = "") -> None:
+        """Let a replica take part; nothing is in its memory yet.
+
+        Args:
+            replica: its number.
+            max_tokens: that its memory holds.
+            identity: what every balancer that gives it requests calls it; of all replicas, or none.
+        """
         self.leave(replica)
         self._held_by_replica[replica] = HeldPrefixes(max_tokens)
+        if identity:
+            self._identity_by_replica[replica] = identity
+
+    def has(self, replica: int) -> bool:
+        """Return whether a replica takes part."""
+        return replica in self._held_by_replica
 
     def bound(self, replica: int, max_tokens: int) -> None:
         """Note that a replica's memory holds so many tokens from now on."""
@@ -105,11 +127,21 @@ class Balancer:
     def leave(self, replica: int) -> None:
         """Forget a replica and what it held; one that is unknown is forgotten already."""
         if self._held_by_replica.pop(replica, None) is not None:
+            self._identity_by_replica.pop(replica, None)
             self._replica_by_session = OrderedDict(
                 (session, one)
                 for session, one in self._replica_by_session.items()
                 if one != replica
             )
+
+    def forget_held(self, replica: int, since: int) -> None:
+        """Note that a replica has lost what it used last for the prompt of this number, or before.
+
+        Args:
+            replica: that takes part.
+            since: of ``Choice.held_since``.
+        """
+        self._held_by_replica[replica].forget(since)
 
     def forget_session(self, session: str) -> None:
         """Note that a session has ended."""
@@ -126,6 +158,7 @@ class Balancer:
         num_tokens: int,
         session: str,
         queued_tokens: Mapping[int, int],
+        opening: str = "",
     ) -> Choice:
         """Choose a replica for a request, which is given to it at once.
 
@@ -135,21 +168,30 @@ class Balancer:
             session: explicit name of the conversation; empty for none.
             queued_tokens: tokens still to be computed, of each replica that takes requests now;
                 they have all joined, and there is one at least.
+            opening: says which conversation it is where ``session`` does not; empty where nothing
+                does.
         """
         offers = [
             _Offer(one, queue, num_tokens, self._held_by_replica[one].find(names))
             for one, queue in queued_tokens.items()
         ]
-        chosen, rule = self._decide(offers, session)
-        self._held_by_replica[chosen.replica].add(names)
+        chosen, rule = self._decide(offers, session, opening)
+        memory = self._held_by_replica[chosen.replica]
+        memory.add(names)
         if session:
             self._keep_session(session, chosen.replica)
-        return Choice(replica=chosen.replica, num_held_tokens=chosen.held.num_tokens, rule=rule)
+        return Choice(
+            replica=chosen.replica,
+            num_held_tokens=chosen.held.num_tokens,
+            rule=rule,
+            held_since=chosen.held.used_at,
+            number=memory.num_prompts,
+        )
 
-    def _decide(self, offers: Sequence[_Offer], session: str) -> tuple[_Offer, Rule]:
+    def _decide(self, offers: Sequence[_Offer], session: str, opening: str) -> tuple[_Offer, Rule]:
         if len(offers) == 1:
             return offers[0], Rule.ONLY
-        own = self._replica_by_session.get(session)
+        own = self._find_own(offers, session)
         for offer in offers:
             is_light = offer.queue <= LIGHT_QUEUE_TOKENS
             if offer.replica == own and (is_light or _is_within_bound(offer, offers)):
@@ -161,15 +203,33 @@ class Balancer:
             may_take = holder.held.is_own or not self._is_crowded(holder, offers)
             if may_take and _may_follow_prefix(holder, offers):
                 return holder, Rule.PREFIX
-        return self._roll(offers), Rule.LOAD
+        return self._roll(offers, session or opening), Rule.LOAD
 
-    def _roll(self, offers: Sequence[_Offer]) -> _Offer:
-        """Take the shorter queue of two that chance has chosen among those that may take more."""
+    def _find_own(self, offers: Sequence[_Offer], session: str) -> int | None:
+        """Return the replica that a session goes to, if that may be."""
+        own = self._replica_by_session.get(session)
+        if session and all(offer.replica != own for offer in offers):
+            return next(iter(self._rank(offers, session)), None)
+        return own
+
+    def _rank(self, offers: Sequence[_Offer], key: str) -> Sequence[int]:
+        """Return the replicas as every balancer orders them for a key; none where it cannot."""
+        known = self._identity_by_replica
+        if not key or not known:
+            return ()
+        return rank(key, {offer.replica: known[offer.replica] for offer in offers})
+
+    def _roll(self, offers: Sequence[_Offer], key: str) -> _Offer:
+        """Take the shorter queue of two that are drawn among those that may take more."""
         able = [offer for offer in offers if _is_within_bound(offer, offers)]
         if not able:
             # The request is large beside the queues.
             shortest = min(offer.queue for offer in offers)
             able = [offer for offer in offers if offer.queue == shortest]
+        if ranked := self._rank(able, key):
+            # Others that know nothing of the conversation either draw the same.
+            drawn = [offer for offer in able if offer.replica in ranked[:2]]
+            return min(drawn, key=lambda one: (one.queue, ranked.index(one.replica)))
         return self._shortest(self._dice.sample(able, min(2, len(able))))
 
     def _shortest(self, offers: Sequence[_Offer]) -> _Offer:

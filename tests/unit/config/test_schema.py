@@ -188,6 +188,7 @@ LIVE = {
     "optimization.autoscaler.quiet_s",
     "monitoring.server.queue_capacity",
     "monitoring.server.graceful_shutdown_timeout",
+    "models.*.endpoints",
     "models.*.replicas",
 }
 KEYS = list(keys_by_path().values())
@@ -213,6 +214,7 @@ def test_the_contract_names_every_key() -> None:
         "source",
         "task",
         "endpoints",
+        "endpoint_cache_tokens",
         "api_key",
         "aliases",
         "engines",

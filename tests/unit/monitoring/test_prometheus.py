@@ -21,7 +21,7 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
-from mm_orch.core.fleet_events import EndpointChanged
+from mm_orch.core.fleet_events import EndpointChanged, EndpointChosen
 from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from tests.available import needs_program
@@ -58,6 +58,7 @@ CONTRACT = {
     "request_failovers_total": ("counter", {"model"}),
     "remote_endpoints": ("gauge", {"model", "state"}),
     "remote_endpoint_changes_total": ("counter", {"model", "change"}),
+    "remote_requests_total": ("counter", {"model", "rule"}),
     "replica_up": ("gauge", REPLICA),
     "replica_queued_tokens": ("gauge", REPLICA),
     "replica_kv_cache_usage_ratio": ("gauge", REPLICA),
@@ -117,7 +118,8 @@ def told(clock: StillClock | None = None) -> PrometheusObserver:
     joined = EndpointChanged(
         model=MODEL, address="http://gpu-1", change="joined", num_by_state={"ready": 2}
     )
-    for event in [*story(), joined]:
+    chosen = EndpointChosen(model=MODEL, address="http://gpu-1", rule="prefix", num_queued_tokens=0)
+    for event in [*story(), joined, chosen]:
         observer.observe(event)
     return observer
 
@@ -148,6 +150,8 @@ def test_a_story_gives_its_counts() -> None:
     assert value_of(observer, "remote_endpoints", model=MODEL, state="ready") == 2
     assert value_of(observer, "remote_endpoints", model=MODEL, state="failed") == 0
     assert value_of(observer, "remote_endpoint_changes_total", model=MODEL, change="joined") == 1
+    assert value_of(observer, "remote_requests_total", model=MODEL, rule="prefix") == 1
+    assert value_of(observer, "remote_requests_total", model=MODEL, rule="session") == 0
     assert value_of(observer, "engine_circuit_state", **both) == 2
     assert value_of(observer, "request_failovers_total", model=MODEL) == 1
     fallback = {"model": MODEL, "from_engine": ENGINE, "to_engine": "spare"}

@@ -22,10 +22,13 @@ IDLE = {0: 0, 1: 0}
 MAX_TOKENS = 10_000
 
 
-def balancer_of(num_replicas: int, *, max_tokens: int = MAX_TOKENS, seed: int = 0) -> Balancer:
+def balancer_of(
+    num_replicas: int, *, max_tokens: int = MAX_TOKENS, seed: int = 0, prefix: str = ""
+) -> Balancer:
     balancer = Balancer(seed)
     for replica in range(num_replicas):
-        balancer.join(replica, max_tokens=max_tokens)
+        identity = f"{prefix}{replica}" if prefix else ""
+        balancer.join(replica, max_tokens=max_tokens, identity=identity)
     return balancer
 
 
@@ -39,12 +42,14 @@ def choose(
     queued_tokens: Mapping[int, int],
     *,
     session: str = "",
+    opening: str = "",
 ) -> Choice:
     return balancer.choose(
         name_blocks(token_ids),
         num_tokens=len(token_ids),
         session=session,
         queued_tokens=queued_tokens,
+        opening=opening,
     )
 
 
@@ -162,6 +167,55 @@ def test_the_bound_follows_a_memory_that_shrinks() -> None:
 
     assert balancer.count_held_tokens(0) == 320
     assert choose(balancer, prompt(0, 1600), {0: 0}).num_held_tokens == 320
+
+
+@pytest.mark.parametrize("name", ["session", "opening"])
+def test_balancers_that_know_the_replicas_by_the_same_names_agree(name: str) -> None:
+    idle = dict.fromkeys(range(5), 0)
+    fronts = [balancer_of(5, seed=seed, prefix="gpu-") for seed in range(3)]
+
+    for number in range(20):
+        asked = {name: f"conversation {number}"}
+        chosen = {choose(one, prompt(number, 400), idle, **asked).replica for one in fronts}
+        assert len(chosen) == 1
+
+
+def test_a_session_that_nobody_knows_is_waited_for_like_any_and_an_opening_is_not() -> None:
+    home = choose(balancer_of(5, prefix="gpu-"), (), dict.fromkeys(range(5), 0), session="s")
+    light = {one: LIGHT_QUEUE_TOKENS if one == home.replica else 0 for one in range(5)}
+    heavy = {one: 10 * queue for one, queue in light.items()}
+
+    def elsewhere(queues: dict[int, int], **asked: str) -> Choice:
+        return choose(balancer_of(5, prefix="gpu-"), prompt(1, 400), queues, **asked)
+
+    assert elsewhere(light, session="s").replica == home.replica
+    moved = elsewhere(heavy, session="s")
+    assert (moved.replica == home.replica, moved.rule) == (False, Rule.LOAD)
+    # All that are asked of it move to the same one.
+    assert elsewhere(light, opening="s").replica == moved.replica
+
+
+def test_of_two_replicas_that_are_drawn_for_an_opening_the_shorter_queue_is_taken() -> None:
+    drawn = {
+        choose(balancer_of(5, prefix="gpu-"), (), queues, opening="s").replica
+        for busy in range(5)
+        for queues in [{one: 500 + 200 * (one == busy) for one in range(5)}]
+    }
+    assert len(drawn) == 2
+
+
+def test_a_prompt_of_which_less_was_held_than_thought_is_not_counted_on_any_more() -> None:
+    balancer = balancer_of(1)
+    old, new = prompt(0, 400), prompt(1, 400)
+    choose(balancer, old, {0: 0})
+    again = choose(balancer, old + new, {0: 0})
+    choose(balancer, new, {0: 0})
+    assert (again.held_since, again.number) == (1, 2)
+
+    balancer.forget_held(0, again.number)
+
+    assert choose(balancer, old, {0: 0}).num_held_tokens == 0
+    assert choose(balancer, new, {0: 0}).num_held_tokens == 400
 
 
 def work_through(balancer: Balancer, *, num_requests: int, num_replicas: int) -> list[float]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from mm_orch.remote.balance import PowerOfTwo
-from mm_orch.remote.discovery import Address
+from mm_orch.core.endpoints import read_endpoints
+from mm_orch.remote.discovery import Discovery
 from mm_orch.remote.fleet import RemoteFleet
+from mm_orch.remote.placing import Placing
 from mm_orch.remote.server import RemoteServer
+from mm_orch.remote.sources import Sources
 from tests.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
+    from mm_orch.core.endpoints import Endpoints
     from mm_orch.core.events import Observer
+    from mm_orch.remote.discovery import Address, Finder
 
 
 def make_fleet(
@@ -24,9 +27,16 @@ def make_fleet(
     name_there: str | None = None,
     stall_s: float = 30.0,
     observer: Observer | None = None,
+    finders: Mapping[str, Finder] | None = None,
+    cache_tokens: int = 65_536,
 ) -> RemoteFleet:
-    """Make a fleet of these servers, which does not run yet."""
+    """Make a fleet of these servers, which does not run yet.
+
+    Args:
+        finders: ask the registries of further entries.
+    """
     clock = asyncio.get_running_loop().time
+    finder_by_entry = dict(finders or {})
 
     def make_server(address: Address, on_change: Callable[[], None]) -> RemoteServer:
         return RemoteServer(
@@ -39,14 +49,21 @@ def make_fleet(
             clock=clock,
         )
 
-    return RemoteFleet(
+    def make_discovery(
+        entry: Endpoints, on_news: Callable[[frozenset[Address]], None]
+    ) -> Discovery:
+        return Discovery(finder_by_entry[entry.text], interval_s=0.001, on_news=on_news)
+
+    fleet = RemoteFleet(
         "ours",
-        [Address(url) for url in urls],
+        Sources([], make_discovery),
         make_server=make_server,
-        balancer=PowerOfTwo(random.Random(7)),  # noqa: S311 - which server is no secret
+        placing=Placing(max_tokens=cache_tokens, seed=7),
         observer=observer or Recorder(),
         clock=clock,
     )
+    fleet.name([read_endpoints(text) for text in [*urls, *finder_by_entry]])
+    return fleet
 
 
 @asynccontextmanager

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mm_orch.core.endpoints import read_endpoints
 from mm_orch.core.errors import EngineCrashedError, ModelUnavailableError
 from mm_orch.core.events import CircuitChanged, WorkerStateChanged
-from mm_orch.core.fleet_events import EndpointChanged
+from mm_orch.core.fleet_events import EndpointChanged, EndpointChosen
+from mm_orch.core.generation import GenerationOptions
 from mm_orch.core.placement_events import RequestFailedOver
-from mm_orch.remote.discovery import Address, Discovery, DiscoveryError
+from mm_orch.remote.discovery import Address, DiscoveryError
+from mm_orch.remote.prompt_view import PromptView
 from mm_orch.workers.phase import ModelPhase
 from tests.recorder import Recorder
-from tests.unit.benchmarking.peer import Peer, serving
+from tests.unit.benchmarking.peer import Peer, serving, usage
 from tests.unit.remote.fleets import make_fleet, run, running
 from tests.unit.remote.test_server import END, WHOLE, WORD, Script, generate, read, reply, stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
-    from mm_orch.remote.fleet import Endpoint, RemoteFleet
+    from mm_orch.remote.endpoint import Endpoint
+    from mm_orch.remote.fleet import RemoteFleet
 
 OOPS = reply("500 Oops", b"it broke")
 FULL = reply("503 Service Unavailable", b"{}", "Retry-After: 7\r\n")
@@ -57,15 +61,60 @@ def endpoint_of(fleet: RemoteFleet, peer: Peer) -> Endpoint:
     return found
 
 
+@contextmanager
+def loaded(fleet: RemoteFleet, peer: Peer) -> Iterator[None]:
+    """Let a server have much to do for as long as this is entered."""
+    prompt = PromptView(names=(), num_tokens=100_000)
+    placed = fleet.placing.choose([endpoint_of(fleet, peer)], prompt)
+    with fleet.carrying(placed, GenerationOptions(max_tokens=1)):
+        yield
+
+
 async def test_a_request_goes_to_the_server_with_less_to_do() -> None:
     async with fleet_of(WHOLE, WHOLE) as (fleet, (busy, idle)):
-        with fleet.carrying(endpoint_of(fleet, busy), num_tokens=100_000):
+        with loaded(fleet, busy):
             for _ in range(5):
                 assert await read(generate(fleet)) == "w w "
 
         assert (len(busy.bodies), len(idle.bodies)) == (0, 5)
         assert [one.num_requests for one in fleet.endpoints] == [0, 0]
-        assert [one.num_tokens for one in fleet.endpoints] == [0, 0]
+        assert [one.queued.total for one in fleet.endpoints] == [0, 0]
+
+
+async def test_a_conversation_goes_where_it_was_until_that_server_is_lost() -> None:
+    recorder = Recorder()
+    async with fleet_of(WHOLE, WHOLE, observer=recorder) as (fleet, peers):
+        for _ in range(3):
+            await read(generate(fleet, "Tell me. " * 200))
+        [own] = [peer for peer in peers if peer.bodies]
+        [other] = [peer for peer in peers if peer is not own]
+        assert len(own.bodies) == 3
+
+        endpoint_of(fleet, own).server.count(EngineCrashedError("gone", num_lost=1))
+        await read(generate(fleet, "Tell me. " * 200))
+        await until(fleet, lambda: fleet.num_ready == 2)
+        await read(generate(fleet, "Tell me. " * 200))
+
+        # What it had held may be gone.
+        assert len(other.bodies) == 2
+        rules = [one.rule for one in recorder.of(EndpointChosen)]
+        assert rules == ["load", "prefix", "prefix", "only", "prefix"]
+
+
+async def test_what_servers_tell_of_their_memory_is_heard() -> None:
+    told = [stream(WORD, END, usage(600, 1, num_cached), "[DONE]") for num_cached in (0, 0, 600, 0)]
+    async with (
+        serving(Peer(answer=Script(*told))) as peer,
+        running(peer.target.url) as fleet,
+    ):
+        held = []
+        for content in ("A " * 1000, "B " * 1000, "B " * 1000, "B " * 1000):
+            await read(generate(fleet, content))
+            held.append(fleet.placing.count_held_tokens(fleet.endpoints[0]))
+
+        # It has begun anew: what was older than the prompt that it does not know is gone as well.
+        assert held[3] == held[0] == held[1] // 2
+        assert held[2] == held[1]
 
 
 async def test_what_a_server_has_under_way_counts_until_its_answer_is_closed() -> None:
@@ -74,16 +123,17 @@ async def test_what_a_server_has_under_way_counts_until_its_answer_is_closed() -
         deltas = aiter(generation)
         await anext(deltas)
         [endpoint] = fleet.endpoints
-        assert (endpoint.num_requests, endpoint.num_tokens) == (1, 4 + 1 + 5)
+        # Of five tokens that it may generate one is there, and with it the prompt is done.
+        assert (endpoint.num_requests, endpoint.queued.total) == (1, 4)
 
         await generation.aclose()
 
-        assert (endpoint.num_requests, endpoint.num_tokens) == (0, 0)
+        assert (endpoint.num_requests, endpoint.queued.total) == (0, 0)
 
 
 async def test_before_its_first_word_a_request_goes_to_another_server_and_tells_of_it() -> None:
     async with fleet_of(OOPS, WHOLE) as (fleet, (broken, whole)):
-        with fleet.carrying(endpoint_of(fleet, whole), num_tokens=100_000):
+        with loaded(fleet, whole):
             generation = generate(fleet)
             assert await read(generation) == "w w "
 
@@ -98,7 +148,7 @@ async def test_before_its_first_word_a_request_goes_to_another_server_and_tells_
 async def test_after_its_first_word_it_ends_with_the_fault() -> None:
     async with fleet_of(stream(WORD), WHOLE) as (fleet, (broken, whole)):
         with (
-            fleet.carrying(endpoint_of(fleet, whole), num_tokens=100_000),
+            loaded(fleet, whole),
             pytest.raises(EngineCrashedError),
         ):
             await read(generate(fleet))
@@ -108,7 +158,7 @@ async def test_after_its_first_word_it_ends_with_the_fault() -> None:
 
 async def test_a_server_without_a_place_is_left_alone_for_as_long_as_it_asked() -> None:
     async with fleet_of(FULL, WHOLE) as (fleet, (full, free)):
-        with fleet.carrying(endpoint_of(fleet, free), num_tokens=100_000):
+        with loaded(fleet, free):
             for _ in range(3):
                 # No retry is allowed: a server without a place is no fault.
                 assert await read(generate(fleet, max_retries=0)) == "w w "
@@ -178,13 +228,12 @@ async def test_a_server_that_is_named_no_more_ends_what_it_has_and_leaves() -> N
         serving(Peer(answer=Script(stream(WORD, is_whole=False)))) as old,
         serving(Peer(answer=Script(WHOLE))) as new,
     ):
-        fleet = make_fleet(observer=recorder)
-        fleet.want("dns", frozenset({Address(old.target.url)}))
+        fleet = make_fleet(old.target.url, observer=recorder)
         async with run(fleet):
             generation = generate(fleet)
             await anext(aiter(generation))
 
-            fleet.want("dns", frozenset({Address(new.target.url)}))
+            fleet.name([read_endpoints(new.target.url)])
 
             assert {one.state for one in fleet.endpoints} == {"leaving", "joining"}
             assert await read(generate(fleet)) == "w w "
@@ -197,27 +246,30 @@ async def test_a_server_that_is_named_no_more_ends_what_it_has_and_leaves() -> N
 
 async def test_a_server_that_is_named_again_stays() -> None:
     async with fleet_of(stream(WORD, is_whole=False)) as (fleet, [peer]):
-        named = frozenset({Address(peer.target.url)})
         generation = generate(fleet)
         await anext(aiter(generation))
-        fleet.want("", frozenset())
+        fleet.name([])
         assert [one.state for one in fleet.endpoints] == ["leaving"]
 
-        fleet.want("dns", named)
+        fleet.name([read_endpoints(peer.target.url)])
 
         assert [one.state for one in fleet.endpoints] == ["ready"]
         await generation.aclose()
         assert fleet.num_ready == 1
 
 
+TOLD = "dns:http://told"
+
+
 class Told:
     """A finder that says what the test has it say; implements remote.discovery.Finder."""
 
-    name = "told:servers"
+    name = TOLD
 
     def __init__(self, *answers: frozenset[Address] | DiscoveryError) -> None:
         self._answers = list(answers)
         self.all_said = asyncio.Event()
+        self.left = asyncio.Event()
 
     async def find(self) -> frozenset[Address]:
         answer = self._answers.pop(0)
@@ -230,23 +282,18 @@ class Told:
             await asyncio.sleep(interval_s)
         else:
             self.all_said.set()
-            await asyncio.get_running_loop().create_future()
-
-
-def follow(fleet: RemoteFleet, finder: Told) -> Discovery:
-    discovery = Discovery(
-        finder, interval_s=0.001, on_news=lambda found: fleet.want(finder.name, found)
-    )
-    fleet.follow([discovery])
-    return discovery
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self.left.set()
 
 
 async def test_what_cannot_be_asked_changes_nothing() -> None:
     async with serving(Peer(answer=Script(WHOLE))) as peer:
         named = frozenset({Address(peer.target.url)})
-        fleet = make_fleet()
         finder = Told(named, DiscoveryError("it is away"), named)
-        discovery = follow(fleet, finder)
+        fleet = make_fleet(finders={TOLD: finder})
+        [discovery] = fleet._sources.discoveries
         troubles = []
         discovery_note = discovery._note
 
@@ -259,22 +306,43 @@ async def test_what_cannot_be_asked_changes_nothing() -> None:
             await asyncio.wait_for(finder.all_said.wait(), 30)
             await fleet.wait_until_ready()
 
-            assert troubles == [(), ("told:servers cannot be asked for servers: it is away",), ()]
+            assert troubles == [
+                (),
+                ("dns:http://told cannot be asked for servers: it is away",),
+                (),
+            ]
             assert fleet.num_ready == 1
+
+
+async def test_registries_and_the_list_may_be_exchanged_while_they_are_followed() -> None:
+    peers = [Peer(answer=Script(WHOLE)) for _ in range(3)]
+    async with serving(peers[0]) as one, serving(peers[1]) as two, serving(peers[2]) as three:
+        old = Told(frozenset({Address(one.target.url)}))
+        new = Told(frozenset({Address(two.target.url)}))
+        fleet = make_fleet(finders={TOLD: old, "dns:http://new": new})
+        fleet.name([read_endpoints(TOLD)])
+        async with run(fleet):
+            await until(fleet, lambda: fleet.num_ready == 1)
+            fleet.name([read_endpoints("dns:http://new"), read_endpoints(three.target.url)])
+
+            await until(fleet, lambda: fleet.num_ready == 2)
+            await asyncio.wait_for(old.left.wait(), 30)
+            urls = {endpoint.server.address.url for endpoint in fleet.endpoints}
+            assert urls == {two.target.url, three.target.url}
+            assert not new.left.is_set()
 
 
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (DiscoveryError("no route"), r"no server of it is known \(told:servers: no route\)"),
-        (frozenset[Address](), r"no server of it is known \(told:servers: names none\)"),
+        (DiscoveryError("no route"), r"no server of it is known \(dns:http://told: no route\)"),
+        (frozenset[Address](), r"no server of it is known \(dns:http://told: names none\)"),
     ],
 )
 async def test_a_fleet_without_servers_says_who_was_asked(
     answer: frozenset[Address] | DiscoveryError, says: str
 ) -> None:
-    fleet = make_fleet()
-    follow(fleet, Told(answer, frozenset()))
+    fleet = make_fleet(finders={TOLD: Told(answer, frozenset())})
     async with run(fleet):
         with pytest.raises(ModelUnavailableError, match=says):
             await fleet.wait_until_ready()

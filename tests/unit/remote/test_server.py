@@ -79,11 +79,11 @@ async def asked(
 
 
 def generate(
-    fleet: RemoteFleet, *, max_retries: int = 1, timeout_s: float = 30.0
+    fleet: RemoteFleet, content: str = "Hello", *, max_retries: int = 1, timeout_s: float = 30.0
 ) -> RemoteGeneration:
     request = GenerationRequest(
         request_id="r",
-        prompt=ChatPrompt((Message(role="user", content="Hello"),)),
+        prompt=ChatPrompt((Message(role="user", content=content),)),
         options=GenerationOptions(max_tokens=5),
     )
     account = RequestAccount(

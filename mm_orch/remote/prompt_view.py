@@ -1,0 +1,76 @@
+"""What is seen of a prompt without a tokeniser: where two begin alike, and how long it is.
+
+A conversation is read as its messages one after another, so that the next turn begins with all of
+this one. Four bytes stand for a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mm_orch.core.generation import ChatPrompt, TextPrompt, TokensPrompt
+from mm_orch.optimization.replicas.held_prefixes import (
+    count_text_tokens,
+    name_blocks,
+    name_text_blocks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mm_orch.core.generation import GenerationRequest, Message
+    from mm_orch.core.tools import ToolUse
+
+_OPENING_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptView:
+    """A prompt, as the choice of a server sees it.
+
+    Attributes:
+        names: its blocks, of ``held_prefixes``.
+        num_tokens: in all; exact where tokens are what was given.
+        opening: the same for all turns of a conversation; empty where that cannot be seen.
+        session: the conversation's explicit name; empty for none.
+    """
+
+    names: tuple[int, ...]
+    num_tokens: int
+    opening: str = ""
+    session: str = ""
+
+
+def view(request: GenerationRequest) -> PromptView:
+    """Return what is seen of a request's prompt."""
+    session = request.conversation_id
+    match request.prompt:
+        case TokensPrompt(token_ids):
+            names = name_blocks(token_ids)
+            return PromptView(names=names, num_tokens=len(token_ids), session=session)
+        case TextPrompt(prompt):
+            text, opening = prompt.encode(), ""
+        case ChatPrompt(messages, tool_use):
+            text, opening = _read(messages, tool_use)
+    return PromptView(
+        names=name_text_blocks(text),
+        num_tokens=count_text_tokens(text),
+        opening=opening,
+        session=session,
+    )
+
+
+def _read(messages: Sequence[Message], tool_use: ToolUse | None) -> tuple[bytes, str]:
+    """Return a conversation's text, and what stands for all up to the user's first message."""
+    # What may be called stands before the messages in most templates.
+    text = bytearray(msgspec.json.encode(tool_use.tools) if tool_use else b"")
+    opening = ""
+    for message in messages:
+        text += msgspec.json.encode(message)
+        if not opening and message.role == "user":
+            opening = blake2b(text, digest_size=_OPENING_BYTES).hexdigest()
+    return bytes(text), opening
