@@ -80,6 +80,7 @@ class ModelPlan:
         watchdog_timeout_s: a worker with work that makes no step for so long is killed.
         idle_unload_s: without a request for so long it leaves the memory; None for never.
         replicas: workers side by side; None for as many as devices, cores and memory permit.
+        balancing: by what one of these is chosen for a request, as the option has it.
         place: says where a worker that is started now is to run; None for this machine.
     """
 
@@ -102,6 +103,7 @@ class ModelPlan:
     watchdog_timeout_s: float = 120.0
     idle_unload_s: float | None = None
     replicas: int | None = 1
+    balancing: str = "prefix"
     place: Callable[[], Placement | None] = lambda: None
 
     def share(self, sharing: Sharing) -> ModelPlan:

@@ -1,46 +1,19 @@
-"""Which replica of a model gets a request: a decision without I/O.
-
-the session's own replica  ->  the one that holds most of the prompt  ->  the shorter queue of two
-          |                                    |
-          +---- only while the queue there is not too long: else the next rule ----+
-
-A queue is counted in tokens that are still to be computed. Affinity saves work but gathers it in
-one place, so it is followed within bounds: of the queue, and for beginnings that many prompts
-share also of the memory that is taken.
-"""
+"""Which replica of a model gets a request, and what each is believed to hold of past prompts."""
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict
 from dataclasses import dataclass
-from random import Random
 from typing import TYPE_CHECKING
 
 from mm_orch.optimization.replicas.held_prefixes import HeldPrefixes
+from mm_orch.optimization.replicas.offers import Offer, Offers, Rule
+from mm_orch.optimization.replicas.policies import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mm_orch.optimization.replicas.held_prefixes import Held
-
-MAX_IMBALANCE = 1.3
-"""No replica gets a request that makes its queue longer than this times the mean, but for the
-shortest queue, and for a light one."""
-
-LIGHT_QUEUE_TOKENS = 2048
-"""Below, a queue is a few steps long: waiting there costs less than computing a prompt again."""
-
 _MAX_SESSIONS = 10_000
-
-
-class Rule(enum.Enum):
-    """What decided, as metrics name it."""
-
-    ONLY = "only"
-    SESSION = "session"
-    PREFIX = "prefix"
-    LOAD = "load"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,38 +30,18 @@ class Choice:
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """A replica that could take the request.
-
-    Attributes:
-        queue: tokens that it has still to compute.
-        num_tokens: of the request.
-        held: what it holds of the request's prompt.
-    """
-
-    replica: int
-    queue: int
-    num_tokens: int
-    held: Held
-
-    @property
-    def num_new_tokens(self) -> int:
-        """What the request adds to the queue."""
-        return max(0, self.num_tokens - self.held.num_tokens)
-
-
 class Balancer:
     """Chooses among the replicas of one model, and remembers what each holds.
 
     Memory is bounded: by the replicas' KV memory, and by a number of sessions.
 
     Args:
-        seed: of the dice.
+        policy: by what it chooses: a name of ``POLICIES``.
+        seed: of what is left to chance.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self._dice = Random(seed)  # noqa: S311 - no secret: it spreads load
+    def __init__(self, policy: str = "prefix", *, seed: int = 0) -> None:
+        self._policy = POLICIES[policy](seed)
         self._held_by_replica: dict[int, HeldPrefixes] = {}
         # The least recently used first.
         self._replica_by_session: OrderedDict[str, int] = OrderedDict()
@@ -137,66 +90,22 @@ class Balancer:
                 they have all joined, and there is one at least.
         """
         offers = [
-            _Offer(one, queue, num_tokens, self._held_by_replica[one].find(names))
+            Offer(one, queue, num_tokens, held.find(names), held.num_tokens)
             for one, queue in queued_tokens.items()
+            for held in (self._held_by_replica[one],)
         ]
-        chosen, rule = self._decide(offers, session)
+        if len(offers) == 1:
+            chosen, rule = offers[0], Rule.ONLY
+        else:
+            own = self._replica_by_session.get(session)
+            chosen, rule = self._policy.decide(Offers(offers, own))
         self._held_by_replica[chosen.replica].add(names)
         if session:
             self._keep_session(session, chosen.replica)
         return Choice(replica=chosen.replica, num_held_tokens=chosen.held.num_tokens, rule=rule)
-
-    def _decide(self, offers: Sequence[_Offer], session: str) -> tuple[_Offer, Rule]:
-        if len(offers) == 1:
-            return offers[0], Rule.ONLY
-        own = self._replica_by_session.get(session)
-        for offer in offers:
-            is_light = offer.queue <= LIGHT_QUEUE_TOKENS
-            if offer.replica == own and (is_light or _is_within_bound(offer, offers)):
-                return offer, Rule.SESSION
-        most = max(offer.held.num_tokens for offer in offers)
-        holders = [offer for offer in offers if most and offer.held.num_tokens == most]
-        if holders:
-            holder = self._shortest(holders)
-            may_take = holder.held.is_own or not self._is_crowded(holder, offers)
-            if may_take and _may_follow_prefix(holder, offers):
-                return holder, Rule.PREFIX
-        return self._roll(offers), Rule.LOAD
-
-    def _roll(self, offers: Sequence[_Offer]) -> _Offer:
-        """Take the shorter queue of two that chance has chosen among those that may take more."""
-        able = [offer for offer in offers if _is_within_bound(offer, offers)]
-        if not able:
-            # The request is large beside the queues.
-            shortest = min(offer.queue for offer in offers)
-            able = [offer for offer in offers if offer.queue == shortest]
-        return self._shortest(self._dice.sample(able, min(2, len(able))))
-
-    def _shortest(self, offers: Sequence[_Offer]) -> _Offer:
-        # Of equal queues the emptier memory: so conversations are spread over all of it.
-        return min(offers, key=lambda one: (one.queue, self.count_held_tokens(one.replica)))
-
-    def _is_crowded(self, offer: _Offer, offers: Sequence[_Offer]) -> bool:
-        totals = [self.count_held_tokens(one.replica) for one in offers]
-        mean = sum(totals) / len(totals)
-        return self.count_held_tokens(offer.replica) > MAX_IMBALANCE * mean
 
     def _keep_session(self, session: str, replica: int) -> None:
         self._replica_by_session[session] = replica
         self._replica_by_session.move_to_end(session)
         if len(self._replica_by_session) > _MAX_SESSIONS:
             self._replica_by_session.popitem(last=False)
-
-
-def _may_follow_prefix(offer: _Offer, offers: Sequence[_Offer]) -> bool:
-    """Whether what it holds is a reason to give the replica this request too."""
-    if _is_within_bound(offer, offers):
-        return True
-    shortest = min(one.queue for one in offers)
-    return offer.queue - shortest <= offer.held.num_tokens and offer.queue <= LIGHT_QUEUE_TOKENS
-
-
-def _is_within_bound(offer: _Offer, offers: Sequence[_Offer]) -> bool:
-    """Whether the replica's queue is no longer than the mean allows when it has the request."""
-    mean = (sum(one.queue for one in offers) + offer.num_new_tokens) / len(offers)
-    return offer.queue + offer.num_new_tokens <= MAX_IMBALANCE * mean
