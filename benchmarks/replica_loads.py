@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from mm_orch.benchmarking.records import RunRecord
     from mm_orch.benchmarking.vocabulary import CountTokens
 
-_FIRST_TOKENS = (160, 240)
+_FIRST_TOKENS = (120, 200)
 _NEXT_TOKENS = (16, 32)
 _OUTPUT_TOKENS = 12
 _SHARED_TOKENS = 320
 _SHARED_SHARE = 0.9
 _OWN_TOKENS = (60, 120)
-_SKEW_OUTPUT_TOKENS = 40
+_SKEW_OUTPUT_TOKENS = (16, 64)
 _SKEW_TURNS = 2
 _SAMPLE_EVERY_S = 0.25
 
@@ -56,10 +56,13 @@ def make_skewed(num_sessions: int, *, seed: int, count_tokens: CountTokens) -> W
     def session() -> Session:
         is_hot = dice.random() < _SHARED_SHARE
         begin = hot if is_hot else write_text(dice, _SHARED_TOKENS, count_tokens)
-        texts = [
-            write_text(dice, dice.randint(*_OWN_TOKENS), count_tokens) for _ in range(_SKEW_TURNS)
-        ]
-        turns = tuple(Turn(text, _SKEW_OUTPUT_TOKENS) for text in texts)
+        turns = tuple(
+            Turn(
+                write_text(dice, dice.randint(*_OWN_TOKENS), count_tokens),
+                dice.randint(*_SKEW_OUTPUT_TOKENS),
+            )
+            for _ in range(_SKEW_TURNS)
+        )
         return Session(system=begin, turns=turns)
 
     sessions = tuple(session() for _ in range(num_sessions))
