@@ -146,7 +146,7 @@ def main() -> int:
         bench = _Bench(one, counter_of(model), options.seconds)
         rounds = [bench.measure(levels, number) for number in range(options.runs)]
         servers = bench.fit_all()
-    pairs = _compare(levels, rounds, servers)
+    pairs = _compare(levels, rounds, servers, counter_of(model))
     head = ("load", "figure", "server", "its range", "simulator", "ratio", "verdict")
     print(write_table("simulator_check", head, [pair.row for pair in pairs]))
     verdicts = {
@@ -281,7 +281,10 @@ class _Bench:
 
 
 def _compare(
-    levels: Sequence[Level], rounds: Sequence[Round], servers: Sequence[MeasuredServer]
+    levels: Sequence[Level],
+    rounds: Sequence[Round],
+    servers: Sequence[MeasuredServer],
+    count_tokens: CountTokens,
 ) -> list[Pair]:
     """Simulate all runs; return the figures of both, as at the median capacity."""
     pairs = []
@@ -292,9 +295,7 @@ def _compare(
         for capacity, one, server in zip(capacities, rounds, servers, strict=True):
             run, pace = one.runs[level.name], capacity / usual_per_s
             real.append(_at_pace(_figures_of(run.record), pace))
-            simulated.append(
-                _at_pace(simulate_run(server, run.workload, run.times_s, run.record), pace)
-            )
+            simulated.append(_at_pace(simulate_run(server, run, count_tokens), pace))
         pairs += [
             Pair(
                 level=level.name,
@@ -328,9 +329,7 @@ def _tell_fit(server: MeasuredServer) -> dict[str, float]:
     }
 
 
-def simulate_run(
-    server: MeasuredServer, workload: Workload, times_s: Sequence[float], run: RunRecord
-) -> dict[str, float]:
+def simulate_run(server: MeasuredServer, run: Run, count_tokens: CountTokens) -> dict[str, float]:
     """Return the figures of the same requests in the simulator.
 
     Prompt lengths are those that the server counted, its chat template included; times are not
@@ -342,35 +341,29 @@ def simulate_run(
         limits=ReplicaLimits(kv_tokens=_KV_TOKENS),
         overhead_s=server.overhead_s,
     )
-    sessions = sessions_of(workload, times_s, run)
+    sessions = sessions_of(run, count_tokens)
     return _named(summarise_simulation(simulate(spec, sessions, RoundRobin())))
 
 
-def sessions_of(workload: Workload, times_s: Sequence[float], run: RunRecord) -> list[Session]:
-    """Return a run's sessions as the simulator takes them."""
+def sessions_of(run: Run, count_tokens: CountTokens) -> list[Session]:
+    """Return a run's sessions as the simulator takes them; a system message is what all share."""
     by_session: dict[int, list[int]] = {}
-    for record in run.requests:
+    for record in run.record.requests:
         by_session.setdefault(record.session, []).append(record.num_prompt_tokens)
     sessions = []
-    for number, (session, due_s) in enumerate(zip(workload.sessions, times_s, strict=True)):
+    for number, (session, due_s) in enumerate(zip(run.workload.sessions, run.times_s, strict=True)):
         history, turns = 0, []
         for turn, num_prompt in zip(session.turns, by_session.get(number, ()), strict=False):
             turns.append(Turn(max(1, num_prompt - history), turn.num_output_tokens))
             history = num_prompt + turn.num_output_tokens
         if not turns:
             continue
-        num_shared = _count_shared(session.system, turns[0].num_prompt_tokens)
+        num_system = count_tokens(session.system) if session.system else 0
+        num_shared = min(turns[0].num_prompt_tokens - 1, num_system)
         first = Turn(turns[0].num_prompt_tokens - num_shared, turns[0].num_output_tokens)
         group = 0 if num_shared else None
         sessions.append(Session(due_s, (first, *turns[1:]), group, num_shared))
     return sessions
-
-
-def _count_shared(system: str | None, num_prompt_tokens: int) -> int:
-    """Tokens of the prompt that all sessions begin with: about those of the system message."""
-    if system is None:
-        return 0
-    return min(num_prompt_tokens - 1, len(system.split()))
 
 
 def _figures_of(run: RunRecord) -> dict[str, float]:
