@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.results_file import report, write_table
 from benchmarks.statistics import Verdict
-from mm_orch.benchmarking.objective import DEFAULT_OBJECTIVE
 from mm_orch.optimization.replicas.balancer import Balancer
 from mm_orch.optimization.replicas.held_prefixes import BLOCK_TOKENS
-from mm_orch.planning.capacity import Site, find_capacity, find_gains
+from mm_orch.planning.capacity import find_capacity
 from mm_orch.planning.hardware import find_gpu
 from mm_orch.planning.model_shape import ModelShape
 from mm_orch.planning.simulation.balancing import POLICIES
@@ -120,10 +119,12 @@ def main() -> int:
             if policy == _SLOW_POLICY and num_replicas > _MOST_FOR_SLOW:
                 continue
             begin_s = time.process_time()
-            summary = _simulate(spec, work, policy, rate, options.requests * num_replicas)
+            summary, rate_per_s = _simulate(
+                spec, work, policy, rate, options.requests * num_replicas
+            )
             took_s = time.process_time() - begin_s
             longest_s = max(longest_s, took_s)
-            rows.append(_row(work, num_replicas, policy, summary, took_s))
+            rows.append(_row(work, num_replicas, policy, summary, (rate_per_s, took_s)))
             print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
     names = [work.name for work in WORKS]
     rows.sort(key=lambda row: names.index(str(row[0])))
@@ -132,9 +133,7 @@ def main() -> int:
         "busiest / mean", "moved", "processor time",
     )  # fmt: skip
     print(write_table("scaling", head, rows))
-    figures["bottlenecks"] = {
-        work.name: _find_bottlenecks(work, costs, limits.kv_tokens) for work in WORKS
-    }
+    figures["bottlenecks"] = {work.name: _find_bottlenecks(work, costs) for work in WORKS}
     figures["ms_a_choice"] = {
         str(number): round(_time_choice(number) * 1000, 3) for number in options.replicas
     }
@@ -154,10 +153,17 @@ def _make_replica() -> tuple[RooflineCosts, ReplicaLimits]:
     return shape.on(gpu), limits
 
 
-def _find_bottlenecks(work: Work, costs: RooflineCosts, kv_tokens: int) -> dict[str, float]:
-    """Return how many times as many requests twice as much of each thing would serve."""
-    site = Site(costs=costs, kv_tokens=kv_tokens)
-    gains = find_gains(site, work.all, DEFAULT_OBJECTIVE)
+def _find_bottlenecks(work: Work, costs: RooflineCosts) -> dict[str, float]:
+    """Return how many times as many requests twice as much of each thing would serve.
+
+    KV memory is none of them: it holds more sequences than share a step.
+    """
+    now = find_capacity(costs, work.all, _BATCH_SIZE)
+    gains = {
+        name: find_capacity(relieved, work.all, _BATCH_SIZE) / now
+        for name, relieved in costs.relieve().items()
+    }
+    gains["sequences in a step"] = find_capacity(costs, work.all, 2 * _BATCH_SIZE) / now
     return {name: round(gain, 2) for name, gain in gains.items()}
 
 
@@ -185,12 +191,16 @@ def _time_choice(num_replicas: int) -> float:
 
 def _simulate(
     spec: SystemSpec, work: Work, policy: str, rate: float, num_requests: int
-) -> SimulationSummary:
+) -> tuple[SimulationSummary, float]:
+    """Return what was seen in the later half of the time, and the requests a second answered."""
     # By the half of it, conversations end as often as they begin.
     span_s = max(num_requests / rate, _SESSIONS_LONG * work.traffic.session_s)
     sessions = _draw(work, span_s, rate, spec.num_replicas)
     outcome = simulate(spec, sessions, POLICIES[policy](1), seed=1)
-    return summarise(outcome, since_s=span_s / 2)
+    num_ended = sum(
+        span_s / 2 <= one.ended_s < span_s for one in outcome.requests if one.ended_s is not None
+    )
+    return summarise(outcome, since_s=span_s / 2), num_ended / (span_s / 2)
 
 
 def _draw(work: Work, span_s: float, rate: float, num_groups: int) -> Iterator[Session]:
@@ -205,13 +215,18 @@ def _draw(work: Work, span_s: float, rate: float, num_groups: int) -> Iterator[S
 
 
 def _row(
-    work: Work, num_replicas: int, policy: str, summary: SimulationSummary, took_s: float
+    work: Work,
+    num_replicas: int,
+    policy: str,
+    summary: SimulationSummary,
+    seen: tuple[float, float],
 ) -> list[object]:
+    rate_per_s, took_s = seen
     return [
         work.name,
         num_replicas,
         policy,
-        f"{summary.requests_per_s:.4g}",
+        f"{rate_per_s:.4g}",
         f"{summary.ttft.p95_s * 1000:.0f} ms",
         f"{summary.total.p95_s:.2f} s",
         f"{summary.cached_ratio:.0%}",
