@@ -6,12 +6,13 @@ Each replica is an H100 by its data sheet with a model of 8 billion parameters i
 come at random: single questions; conversations of four turns; and conversations that share one of
 as many long beginnings as there are replicas. The load is a share of what as many replicas answer
 with full batches. Simulated: needs no quiet machine, and says what processor time each simulation
-took.
+took, and how long the server's balancer takes for one choice among so many.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import sys
 import time
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.results_file import report, write_table
 from benchmarks.statistics import Verdict
-from mm_orch.benchmarking.objective import DEFAULT_OBJECTIVE
-from mm_orch.planning.capacity import Site, find_capacity, find_gains
+from mm_orch.optimization.replicas.balancer import Balancer
+from mm_orch.optimization.replicas.held_prefixes import BLOCK_TOKENS
+from mm_orch.planning.capacity import find_capacity
 from mm_orch.planning.hardware import find_gpu
 from mm_orch.planning.model_shape import ModelShape
 from mm_orch.planning.simulation.balancing import POLICIES
@@ -43,6 +45,12 @@ _BATCH_SIZE = 64
 _OVERHEAD_S = 0.005
 _MAX_SIMULATION_S = 1800.0
 _SESSIONS_LONG = 2.5
+# It looks at every replica for each request.
+_SLOW_POLICY = "server's prefix"
+_MOST_FOR_SLOW = 100
+_NUM_CHOICES = 500
+_CHOICE_BLOCKS = 40
+_CHOICE_QUEUE = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,37 +98,44 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 10, 100, 1000])
-    parser.add_argument("--requests", type=int, default=120, help="for each replica")
+    parser.add_argument("--requests", type=int, default=60, help="for each replica")
     parser.add_argument("--load", type=float, default=0.7, help="share of the capacity")
     options = parser.parse_args()
     costs, limits = _make_replica()
-    rows: list[list[object]] = []
     figures: dict[str, object] = {"load": options.load, "requests_per_replica": options.requests}
     longest_s = 0.0
-    for work in WORKS:
-        for num_replicas in options.replicas:
-            spec = SystemSpec(
-                num_replicas=num_replicas,
-                costs=costs,
-                limits=limits,
-                overhead_s=_OVERHEAD_S,
-                failures=work.failures,
+    rows: list[list[object]] = []
+    # The large ones last: what is small is known soon.
+    for num_replicas, work in itertools.product(options.replicas, WORKS):
+        spec = SystemSpec(
+            num_replicas=num_replicas,
+            costs=costs,
+            limits=limits,
+            overhead_s=_OVERHEAD_S,
+            failures=work.failures,
+        )
+        rate = options.load * find_capacity(costs, work.all, _BATCH_SIZE) * num_replicas
+        for policy in POLICIES:
+            if policy == _SLOW_POLICY and num_replicas > _MOST_FOR_SLOW:
+                continue
+            begin_s = time.process_time()
+            summary, rate_per_s = _simulate(
+                spec, work, policy, rate, options.requests * num_replicas
             )
-            rate = options.load * find_capacity(costs, work.all, _BATCH_SIZE) * num_replicas
-            for policy in POLICIES:
-                begin_s = time.process_time()
-                summary = _simulate(spec, work, policy, rate, options.requests * num_replicas)
-                took_s = time.process_time() - begin_s
-                longest_s = max(longest_s, took_s)
-                rows.append(_row(work, num_replicas, policy, summary, took_s))
-                print(*rows[-1], file=sys.stderr, flush=True)
+            took_s = time.process_time() - begin_s
+            longest_s = max(longest_s, took_s)
+            rows.append(_row(work, num_replicas, policy, summary, (rate_per_s, took_s)))
+            print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
+    names = [work.name for work in WORKS]
+    rows.sort(key=lambda row: names.index(str(row[0])))
     head = (
         "load", "replicas", "policy", "requests/s", "TTFT p95", "p95", "reused", "busy",
         "busiest / mean", "moved", "processor time",
     )  # fmt: skip
     print(write_table("scaling", head, rows))
-    figures["bottlenecks"] = {
-        work.name: _find_bottlenecks(work, costs, limits.kv_tokens) for work in WORKS
+    figures["bottlenecks"] = {work.name: _find_bottlenecks(work, costs) for work in WORKS}
+    figures["ms_a_choice"] = {
+        str(number): round(_time_choice(number) * 1000, 3) for number in options.replicas
     }
     figures["rows"] = [dict(zip(head, map(str, row), strict=True)) for row in rows]
     figures["longest_simulation_s"] = round(longest_s, 1)
@@ -138,21 +153,54 @@ def _make_replica() -> tuple[RooflineCosts, ReplicaLimits]:
     return shape.on(gpu), limits
 
 
-def _find_bottlenecks(work: Work, costs: RooflineCosts, kv_tokens: int) -> dict[str, float]:
-    """Return how many times as many requests twice as much of each thing would serve."""
-    site = Site(costs=costs, kv_tokens=kv_tokens)
-    gains = find_gains(site, work.all, DEFAULT_OBJECTIVE)
+def _find_bottlenecks(work: Work, costs: RooflineCosts) -> dict[str, float]:
+    """Return how many times as many requests twice as much of each thing would serve.
+
+    KV memory is none of them: it holds more sequences than share a step.
+    """
+    now = find_capacity(costs, work.all, _BATCH_SIZE)
+    gains = {
+        name: find_capacity(relieved, work.all, _BATCH_SIZE) / now
+        for name, relieved in costs.relieve().items()
+    }
+    gains["sequences in a step"] = find_capacity(costs, work.all, 2 * _BATCH_SIZE) / now
     return {name: round(gain, 2) for name, gain in gains.items()}
+
+
+def _time_choice(num_replicas: int) -> float:
+    """Return the processor time in seconds that the server's balancer takes for one request."""
+    dice = random.Random(3)  # noqa: S311 - reproducible on purpose
+    balancer = Balancer()
+    for replica in range(num_replicas):
+        balancer.join(replica, max_tokens=_CHOICE_BLOCKS * BLOCK_TOKENS * _NUM_CHOICES)
+    prompts = [
+        [hash((dice.randrange(num_replicas), block)) for block in range(_CHOICE_BLOCKS)]
+        for _ in range(_NUM_CHOICES)
+    ]
+    queues = {replica: dice.randrange(_CHOICE_QUEUE) for replica in range(num_replicas)}
+    begin_s = time.process_time()
+    for names in prompts:
+        balancer.choose(
+            names,
+            num_tokens=_CHOICE_BLOCKS * BLOCK_TOKENS,
+            session="",
+            queued_tokens=queues,
+        )
+    return (time.process_time() - begin_s) / _NUM_CHOICES
 
 
 def _simulate(
     spec: SystemSpec, work: Work, policy: str, rate: float, num_requests: int
-) -> SimulationSummary:
+) -> tuple[SimulationSummary, float]:
+    """Return what was seen in the later half of the time, and the requests a second answered."""
     # By the half of it, conversations end as often as they begin.
     span_s = max(num_requests / rate, _SESSIONS_LONG * work.traffic.session_s)
     sessions = _draw(work, span_s, rate, spec.num_replicas)
     outcome = simulate(spec, sessions, POLICIES[policy](1), seed=1)
-    return summarise(outcome, since_s=span_s / 2)
+    num_ended = sum(
+        span_s / 2 <= one.ended_s < span_s for one in outcome.requests if one.ended_s is not None
+    )
+    return summarise(outcome, since_s=span_s / 2), num_ended / (span_s / 2)
 
 
 def _draw(work: Work, span_s: float, rate: float, num_groups: int) -> Iterator[Session]:
@@ -167,13 +215,18 @@ def _draw(work: Work, span_s: float, rate: float, num_groups: int) -> Iterator[S
 
 
 def _row(
-    work: Work, num_replicas: int, policy: str, summary: SimulationSummary, took_s: float
+    work: Work,
+    num_replicas: int,
+    policy: str,
+    summary: SimulationSummary,
+    seen: tuple[float, float],
 ) -> list[object]:
+    rate_per_s, took_s = seen
     return [
         work.name,
         num_replicas,
         policy,
-        f"{summary.requests_per_s:.4g}",
+        f"{rate_per_s:.4g}",
         f"{summary.ttft.p95_s * 1000:.0f} ms",
         f"{summary.total.p95_s:.2f} s",
         f"{summary.cached_ratio:.0%}",

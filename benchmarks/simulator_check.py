@@ -4,19 +4,24 @@ usage: python -m benchmarks.simulator_check [--runs N] [--seconds N] [--shares X
 
 fit       a server is measured as ``muai --plan --url`` measures one: lone prompts, and clients
           that ask together, all of one length
-capacity  requests a second that 32 clients get answered on the chats of the check
+capacity  requests a second that 24 clients get answered on the chats of the check
 check     chats of mixed lengths and conversations come at random (Poisson) at shares of that;
           the same requests at the same times go through the server and through the simulator
 
+All of it is done once a round, and a run is simulated with what was fitted before and after its
+round: a machine that others use too does not stay as fast as it was. The requests of a load are the
+same in each round but for their words; figures are told as at the median capacity of all rounds, so
+what is left of the server's range over its runs is its own.
+
 At each load the median of the runs of both must be near: throughput and p95 within 15%, or within
-the server's own range over its runs where that is wider. With the defaults there are eight loads of
-five runs, about 19 minutes; the prompts and times of a run are those of its number.
+that range where it is wider. With the defaults there are seven loads of five runs: 22 minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import statistics
 import sys
 import time
@@ -25,14 +30,14 @@ from typing import TYPE_CHECKING
 
 from benchmarks.contenders import counter_of, find_model, our_server, run_all
 from benchmarks.results_file import report, write_table
-from benchmarks.rounds import wait_until_idle
+from benchmarks.rounds import wait_until_idle, warm_up
 from benchmarks.statistics import Verdict
 from benchmarks.tuner_loads import make_chats
 from mm_orch.benchmarking.load import arrival_times, failures_of, run_at, run_closed
 from mm_orch.benchmarking.summary import summarise
 from mm_orch.benchmarking.workloads import WorkloadKind, make_workload
 from mm_orch.cli.progress import make_progress
-from mm_orch.planning.measuring import measure_server
+from mm_orch.planning.measuring import fit_samples, take_samples
 from mm_orch.planning.simulation.balancing import RoundRobin
 from mm_orch.planning.simulation.limits import ReplicaLimits
 from mm_orch.planning.simulation.summary import summarise as summarise_simulation
@@ -47,20 +52,24 @@ if TYPE_CHECKING:
     from mm_orch.benchmarking.summary import RunSummary
     from mm_orch.benchmarking.vocabulary import CountTokens
     from mm_orch.benchmarking.workloads import Workload
-    from mm_orch.planning.measuring import MeasuredServer
+    from mm_orch.planning.measuring import MeasuredServer, Sample
     from mm_orch.planning.simulation.summary import SimulationSummary
 
 _TOLERANCE = 0.15
-_CAPACITY_CLIENTS = 32
-_CAPACITY_CHATS = 96
+_CAPACITY_CLIENTS = 24
+_CAPACITY_CHATS = 48
 _NUM_TURNS = 4
 _OUTPUT_TOKENS = 32
 _KV_TOKENS = 90_000
 _CONVERSATION_SHARES = (0.3, 0.6)
-_SHARES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8)
+_SHARES = (0.3, 0.45, 0.6, 0.7, 0.8)
 FIGURES = ("requests_per_s", "p95_s", "ttft_p95_s")
 _JUDGED = FIGURES[:2]
 _KINDS = ("chats", "conversations")
+_MIN_SESSIONS = 6
+# Sessions are as many in each round, whatever the capacity; a machine of the kind serves about
+# so many requests a second.
+_NOMINAL_PER_S = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +128,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--fit-rounds", type=int, default=3, help="of measuring the server")
-    parser.add_argument("--seconds", type=float, default=24.0, help="for which requests come")
+    parser.add_argument("--seconds", type=float, default=18.0, help="for which requests come")
     parser.add_argument("--shares", type=float, nargs="+", default=list(_SHARES))
     options = parser.parse_args()
     begin_s, model = time.monotonic(), find_model()
@@ -132,19 +140,23 @@ def main() -> int:
         precision="auto",
         note="pytorch",
     )
+    levels = _levels(options.shares)
     with run_all([contender]) as [one]:
-        server = measure_server(
-            one.target, counter_of(model), make_progress(), num_rounds=options.fit_rounds
-        )
-        bench = _Bench(one, server, counter_of(model), options.runs, options.seconds)
-        pairs = [pair for level in _levels(options.shares) for pair in bench.compare(level)]
+        warm_up([one], WorkloadKind.SHORT_CHAT, counter_of(model), levels=(1, 8, 32))
+        bench = _Bench(one, counter_of(model), options.seconds)
+        rounds = [bench.measure(levels, number) for number in range(options.runs)]
+        servers = bench.fit_all()
+    pairs = _compare(levels, rounds, servers, counter_of(model))
     head = ("load", "figure", "server", "its range", "simulator", "ratio", "verdict")
     print(write_table("simulator_check", head, [pair.row for pair in pairs]))
     verdicts = {
         f"{pair.level}: {pair.figure}": pair.verdict for pair in pairs if pair.figure in _JUDGED
     }
     figures = {
-        **bench.fitted,
+        "fits": [_tell_fit(server) for server in servers],
+        "capacities_per_s": [
+            {kind: round(rate, 3) for kind, rate in one.capacity_per_s.items()} for one in rounds
+        ],
         "runs": options.runs,
         "seconds": options.seconds,
         "levels": [
@@ -171,54 +183,120 @@ def _levels(shares: Sequence[float]) -> list[Level]:
     return chats + conversations
 
 
-class _Bench:
-    """A server, what was fitted to it, and the runs against it."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the server was asked in one run, and what came of it."""
 
-    def __init__(
-        self,
-        one: Running,
-        server: MeasuredServer,
-        count_tokens: CountTokens,
-        num_runs: int,
-        seconds: float,
-    ) -> None:
+    workload: Workload
+    times_s: Sequence[float]
+    record: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One run of each level, and how fast the machine was then.
+
+    Attributes:
+        capacity_per_s: requests, by kind of level.
+        runs: by the level's name.
+    """
+
+    capacity_per_s: dict[str, float]
+    runs: dict[str, Run]
+
+
+class _Bench:
+    """A server, and what it was measured to take again and again."""
+
+    def __init__(self, one: Running, count_tokens: CountTokens, seconds: float) -> None:
         self.faults: list[str] = []
         self._one = one
         self._count_tokens = count_tokens
-        self._num_runs = num_runs
         self._seconds = seconds
-        self._server = server
-        self._capacity_per_s = {kind: self._find_capacity(kind) for kind in _KINDS}
+        # One before each round.
+        self._samples: list[list[Sample]] = []
 
-    @property
-    def fitted(self) -> dict[str, object]:
-        """What the simulator was told."""
-        costs = self._server.costs
-        return {
-            "fixed_ms": round(costs.fixed_s * 1000, 3),
-            "per_sequence_ms": round(costs.per_sequence_s * 1000, 3),
-            "per_prompt_token_ms": round(costs.per_prompt_token_s * 1000, 4),
-            "per_key_us": round(costs.per_key_s * 1e6, 3),
-            "per_pair_us": round(costs.per_pair_s * 1e6, 4),
-            "overhead_ms": round(self._server.overhead_s * 1000, 2),
-            "median_residual_ratio": round(self._server.residual_ratio, 3),
-            "capacity_per_s": {kind: round(rate, 3) for kind, rate in self._capacity_per_s.items()},
-        }
-
-    def compare(self, level: Level) -> list[Pair]:
-        """Run a level through the server and through the simulator."""
-        rate_per_s = level.share * self._capacity_per_s[level.kind]
-        real, simulated = [], []
-        for number in range(self._num_runs):
-            seed = round(level.share * 1000) * 100 + number
-            workload, times_s = self._draw(level.kind, rate_per_s, seed)
+    def measure(self, levels: Sequence[Level], number: int) -> Round:
+        """Measure the server, its capacity, and each level once."""
+        self._take_samples()
+        capacity_per_s = {kind: self._find_capacity(kind, number) for kind in _KINDS}
+        runs = {}
+        for level in levels:
+            rate_per_s = level.share * capacity_per_s[level.kind]
+            workload, times_s = self._draw(level, rate_per_s, number)
             wait_until_idle([self._one])
-            run = asyncio.run(run_at(self._one.target, workload, times_s, words=level.name))
-            self.faults += failures_of([run])
-            real.append(_figures_of(run))
-            simulated.append(simulate_run(self._server, workload, times_s, run))
-            print(level.name, number, real[-1], simulated[-1], file=sys.stderr, flush=True)
+            record = asyncio.run(run_at(self._one.target, workload, times_s, words=level.name))
+            self.faults += failures_of([record])
+            runs[level.name] = Run(workload, times_s, record)
+            print(level.name, number, _figures_of(record), file=sys.stderr, flush=True)
+        return Round(capacity_per_s, runs)
+
+    def fit_all(self) -> list[MeasuredServer]:
+        """Return what the server took in each round: as measured before it and after it."""
+        self._take_samples()
         return [
+            fit_samples([*before, *after]) for before, after in itertools.pairwise(self._samples)
+        ]
+
+    def _take_samples(self) -> None:
+        number = len(self._samples)
+        self._samples.append(
+            take_samples(self._one.target, self._count_tokens, make_progress(), number=number)
+        )
+
+    def _draw(self, level: Level, rate_per_s: float, number: int) -> tuple[Workload, list[float]]:
+        """Return sessions and when they are due; a conversation counts with its turns.
+
+        A level's numbers and lengths are the same in each round, its words and its pace are not.
+        """
+        session_rate = level.share / (_NUM_TURNS if level.kind == "conversations" else 1)
+        seed = round(level.share * 1000)
+        num_sessions = max(_MIN_SESSIONS, round(session_rate * self._seconds * _NOMINAL_PER_S))
+        workload = self._make(level.kind, num_sessions, seed, number)
+        unit_s = arrival_times(num_sessions, rate_per_s=session_rate, seed=seed)
+        capacity_per_s = rate_per_s / level.share
+        return workload, [due_s / capacity_per_s for due_s in unit_s]
+
+    def _make(self, kind: str, num_sessions: int, seed: int, number: int) -> Workload:
+        if kind == "chats":
+            return make_chats(
+                num_sessions, seed=seed, count_tokens=self._count_tokens, texts=number
+            )
+        return make_workload(
+            WorkloadKind.CONVERSATIONS,
+            num_sessions,
+            seed=100 * seed + number,
+            count_tokens=self._count_tokens,
+            num_output_tokens=_OUTPUT_TOKENS,
+            num_turns=_NUM_TURNS,
+        )
+
+    def _find_capacity(self, kind: str, number: int) -> float:
+        num_turns = _NUM_TURNS if kind == "conversations" else 1
+        workload = self._make(kind, _CAPACITY_CHATS // num_turns, -1, number)
+        summary = summarise(
+            asyncio.run(run_closed(self._one.target, workload, _CAPACITY_CLIENTS // num_turns))
+        )
+        return summary.requests_per_s
+
+
+def _compare(
+    levels: Sequence[Level],
+    rounds: Sequence[Round],
+    servers: Sequence[MeasuredServer],
+    count_tokens: CountTokens,
+) -> list[Pair]:
+    """Simulate all runs; return the figures of both, as at the median capacity."""
+    pairs = []
+    for level in levels:
+        capacities = [one.capacity_per_s[level.kind] for one in rounds]
+        usual_per_s = statistics.median(capacities)
+        real, simulated = [], []
+        for capacity, one, server in zip(capacities, rounds, servers, strict=True):
+            run, pace = one.runs[level.name], capacity / usual_per_s
+            real.append(_at_pace(_figures_of(run.record), pace))
+            simulated.append(_at_pace(simulate_run(server, run, count_tokens), pace))
+        pairs += [
             Pair(
                 level=level.name,
                 figure=figure,
@@ -227,38 +305,31 @@ class _Bench:
             )
             for figure in FIGURES
         ]
-
-    def _draw(self, kind: str, rate_per_s: float, seed: int) -> tuple[Workload, list[float]]:
-        """Return sessions and when they are due; a conversation counts with its turns."""
-        session_rate = rate_per_s / (_NUM_TURNS if kind == "conversations" else 1)
-        num_sessions = max(4, round(session_rate * self._seconds))
-        workload = self._make(kind, num_sessions, seed)
-        return workload, arrival_times(num_sessions, rate_per_s=session_rate, seed=seed)
-
-    def _make(self, kind: str, num_sessions: int, seed: int) -> Workload:
-        if kind == "chats":
-            return make_chats(num_sessions, seed=seed, count_tokens=self._count_tokens)
-        return make_workload(
-            WorkloadKind.CONVERSATIONS,
-            num_sessions,
-            seed=seed,
-            count_tokens=self._count_tokens,
-            num_output_tokens=_OUTPUT_TOKENS,
-            num_turns=_NUM_TURNS,
-        )
-
-    def _find_capacity(self, kind: str) -> float:
-        num_turns = _NUM_TURNS if kind == "conversations" else 1
-        workload = self._make(kind, _CAPACITY_CHATS // num_turns, -1)
-        summary = summarise(
-            asyncio.run(run_closed(self._one.target, workload, _CAPACITY_CLIENTS // num_turns))
-        )
-        return summary.requests_per_s
+    return pairs
 
 
-def simulate_run(
-    server: MeasuredServer, workload: Workload, times_s: Sequence[float], run: RunRecord
-) -> dict[str, float]:
+def _at_pace(figures: dict[str, float], pace: float) -> dict[str, float]:
+    """Return what figures would be on a machine that is slower by so much; rates and times."""
+    return {
+        name: value / pace if name == "requests_per_s" else value * pace
+        for name, value in figures.items()
+    }
+
+
+def _tell_fit(server: MeasuredServer) -> dict[str, float]:
+    costs = server.costs
+    return {
+        "fixed_ms": round(costs.fixed_s * 1000, 3),
+        "per_sequence_ms": round(costs.per_sequence_s * 1000, 3),
+        "per_prompt_token_ms": round(costs.per_prompt_token_s * 1000, 4),
+        "per_key_us": round(costs.per_key_s * 1e6, 3),
+        "per_pair_us": round(costs.per_pair_s * 1e6, 4),
+        "overhead_ms": round(server.overhead_s * 1000, 2),
+        "median_residual_ratio": round(server.residual_ratio, 3),
+    }
+
+
+def simulate_run(server: MeasuredServer, run: Run, count_tokens: CountTokens) -> dict[str, float]:
     """Return the figures of the same requests in the simulator.
 
     Prompt lengths are those that the server counted, its chat template included; times are not
@@ -270,39 +341,37 @@ def simulate_run(
         limits=ReplicaLimits(kv_tokens=_KV_TOKENS),
         overhead_s=server.overhead_s,
     )
-    sessions = sessions_of(workload, times_s, run)
+    sessions = sessions_of(run, count_tokens)
     return _named(summarise_simulation(simulate(spec, sessions, RoundRobin())))
 
 
-def sessions_of(workload: Workload, times_s: Sequence[float], run: RunRecord) -> list[Session]:
-    """Return a run's sessions as the simulator takes them."""
+def sessions_of(run: Run, count_tokens: CountTokens) -> list[Session]:
+    """Return a run's sessions as the simulator takes them; a system message is what all share."""
     by_session: dict[int, list[int]] = {}
-    for record in run.requests:
+    for record in run.record.requests:
         by_session.setdefault(record.session, []).append(record.num_prompt_tokens)
     sessions = []
-    for number, (session, due_s) in enumerate(zip(workload.sessions, times_s, strict=True)):
+    for number, (session, due_s) in enumerate(zip(run.workload.sessions, run.times_s, strict=True)):
         history, turns = 0, []
         for turn, num_prompt in zip(session.turns, by_session.get(number, ()), strict=False):
             turns.append(Turn(max(1, num_prompt - history), turn.num_output_tokens))
             history = num_prompt + turn.num_output_tokens
         if not turns:
             continue
-        num_shared = _count_shared(session.system, turns[0].num_prompt_tokens)
+        num_system = count_tokens(session.system) if session.system else 0
+        num_shared = min(turns[0].num_prompt_tokens - 1, num_system)
         first = Turn(turns[0].num_prompt_tokens - num_shared, turns[0].num_output_tokens)
         group = 0 if num_shared else None
         sessions.append(Session(due_s, (first, *turns[1:]), group, num_shared))
     return sessions
 
 
-def _count_shared(system: str | None, num_prompt_tokens: int) -> int:
-    """Tokens of the prompt that all sessions begin with: about those of the system message."""
-    if system is None:
-        return 0
-    return min(num_prompt_tokens - 1, len(system.split()))
-
-
 def _figures_of(run: RunRecord) -> dict[str, float]:
-    return _named(summarise(run))
+    summary = summarise(run)
+    # As the simulator counts: from the first arrival to the last end.
+    span_s = run.wall_s - min(record.begin_s for record in run.requests)
+    num_answered = summary.num_requests - summary.num_failed
+    return _named(summary) | {"requests_per_s": num_answered / span_s}
 
 
 def _named(summary: RunSummary | SimulationSummary) -> dict[str, float]:

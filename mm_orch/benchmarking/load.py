@@ -60,6 +60,55 @@ async def run_closed(
     return await _measure(target, workload, words, work_all, timeout_s, on_done)
 
 
+async def run_interleaved(
+    target: Target,
+    workload: Workload,
+    num_clients: int,
+    *,
+    seed: int,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> RunRecord:
+    """Let so many clients take the turns of all sessions, those of one never following each other.
+
+    First come all first turns, then all second ones and so on, each time in another order: between
+    two turns of a session about as many others are asked as there are sessions, as where users read
+    before they answer. :func:`run_closed` has no such pauses.
+
+    Args:
+        target: the server.
+        workload: what is asked.
+        num_clients: requests that are open at any time; fewer at the end, when sessions run out.
+        seed: of the orders.
+        timeout_s: longest silence in an answer.
+    """
+    dice = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    most_turns = max(len(session.turns) for session in workload.sessions)
+    waiting = [
+        (number, turn)
+        for turn in range(most_turns)
+        for number in dice.sample(range(len(workload.sessions)), len(workload.sessions))
+        if turn < len(workload.sessions[number].turns)
+    ]
+    answers: list[list[str]] = [[] for _ in workload.sessions]
+
+    async def work(run: _Run) -> None:
+        # A session whose last turn is not answered has none to be asked.
+        while found := next((one for one in waiting if one[1] == len(answers[one[0]])), None):
+            waiting.remove(found)
+            number, turn = found
+            record = await run.ask(number, turn, answers[number])
+            if record.error is None:
+                answers[number].append(record.text)
+
+    async def work_all(run: _Run) -> None:
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(num_clients):
+                clients.create_task(work(run))
+
+    words = f"{num_clients} clients, sessions in turns"
+    return await _measure(target, workload, words, work_all, timeout_s, None)
+
+
 async def run_open(
     target: Target,
     workload: Workload,
@@ -184,23 +233,28 @@ class _Run:
         A turn that fails ends the session: what follows would not be the same work.
         """
         answers: list[str] = []
-        target = self._target
         for turn in range(len(session.turns)):
-            sent_s = self.now_s()
-            begin_s = sent_s if due_s is None or turn else due_s
-            body = body_of(
-                self._workload,
-                session,
-                turn,
-                answers=answers,
-                model=target.model,
-                has_ignore_eos=target.takes_ignore_eos,
-            )
-            reader = await self._client.post(self._workload.path, body)
-            record = self._note(reader, number, turn, begin_s, late_s=sent_s - begin_s)
+            record = await self.ask(number, turn, answers, due_s=None if turn else due_s)
             answers.append(record.text)
             if record.error is not None:
                 return
+
+    async def ask(
+        self, number: int, turn: int, answers: Sequence[str], *, due_s: float | None = None
+    ) -> RequestRecord:
+        """Send one turn of a session, after these answers to the turns before; note what came."""
+        sent_s = self.now_s()
+        begin_s = sent_s if due_s is None else due_s
+        body = body_of(
+            self._workload,
+            self._workload.sessions[number],
+            turn,
+            answers=answers,
+            model=self._target.model,
+            has_ignore_eos=self._target.takes_ignore_eos,
+        )
+        reader = await self._client.post(self._workload.path, body)
+        return self._note(reader, number, turn, begin_s, late_s=sent_s - begin_s)
 
     def _note(
         self, reader: StreamReader, session: int, turn: int, begin_s: float, *, late_s: float

@@ -37,7 +37,7 @@ class RequestPlaced:
     """A request goes to one of its model's replicas.
 
     Attributes:
-        rule: what decided: only, session, prefix or load.
+        rule: what decided: only, session, prefix, load, turn or chance.
         num_queued_tokens: that the replica has to compute before those of the request.
     """
 

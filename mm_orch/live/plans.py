@@ -80,6 +80,7 @@ def _plan(
         watchdog_timeout_s=config.orchestration.watchdog_timeout_s,
         idle_unload_s=model.idle_unload_s,
         replicas=find_replicas(config, name),
+        balancing=optimization.balancing,
     )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mm_orch.core.placement_events import ReplicaLeft, RequestPlaced
 
 _MODEL_REPLICA = ("model", "replica")
-RULES = ("only", "session", "prefix", "load")
+RULES = ("only", "session", "prefix", "load", "turn", "chance")
 
 
 class ReplicaSeries:

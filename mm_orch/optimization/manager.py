@@ -315,6 +315,7 @@ class OptimizationManager:
             lambda replica, news: self._make_supervisor(plan, make_ladder(), replica, news),
             find_obstacle=lambda: self._residents.find_obstacle(name),
             observer=self._observer,
+            balancing=plan.balancing,
             first_number=STAND_IN if is_stand_in(name) else 0,
         )
         loaded = LoadedModel(replicas, self._clock())

@@ -87,6 +87,7 @@ class ModelPlan:
         idle_unload_s: without a request for so long it leaves the memory; None for never.
         replicas: workers side by side; None for as many as devices, cores and memory permit, a
             range where the load decides.
+        balancing: by what one of these is chosen for a request, as the option has it.
         place: says where a worker that is started now is to run; None for this machine.
         is_on_cluster: workers run on a cluster, which gives them cores and GPUs.
     """
@@ -110,6 +111,7 @@ class ModelPlan:
     watchdog_timeout_s: float = 120.0
     idle_unload_s: float | None = None
     replicas: int | ReplicaRange | None = 1
+    balancing: str = "prefix"
     place: Callable[[], Placement | None] = lambda: None
     is_on_cluster: bool = False
 

@@ -89,6 +89,7 @@ class ReplicaSet:
         make_supervisor: makes that of a replica, told of the set's news.
         find_obstacle: says why there is no memory for one more now; empty where there is.
         observer: told where requests go.
+        balancing: by what a request's replica is chosen; see ``replicas.policies``.
         first_number: of the first replica.
 
     Attributes:
@@ -102,6 +103,7 @@ class ReplicaSet:
         *,
         find_obstacle: Callable[[], Awaitable[str]],
         observer: Observer,
+        balancing: str = "prefix",
         first_number: int = 0,
     ) -> None:
         self.model = model
@@ -110,7 +112,7 @@ class ReplicaSet:
         self._find_obstacle = find_obstacle
         self._observer = observer
         self._news = News()
-        self._balancer = Balancer()
+        self._balancer = Balancer(balancing)
         self._wanted = [Share()]
         self._replicas = [self._make(first_number, Share())]
         self._tasks = asyncio.TaskGroup()

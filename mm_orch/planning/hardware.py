@@ -49,8 +49,8 @@ _BANDWIDTH_SHARE = 0.7
 _FLOPS_SHARE = 0.5
 _GPU_OVERHEAD_S = 0.001
 
-# Memory in GB, bandwidth in GB/s, dense 16-bit TFLOP/s without sparsity: the vendors' data sheets
-# ("NVIDIA T4", "A10", "L4", "L40S", "A100 80GB SXM", "H100 SXM", "H200 SXM", "AMD MI300X").
+# Memory in GB, bandwidth in GB/s, dense 16-bit TFLOP/s without sparsity: the vendors' data sheets,
+# to which docs/scaling.md has links.
 _DATA_SHEETS: dict[str, tuple[float, float, float]] = {
     "t4": (16, 320, 65),
     "a10": (24, 600, 125),

@@ -35,6 +35,14 @@ _OUTPUT_TOKENS = 40
 _LONG_OUTPUT_TOKENS = 24
 _SEED = 7_000
 
+Stage = tuple[int, int, int]
+"""Clients at once, and the tokens of their prompts and answers."""
+
+_STAGES: tuple[Stage, ...] = (
+    *((1, length, _LONG_OUTPUT_TOKENS) for length in PROMPT_TOKENS),
+    *((num_clients, _SHORT_PROMPT, _OUTPUT_TOKENS) for num_clients in CLIENTS),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -82,25 +90,49 @@ def measure_server(
     Raises:
         NoServerError: a request failed.
     """
-    stages = [(1, length, _LONG_OUTPUT_TOKENS) for length in PROMPT_TOKENS]
-    stages += [(num_clients, _SHORT_PROMPT, _OUTPUT_TOKENS) for num_clients in CLIENTS]
-    samples: list[Sample] = []
-    # The first round of all is not counted: it sets up what later ones use.
-    for number in range(-1, num_rounds):
-        for num_clients, length, num_output in stages if number >= 0 else stages[-2:]:
-            records = _ask(
-                target, count_tokens, progress, (num_clients, length, num_output), number
-            )
-            if number >= 0:
-                samples += samples_of(records)
-    return fit_samples(samples)
+    # Not counted: it sets up what later rounds use.
+    take_samples(target, count_tokens, progress, number=-1, stages=_STAGES[-2:])
+    return fit_samples(
+        [
+            sample
+            for number in range(num_rounds)
+            for sample in take_samples(target, count_tokens, progress, number=number)
+        ]
+    )
+
+
+def take_samples(
+    target: Target,
+    count_tokens: CountTokens,
+    progress: Progress,
+    *,
+    number: int,
+    stages: Sequence[Stage] = _STAGES,
+) -> list[Sample]:
+    """Ask everything once; see measure_server.
+
+    Args:
+        target: a server that does nothing else meanwhile, and has been warmed up.
+        count_tokens: by the tokeniser of its model.
+        progress: told of each request.
+        number: each has prompts of its own.
+        stages: what is asked.
+
+    Raises:
+        NoServerError: a request failed.
+    """
+    return [
+        sample
+        for stage in stages
+        for sample in samples_of(_ask(target, count_tokens, progress, stage, number))
+    ]
 
 
 def _ask(
     target: Target,
     count_tokens: CountTokens,
     progress: Progress,
-    stage: tuple[int, int, int],
+    stage: Stage,
     number: int,
 ) -> Sequence[RequestRecord]:
     num_clients, length, num_output = stage

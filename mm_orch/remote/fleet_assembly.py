@@ -62,6 +62,7 @@ def _make_fleet(
         Sources([Address(source.url)] if source.url else [], make_discovery),
         make_server=make_server,
         placing=Placing(
+            policy=config.optimization.balancing,
             max_tokens=model.endpoint_cache_tokens,
             # Which server takes a request is no secret.
             seed=random.getrandbits(_SEED_BITS),

@@ -79,12 +79,13 @@ class Placing:
 
     Args:
         max_tokens: that each is thought to hold of prompts; 0 for nothing.
+        policy: by what one is chosen; see ``replicas.policies``.
         seed: of the dice; servers in front that have the same one would choose alike.
     """
 
-    def __init__(self, *, max_tokens: int, seed: int) -> None:
+    def __init__(self, *, max_tokens: int, policy: str = "prefix", seed: int) -> None:
         self._max_tokens = max_tokens
-        self._balancer = Balancer(seed)
+        self._balancer = Balancer(policy, seed=seed)
         self._numbers = itertools.count()
 
     def choose(self, able: Sequence[Endpoint], prompt: PromptView) -> Placed:

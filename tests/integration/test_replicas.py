@@ -152,6 +152,18 @@ async def test_both_replicas_answer_and_each_keeps_its_conversations() -> None:
         assert {one.engine for one in scene.report.replicas} == {"echo"}
 
 
+async def test_replicas_take_turns_where_that_is_configured() -> None:
+    async with run(2, "echo", **{"optimization.balancing": "round_robin"}) as scene:
+        await scene.wait_for_replicas(0, 1)
+        for _ in range(4):
+            await answer(scene, ask(*WORDS, session="s"))
+
+        first, second, *_ = placed = scene.placed()[1:]
+        assert placed == [first, second, first, second]
+        assert first != second
+        assert {one.rule for one in scene.recorder.of(RequestPlaced)[1:]} == {"turn"}
+
+
 async def test_a_session_keeps_its_replica_until_it_ends() -> None:
     async with run(2, "echo") as scene:
         await scene.wait_for_replicas(0, 1)

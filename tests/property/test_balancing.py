@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_orch.optimization.replicas.balancer import LIGHT_QUEUE_TOKENS, MAX_IMBALANCE, Balancer, Rule
+from mm_orch.optimization.replicas.balancer import Balancer
 from mm_orch.optimization.replicas.held_prefixes import BLOCK_TOKENS, HeldPrefixes, name_blocks
+from mm_orch.optimization.replicas.offers import LIGHT_QUEUE_TOKENS, MAX_IMBALANCE, Rule
 
 # Few tokens and short prompts: many begin alike.
 PROMPTS = st.lists(st.integers(0, 1), max_size=8).map(
@@ -89,7 +90,7 @@ def test_what_was_lost_is_forgotten_with_all_that_was_used_before_it(
 def test_no_queue_over_both_bounds_is_made_longer(
     seed: int, requests: list[tuple[tuple[int, ...], str, dict[int, int]]]
 ) -> None:
-    balancer = Balancer(seed)
+    balancer = Balancer(seed=seed)
     for replica in range(5):
         balancer.join(replica, max_tokens=20 * BLOCK_TOKENS)
     for prompt, session, queues in requests:
@@ -116,7 +117,7 @@ def test_the_same_seed_gives_the_same_choices(
     seed: int, requests: list[tuple[tuple[int, ...], dict[int, int]]]
 ) -> None:
     def play() -> list[int]:
-        balancer = Balancer(seed)
+        balancer = Balancer(seed=seed)
         for replica in range(5):
             balancer.join(replica, max_tokens=1000)
         return [

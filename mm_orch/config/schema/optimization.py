@@ -115,6 +115,12 @@ class OptimizationSettings(Section):
         "Go on with the next engine when one fails; false: the caller gets the engine's error.",
         default=True,
     )
+    balancing: Literal["prefix", "power_of_two", "round_robin", "random"] = option(
+        "Which replica of a model, or server of its fleet, gets a request: the one that holds its"
+        " conversation or the beginning of its prompt, while its queue is not too long; the shorter queue of two by"
+        " chance; the next; any.",
+        default="prefix",
+    )
     vllm: VllmSettings = section(VllmSettings, "The vLLM engine.")
     deepspeed: DeepSpeedSettings = section(DeepSpeedSettings, "The DeepSpeed engine.")
     openvino: OpenVinoSettings = section(OpenVinoSettings, "The OpenVINO engine.")

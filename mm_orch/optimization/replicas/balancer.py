@@ -1,51 +1,20 @@
-"""Which replica of a model gets a request: a decision without I/O.
-
-the session's own replica  ->  the one that holds most of the prompt  ->  the shorter queue of two
-          |                                    |
-          +---- only while the queue there is not too long: else the next rule ----+
-
-A queue is counted in tokens that are still to be computed. Affinity saves work but gathers it in
-one place, so it is followed within bounds: of the queue, and for beginnings that many prompts
-share also of the memory that is taken.
-
-Where several balancers choose among the same replicas, each of which has a name for all of them,
-what one of them does not know is looked for in the order of ``rendezvous``: a session's own replica
-is the first, and two that are drawn are the first two that may take more.
-"""
+"""Which replica of a model gets a request, and what each is believed to hold of past prompts."""
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict
 from dataclasses import dataclass
-from random import Random
 from typing import TYPE_CHECKING
 
 from mm_orch.optimization.replicas.held_prefixes import HeldPrefixes
-from mm_orch.optimization.replicas.rendezvous import rank
+from mm_orch.optimization.replicas.offers import Offer, Offers, Rule
+from mm_orch.optimization.replicas.policies import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mm_orch.optimization.replicas.held_prefixes import Held
-
-MAX_IMBALANCE = 1.3
-"""No replica gets a request that makes its queue longer than this times the mean, but for the
-shortest queue, and for a light one."""
-
-LIGHT_QUEUE_TOKENS = 2048
-"""Below, a queue is a few steps long: waiting there costs less than computing a prompt again."""
 
 _MAX_SESSIONS = 10_000
-
-
-class Rule(enum.Enum):
-    """What decided, as metrics name it."""
-
-    ONLY = "only"
-    SESSION = "session"
-    PREFIX = "prefix"
-    LOAD = "load"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,38 +35,18 @@ class Choice:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """A replica that could take the request.
-
-    Attributes:
-        queue: tokens that it has still to compute.
-        num_tokens: of the request.
-        held: what it holds of the request's prompt.
-    """
-
-    replica: int
-    queue: int
-    num_tokens: int
-    held: Held
-
-    @property
-    def num_new_tokens(self) -> int:
-        """What the request adds to the queue."""
-        return max(0, self.num_tokens - self.held.num_tokens)
-
-
 class Balancer:
     """Chooses among the replicas of one model, and remembers what each holds.
 
     Memory is bounded: by the replicas' KV memory, and by a number of sessions.
 
     Args:
-        seed: of the dice.
+        policy: by what it chooses: a name of ``POLICIES``.
+        seed: of what is left to chance.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self._dice = Random(seed)  # noqa: S311 - no secret: it spreads load
+    def __init__(self, policy: str = "prefix", *, seed: int = 0) -> None:
+        self._policy = POLICIES[policy](seed)
         self._held_by_replica: dict[int, HeldPrefixes] = {}
         self._identity_by_replica: dict[int, str] = {}
         # The least recently used first.
@@ -172,10 +121,24 @@ class Balancer:
                 does.
         """
         offers = [
-            _Offer(one, queue, num_tokens, self._held_by_replica[one].find(names))
+            Offer(
+                replica=one,
+                queue=queue,
+                num_tokens=num_tokens,
+                held=held.find(names),
+                num_kept_tokens=held.num_tokens,
+                identity=self._identity_by_replica.get(one, ""),
+            )
             for one, queue in queued_tokens.items()
+            for held in (self._held_by_replica[one],)
         ]
-        chosen, rule = self._decide(offers, session, opening)
+        if len(offers) == 1:
+            chosen, rule = offers[0], Rule.ONLY
+        else:
+            own = self._replica_by_session.get(session)
+            chosen, rule = self._policy.decide(
+                Offers(offers, own, session=session, opening=opening)
+            )
         memory = self._held_by_replica[chosen.replica]
         memory.add(names)
         if session:
@@ -188,75 +151,8 @@ class Balancer:
             number=memory.num_prompts,
         )
 
-    def _decide(self, offers: Sequence[_Offer], session: str, opening: str) -> tuple[_Offer, Rule]:
-        if len(offers) == 1:
-            return offers[0], Rule.ONLY
-        own = self._find_own(offers, session)
-        for offer in offers:
-            is_light = offer.queue <= LIGHT_QUEUE_TOKENS
-            if offer.replica == own and (is_light or _is_within_bound(offer, offers)):
-                return offer, Rule.SESSION
-        most = max(offer.held.num_tokens for offer in offers)
-        holders = [offer for offer in offers if most and offer.held.num_tokens == most]
-        if holders:
-            holder = self._shortest(holders)
-            may_take = holder.held.is_own or not self._is_crowded(holder, offers)
-            if may_take and _may_follow_prefix(holder, offers):
-                return holder, Rule.PREFIX
-        return self._roll(offers, session or opening), Rule.LOAD
-
-    def _find_own(self, offers: Sequence[_Offer], session: str) -> int | None:
-        """Return the replica that a session goes to, if that may be."""
-        own = self._replica_by_session.get(session)
-        if session and all(offer.replica != own for offer in offers):
-            return next(iter(self._rank(offers, session)), None)
-        return own
-
-    def _rank(self, offers: Sequence[_Offer], key: str) -> Sequence[int]:
-        """Return the replicas as every balancer orders them for a key; none where it cannot."""
-        known = self._identity_by_replica
-        if not key or not known:
-            return ()
-        return rank(key, {offer.replica: known[offer.replica] for offer in offers})
-
-    def _roll(self, offers: Sequence[_Offer], key: str) -> _Offer:
-        """Take the shorter queue of two that are drawn among those that may take more."""
-        able = [offer for offer in offers if _is_within_bound(offer, offers)]
-        if not able:
-            # The request is large beside the queues.
-            shortest = min(offer.queue for offer in offers)
-            able = [offer for offer in offers if offer.queue == shortest]
-        if ranked := self._rank(able, key):
-            # Others that know nothing of the conversation either draw the same.
-            drawn = [offer for offer in able if offer.replica in ranked[:2]]
-            return min(drawn, key=lambda one: (one.queue, ranked.index(one.replica)))
-        return self._shortest(self._dice.sample(able, min(2, len(able))))
-
-    def _shortest(self, offers: Sequence[_Offer]) -> _Offer:
-        # Of equal queues the emptier memory: so conversations are spread over all of it.
-        return min(offers, key=lambda one: (one.queue, self.count_held_tokens(one.replica)))
-
-    def _is_crowded(self, offer: _Offer, offers: Sequence[_Offer]) -> bool:
-        totals = [self.count_held_tokens(one.replica) for one in offers]
-        mean = sum(totals) / len(totals)
-        return self.count_held_tokens(offer.replica) > MAX_IMBALANCE * mean
-
     def _keep_session(self, session: str, replica: int) -> None:
         self._replica_by_session[session] = replica
         self._replica_by_session.move_to_end(session)
         if len(self._replica_by_session) > _MAX_SESSIONS:
             self._replica_by_session.popitem(last=False)
-
-
-def _may_follow_prefix(offer: _Offer, offers: Sequence[_Offer]) -> bool:
-    """Whether what it holds is a reason to give the replica this request too."""
-    if _is_within_bound(offer, offers):
-        return True
-    shortest = min(one.queue for one in offers)
-    return offer.queue - shortest <= offer.held.num_tokens and offer.queue <= LIGHT_QUEUE_TOKENS
-
-
-def _is_within_bound(offer: _Offer, offers: Sequence[_Offer]) -> bool:
-    """Whether the replica's queue is no longer than the mean allows when it has the request."""
-    mean = (sum(one.queue for one in offers) + offer.num_new_tokens) / len(offers)
-    return offer.queue + offer.num_new_tokens <= MAX_IMBALANCE * mean

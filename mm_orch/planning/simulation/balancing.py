@@ -5,9 +5,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Protocol
 
+from mm_orch.optimization.replicas import balancer as replicas
+from mm_orch.optimization.replicas.held_prefixes import BLOCK_TOKENS
+from mm_orch.planning.simulation.prefix_cache import group_key
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mm_orch.planning.simulation.prefix_cache import PrefixCache
     from mm_orch.planning.simulation.replica import Replica
     from mm_orch.planning.simulation.work import Request
 
@@ -100,10 +105,50 @@ class PrefixAffinity:
         return chosen
 
 
+class Served:
+    """The server's own balancer, told of simulated replicas what it sees of real ones.
+
+    It looks at all of them for each request, so that of a thousand a simulation takes long.
+
+    Args:
+        seed: of what is left to chance.
+        policy: a name of the option ``optimization.balancing``.
+    """
+
+    def __init__(self, seed: int = 0, *, policy: str = "prefix") -> None:
+        self._balancer = replicas.Balancer(policy, seed=seed)
+        # As long as a replica has this cache, it has not lost what it held.
+        self._known: dict[int, PrefixCache] = {}
+
+    def choose(self, request: Request, alive: Sequence[Replica]) -> Replica:
+        """Return the replica that the server would choose."""
+        for one in alive:
+            if self._known.get(one.number) is not one.cache:
+                self._known[one.number] = one.cache
+                self._balancer.join(one.number, max_tokens=one.limits.kv_tokens)
+        by_number = {one.number: one for one in alive}
+        chosen = self._balancer.choose(
+            _name_blocks(request),
+            num_tokens=request.num_known_tokens,
+            session="",
+            queued_tokens={number: one.num_queued_tokens for number, one in by_number.items()},
+        )
+        return by_number[chosen.replica]
+
+
+def _name_blocks(request: Request) -> list[int]:
+    """Name the blocks of a prompt: equal names mean equal tokens up to there."""
+    num_shared = request.num_group_tokens // BLOCK_TOKENS if request.group is not None else 0
+    num_blocks = request.num_known_tokens // BLOCK_TOKENS
+    shared = [hash((group_key(request.group or 0), number)) for number in range(num_shared)]
+    return shared + [hash((request.session, number)) for number in range(num_shared, num_blocks)]
+
+
 POLICIES: dict[str, Callable[[int], Balancer]] = {
     "random": RandomChoice,
     "round_robin": lambda _: RoundRobin(),
     "power_of_two": PowerOfTwo,
     "prefix_affinity": PrefixAffinity,
+    "server's prefix": Served,
 }
 """What makes each policy, given a seed."""

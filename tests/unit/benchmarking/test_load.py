@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from mm_orch.benchmarking.client import Client, Target, read_json
-from mm_orch.benchmarking.load import arrival_times, failures_of, run_at, run_closed, run_open
+from mm_orch.benchmarking.load import (
+    arrival_times,
+    failures_of,
+    run_at,
+    run_closed,
+    run_interleaved,
+    run_open,
+)
 from mm_orch.benchmarking.workloads import Session, Turn, Workload
 from mm_orch.core.errors import InvalidValueError, NoServerError
 from tests.unit.benchmarking.peer import (
@@ -62,6 +69,39 @@ async def test_a_closed_loop_keeps_as_many_requests_open_as_it_has_clients() -> 
     assert peer.most_open == 3
     assert len(run.requests) == 6
     assert run.load == "3 clients"
+
+
+async def test_interleaved_sessions_take_turns_and_each_goes_on_with_its_own_answers() -> None:
+    async with serving(Peer()) as peer:
+        run = await run_interleaved(peer.target, workload(5, 3), 2, seed=1)
+
+    assert failures_of([run]) == []
+    assert [(one.session, one.turn) for one in run.requests] == [
+        (session, turn) for session in range(5) for turn in range(3)
+    ]
+    # All first turns, then all second ones, then all third ones.
+    assert [len(body["messages"]) for body in peer.bodies] == [1] * 5 + [3] * 5 + [5] * 5
+    said = [turn["content"] for turn in peer.bodies[-1]["messages"]]
+    assert said == ["question 0", "w1 w1 w1 ", "question 1", "w3 w3 w3 ", "question 2"]
+
+
+async def test_interleaved_sessions_are_asked_in_another_order_each_time() -> None:
+    async with serving(Peer()) as peer:
+        run = await run_interleaved(peer.target, workload(20, 2), 1, seed=1)
+    by_begin = sorted(run.requests, key=lambda record: record.begin_s)
+    first, second = ([one.session for one in by_begin if one.turn == turn] for turn in (0, 1))
+
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert first != second
+
+
+async def test_a_session_whose_turn_fails_is_asked_no_more() -> None:
+    async with serving(
+        Peer(answer=lambda _: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+    ) as peer:
+        run = await run_interleaved(peer.target, workload(3, 2), 4, seed=1)
+
+    assert [record.turn for record in run.requests] == [0, 0, 0]
 
 
 async def test_connections_are_kept_between_requests() -> None:

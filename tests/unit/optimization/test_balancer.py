@@ -6,14 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.optimization.replicas.balancer import (
-    LIGHT_QUEUE_TOKENS,
-    MAX_IMBALANCE,
-    Balancer,
-    Choice,
-    Rule,
-)
+from mm_orch.optimization.replicas.balancer import Balancer, Choice
 from mm_orch.optimization.replicas.held_prefixes import BLOCK_TOKENS, name_blocks
+from mm_orch.optimization.replicas.offers import LIGHT_QUEUE_TOKENS, MAX_IMBALANCE, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +20,7 @@ MAX_TOKENS = 10_000
 def balancer_of(
     num_replicas: int, *, max_tokens: int = MAX_TOKENS, seed: int = 0, prefix: str = ""
 ) -> Balancer:
-    balancer = Balancer(seed)
+    balancer = Balancer(seed=seed)
     for replica in range(num_replicas):
         identity = f"{prefix}{replica}" if prefix else ""
         balancer.join(replica, max_tokens=max_tokens, identity=identity)

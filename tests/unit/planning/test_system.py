@@ -202,7 +202,21 @@ def test_affinity_finds_what_chance_does_not() -> None:
         policy: summarise(run(make_spec(4), sessions, policy)).cached_ratio for policy in POLICIES
     }
 
-    assert ratio_by_policy["prefix_affinity"] > 1.5 * ratio_by_policy["random"]
+    for policy in ("prefix_affinity", "server's prefix"):
+        assert ratio_by_policy[policy] > 1.5 * ratio_by_policy["random"]
+
+
+@pytest.mark.parametrize("policy", ["prefix_affinity", "server's prefix"])
+def test_affinity_follows_a_shared_beginning_and_shares_the_load(policy: str) -> None:
+    sessions = [
+        Session(number * 0.5, (Turn(40, 10),), group=number % 8, num_group_tokens=800)
+        for number in range(400)
+    ]
+    by_policy = {one: summarise(run(make_spec(4), sessions, one)) for one in (policy, "random")}
+
+    assert by_policy[policy].cached_ratio > by_policy["random"].cached_ratio
+    # On one replica alone it would be 4.
+    assert by_policy[policy].imbalance < 2
 
 
 def test_a_summary_counts_what_was_seen() -> None:

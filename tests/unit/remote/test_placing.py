@@ -13,7 +13,7 @@ from mm_orch.core.generation import (
     Message,
     Usage,
 )
-from mm_orch.optimization.replicas.balancer import LIGHT_QUEUE_TOKENS, Rule
+from mm_orch.optimization.replicas.offers import LIGHT_QUEUE_TOKENS, Rule
 from mm_orch.remote.discovery import Address
 from mm_orch.remote.endpoint import Endpoint
 from mm_orch.remote.placing import Placed, Placing
