@@ -123,6 +123,7 @@ def our_server(
     has_log_file: bool = False,
     other_models: Mapping[str, Mapping[str, object]] | None = None,
     workflows: Mapping[str, object] | None = None,
+    cluster: Mapping[str, object] | None = None,
 ) -> Contender:
     """Return this product's server.
 
@@ -137,6 +138,7 @@ def our_server(
         has_log_file: write a file of JSON lines, one for each request among them.
         other_models: their sections by name; all models are loaded before requests are taken.
         workflows: the section of that name.
+        cluster: the section of that name; None has workers beside the server.
     """
     models = {model: model_settings, **(other_models or {})}
     log = {"log_format": "json"} if has_log_file else {"log_file": None, "log_level": "WARNING"}
@@ -151,6 +153,7 @@ def our_server(
         "api": {"request_timeout_s": _REQUEST_TIMEOUT_S},
         "models": models,
         "workflows": workflows or {},
+        "cluster": cluster or {},
     }
 
     def command(port: int, folder: Path) -> Sequence[str]:

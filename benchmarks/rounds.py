@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchmarks.statistics import paired_ratio
@@ -15,7 +16,7 @@ from mm_orch.benchmarking.summary import find_unequal_work, summarise
 from mm_orch.benchmarking.workloads import DEFAULT_OUTPUT_TOKENS, WorkloadKind, make_workload
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from benchmarks.contenders import Running
     from benchmarks.statistics import Ratio
@@ -40,6 +41,7 @@ class Comparison:
         faults: why a round must not be compared; a benchmark with any has failed.
         idle_cpu_share: largest share of one core that the waiting contenders took in a run.
         cpu_s: processor time that a contender and all it has started took for each run.
+        metered_s: what each meter went up by in each run of each contender.
     """
 
     summaries: dict[str, list[RunSummary]] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Comparison:
     faults: list[str] = field(default_factory=list)
     idle_cpu_share: float = 0.0
     cpu_s: dict[str, list[float]] = field(default_factory=dict)
+    metered_s: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def median(self, name: str, figure: Callable[[RunSummary], float]) -> float:
         """Return the median of a contender's rounds."""
@@ -75,6 +78,7 @@ def compare(
     num_clients: int | None = None,
     rate_per_s: float = 0.0,
     settle_s: float = 0.0,
+    meters: Mapping[str, Callable[[], float]] = MappingProxyType({}),
 ) -> Comparison:
     """Run every contender once a round, in an order that turns round by round.
 
@@ -86,6 +90,8 @@ def compare(
         num_clients: of a closed loop; None for an open loop.
         rate_per_s: of the open loop.
         settle_s: what a contender does so long after a run belongs to the run's processor time.
+        meters: processor times in s so far, by name, that are no contender's own and read in each
+            run.
     """
     comparison = Comparison()
     for number in range(num_rounds):
@@ -99,7 +105,11 @@ def compare(
                 else run_open(one.target, workload, rate_per_s=rate_per_s, seed=number)
             )
             wait_until_idle(running)
+            before_s = {name: read() for name, read in meters.items()}
             run, cpu_s, idle = _watched(one, running, load, settle_s)
+            metered_s = comparison.metered_s.setdefault(one.contender.name, {})
+            for name, read in meters.items():
+                metered_s.setdefault(name, []).append(read() - before_s[name])
             comparison.idle_cpu_share = max(comparison.idle_cpu_share, idle)
             comparison.cpu_s.setdefault(one.contender.name, []).append(cpu_s)
             round_runs[one.contender.name] = run

@@ -25,6 +25,7 @@ VALUES_BY_NAME = {
     "cpu": (),
     "gpu": ("values-gpu.yaml",),
     "scaled": ("values-scaled.yaml",),
+    "cluster": ("values-cluster.yaml",),
 }
 _HEAD = """\
 # {name}: made of deploy/helm/muai ({checksum}) by scripts/generate_manifests.py.

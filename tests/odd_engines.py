@@ -122,6 +122,11 @@ class Switch:
         """Let its steps take no longer than they need."""
         self._delay.unlink()
 
+    def reset(self) -> None:
+        """Take back whatever they were told."""
+        for told in (self._refuse, self._orders, self._delay):
+            told.unlink(missing_ok=True)
+
     @property
     def is_done(self) -> bool:
         """Whether what was ordered has been done."""

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import psutil
@@ -58,9 +59,14 @@ class Node:
         self.lose()
         raise AssertionError("".join(said))
 
-    def find_worker(self) -> psutil.Process | None:
-        """Return the process of the worker that runs on this node, where one does."""
-        return next((one for one in self._members() if _is_worker(one)), None)
+    @property
+    def pid(self) -> int:
+        """The process that has started all others of this node."""
+        return self._process.pid
+
+    def find_workers(self) -> list[psutil.Process]:
+        """Return the processes of the workers that run on this node."""
+        return [one for one in self._members() if _is_worker(one)]
 
     def freeze(self) -> None:
         """Stop everything that runs on this node: its connections stay, and nothing answers."""
@@ -88,9 +94,10 @@ class Node:
 class Nodes:
     """A cluster whose head runs no workers."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         # What all that belong to the cluster are started with.
         self.environment = {
+            **environment,
             "RAY_TMPDIR": str(directory),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -104,15 +111,20 @@ class Nodes:
         )
         self._nodes: list[Node] = []
 
-    def add(self) -> Node:
-        """Start a node that has room for one worker."""
-        self._nodes.append(Node(self.environment, f"--address={self.address}", "--num-cpus=1"))
+    @property
+    def all(self) -> list[Node]:
+        """Its nodes, the head first, those that were lost among them."""
+        return [self._head, *self._nodes]
+
+    def add(self, num_cpus: int = 1) -> Node:
+        """Start a node; each worker takes as many of its cores as the server says, one if not."""
+        options = (f"--address={self.address}", f"--num-cpus={num_cpus}")
+        self._nodes.append(Node(self.environment, *options))
         return self._nodes[-1]
 
     def find_workers(self) -> dict[int, Node]:
         """Return the nodes that run workers, by the workers' process ids."""
-        found = ((node, node.find_worker()) for node in self._nodes)
-        return {worker.pid: node for node, worker in found if worker is not None}
+        return {one.pid: node for node in self._nodes for one in node.find_workers()}
 
     def wait_for_worker(self, *, other_than: int = 0, timeout_s: float = 60) -> tuple[Node, int]:
         """Wait until a worker runs that is not this process; return its node and process id."""
@@ -131,13 +143,17 @@ class Nodes:
 
 
 @contextlib.contextmanager
-def run_nodes() -> Iterator[Nodes]:
-    """Run a cluster that has no node for workers yet."""
+def run_nodes(environment: Mapping[str, str] = MappingProxyType({})) -> Iterator[Nodes]:
+    """Run a cluster that has no node for workers yet.
+
+    Args:
+        environment: variables of all nodes and of the workers that run there.
+    """
     # Sockets lie there, and their paths must be short.
     directory = Path(tempfile.mkdtemp(prefix="ray-"))
     nodes = None
     try:
-        nodes = Nodes(directory)
+        nodes = Nodes(directory, environment)
         yield nodes
     finally:
         if nodes is not None:

@@ -169,6 +169,20 @@ def wait_for_model(
         time.sleep(_POLL_S)
 
 
+def wait_for_replicas(
+    server: ServerProcess, model: str, count: int, timeout_s: float = 90, **facts: object
+) -> list[dict[str, Any]]:
+    """Wait until so many replicas serve, and the server says all of this of each."""
+    wanted = {"phase": "ready", "is_draining": False, **facts}
+    end_s = time.monotonic() + timeout_s
+    while True:
+        told: list[dict[str, Any]] = model_of(server, model)["replicas"]
+        if len(told) == count and all(one.items() >= wanted.items() for one in told):
+            return told
+        assert time.monotonic() < end_s, f"{told}\n{server.log}"
+        time.sleep(_POLL_S)
+
+
 def kill_worker(server: ServerProcess, model: str, engine: str) -> None:
     """Kill the worker that serves the model, which this engine runs."""
     report = model_of(server, model)

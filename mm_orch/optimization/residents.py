@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 _MEASURE_EVERY_S = 10.0
 _TURN_TIMEOUT_S = 5.0
+# Longer than it takes to look; only who waits for memory has the turn for longer.
+_LOOK_S = 1.0
 _MB = 2**20
 
 
@@ -156,12 +158,17 @@ class Residents:
 
         It takes memory that is free, and makes no model leave.
         """
-        if self._turn.locked():
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self._turn.acquire()
+        except TimeoutError:
             return "another model waits for memory"
-        async with self._turn:
+        try:
             await self._measure()
             wanted = self._expected(name)
             free = self.budget_bytes - sum(one.num_bytes for one in self._models.values())
+        finally:
+            self._turn.release()
         if wanted <= free:
             return ""
         return (

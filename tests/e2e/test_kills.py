@@ -25,7 +25,7 @@ from tests.streams import (
     Told,
     count_failovers,
     kill_worker,
-    wait_for_engine,
+    wait_for_replicas,
 )
 
 if TYPE_CHECKING:
@@ -76,20 +76,24 @@ class Pair:
     first: str
     second: str
     settings: dict[str, Any] = field(default_factory=dict)
+    num_replicas: int = 1
 
     def __str__(self) -> str:
-        return f"{self.first} to {self.second}"
+        suffix = f" of {self.num_replicas} replicas" if self.num_replicas > 1 else ""
+        return f"{self.first} to {self.second}{suffix}"
 
     @property
     def engines(self) -> list[str]:
         return list(dict.fromkeys((self.first, self.second)))
 
 
-def fp32(first: str, second: str) -> Pair:
-    return Pair(first, second, {"models": {MODEL: {"dtype": "fp32"}}})
+def fp32(first: str, second: str, num_replicas: int = 1) -> Pair:
+    return Pair(first, second, {"models": {MODEL: {"dtype": "fp32"}}}, num_replicas)
 
 
 SAME_WEIGHTS = [fp32("pytorch", "pytorch"), fp32("pytorch", "onnx")]
+# There is always one that has the model loaded, on the same engine.
+WITH_REPLICAS = [fp32("pytorch", "pytorch", 2)]
 OTHER_WEIGHTS = [
     Pair("pytorch", "onnx", {"optimization": {"pytorch": {"dtype": "bf16"}}}),
     Pair("openvino", "pytorch", {"optimization": {"pytorch": {"dtype": "fp32"}}}),
@@ -119,10 +123,11 @@ def questions(
 class Scene:
     """A server whose workers are killed."""
 
-    def __init__(self, server: ServerProcess, pair: Pair) -> None:
+    def __init__(self, server: ServerProcess, pair: Pair, kill: Callable[[], None] | None) -> None:
         self.server = server
         self.num_kills = 0
         self._pair = pair
+        self._kill = kill or (lambda: kill_worker(server, MODEL, pair.first))
 
     def answer_undisturbed(self, asked: list[Question]) -> list[Told]:
         self._wait_for_first()
@@ -147,7 +152,7 @@ class Scene:
         for one in asked:
             readings.append(self._read(one))
             readings[-1].wait_for_pieces(one.num_pieces)
-        kill_worker(self.server, MODEL, self._pair.first)
+        self._kill()
         self.num_kills += 1
         return [reading.result() for reading in readings]
 
@@ -157,18 +162,25 @@ class Scene:
     def _wait_for_first(self) -> None:
         """Wait until the first engine serves, again or for the first time."""
         self.server.request("POST", f"/api/models/{MODEL}/load")
-        wait_for_engine(self.server, MODEL, self._pair.first)
+        wait_for_replicas(self.server, MODEL, self._pair.num_replicas, engine=self._pair.first)
 
 
-def open_scene(launch: Launch, pair: Pair, model: StoredModel) -> Scene:
+def open_scene(
+    launch: Launch, pair: Pair, model: StoredModel, kill: Callable[[], None] | None = None
+) -> Scene:
+    """Start a server.
+
+    Args:
+        kill: ends the worker under the streams; None kills the process that the server tells.
+    """
     for engine in pair.engines:
         require_engine(engine)
     own = pair.settings.get("models", {}).get(MODEL, {})
     models = {
-        MODEL: {"engines": pair.engines, **own},
+        MODEL: {"engines": pair.engines, "replicas": pair.num_replicas, **own},
         ALONE: {"source": f"path:{model.directory}", "engines": [pair.second], **own},
     }
-    return Scene(launch(config={**pair.settings, "models": models}), pair)
+    return Scene(launch(config={**pair.settings, "models": models}), pair, kill)
 
 
 def check_end(told: Told, pair: Pair, num_tokens: int) -> None:
@@ -181,8 +193,14 @@ def check_end(told: Told, pair: Pair, num_tokens: int) -> None:
     assert told.moves in ([], [(pair.first, pair.second)])
 
 
-def check_same_weights(launch: Launch, pair: Pair, model: StoredModel, size: Size) -> None:
-    scene = open_scene(launch, pair, model)
+def check_same_weights(
+    launch: Launch,
+    pair: Pair,
+    model: StoredModel,
+    size: Size,
+    kill: Callable[[], None] | None = None,
+) -> None:
+    scene = open_scene(launch, pair, model, kill)
     asked = questions([*texts()[:2], *chats(), *texts()[2:]], size)
     undisturbed = scene.answer_undisturbed(asked)
     places = []
@@ -269,7 +287,9 @@ def in_sizes(small: list[Pair], full: list[Pair]) -> list[Any]:
     return cases + [pytest.param(pair, FULL, id=f"{pair}, {FULL}", marks=long) for pair in full]
 
 
-@pytest.mark.parametrize(("pair", "size"), in_sizes(SAME_WEIGHTS[:1], SAME_WEIGHTS))
+@pytest.mark.parametrize(
+    ("pair", "size"), in_sizes(SAME_WEIGHTS[:1], [*SAME_WEIGHTS, *WITH_REPLICAS])
+)
 def test_streams_with_a_kill_in_each_say_what_they_say_undisturbed(
     pair: Pair, size: Size, launch: Launch, builtin_model: StoredModel
 ) -> None:

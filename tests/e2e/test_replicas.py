@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.streams import CHAT, Reading, model_of
+from tests.streams import CHAT, Reading, model_of, wait_for_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,19 +21,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("builtin_model")]
 
 MODEL = "smollm2-135m"
-_POLL_S = 0.05
 
 
 def replicas_of(server: ServerProcess) -> list[dict[str, Any]]:
     replicas: list[dict[str, Any]] = model_of(server, MODEL)["replicas"]
     return replicas
-
-
-def wait_for_replicas(server: ServerProcess, count: int) -> None:
-    end_s = time.monotonic() + 90
-    while [one["phase"] for one in replicas_of(server)] != ["ready"] * count:
-        assert time.monotonic() < end_s, f"{replicas_of(server)}\n{server.log}"
-        time.sleep(_POLL_S)
 
 
 def ask(server: ServerProcess, text: str, max_tokens: int = 2000) -> Reading:
@@ -54,7 +45,7 @@ def count_by_replica(server: ServerProcess) -> dict[str, float]:
 
 def test_both_answer_and_the_stream_of_one_that_is_killed_goes_on(launch: Launch) -> None:
     server = launch(config={"models": {MODEL: {"engines": ["echo"], "replicas": 2}}})
-    wait_for_replicas(server, 2)
+    wait_for_replicas(server, MODEL, 2)
     undisturbed = ask(server, "two of a kind").result()
     streams = [ask(server, "two of a kind"), ask(server, "another one")]
     assert all(one.wait_for_pieces(1) for one in streams)
@@ -71,7 +62,7 @@ def test_both_answer_and_the_stream_of_one_that_is_killed_goes_on(launch: Launch
     counts = count_by_replica(server)
     assert counts.keys() == {"0", "1"}
     assert min(counts.values()) >= 1
-    wait_for_replicas(server, 2)
+    wait_for_replicas(server, MODEL, 2)
 
 
 def test_replicas_join_and_leave_by_call(launch: Launch) -> None:
@@ -81,7 +72,7 @@ def test_replicas_join_and_leave_by_call(launch: Launch) -> None:
         reply = server.request("PATCH", "/admin/config", change)
         assert reply.status == 200
         assert [one["new"] for one in reply.json["changes"]] == [count]
-        wait_for_replicas(server, count)
+        wait_for_replicas(server, MODEL, count)
         assert ask(server, "hello", max_tokens=5).result().num_tokens == 5
     # A worker each, and nothing that is left over.
     page = server.request("GET", "/metrics").body.decode()

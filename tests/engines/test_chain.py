@@ -190,6 +190,16 @@ def check_walk(
     assert "Traceback" not in server.log
 
 
+def settings_of(environments: Environments, chain: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration of a server whose model may run on these engines, in this order."""
+    optimization: dict[str, Any] = {
+        engine: {"python": python} for engine, python in environments.pythons.items()
+    }
+    optimization |= {"engine_preference": list(chain), "cache": {"max_memory_mb": 512}}
+    # With the same weights everywhere an answer is the same, whoever gives it.
+    return {"optimization": optimization, "models": {MODEL: {"dtype": "fp32"}}}
+
+
 @pytest.fixture
 def open_chain(
     launch: Callable[..., ServerProcess], tmp_path: Path
@@ -198,13 +208,7 @@ def open_chain(
         environments = Environments(tmp_path, chain)
         for engine in chain:
             require_engine(engine, environments.pythons.get(engine, ""))
-        optimization: dict[str, Any] = {
-            engine: {"python": python} for engine, python in environments.pythons.items()
-        }
-        optimization |= {"engine_preference": list(chain), "cache": {"max_memory_mb": 512}}
-        # With the same weights everywhere an answer is the same, whoever gives it.
-        models = {MODEL: {"dtype": "fp32"}}
-        return launch(config={"optimization": optimization, "models": models}), environments
+        return launch(config=settings_of(environments, chain)), environments
 
     return open_chain
 

@@ -13,11 +13,13 @@ import pytest
 from mm_orch.app import open_runtime
 from mm_orch.autoscaling import loop
 from mm_orch.config import load_config
+from mm_orch.core.errors import PoisonedRequestError
 from mm_orch.core.generation import GenerationOptions, GenerationRequest, TokensPrompt
 from mm_orch.core.placement_events import ReplicaLeft, RequestPlaced
 from mm_orch.core.scaling_events import ReplicasScaled
 from mm_orch.orchestration.reports import HealthStatus
 from mm_orch.workers.phase import ModelPhase
+from tests.odd_engines import DIE
 from tests.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -197,6 +199,17 @@ async def test_streams_of_a_replica_that_is_killed_go_on_on_the_other_one() -> N
             ]
         assert scene.pid_of(1 - killed) == other_pid
         await scene.wait_for_replicas(0, 1)
+
+
+async def test_a_request_that_replicas_die_of_is_given_to_no_third() -> None:
+    async with run(3, "odd") as scene:
+        await scene.wait_for_replicas(0, 1, 2)
+        before = set(scene.pids)
+        with pytest.raises(PoisonedRequestError, match="2 workers of smollm2-135m ended"):
+            await answer(scene, ask(DIE, *WORDS))
+
+        assert len(before & set(scene.pids)) == 1
+        assert await answer(scene, ask(*WORDS))
 
 
 async def test_a_replica_that_is_down_is_told_of_and_the_model_stays_ready(

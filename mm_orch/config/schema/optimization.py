@@ -117,8 +117,8 @@ class OptimizationSettings(Section):
     )
     balancing: Literal["prefix", "power_of_two", "round_robin", "random"] = option(
         "Which replica of a model, or server of its fleet, gets a request: the one that holds its"
-        " conversation or the beginning of its prompt, while its queue is not too long; the shorter queue of two by"
-        " chance; the next; any.",
+        " conversation or the beginning of its prompt, while its queue is not too long; the"
+        " shorter queue of two by chance; the next; any.",
         default="prefix",
     )
     vllm: VllmSettings = section(VllmSettings, "The vLLM engine.")

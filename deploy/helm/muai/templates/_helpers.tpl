@@ -45,6 +45,45 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) -}}true{{- end -}}
 {{- end -}}
 
+{{- define "muai.rayName" -}}
+{{- printf "%s-ray" (include "muai.fullname" .) -}}
+{{- end -}}
+
+{{/* The same for every container that is a node of the cluster. */}}
+{{- define "muai.rayNode" -}}
+image: {{ include "muai.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end -}}
+
+{{/* KubeRay makes the token, and gives it to the pods that it makes itself. */}}
+{{- define "muai.rayEnvironment" -}}
+- name: RAY_USAGE_STATS_ENABLED
+  value: "0"
+- name: RAY_AUTH_MODE
+  value: token
+- name: RAY_AUTH_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "muai.rayName" . }}
+      key: auth_token
+{{- end -}}
+
+{{/* What a pod runs as. */}}
+{{- define "muai.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
 {{/* The configuration: what the values say, the keys' variables, and no log file. */}}
 {{- define "muai.config" -}}
 {{- $config := deepCopy .Values.config -}}
@@ -55,6 +94,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $keys = append $keys (merge $key (omit $caller "key")) -}}
 {{- end -}}
 {{- $_ := set $config "api" (merge (dict "enable_auth" true "api_keys" $keys) (default dict $config.api)) -}}
+{{- end -}}
+{{- if .Values.cluster.enabled -}}
+{{- $address := printf "%s-head-svc:6379" (include "muai.rayName" .) -}}
+{{- $_ := set $config "cluster" (merge (dict "address" $address) (default dict $config.cluster)) -}}
 {{- end -}}
 {{- $_ := set $config "system" (merge (dict "log_file" nil) (default dict $config.system)) -}}
 {{ toYaml $config }}
@@ -74,4 +117,81 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 {{- printf "%s%s" (toYaml $config) (toYaml .Values.auth) | sha256sum -}}
+{{- end -}}
+
+{{/* A pod of the cluster: the head's, or a worker's, which reads the models' files. */}}
+{{- define "muai.rayPod" -}}
+{{- $root := .root -}}
+metadata:
+  {{- with .annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  labels:
+    # Not the server's own name: no Service may send callers here.
+    app.kubernetes.io/name: {{ include "muai.name" $root }}-ray
+    app.kubernetes.io/instance: {{ $root.Release.Name }}
+spec:
+  {{- if not .annotations }}
+  automountServiceAccountToken: false
+  {{- end }}
+  enableServiceLinks: false
+  {{- with $root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- include "muai.podSecurity" $root | nindent 4 }}
+  containers:
+    - name: ray
+      {{- include "muai.rayNode" $root | nindent 6 }}
+      env:
+        - name: RAY_USAGE_STATS_ENABLED
+          value: "0"
+      # KubeRay's own ask with wget for Ray's dashboard; the image has neither.
+      readinessProbe:
+        tcpSocket:
+          port: {{ .port }}
+        periodSeconds: 5
+        failureThreshold: 10
+      livenessProbe:
+        tcpSocket:
+          port: {{ .port }}
+        initialDelaySeconds: 60
+        periodSeconds: 10
+        failureThreshold: 12
+      resources:
+        {{- toYaml .group.resources | nindent 8 }}
+      volumeMounts:
+        - name: tmp
+          mountPath: /tmp
+        - name: data
+          mountPath: /data
+        - name: models
+          mountPath: /data/models
+          readOnly: true
+        - name: shared-memory
+          mountPath: /dev/shm
+  volumes:
+    - name: tmp
+      emptyDir:
+        sizeLimit: 2Gi
+    - name: data
+      emptyDir:
+        sizeLimit: {{ $root.Values.persistence.sizeLimit }}
+    - name: models
+      persistentVolumeClaim:
+        claimName: {{ $root.Values.modelStore.existingClaim }}
+    - name: shared-memory
+      emptyDir:
+        medium: Memory
+        sizeLimit: {{ $root.Values.sharedMemory }}
+  {{- with .group.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .group.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end -}}
