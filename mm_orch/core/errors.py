@@ -25,7 +25,7 @@ MuAIError
 │   ├── ForbiddenError          the caller may not do this
 │   ├── ModelBusyError          the model answers requests now
 │   ├── NotServedError          what is asked for is switched off
-│   ├── LiveChangeError         options cannot get these values now (all faults, see ``faults``)
+│   ├── LiveChangeError         options cannot get these values now (``core.live_error``)
 │   ├── PayloadTooLargeError    the body is over the limit
 │   └── RateLimitError          the key is over its rate
 ├── OverloadError           the system's momentary state; ``retry_after_s`` says when to return
@@ -242,29 +242,6 @@ class NotServedError(RequestError):
     """The path is there, but what it would tell is switched off in the configuration."""
 
     code = "not_served"
-
-
-class LiveChangeError(RequestError):
-    """Options cannot get these values while the server runs; nothing has changed.
-
-    Args:
-        faults: everything that is wrong.
-        live_names: the options that can be changed, where one is among the faults that cannot.
-    """
-
-    code = "config_change_refused"
-
-    def __init__(self, faults: list[Fault], *, live_names: tuple[str, ...] = ()) -> None:
-        count = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}"
-        lines = "\n".join(f"  {fault}" for fault in faults)
-        if live_names and any(fault.key not in live_names for fault in faults):
-            names = ", ".join(live_names)
-            lines += f"\nOptions that can be changed while the server runs: {names}."
-        super().__init__(
-            f"The change has {count}, so nothing is changed:\n{lines}",
-            param=faults[0].key if faults else None,
-        )
-        self.faults = faults
 
 
 class PayloadTooLargeError(RequestError):

@@ -20,8 +20,9 @@ from mm_orch.core.configuration import (
     WorkerInForce,
 )
 from mm_orch.core.endpoints import read_endpoints
-from mm_orch.core.errors import LiveChangeError, ModelUnavailableError
+from mm_orch.core.errors import ModelUnavailableError
 from mm_orch.core.faults import Fault
+from mm_orch.core.live_error import LiveChangeError
 from mm_orch.live.decision import CACHE_MEMORY, decide, live_paths, read_live
 from mm_orch.live.plans import find_replicas
 from mm_orch.live.refusals import find_refusals

@@ -10,8 +10,8 @@ from mm_orch.config.conflicts import find_conflicts
 from mm_orch.config.keys import ANY_MODEL, MODELS, dotted, keys_by_path
 from mm_orch.config.setting import DEFAULT, Setting, shown_setting
 from mm_orch.config.validation import validate
-from mm_orch.core.errors import LiveChangeError
 from mm_orch.core.faults import Fault
+from mm_orch.core.live_error import LiveChangeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -24,7 +24,7 @@ from mm_orch.optimization.registry import leaves_batching_to_us
 from mm_orch.optimization.replica_set import ReplicaSet, Wish
 from mm_orch.optimization.replicas.layout import Machine
 from mm_orch.optimization.residents import LoadedModel, Residents
-from mm_orch.optimization.stand_in import IDLE_LIMIT_S, is_stand_in, model_of, name_stand_in
+from mm_orch.optimization.stand_in import find_idle_limit, is_stand_in, model_of, name_stand_in
 from mm_orch.optimization.supervisor import ModelSupervisor
 from mm_orch.optimization.trials import EngineTrials, rank_engines
 from mm_orch.workers.messages import STAND_IN
@@ -86,7 +86,7 @@ class OptimizationManager:
             budget_bytes=budget_bytes,
             max_models=max_models,
             expect_bytes=lambda name: self._files.find_size_bytes(model_of(name)),
-            idle_unload_s=self._find_idle_limit,
+            idle_unload_s=lambda name: find_idle_limit(name, self.plans[model_of(name)]),
             observer=observer,
             clock=clock,
         )
@@ -236,13 +236,11 @@ class OptimizationManager:
         loaded = self._residents.find(name)
         if loaded is None:
             plan, ladder = self.plans[model], self.ensure_started(model).ladder
-            plan = dataclasses.replace(plan, replicas=1)
             able = [one for one in ladder.circuit_by_engine if leaves_batching_to_us(one)]
             if not able or not plan.is_falling_back:
                 return None
-            engines = tuple(engine for engine in plan.engines if engine.name in able)
             kept = ladder.keep(able)
-            self._load(name, dataclasses.replace(plan, engines=engines), lambda: kept)
+            self._load(name, plan.keep(able), lambda: kept)
         self._residents.move(use, name)
         loaded = self._residents.find(name)
         return await loaded.supervisor.acquire() if loaded else None
@@ -294,8 +292,7 @@ class OptimizationManager:
         return replica.supervisor if replica is not None else None
 
     def _ensure_loaded(self, model: str) -> ReplicaSet:
-        loaded = self._residents.find(model)
-        if loaded is not None:
+        if (loaded := self._residents.find(model)) is not None:
             return loaded.replicas
         plan = self.plans[model]
         return self._load(model, plan, lambda: self._make_ladder(plan))
@@ -399,9 +396,3 @@ class OptimizationManager:
         sharing = self.plans[worker.model].sharing
         if worker.orders.told != sharing and not worker.is_dead:
             worker.orders.give(sharing)
-
-    def _find_idle_limit(self, name: str) -> float | None:
-        limit_s = self.plans[model_of(name)].idle_unload_s
-        if limit_s is None and is_stand_in(name):
-            return IDLE_LIMIT_S
-        return limit_s

@@ -21,7 +21,7 @@ from mm_orch.optimization.replicas.layout import (
 from mm_orch.workers.messages import Sharing, WorkerSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from mm_orch.batching.batcher import BatcherSpec
@@ -195,6 +195,11 @@ class ModelPlan:
         """GPUs that a replica computes on, as the preferred engine that takes several wants it."""
         counts = (find_parallelism(engine.settings) for engine in self.engines)
         return max((sharing * stages for sharing, stages in counts), default=1)
+
+    def keep(self, engines: Collection[str]) -> ModelPlan:
+        """Return the plan of one worker of its own that runs with these engines alone."""
+        kept = tuple(engine for engine in self.engines if engine.name in engines)
+        return replace(self, engines=kept, replicas=1)
 
     def share_out(
         self, num_now: int, machine: Machine, count_fitting: Callable[[str], int]

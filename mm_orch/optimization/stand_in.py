@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mm_orch.optimization.plan import ModelPlan
+
 _SUFFIX = " (stand-in)"
 # One that nobody has needed for so long leaves, where the model has no idle_unload_s.
-IDLE_LIMIT_S = 600.0
+_IDLE_LIMIT_S = 600.0
 
 
 def name_stand_in(model: str) -> str:
@@ -20,3 +25,10 @@ def is_stand_in(name: str) -> bool:
 def model_of(name: str) -> str:
     """Return the configured name of what is in memory."""
     return name.removesuffix(_SUFFIX)
+
+
+def find_idle_limit(name: str, plan: ModelPlan) -> float | None:
+    """Return after how many idle seconds what is in memory leaves; None for never."""
+    if plan.idle_unload_s is None and is_stand_in(name):
+        return _IDLE_LIMIT_S
+    return plan.idle_unload_s

@@ -14,9 +14,9 @@ import pytest
 from mm_orch.app import open_runtime
 from mm_orch.config import load_config
 from mm_orch.core.configuration import ConfigurationChanged
-from mm_orch.core.errors import LiveChangeError
 from mm_orch.core.events import StepCompleted, WorkerStateChanged
 from mm_orch.core.generation import GenerationOptions, GenerationRequest, TokensPrompt
+from mm_orch.core.live_error import LiveChangeError
 from mm_orch.live.sharing import find_sharing
 from mm_orch.tuning.kept_memory import FileMemory
 from mm_orch.tuning.loop import Tuner

@@ -161,7 +161,7 @@ async def test_an_answer_goes_on_when_the_stand_in_is_killed_and_it_leaves_once_
             assert report_of(runtime).circuits["openvino"] == "closed"
             assert runtime.manager.find_supervisor(name_stand_in(MODEL)) is not None
             # It holds from the end of this request on.
-            monkeypatch.setattr("mm_orch.optimization.manager.IDLE_LIMIT_S", 0.05)
+            monkeypatch.setattr("mm_orch.optimization.stand_in._IDLE_LIMIT_S", 0.05)
         async with asyncio.timeout(60):
             while runtime.manager.find_supervisor(name_stand_in(MODEL)) is not None:  # noqa: ASYNC110 - it asks
                 await asyncio.sleep(0.01)

@@ -9,6 +9,7 @@ import pytest
 
 from mm_orch.core import errors
 from mm_orch.core.errors import MuAIError
+from mm_orch.core.live_error import LiveChangeError
 from tests.unit.api.face import CHAT, Face, events_of
 from tests.unit.api.scripted_generator import ScriptedGenerator, say
 
@@ -70,7 +71,7 @@ def all_kinds(root: type[MuAIError] = MuAIError) -> Iterator[type[MuAIError]]:
 
 
 def make(kind: type[MuAIError]) -> MuAIError:
-    if issubclass(kind, errors.ConfigError | errors.LiveChangeError):
+    if issubclass(kind, errors.ConfigError | LiveChangeError):
         return kind([])
     if issubclass(kind, errors.OverloadError | errors.RateLimitError):
         return kind("Because.", retry_after_s=1.2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mm_orch.config import load_config
-from mm_orch.core.errors import LiveChangeError
+from mm_orch.core.live_error import LiveChangeError
 from mm_orch.live.decision import decide, live_keys, read_live
 from mm_orch.live.plans import find_replicas
 from mm_orch.optimization.replicas.layout import ReplicaRange
