@@ -49,8 +49,12 @@ def test_any_windows_keep_the_bounds_and_the_quiet_time(
         # Those that were asked for come at once, or only when fewer are wanted.
         num_serving = bounds.least if is_late else count
         reading = Reading(
-            span_s=2.0, num_serving=num_serving, num_wanted=count, num_places=8, **values
-        )  # type: ignore[arg-type]  # drawn by name
+            span_s=2.0,
+            num_serving=num_serving,
+            num_wanted=count,
+            num_places=8,
+            **values,  # type: ignore[arg-type]  # drawn by name
+        )
         decision = policy.take(reading, bounds, GOALS, now_s)
         if decision is None:
             continue
