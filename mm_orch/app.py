@@ -131,15 +131,12 @@ async def open_runtime(
             config, router, checker, admission, manager, observer=observer, past=past, clock=clock
         )
         biases = open_learner(config, mind, observer, is_kept=is_server)
-        sources = _make_sources(stores, past, await stack.enter_async_context(biases), mind)
+        inputs = _make_sources(stores, past, await stack.enter_async_context(biases), mind)
         watch = Watch(observer, clock, monitor.start_trace if monitor else None)
-        workflows = _make_workflows(
-            config, registry, orchestrator, embedder, stores, sources, watch=watch
-        )
+        workflows = _make_workflows(config, registry, orchestrator, embedder, stores, inputs, watch)
         live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
         if is_server:
-            fitting = scaling(manager, live, observer, clock=clock)
-            status.tell_of_scaling(await stack.enter_async_context(fitting))
+            await stack.enter_async_context(scaling(manager, live, observer, status, clock))
         yield Runtime(
             config=config,
             router=router,
@@ -281,7 +278,6 @@ def _make_workflows(
     embedder: EmbeddingOrchestrator,
     stores: Stores,
     sources: RoutingSources,
-    *,
     watch: Watch,
 ) -> Workflows:
     return Workflows(

@@ -22,6 +22,7 @@ from mm_orch.core.events import (
     WorkerStateChanged,
 )
 from mm_orch.core.fleet_events import EndpointChanged
+from mm_orch.core.scaling_events import ReplicasScaled, ScaledLoadRead
 from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from tests.available import needs_program
@@ -62,6 +63,9 @@ CONTRACT = {
     "replica_queued_tokens": ("gauge", REPLICA),
     "replica_kv_cache_usage_ratio": ("gauge", REPLICA),
     "replica_requests_total": ("counter", REPLICA | {"rule"}),
+    "autoscaling_decisions_total": ("counter", {"model", "direction"}),
+    "autoscaling_wanted_replicas": ("gauge", {"model"}),
+    "autoscaling_wait_seconds": ("gauge", {"model"}),
     "kv_cache_hit_rate": ("gauge", {"model"}),
     "kv_cache_usage_ratio": ("gauge", {"model"}),
     "kv_cache_evictions_total": ("counter", {"model"}),
@@ -113,7 +117,11 @@ def told(clock: StillClock | None = None) -> PrometheusObserver:
     joined = EndpointChanged(
         model=MODEL, address="http://gpu-1", change="joined", num_by_state={"ready": 2}
     )
-    for event in [*story(), joined]:
+    scaled = [
+        ReplicasScaled(model=MODEL, direction="up", count=2),
+        ScaledLoadRead(model=MODEL, num_wanted=2, wait_s=0.5),
+    ]
+    for event in [*story(), joined, *scaled]:
         observer.observe(event)
     return observer
 
