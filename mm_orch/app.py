@@ -149,8 +149,7 @@ async def open_runtime(
         )
         live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
         if is_server:
-            fitting = scaling(manager, live, observer, clock=clock)
-            status.tell_of_scaling(await stack.enter_async_context(fitting))
+            await stack.enter_async_context(scaling(manager, live, observer, status, clock))
         yield Runtime(
             config=config,
             router=router,

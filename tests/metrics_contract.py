@@ -99,6 +99,12 @@ REPLICAS = [
     *_rows("gauge", _MODEL_REPLICA, {"replica_kv_cache_usage_ratio": (0.001, 1)}),
     *_rows("counter", (*_MODEL_REPLICA, "rule"), {"replica_requests_total": (10, 1e4)}),
 ]
+# Of models whose replicas are a range alone.
+SCALING = [
+    *_rows("counter", ("model", "direction"), {"autoscaling_decisions_total": (0, 100)}),
+    *_rows("gauge", _MODEL, {"autoscaling_wanted_replicas": (1, 64)}),
+    *_rows("gauge", _MODEL, {"autoscaling_wait_seconds": (0, 600)}),
+]
 WORKFLOWS = [
     *_rows("counter", ("workflow", "status"), {"workflow_runs_total": (1, 100)}),
     *_rows("histogram", ("workflow",), {"workflow_duration_seconds": (1e-3, 60)}),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mm_orch.core.observers import ObserverFanOut
     from mm_orch.live.configuration import LiveConfiguration
     from mm_orch.optimization.manager import OptimizationManager
+    from mm_orch.orchestration.status import SystemStatus
 
 
 class ManagedModels:
@@ -67,17 +68,18 @@ async def scaling(
     manager: OptimizationManager,
     live: LiveConfiguration,
     observer: ObserverFanOut,
-    *,
+    status: SystemStatus,
     clock: Clock,
-) -> AsyncIterator[Autoscaler]:
+) -> AsyncIterator[None]:
     """Have replicas follow the load while this is entered, of models that say a range."""
     autoscaler = Autoscaler(
         ManagedModels(manager), read_goals=lambda: _read_goals(live), observer=observer, clock=clock
     )
     observer.add((autoscaler.observer_of_path,))
+    status.tell_of_scaling(autoscaler)
     running = asyncio.create_task(autoscaler.run(), name="scale replicas")
     try:
-        yield autoscaler
+        yield
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -94,13 +94,11 @@ class Scene:
 
 
 @asynccontextmanager
-async def run(
-    count: int | str, *engines: str, is_server: bool = False, **settings: object
-) -> AsyncIterator[Scene]:
+async def run(count: int | str, *engines: str, **settings: object) -> AsyncIterator[Scene]:
     overrides = {f"models.{MODEL}.engines": list(engines), REPLICAS: count, **settings}
     config = load_config(path=None, environ={}, overrides=overrides).config
     recorder = Recorder()
-    async with open_runtime(config, is_server=is_server) as runtime:
+    async with open_runtime(config, is_server=config.monitoring.server.enabled) as runtime:
         runtime.observer.add([recorder])
         await runtime.manager.acquire(MODEL)
         yield Scene(runtime, recorder)
@@ -301,10 +299,13 @@ async def test_replicas_follow_the_load_and_no_request_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loop, "WINDOW_S", 0.2)
-    goals = {"target_wait_s": 0.05, "quiet_s": 1.0}
-    settings = {f"optimization.autoscaler.{name}": value for name, value in goals.items()}
-    settings["optimization.batcher.max_batch_size"] = 1
-    async with run("1-2", "echo", is_server=True, **settings) as scene:
+    settings = {
+        "monitoring.server.enabled": True,
+        "optimization.autoscaler.target_wait_s": 0.05,
+        "optimization.autoscaler.quiet_s": 1.0,
+        "optimization.batcher.max_batch_size": 1,
+    }
+    async with run("1-2", "echo", **settings) as scene:
         assert scene.replicas.num_wanted == 1
         is_over, texts = asyncio.Event(), []
 

@@ -19,13 +19,13 @@ from tests.deploy_files import (
     read_rules,
     replace_variables,
 )
-from tests.metrics_contract import PROMISED, sample_names
+from tests.metrics_contract import PROMISED, SCALING, sample_names
 from tests.promql_names import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STATED = {name for series in PROMISED for name in sample_names(series)}
+STATED = {name for series in (*PROMISED, *SCALING) for name in sample_names(series)}
 # Prometheus states this one itself, of each target.
 OF_PROMETHEUS = {"up"}
 RULE_LIST = read_rules()
@@ -64,7 +64,7 @@ def test_a_panel_reads_only_series_that_there_are(name: str, expression: str) ->
 def test_every_series_is_on_a_dashboard() -> None:
     shown = {name for _, expression in dashboard_expressions() for name in names_in(expression)}
 
-    assert [one.name for one in PROMISED if not sample_names(one) & shown] == []
+    assert [one.name for one in (*PROMISED, *SCALING) if not sample_names(one) & shown] == []
 
 
 def test_no_variable_is_left_in_an_expression() -> None:

@@ -49,8 +49,12 @@ def test_any_windows_keep_the_bounds_and_the_quiet_time(
         # Those that were asked for come at once, or only when fewer are wanted.
         num_serving = bounds.least if is_late else count
         reading = Reading(
-            span_s=2.0, num_serving=num_serving, num_wanted=count, num_places=8, **values
-        )  # type: ignore[arg-type]  # drawn by name
+            span_s=2.0,
+            num_serving=num_serving,
+            num_wanted=count,
+            num_places=8,
+            **values,  # type: ignore[arg-type]  # drawn by name
+        )
         decision = policy.take(reading, bounds, GOALS, now_s)
         if decision is None:
             continue
@@ -102,9 +106,9 @@ def test_a_load_that_stays_comes_to_rest_with_enough_replicas(
 @given(load=st.floats(1.2, 7.0), load_s=st.sampled_from([0.0, 10.0]))
 def test_replicas_come_with_a_load_and_go_when_it_is_over(load: float, load_s: float) -> None:
     model = simulate(lambda now_s: load * REQUESTS_PER_S if now_s < 300 else 0.0, load_s=load_s)
-    model.run(20 + 4 * load_s)
+    model.run(60 + 4 * load_s)
     assert model.num_wanted >= 2
-    model.run(280 - 4 * load_s)
+    model.run(240 - 4 * load_s)
     assert model.num_wanted >= load
     model.run(GOALS.quiet_s * 2 + 200)
 

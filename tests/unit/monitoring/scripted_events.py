@@ -24,6 +24,7 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
+from mm_orch.core.fleet_events import EndpointChanged, EndpointChosen
 from mm_orch.core.mind_events import FeedbackTaken, MindMoved
 from mm_orch.core.placement_events import (
     RequestFailedOver,
@@ -32,6 +33,7 @@ from mm_orch.core.placement_events import (
     WorkerPlaced,
 )
 from mm_orch.core.routing import RankedWorkflow, Routing, WorkflowChoice
+from mm_orch.core.scaling_events import ReplicasScaled, ScaledLoadRead
 from mm_orch.core.workflow_events import WorkflowFinished, WorkflowRouted
 
 if TYPE_CHECKING:
@@ -155,4 +157,16 @@ def story() -> list[Event]:
                 ),
             ),
         ),
+    ]
+
+
+def happened_beside() -> list[Event]:
+    """What happened to the model's servers elsewhere, and to the number of its replicas."""
+    return [
+        EndpointChanged(
+            model=MODEL, address="http://gpu-1", change="joined", num_by_state={"ready": 2}
+        ),
+        EndpointChosen(model=MODEL, address="http://gpu-1", rule="prefix", num_queued_tokens=0),
+        ReplicasScaled(model=MODEL, direction="up", count=2),
+        ScaledLoadRead(model=MODEL, num_wanted=2, wait_s=0.5),
     ]

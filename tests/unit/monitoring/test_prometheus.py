@@ -21,12 +21,11 @@ from mm_orch.core.events import (
     WorkerRestarted,
     WorkerStateChanged,
 )
-from mm_orch.core.fleet_events import EndpointChanged, EndpointChosen
 from mm_orch.core.trace import TraceContext
 from mm_orch.monitoring.prometheus import PrometheusObserver
 from tests.available import needs_program
 from tests.unit.monitoring.clock import StillClock
-from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished, story
+from tests.unit.monitoring.scripted_events import ENGINE, MODEL, finished, happened_beside, story
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
@@ -63,6 +62,9 @@ CONTRACT = {
     "replica_queued_tokens": ("gauge", REPLICA),
     "replica_kv_cache_usage_ratio": ("gauge", REPLICA),
     "replica_requests_total": ("counter", REPLICA | {"rule"}),
+    "autoscaling_decisions_total": ("counter", {"model", "direction"}),
+    "autoscaling_wanted_replicas": ("gauge", {"model"}),
+    "autoscaling_wait_seconds": ("gauge", {"model"}),
     "kv_cache_hit_rate": ("gauge", {"model"}),
     "kv_cache_usage_ratio": ("gauge", {"model"}),
     "kv_cache_evictions_total": ("counter", {"model"}),
@@ -115,11 +117,7 @@ def value_of(observer: PrometheusObserver, name: str, **labels: str) -> float:
 
 def told(clock: StillClock | None = None) -> PrometheusObserver:
     observer = PrometheusObserver([MODEL], clock=clock or StillClock())
-    joined = EndpointChanged(
-        model=MODEL, address="http://gpu-1", change="joined", num_by_state={"ready": 2}
-    )
-    chosen = EndpointChosen(model=MODEL, address="http://gpu-1", rule="prefix", num_queued_tokens=0)
-    for event in [*story(), joined, chosen]:
+    for event in [*story(), *happened_beside()]:
         observer.observe(event)
     return observer
 
