@@ -118,6 +118,7 @@ async def open_runtime(
     observer = ObserverFanOut([book := UsageBook()])
     admission = Admission(config.monitoring.server.queue_capacity, clock)
     async with AsyncExitStack() as stack:
+        stores = await stack.enter_async_context(open_stores(config, is_server=is_server))
         place = await stack.enter_async_context(open_places(config, is_server=is_server))
         plans = make_plans(config, engine, progress, is_server=is_server, place=place)
         router = _make_router(config, plans)
@@ -128,11 +129,7 @@ async def open_runtime(
         monitor = _make_monitor(config, registry.names, observer, gpus) if is_server else None
         await stack.enter_async_context(monitor.running() if monitor else nullcontext())
         manager = await stack.enter_async_context(_make_manager(config, plans, observer, gpus))
-        opening_stores = open_stores(config, is_server=is_server)
-        stores = await stack.enter_async_context(opening_stores)
-        usage = await stack.enter_async_context(
-            open_usage(book, stores.shared.usage if stores.shared else None)
-        )
+        usage = await stack.enter_async_context(open_usage(book, stores.shared))
         status = _make_status(config, manager, admission, stores, monitor, clock=clock)
         opening = _open_mind(config, status, registry, observer, stores, is_kept=is_server)
         mind = await stack.enter_async_context(opening)
@@ -176,11 +173,10 @@ def make_tuner(runtime: Runtime) -> Tuner | None:
     from mm_orch.tuning.kept_memory import find_memory
     from mm_orch.tuning.loop import Tuner
 
-    store = runtime.shared.tuning if runtime.shared else None
     tuner = Tuner(
         runtime.live,
         observer=runtime.observer,
-        kept=find_memory(store, config.system.data_directory / "tuner.json"),
+        kept=find_memory(runtime.shared, config.system.data_directory / "tuner.json"),
         target_p95_ms=config.optimization.tuner.target_p95_ms,
     )
     runtime.observer.add((tuner.observer_of_path,))

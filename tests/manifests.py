@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CHART = DEPLOY / "helm/muai"
 MANIFESTS = DEPLOY / "kubernetes"
+DATABASE_VARIABLE = "MUAI_STORAGE_URL"
 SETS = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
 
 
@@ -36,8 +37,13 @@ def container_of(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def load_configuration(
     manifests: dict[str, dict[str, Any]], folder: Path, *, key: str
 ) -> LoadedConfig:
-    """Load what the server would read, with a key in each variable that comes from the Secret."""
+    """Load what the server would read, with a key in each variable that comes from the Secret.
+
+    The one that comes from a Secret of the user's own is a database's URL.
+    """
     path = folder / "config.yaml"
     path.write_text(manifests["ConfigMap"]["data"]["config.yaml"])
     environ = {one["name"]: one.get("value", key) for one in container_of(manifests)["env"]}
+    if DATABASE_VARIABLE in environ:
+        environ[DATABASE_VARIABLE] = "postgresql://muai@database/muai"
     return load_config(path=path, environ=environ, overrides={})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mm_orch.core.observations import UsageReport
     from mm_orch.orchestration.usage import UsageBook
+    from mm_orch.storage.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 
@@ -105,12 +106,12 @@ class SharedUsageBook:
 
 
 @asynccontextmanager
-async def open_usage(book: UsageBook, store: UsageStore | None) -> AsyncIterator[UsageReports]:
-    """Give what tells of usage: of all servers where they share a store, else of this one."""
-    if store is None:
+async def open_usage(book: UsageBook, shared: SharedState | None) -> AsyncIterator[UsageReports]:
+    """Give what tells of usage: of all servers where they share a database, else of this one."""
+    if shared is None:
         yield book
         return
-    sharing = SharedUsageBook(book, store)
+    sharing = SharedUsageBook(book, shared.usage)
     async with sharing.running():
         yield sharing
 

@@ -41,6 +41,8 @@ class Stores:
 async def open_stores(config: Config, *, is_server: bool) -> AsyncIterator[Stores]:
     """Keep things where the configuration says: a file is opened, or made, with the first call.
 
+    Enter it outside of any group of tasks, which would hide why a database cannot be used.
+
     Args:
         config: of the database, and of the file's folder.
         is_server: the database must answer now, and is asked now and then how it is.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from mm_orch.storage.shared_state import SharedState
     from mm_orch.tuning.knobs import Setting
 
 logger = logging.getLogger(__name__)
@@ -88,9 +89,9 @@ class SharedMemory:
         self._known = self.memory.settings
 
 
-def find_memory(store: TuningStore | None, path: Path) -> KeptMemory:
+def find_memory(shared: SharedState | None, path: Path) -> KeptMemory:
     """Return the memory that servers share; the file's where there is none."""
-    return FileMemory(path) if store is None else SharedMemory(store)
+    return FileMemory(path) if shared is None else SharedMemory(shared.tuning)
 
 
 def load_memory(path: Path) -> TuningMemory:

@@ -105,7 +105,7 @@ def test_what_was_begun_on_one_server_goes_on_on_the_other_also_after_a_kill(
     uploaded = ask(first, "POST", "/api/rag/upload", {"name": "a.txt", "content": "A heron."})
     assert uploaded.status in {200, 201}, uploaded.body
     turns = [say(server, "And now?", session)["turn_count"] for server in (second, first, second)]
-    documents = ask(second, "GET", "/api/documents").json
+    documents = ask(second, "GET", "/api/rag/documents").json
     strangers = ask(second, "GET", f"/api/sessions/{session}", key="bob").status
     # Counted, whatever is wrong with them.
     taken = [

@@ -14,7 +14,15 @@ import mm_orch
 from mm_orch.config.keys import dotted, keys_by_path
 from mm_orch.core.errors import ConfigError
 from tests.deploy_files import DEPLOY
-from tests.manifests import CHART, MANIFESTS, SETS, container_of, load_configuration, read_manifests
+from tests.manifests import (
+    CHART,
+    DATABASE_VARIABLE,
+    MANIFESTS,
+    SETS,
+    container_of,
+    load_configuration,
+    read_manifests,
+)
 from tests.metrics_contract import PROMISED
 from tests.processes import ROOT
 from tests.promql_names import names_in
@@ -156,7 +164,7 @@ def test_what_the_pod_mounts_and_reads_is_there(manifests: Manifests) -> None:
     secrets = [
         one["valueFrom"]["secretKeyRef"]
         for one in container["env"]
-        if "valueFrom" in one and one["name"] != TOKEN_OF_RAY
+        if "valueFrom" in one and one["name"] not in {TOKEN_OF_RAY, DATABASE_VARIABLE}
     ]
 
     assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
@@ -165,6 +173,27 @@ def test_what_the_pod_mounts_and_reads_is_there(manifests: Manifests) -> None:
     for one in secrets:
         assert one["name"] == manifests["Secret"]["metadata"]["name"]
         assert one["key"] in manifests["Secret"]["stringData"]
+
+
+def test_pods_that_are_several_share_a_database_whose_url_is_in_a_secret(
+    manifests: Manifests,
+) -> None:
+    variables = {one["name"]: one for one in container_of(manifests)["env"]}
+    ports = [
+        port["port"]
+        for rule in manifests["NetworkPolicy"]["spec"]["egress"]
+        for port in rule["ports"]
+    ]
+
+    if "PersistentVolumeClaim" in manifests:
+        assert DATABASE_VARIABLE not in variables
+        assert 5432 not in ports
+    else:
+        assert variables[DATABASE_VARIABLE] == {
+            "name": DATABASE_VARIABLE,
+            "valueFrom": {"secretKeyRef": {"name": "muai-database", "key": "url"}},
+        }
+        assert ports.count(5432) == 1
 
 
 def test_the_pod_may_do_as_little_as_possible(manifests: Manifests) -> None:

@@ -132,7 +132,7 @@ def test_the_store_answers_as_a_dictionary_would(calls: list[tuple[object, ...]]
 
 
 @settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -118,7 +118,7 @@ def test_the_store_is_a_dictionary_by_owner_and_session(calls: list[tuple[str, .
 @settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     deadline=None,
-    max_examples=20,
+    max_examples=12,
 )
 @given(CALLS)
 def test_a_database_is_such_a_dictionary_too(

@@ -17,12 +17,10 @@ LOW, HIGH, OTHER = LoadLevel(1, 1), LoadLevel(4, 8), LoadLevel(0, 2)
 
 
 async def test_what_one_server_found_another_takes_and_what_one_drops_all_drop(
-    database_url: str, tmp_path: Path
+    database_url: str,
 ) -> None:
     databases = [PostgresDatabase(database_url) for _ in range(2)]
-    first, second = (
-        find_memory(SharedTuning(database), tmp_path / "tuner.json") for database in databases
-    )
+    first, second = (SharedMemory(SharedTuning(database)) for database in databases)
     remembered = second.memory
     first.memory.remember(LOW, {BATCH_SIZE: 4})
     await first.exchange()
@@ -39,7 +37,6 @@ async def test_what_one_server_found_another_takes_and_what_one_drops_all_drop(
     # The policy goes on with the memory that it was given.
     assert remembered is second.memory
     assert remembered.settings == {HIGH: {BATCH_SIZE: 32}, OTHER: {BATCH_SIZE: 2}}
-    assert not (tmp_path / "tuner.json").exists()
     for database in databases:
         await database.close()
 

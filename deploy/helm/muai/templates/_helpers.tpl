@@ -35,6 +35,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.auth.existingSecret | default (printf "%s-api-keys" (include "muai.fullname" .)) -}}
 {{- end -}}
 
+{{/* "true" where pods share a database. */}}
+{{- define "muai.hasDatabase" -}}
+{{- if or .Values.database.url .Values.database.existingSecret -}}true{{- end -}}
+{{- end -}}
+
+{{- define "muai.databaseSecretName" -}}
+{{- .Values.database.existingSecret | default (printf "%s-database" (include "muai.fullname" .)) -}}
+{{- end -}}
+
 {{/* The variable that holds a caller's key. */}}
 {{- define "muai.keyVariable" -}}
 {{- printf "KEY_OF_%s" (. | upper | replace "-" "_") -}}
@@ -116,7 +125,7 @@ seccompProfile:
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- printf "%s%s" (toYaml $config) (toYaml .Values.auth) | sha256sum -}}
+{{- printf "%s%s%s" (toYaml $config) (toYaml .Values.auth) (toYaml .Values.database) | sha256sum -}}
 {{- end -}}
 
 {{/* A pod of the cluster: the head's, or a worker's, which reads the models' files. */}}
