@@ -67,6 +67,8 @@ ENGINES = {
     "slow": "SlowBackend",
     "full": "FullBackend",
     "streaming": "StreamingEcho",
+}
+CARD_ENGINES = {
     "card": "CardBackend",
     "second_card": "SecondCardBackend",
     "hosted_card": "HostedCardBackend",
@@ -282,31 +284,6 @@ class FullBackend(EchoBackend):
         raise EngineOutOfMemoryError(f"no memory for {num_blocks} blocks, {num_kept} of them kept")
 
 
-class CardBackend(OddBackend):
-    """Computes on the GPUs that it sees, as far as anybody can tell."""
-
-    name: ClassVar[str] = "card"
-    takes_gpus: ClassVar[bool] = True
-
-    def start(self, spec: EngineSpec) -> EngineFacts:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        device = "cpu" if spec.device == "cpu" or not visible else f"cuda: {visible}"
-        return msgspec.structs.replace(super().start(spec), device=device)
-
-
-class SecondCardBackend(CardBackend):
-    """Another engine for GPUs."""
-
-    name: ClassVar[str] = "second_card"
-
-
-class HostedCardBackend(OddBackend):
-    """An engine for GPUs whose library was built without them."""
-
-    name: ClassVar[str] = "hosted_card"
-    takes_gpus: ClassVar[bool] = True
-
-
 class StreamingEcho:
     """Echo with a batcher of its own, as large engines have one."""
 
@@ -408,6 +385,7 @@ def install(directory: Path) -> Switch:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-engines\nVersion: 1\n")
     lines = [f"{name} = tests.odd_engines:{target}" for name, target in ENGINES.items()]
     embedding = [f"{name} = tests.odd_engines:{target}" for name, target in EMBEDDERS.items()]
+    lines += [f"{name} = tests.card_engines:{target}" for name, target in CARD_ENGINES.items()]
     groups = ["[mm_orch.engines]", *lines, "[mm_orch.embedding_engines]", *embedding, ""]
     (metadata / "entry_points.txt").write_text("\n".join(groups))
     return Switch(directory)
