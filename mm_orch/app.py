@@ -114,9 +114,8 @@ async def open_runtime(
         is_server: watch what happens, and log a line for each request.
         origins: who set each option, by dotted key; None where that is not known.
     """
-    clock = time.monotonic
     observer = ObserverFanOut([book := UsageBook()])
-    admission = Admission(config.monitoring.server.queue_capacity, clock)
+    admission = Admission(config.monitoring.server.queue_capacity, time.monotonic)
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(config, is_server=is_server))
         place = await stack.enter_async_context(open_places(config, is_server=is_server))
@@ -124,29 +123,30 @@ async def open_runtime(
         router = _make_router(config, plans)
         checker = await stack.enter_async_context(GuideChecker())
         registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
-        gpus = GpuWatch(find_gpu_reader)
-        stack.push_async_callback(gpus.close)
+        gpus = await stack.enter_async_context(GpuWatch(find_gpu_reader))
         monitor = _make_monitor(config, registry.names, observer, gpus) if is_server else None
         await stack.enter_async_context(monitor.running() if monitor else nullcontext())
         manager = await stack.enter_async_context(_make_manager(config, plans, observer, gpus))
         usage = await stack.enter_async_context(open_usage(book, stores.shared))
-        status = _make_status(config, manager, admission, stores, monitor, clock=clock)
+        status = _make_status(config, manager, admission, stores, monitor, clock=time.monotonic)
         opening = _open_mind(config, status, registry, observer, stores, is_kept=is_server)
         mind = await stack.enter_async_context(opening)
         observer.add((mind,) if mind else ())
         past = mind.state.memory if mind else NoOutcomes()
         orchestrator, embedder = _make_orchestrators(
-            config, router, checker, admission, manager, observer=observer, past=past, clock=clock
+            config, router, checker, admission, manager, observer=observer, past=past
         )
         biases = open_learner(config, mind, observer, is_kept=is_server)
         sources = make_sources(stores, past, await stack.enter_async_context(biases), mind)
-        watch = Watch(observer, clock, monitor.start_trace if monitor else None)
+        watch = Watch(observer, time.monotonic, monitor.start_trace if monitor else None)
         workflows = make_workflows(
             config, registry, orchestrator, embedder, stores, sources, watch=watch
         )
         live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
         if is_server:
-            await stack.enter_async_context(scaling(manager, live, observer, status, clock))
+            await stack.enter_async_context(
+                scaling(manager, live, observer, status, time.monotonic)
+            )
         yield Runtime(
             config=config,
             router=router,
@@ -215,8 +215,8 @@ def _make_orchestrators(
     *,
     observer: ObserverFanOut,
     past: PastOutcomes,
-    clock: Clock,
 ) -> tuple[Orchestrator, EmbeddingOrchestrator]:
+    clock = time.monotonic
     chooser = make_model_chooser(
         config,
         manager,

@@ -68,12 +68,12 @@ ENGINES = {
     "full": "FullBackend",
     "streaming": "StreamingEcho",
 }
-CARDS = {
+CARD_ENGINES = {
     "card": "CardBackend",
     "second_card": "SecondCardBackend",
     "hosted_card": "HostedCardBackend",
 }
-"""Those of tests.odd_cards."""
+"""Those of tests.card_engines."""
 EMBEDDERS = {
     "odd": "OddEmbedder",
     "spare": "SpareEmbedder",
@@ -390,8 +390,8 @@ def install(directory: Path) -> Switch:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-engines\nVersion: 1\n")
     lines = [f"{name} = tests.odd_engines:{target}" for name, target in ENGINES.items()]
-    lines += [f"{name} = tests.odd_cards:{target}" for name, target in CARDS.items()]
     embedding = [f"{name} = tests.odd_engines:{target}" for name, target in EMBEDDERS.items()]
+    lines += [f"{name} = tests.card_engines:{target}" for name, target in CARD_ENGINES.items()]
     groups = ["[mm_orch.engines]", *lines, "[mm_orch.embedding_engines]", *embedding, ""]
     (metadata / "entry_points.txt").write_text("\n".join(groups))
     return Switch(directory)

@@ -219,8 +219,12 @@ def list_exceptions(model: ModelReport) -> Iterator[str]:
         yield f"stand-in for {does}: {stand_in.phase.value}{f', {listed}' if listed else ''}"
     if len(model.replicas) > 1:
         yield from map(_describe_replica, model.replicas)
+    else:
+        yield from (_name_gpus(one) for one in model.replicas if one.gpus)
     if (scaling := model.scaling) is not None:
         yield _describe_scaling(scaling)
+    if model.lesser_place:
+        yield model.lesser_place
     if model.replicas_detail:
         yield (
             f"{len(model.replicas)} of {model.num_wanted_replicas} replicas:"
@@ -234,7 +238,7 @@ def _describe_replica(replica: ReplicaReport) -> str:
         "draining" if replica.is_draining else "",
         replica.engine and f"with {replica.engine}",
         replica.cores and f"cores {', '.join(map(str, replica.cores))}",
-        replica.gpus and f"GPUs {', '.join(map(str, replica.gpus))}",
+        replica.gpus and _name_gpus(replica),
         f"{replica.num_queued_tokens} tokens queued",
         None if hit_ratio is None else f"cache hits {hit_ratio:.0%}",
         replica.detail.partition("\n")[0],
@@ -250,6 +254,10 @@ def _describe_scaling(scaling: ScalingReport) -> str:
     return (
         f"{follows}: {scaling.count} ({scaling.direction}) since {scaling.at}, {scaling.rationale}"
     )
+
+
+def _name_gpus(replica: ReplicaReport) -> str:
+    return f"GPU{'s' * (len(replica.gpus) > 1)} {', '.join(map(str, replica.gpus))}"
 
 
 def _describe_excess(model: ModelReport) -> str:

@@ -11,6 +11,7 @@ from mm_orch.core.threads import start_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import GpuReading
@@ -20,7 +21,7 @@ GPU_DEADLINE_S = 5.0
 
 
 class GpuWatch:
-    """One reading at a time, which all who ask meanwhile share.
+    """An async context manager: one reading at a time, which all who ask meanwhile share.
 
     Args:
         find: gives the reader, where there are GPUs; called in the first reading.
@@ -41,6 +42,17 @@ class GpuWatch:
         self._reader: GpuReader | None = None
         self._reading: asyncio.Future[tuple[GpuReading, ...]] | None = None
         self._overdue_at_s = 0.0
+
+    async def __aenter__(self) -> GpuWatch:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
 
     @property
     def is_hanging(self) -> bool:

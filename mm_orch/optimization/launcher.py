@@ -49,6 +49,8 @@ class WorkerLauncher:
         self._context = context
         self._lease_directory = lease_directory
         self._observer = observer
+        # What each model is reckoned to take on each engine, and of what.
+        self._reckoned: dict[tuple[str, str], tuple[tuple[str, int, int], tuple[Way, ...]]] = {}
 
     async def probe(
         self, plan: ModelPlan, stored: StoredModel, ladder: EngineLadder, replica: Replica
@@ -121,14 +123,16 @@ class WorkerLauncher:
         self, plan: ModelPlan, stored: StoredModel, engines: Sequence[str]
     ) -> dict[str, tuple[Way, ...]]:
         """Return each engine's ways on GPUs, none for one that takes none."""
-        reckoned = await asyncio.to_thread(
-            lambda: {
-                one.name: list_gpu_ways(plan, one, stored)
-                for one in plan.engines
-                if one.name in engines
-            }
-        )
-        return {engine: self._places.correct(plan.name, ways) for engine, ways in reckoned.items()}
+        ways = {}
+        for engine in (one for one in plan.engines if one.name in engines):
+            # Reading headers takes a moment, in which an engine's back-off may pass.
+            basis = (stored.directory, stored.size_bytes, plan.max_kv_bytes)
+            known = self._reckoned.get((plan.name, engine.name))
+            if known is None or known[0] != basis:
+                known = basis, await asyncio.to_thread(list_gpu_ways, plan, engine, stored)
+                self._reckoned[plan.name, engine.name] = known
+            ways[engine.name] = self._places.correct(plan.name, known[1])
+        return ways
 
 
 def _want(plan: ModelPlan, replica: Replica, ways: tuple[Way, ...], wish: Way) -> Wanted:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import signal
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -224,6 +226,25 @@ async def test_an_answer_goes_on_when_its_gpu_is_lost_and_the_request_is_not_to_
 
         assert text == undisturbed
         assert [one.gpu_ids for one in scene.recorder.of(WorkerPlaced)] == [("0",), ("1",), ("2",)]
+
+
+async def test_a_worker_that_dies_of_its_gpu_is_told_from_one_that_crashes(
+    monkeypatch: pytest.MonkeyPatch, builtin_model: StoredModel
+) -> None:
+    # Nobody looks before the worker has ended.
+    monkeypatch.setattr("mm_orch.optimization.placing.places.CHECK_EVERY_S", 3600.0)
+    nvml = FakeNvml(num_gpus=2, total_bytes=ROOMY)
+    async with run(nvml, monkeypatch, builtin_model, "card", "spare") as scene:
+        worker = await scene.start()
+        nvml.lose(0)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker = await scene.wait_for_gpus(1, engine="card")
+        assert scene.report().circuits == {"card": "closed", "spare": "closed"}
+        assert scene.report().wanted_engine is None
+
+        os.kill(worker.pid, signal.SIGKILL)
+        await scene.wait_for_gpus(engine="spare")
+        assert scene.report().wanted_engine == "card"
 
 
 async def test_what_a_worker_was_measured_to_take_is_what_the_next_one_finds_taken(

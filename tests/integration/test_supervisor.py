@@ -107,7 +107,6 @@ async def supervise(
     is_falling_back: bool = True,
     watchdog_timeout_s: float = 60.0,
     files_error: Exception | None = None,
-    fault: str = "",
 ) -> AsyncIterator[Scene]:
     recorder, context = Recorder(), zmq.asyncio.Context()
     # Other tests' servers may live beside.
@@ -126,7 +125,7 @@ async def supervise(
         return await Worker.launch(spec_of(engine, stored), context=context, observer=recorder)
 
     async def find_fault(_: Worker) -> str:
-        return fault
+        return ""
 
     supervisor = ModelSupervisor(
         "m",
@@ -163,18 +162,6 @@ async def answer(worker: Worker, *prompt: int) -> list[int]:
         if isinstance(update, TokenChunk):
             tokens.extend(update.token_ids)
     return tokens
-
-
-async def test_a_worker_that_died_of_its_device_is_started_again_on_its_own_engine() -> None:
-    async with supervise("odd", "spare", fault="GPU 1 is lost") as scene:
-        first = await scene.kill()
-        second = await scene.supervisor.acquire()
-
-        assert (first.engine, second.engine) == ("odd", "odd")
-        assert scene.supervisor.fallback is None
-        assert not scene.recorder.of(CircuitChanged)
-        [down] = [state for state in scene.recorder.of(WorkerStateChanged) if not state.is_up]
-        assert down.reason.startswith("GPU 1 is lost; killed by SIGKILL")
 
 
 async def test_the_only_engine_is_started_again_when_its_worker_dies() -> None:

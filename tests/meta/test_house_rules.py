@@ -24,10 +24,11 @@ BROAD_CATCHES = {
     "mm_orch/batching/batcher.py",
     "mm_orch/batching/embedding.py",
     "mm_orch/core/observers.py",
+    "mm_orch/gpus/faults.py",
+    "mm_orch/gpus/nvml.py",
     "mm_orch/live/following.py",
     "mm_orch/monitoring/alerts/delivery.py",
     "mm_orch/monitoring/alerts/watch.py",
-    "mm_orch/monitoring/gpus.py",
     "mm_orch/monitoring/monitor.py",
     "mm_orch/monitoring/tracing/exporting.py",
     # Not a boundary: its library raises nothing more special.
@@ -106,10 +107,11 @@ def test_environment_and_printing_stay_in_their_layers() -> None:
     assert readers <= {
         "mm_orch/muai.py",
         "mm_orch/cli/configuration.py",
+        "mm_orch/gpus/visible.py",
         "mm_orch/optimization/engines/deepspeed/environment.py",
         "mm_orch/optimization/engines/vllm/environment.py",
         "mm_orch/workers/cluster/session.py",
-        "mm_orch/workers/pinning.py",
+        "mm_orch/workers/launching.py",
     }
 
 

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from mm_orch.cli.status import print_status
+from mm_orch.cli.status import list_exceptions, print_status
 from mm_orch.config import load_config
 from mm_orch.core.errors import AuthenticationError
 from mm_orch.core.scaling_report import ScalingReport
 from mm_orch.core.tuning_report import TunerReport
-from mm_orch.orchestration.reports import HealthStatus, StandInReport
+from mm_orch.orchestration.reports import (
+    HealthStatus,
+    ModelReport,
+    ReplicaReport,
+    StandInReport,
+)
 from mm_orch.workers.phase import ModelPhase
 from tests.unit.cli.scripted_server import HIGH_LATENCY, TUNER, model_report, status_report
 
@@ -238,6 +243,31 @@ def test_replicas_that_follow_the_load_are_told_with_the_last_decision(
     peer.report = status_report(msgspec.structs.replace(model_report(), scaling=scaling))
     print_status(loaded_for(peer.port), as_json=False)
     assert says in capsys.readouterr().out
+
+
+def test_the_place_of_a_model_on_gpus_is_told() -> None:
+    def told(*gpus: tuple[int, ...], lesser: str = "") -> list[str]:
+        replicas = tuple(
+            ReplicaReport(number=number, phase=ModelPhase.READY, gpus=of_one)
+            for number, of_one in enumerate(gpus)
+        )
+        model = ModelReport(
+            name="m",
+            aliases=(),
+            source="s",
+            phase=ModelPhase.READY,
+            replicas=replicas,
+            lesser_place=lesser,
+        )
+        return list(list_exceptions(model))
+
+    assert told(()) == []
+    assert told((0, 3)) == ["GPUs 0, 3"]
+    assert told((1,), lesser="runs with vllm on 1 GPU") == ["GPU 1", "runs with vllm on 1 GPU"]
+    assert told((1,), (2,)) == [
+        "replica 0: ready, GPU 1, 0 tokens queued",
+        "replica 1: ready, GPU 2, 0 tokens queued",
+    ]
 
 
 def test_a_servers_status_as_json_is_its_report(

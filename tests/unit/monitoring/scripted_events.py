@@ -97,6 +97,16 @@ def finished(
     )
 
 
+GPU = GpuReading(
+    gpu_id="0",
+    used_bytes=6 << 30,
+    total_bytes=24 << 30,
+    utilization_percent=80.0,
+    temperature_celsius=65.0,
+    power_watts=250.0,
+)
+
+
 def story() -> list[Event]:
     of_model = {"model": MODEL, "engine": ENGINE}
     return [
@@ -146,16 +156,7 @@ def story() -> list[Event]:
             cpu_percent=42.0,
             memory_used_bytes=3 << 30,
             memory_total_bytes=8 << 30,
-            gpus=(
-                GpuReading(
-                    gpu_id="0",
-                    used_bytes=6 << 30,
-                    total_bytes=24 << 30,
-                    utilization_percent=80.0,
-                    temperature_celsius=65.0,
-                    power_watts=250.0,
-                ),
-            ),
+            gpus=(GPU,),
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""Engines that compute on GPUs, as far as anybody can tell: odd_engines under other names."""
+"""Engines that say to compute on GPUs, for machines whose GPUs are made up."""
 
 from __future__ import annotations
 
