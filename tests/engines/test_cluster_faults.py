@@ -12,7 +12,7 @@ import pytest
 from tests import fault_scenes as scenes
 from tests import odd_engines as odd
 from tests.available import require_engine
-from tests.e2e.test_kills import SAME_WEIGHTS, SMALL, check_same_weights
+from tests.e2e.test_kills import SAME_WEIGHTS, SMALL, Size, check_same_weights, fp32
 from tests.engines.test_chain import Environments, check_walk, settings_of
 from tests.fault_scenes import Place, Stage, environment_of
 from tests.ray_nodes import require_ray, run_nodes
@@ -99,11 +99,16 @@ def test_bad_requests_open_no_circuit_of_a_node(stage: Stage) -> None:
     scenes.check_bad_requests(stage)
 
 
-@pytest.mark.parametrize("pair", SAME_WEIGHTS, ids=str)
+@pytest.mark.parametrize(
+    ("pair", "size"),
+    # Of an engine that computes nothing a stream must be long to be still going on.
+    [(fp32("echo", "echo"), Size(4, 1800)), *((pair, SMALL) for pair in SAME_WEIGHTS)],
+    ids=str,
+)
 def test_streams_with_a_kill_in_each_on_a_node_say_what_they_say_undisturbed(
-    pair: Pair, nodes: Nodes, on_ray: Launch, builtin_model: StoredModel
+    pair: Pair, size: Size, nodes: Nodes, on_ray: Launch, builtin_model: StoredModel
 ) -> None:
-    check_same_weights(on_ray, pair, builtin_model, SMALL, partial(kill_workers, nodes))
+    check_same_weights(on_ray, pair, builtin_model, size, partial(kill_workers, nodes))
 
 
 def test_an_engine_that_is_lost_on_nodes_under_load_returns(on_ray: Launch, tmp_path: Path) -> None:
