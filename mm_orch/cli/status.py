@@ -217,6 +217,10 @@ def list_exceptions(model: ModelReport) -> Iterator[str]:
         listed = ", ".join(str(fact) for fact in facts if fact)
         does = f"requests that {model.engine} cannot do"
         yield f"stand-in for {does}: {stand_in.phase.value}{f', {listed}' if listed else ''}"
+    yield from _list_places(model)
+
+
+def _list_places(model: ModelReport) -> Iterator[str]:
     if len(model.replicas) > 1:
         yield from map(_describe_replica, model.replicas)
     else:

@@ -50,6 +50,7 @@ STATUS_BY_ERROR = {
     "DrainingError": 503,
     "DeadlineTooSoonError": 503,
     "StorageBusyError": 503,
+    "StorageUnavailableError": 503,
     "ModelUnavailableError": 503,
     "DeadlineError": 504,
     "EngineError": 503,
@@ -70,6 +71,10 @@ def all_kinds(root: type[MuAIError] = MuAIError) -> Iterator[type[MuAIError]]:
         yield from all_kinds(kind)
 
 
+OWN = {errors.__name__, LiveChangeError.__module__}
+KINDS = {kind.__name__: kind for kind in all_kinds()}
+
+
 def make(kind: type[MuAIError]) -> MuAIError:
     if issubclass(kind, errors.ConfigError | LiveChangeError):
         return kind([])
@@ -81,14 +86,14 @@ def make(kind: type[MuAIError]) -> MuAIError:
 
 
 def test_the_table_names_every_error_of_the_tree() -> None:
-    own = {kind.__name__ for kind in all_kinds() if kind.__module__ == errors.__name__}
+    own = {kind.__name__ for kind in all_kinds() if kind.__module__ in OWN}
 
     assert own == set(STATUS_BY_ERROR)
 
 
 @pytest.mark.parametrize("name", STATUS_BY_ERROR)
 async def test_each_error_has_its_status_and_envelope(name: str) -> None:
-    error = make(getattr(errors, name))
+    error = make(KINDS[name])
     face = Face(ScriptedGenerator(refusal=error))
 
     response = await face.chat()
@@ -104,17 +109,17 @@ async def test_each_error_has_its_status_and_envelope(name: str) -> None:
 @pytest.mark.parametrize("name", STATUS_BY_ERROR)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_error_before_the_first_text_keeps_its_status(name: str, stream: bool) -> None:  # noqa: FBT001 - a parameter of the table
-    face = Face(ScriptedGenerator([make(getattr(errors, name))]))
+    face = Face(ScriptedGenerator([make(KINDS[name])]))
 
     response = await face.chat(stream=stream)
 
     assert response.status_code == STATUS_BY_ERROR[name]
-    assert response.json()["error"]["code"] == getattr(errors, name).code
+    assert response.json()["error"]["code"] == KINDS[name].code
 
 
 @pytest.mark.parametrize("name", STATUS_BY_ERROR)
 async def test_an_error_within_a_stream_is_its_last_event(name: str) -> None:
-    error = make(getattr(errors, name))
+    error = make(KINDS[name])
     face = Face(ScriptedGenerator([*say("Hello")[:1], error]))
 
     response = await face.chat(stream=True)

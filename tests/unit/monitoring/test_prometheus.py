@@ -377,7 +377,6 @@ def test_open_metrics_lead_from_a_bucket_to_a_trace() -> None:
 
 def test_two_observers_share_nothing() -> None:
     first, second = told(), PrometheusObserver([MODEL], clock=StillClock())
-
     assert value_of(first, "requests_waiting", model=MODEL) == 5
     assert value_of(second, "requests_waiting", model=MODEL) == 0
 
