@@ -159,8 +159,7 @@ def our_server(
     def command(port: int, folder: Path) -> Sequence[str]:
         path = folder / "muai.yaml"
         place = {"log_file": str(folder / "muai.log")} if has_log_file else {}
-        # JSON is YAML.
-        path.write_text(json.dumps({**settings, "system": {**log, **place}}))
+        path.write_text(json.dumps({**settings, "system": {**log, **place}}))  # JSON is YAML.
         start = [sys.executable, "-m", "mm_orch.main", "--server", "--port", str(port)]
         return [*start, "--config", str(path)]
 
