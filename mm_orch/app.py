@@ -117,43 +117,40 @@ async def open_runtime(
     observer = ObserverFanOut([book := UsageBook()])
     admission = Admission(config.monitoring.server.queue_capacity, time.monotonic)
     async with AsyncExitStack() as stack:
-        stores = await stack.enter_async_context(open_stores(config, is_server=is_server))
-        place = await stack.enter_async_context(open_places(config, is_server=is_server))
+        enter = stack.enter_async_context
+        stores = await enter(open_stores(config, is_server=is_server))
+        place = await enter(open_places(config, is_server=is_server))
         plans = make_plans(config, engine, progress, is_server=is_server, place=place)
         router = _make_router(config, plans)
-        checker = await stack.enter_async_context(GuideChecker())
+        checker = await enter(GuideChecker())
         registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
-        gpus = await stack.enter_async_context(GpuWatch(find_gpu_reader))
+        gpus = await enter(GpuWatch(find_gpu_reader))
         monitor = _make_monitor(config, registry.names, observer, gpus) if is_server else None
-        await stack.enter_async_context(monitor.running() if monitor else nullcontext())
-        manager = await stack.enter_async_context(_make_manager(config, plans, observer, gpus))
-        usage = await stack.enter_async_context(open_usage(book, stores.shared))
+        await enter(monitor.running() if monitor else nullcontext())
+        manager = await enter(_make_manager(config, plans, observer, gpus))
+        usage = await enter(open_usage(book, stores.shared))
         status = _make_status(config, manager, admission, stores, monitor, clock=time.monotonic)
-        opening = _open_mind(config, status, registry, observer, stores, is_kept=is_server)
-        mind = await stack.enter_async_context(opening)
-        observer.add((mind,) if mind else ())
-        past = mind.state.memory if mind else NoOutcomes()
+        mind = await enter(
+            _open_mind(config, status, registry, observer, stores, is_kept=is_server)
+        )
+        past = _join(mind, observer)
         orchestrator, embedder = _make_orchestrators(
             config, router, checker, admission, manager, observer=observer, past=past
         )
         biases = open_learner(config, mind, observer, is_kept=is_server)
-        sources = make_sources(stores, past, await stack.enter_async_context(biases), mind)
+        sources = make_sources(stores, past, await enter(biases), mind)
         watch = Watch(observer, time.monotonic, monitor.start_trace if monitor else None)
-        workflows = make_workflows(
-            config, registry, orchestrator, embedder, stores, sources, watch=watch
-        )
+        parts = config, registry, orchestrator, embedder, stores, sources
         live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
         if is_server:
-            await stack.enter_async_context(
-                scaling(manager, live, observer, status, time.monotonic)
-            )
+            await enter(scaling(manager, live, observer, status, time.monotonic))
         yield Runtime(
             config=config,
             router=router,
             manager=manager,
             orchestrator=orchestrator,
             embedder=embedder,
-            workflows=workflows,
+            workflows=make_workflows(*parts, watch=watch),
             library=_make_library(config, orchestrator, embedder, stores),
             status=status,
             live=live,
@@ -163,6 +160,12 @@ async def open_runtime(
             monitor=monitor,
             mind=mind,
         )
+
+
+def _join(mind: Mind | None, observer: ObserverFanOut) -> PastOutcomes:
+    """Have the mind observe, and return what it remembers."""
+    observer.add((mind,) if mind else ())
+    return mind.state.memory if mind else NoOutcomes()
 
 
 def make_tuner(runtime: Runtime) -> Tuner | None:

@@ -212,16 +212,7 @@ class SystemStatus:
             scaling=self._scaling.report(plan.name) if self._scaling is not None else None,
         )
         if remote is not None:
-            return msgspec.structs.replace(
-                report,
-                phase=remote.phase,
-                engine=ENGINE,
-                detail=remote.detail,
-                circuits={ENGINE: remote.circuit_state.value},
-                endpoints=_tell_endpoints(remote),
-                num_running=self._admission.count_running(plan.name),
-                num_waiting=self._admission.count_waiting(plan.name),
-            )
+            return self._report_remote(report, remote)
         replicas = self._manager.find_replicas(plan.name)
         if supervisor is None or replicas is None:
             return report
@@ -259,6 +250,18 @@ class SystemStatus:
             stand_in=self._report_stand_in(plan.name),
             lesser_place=self._manager.places.find_lesser(plan.name),
             **_tell_sharing(plan, worker),
+        )
+
+    def _report_remote(self, report: ModelReport, remote: RemoteFleet) -> ModelReport:
+        return msgspec.structs.replace(
+            report,
+            phase=remote.phase,
+            engine=ENGINE,
+            detail=remote.detail,
+            circuits={ENGINE: remote.circuit_state.value},
+            endpoints=_tell_endpoints(remote),
+            num_running=self._admission.count_running(report.name),
+            num_waiting=self._admission.count_waiting(report.name),
         )
 
     def _report_stand_in(self, model: str) -> StandInReport | None:

@@ -52,6 +52,8 @@ TUNED_BY_SWITCH = {
     "optimization.tuner.enable_timeout_tuning": {TIMEOUT},
     "optimization.tuner.enable_cache_size_tuning": {MEMORY},
 }
+# Workers come and go with replicas (test_replicas.py), servers with endpoints (test_fleet.py).
+LEFT_OUT = {f"models.{MODEL}.replicas", f"models.{MODEL}.endpoints"}
 # What one sequence of 8,192 tokens takes of the echo engine's memory.
 FULL_LENGTH_BYTES = 512 * BLOCK_BYTES
 
@@ -99,6 +101,8 @@ def draw_all(dice: random.Random) -> dict[str, object]:
         DRAIN: dice.randint(0, 90),
         INTERVAL: dice.randint(1, 99),
         OBSERVED: dice.randint(1, 2000),
+        "optimization.autoscaler.target_wait_s": dice.choice([0.5, 2.0]),
+        "optimization.autoscaler.quiet_s": dice.choice([30.0, 300.0]),
         **{switch: dice.random() < 0.5 for switch in TUNED_BY_SWITCH},
         # No values of theirs.
         "system.device": "cpu",
@@ -185,8 +189,7 @@ async def test_no_request_fails_whatever_is_changed(num_changes: int, tmp_path: 
         stop = asyncio.Event()
         expected: dict[str, Any] = dict(runtime.live.read())
         # Each live option has its turn.
-        # Workers come and go with the number of replicas: tests/integration/test_replicas.py.
-        assert set(expected) - {f"models.{MODEL}.replicas"} <= set(draw_all(dice))
+        assert set(expected) - LEFT_OUT <= set(draw_all(dice))
         num_refused = num_applied = 0
         async with asyncio.TaskGroup() as clients:
             asking = [clients.create_task(ask_on(runtime, one, stop)) for one in range(8)]

@@ -107,6 +107,7 @@ def watched(
                 MODEL: {
                     "source": f"path:{builtin_model.directory}",
                     "engines": [PREFERRED, SPARE],
+                    "replicas": "1-2",
                 }
             },
             # What the tuner remembers is the test's alone.
@@ -115,6 +116,8 @@ def watched(
                 "batcher": {"max_batch_size": MAX_BATCH_SIZE},
                 # Room for fewer tokens than are asked: what is kept for reuse has to be given up.
                 "cache": {"max_memory_mb": 1},
+                # It looks on, as the tuner does.
+                "autoscaler": {"target_wait_s": 1e6},
                 # It looks on; what the load is made for stays as it is.
                 "tuner": {
                     "enabled": True,

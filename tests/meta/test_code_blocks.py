@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHECKED = {*SHELL, "json", "promql", "python", "toml", "yaml"}
+# What variables of blocks stand for, where any word would be refused.
+GIVEN = {"MUAI_STORAGE_URL": "postgresql://muai@db/muai"}
 # Drawings, and what programs print.
 SHOWN = {"", "text"}
 SERIES = {name for one in PROMISED for name in sample_names(one)}
@@ -96,7 +98,7 @@ def test_a_configuration_loads(block: Block, tmp_path: Path) -> None:
         assert first.keys() <= Config.model_fields.keys()
         file = tmp_path / "muai.yaml"
         file.write_text(block.text)
-        needed = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), "given")
+        needed = {name: GIVEN.get(name, "given") for name in re.findall(r"\$\{(\w+)\}", block.text)}
         loaded = load_config(path=file, environ=needed, overrides={})
         assert [warning for warning in loaded.warnings if "not built" in str(warning)] == []
 

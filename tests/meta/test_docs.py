@@ -13,6 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from mm_orch.core import errors
 from mm_orch.core.errors import MuAIError
+from mm_orch.core.live_error import LiveChangeError
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES
 from mm_orch.monitoring.series import Series
 from tests.deploy_files import read_rules
@@ -75,9 +76,12 @@ def test_every_error_code_is_described_and_no_other() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == codes
 
 
+CORE_ERRORS = {errors.__name__, LiveChangeError.__module__}
+
+
 def _below(error: type[MuAIError]) -> list[type[MuAIError]]:
-    """Return the errors that stand in core/errors.py below this one."""
-    near = [one for one in error.__subclasses__() if one.__module__ == errors.__name__]
+    """Return the errors of core/ below this one."""
+    near = [one for one in error.__subclasses__() if one.__module__ in CORE_ERRORS]
     return [one for inner in near for one in (inner, *_below(inner))]
 
 

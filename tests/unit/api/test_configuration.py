@@ -43,7 +43,7 @@ async def test_options_are_told_with_who_set_them_and_what_they_may_be(
         "origin": "MUAI_OPT_SERVER_QUEUE_CAPACITY",
         "allowed": "a whole number, at least 1",
     }
-    assert len(options) == 14
+    assert len(options) == 16
 
 
 async def test_a_change_is_answered_with_what_it_has_changed(live: LiveConfiguration) -> None:

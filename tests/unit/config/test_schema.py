@@ -19,6 +19,7 @@ DEFAULTS: dict[str, object] = {
     "optimization.enabled": True,
     "optimization.engine_preference": None,
     "optimization.fallback_on_error": True,
+    "optimization.balancing": "prefix",
     "optimization.vllm.enabled": True,
     "optimization.vllm.python": None,
     "optimization.vllm.tensor_parallel_size": 1,

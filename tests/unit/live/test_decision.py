@@ -36,6 +36,7 @@ def test_the_live_options_are_those_of_the_contract() -> None:
         MEMORY,
         "monitoring.server.queue_capacity",
         "monitoring.server.graceful_shutdown_timeout",
+        "models.*.endpoints",
         "models.*.replicas",
     }
 

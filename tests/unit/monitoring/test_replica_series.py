@@ -3,6 +3,7 @@ from __future__ import annotations
 from mm_orch.core.events import CacheUsed, CircuitChanged, StepCompleted, WorkerStateChanged
 from mm_orch.core.placement_events import ReplicaLeft, RequestPlaced
 from mm_orch.monitoring.prometheus import PrometheusObserver
+from mm_orch.optimization.replicas.offers import Rule
 from mm_orch.workers.messages import STAND_IN
 from tests.unit.monitoring.test_prometheus import samples_of, value_of
 
@@ -77,7 +78,8 @@ def test_requests_are_counted_by_what_chose_their_replica() -> None:
         for sample in samples_of(observer)
         if sample.name == "replica_requests_total"
     }
-    assert counted == {"only": 0, "session": 0, "prefix": 2, "load": 1}
+    assert counted.keys() == {rule.value for rule in Rule}
+    assert counted == dict.fromkeys(counted, 0) | {"prefix": 2, "load": 1}
 
 
 def test_a_stand_in_is_no_replica() -> None:

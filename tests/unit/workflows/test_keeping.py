@@ -66,7 +66,7 @@ async def test_a_write_that_has_begun_is_waited_for_and_told_of(tmp_path: Path) 
         busy = asyncio.create_task(store._database.write(lambda _: is_free.wait()))
         keeping = asyncio.create_task(keep_turn(context))
         async with asyncio.timeout(20):
-            while store._database._writes.num_waiting < 2:  # noqa: ASYNC110 - it has begun then
+            while store._database._writes._num_waiting < 2:  # noqa: ASYNC110 - it has begun then
                 await asyncio.sleep(0)
 
         keeping.cancel()
