@@ -128,18 +128,15 @@ async def open_runtime(
         monitor = _make_monitor(config, registry.names, observer, gpus) if is_server else None
         await enter(monitor.running() if monitor else nullcontext())
         manager = await enter(_make_manager(config, plans, observer, gpus))
-        usage = await enter(open_usage(book, stores.shared))
         status = _make_status(config, manager, admission, stores, monitor, clock=time.monotonic)
-        mind = await enter(
-            _open_mind(config, status, registry, observer, stores, is_kept=is_server)
-        )
+        opening = _open_mind(config, status, registry, observer, stores, is_kept=is_server)
+        mind = await enter(opening)
         past = _join(mind, observer)
-        orchestrator, embedder = _make_orchestrators(
-            config, router, checker, admission, manager, observer=observer, past=past
-        )
-        biases = open_learner(config, mind, observer, is_kept=is_server)
-        sources = make_sources(stores, past, await enter(biases), mind)
+        serving = config, router, checker, admission, manager
+        orchestrator, embedder = _make_orchestrators(*serving, observer=observer, past=past)
+        biases = await enter(open_learner(config, mind, observer, is_kept=is_server))
         watch = Watch(observer, time.monotonic, monitor.start_trace if monitor else None)
+        sources = make_sources(stores, past, biases, mind)
         parts = config, registry, orchestrator, embedder, stores, sources
         live = _make_live(config, origins, manager, orchestrator, admission, observer=observer)
         if is_server:
@@ -154,7 +151,7 @@ async def open_runtime(
             library=_make_library(config, orchestrator, embedder, stores),
             status=status,
             live=live,
-            usage=usage,
+            usage=await enter(open_usage(book, stores.shared)),
             shared=stores.shared,
             observer=observer,
             monitor=monitor,

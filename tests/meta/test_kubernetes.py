@@ -182,7 +182,7 @@ def test_pods_that_are_several_share_a_database_whose_url_is_in_a_secret(
     ports = [
         port["port"]
         for rule in manifests["NetworkPolicy"]["spec"]["egress"]
-        for port in rule["ports"]
+        for port in rule.get("ports", ())
     ]
 
     if "PersistentVolumeClaim" in manifests:
