@@ -51,8 +51,8 @@ class Daemon:
                 self.get("/-/ready")
             except (urllib.error.URLError, ConnectionError):
                 # No listener yet, or 503 while it reads what it has stored.
-                assert self.process.poll() is None, f"{self.process.args} has ended"
-                assert time.monotonic() < end_s, f"{self.process.args} does not answer"
+                assert self.process.poll() is None, f"{self.process.args!r} has ended"
+                assert time.monotonic() < end_s, f"{self.process.args!r} does not answer"
                 time.sleep(_POLL_S)
             else:
                 return
