@@ -28,7 +28,7 @@ def replicas_of(server: ServerProcess) -> list[dict[str, Any]]:
     return replicas
 
 
-def ask(server: ServerProcess, text: str, max_tokens: int = 2000) -> Reading:
+def ask(server: ServerProcess, text: str, max_tokens: int = 7000) -> Reading:
     # Echo says the prompt again and again.
     body = {"max_tokens": max_tokens, "ignore_eos": True, "temperature": 0}
     return Reading(server, CHAT, body | {"messages": [{"role": "user", "content": text}]})
