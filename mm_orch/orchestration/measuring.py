@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mm_orch.core.generation import ChatPrompt, TextPrompt, TokensPrompt
 from mm_orch.orchestration.preparation import encode_messages
 from mm_orch.orchestration.vectors import encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mm_orch.core.generation import Message, Prompt
+    from mm_orch.core.generation import Message
     from mm_orch.orchestration.model_text import ModelText
 
 
@@ -26,17 +25,6 @@ def guess_tokens(messages: Iterable[Message]) -> int:
         _TOKENS_AROUND_MESSAGE + len(message.content.encode()) // _BYTES_PER_TOKEN
         for message in messages
     )
-
-
-def guess_prompt_tokens(prompt: Prompt) -> int:
-    """Return about how many tokens a prompt of any kind is."""
-    match prompt:
-        case ChatPrompt(messages=messages):
-            return guess_tokens(messages)
-        case TextPrompt(text=text):
-            return len(text.encode()) // _BYTES_PER_TOKEN
-        case TokensPrompt(token_ids=token_ids):
-            return len(token_ids)
 
 
 class GuessingMeter:

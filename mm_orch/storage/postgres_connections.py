@@ -124,7 +124,7 @@ class PostgresConnections:
         try:
             connection = psycopg.connect(**self._parameters, autocommit=True)
         except psycopg.Error as error:
-            reason = self._without_secret(str(error).strip().replace("\n", "; "))
+            reason = self._without_secret("; ".join(map(str.strip, str(error).splitlines())))
             self._refused = (self._clock() + self._retry_s, reason)
             raise unreachable(reason) from None
         try:

@@ -119,7 +119,7 @@ async def _check(database: PostgresDatabase) -> None:
         # Whoever starts a server may know the machine's name; callers may not.
         reason = "; ".join(getattr(error, "__notes__", ())) or error.message
         raise StorageError(
-            f"The database of storage.url cannot be reached: {reason}.",
+            f"The database of storage.url cannot be reached: {reason.rstrip(' .?')}.",
             remedy="Start it, or correct the option; left out, the server keeps files of its own.",
         ) from None
 
