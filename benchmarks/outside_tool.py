@@ -9,12 +9,15 @@ PYTHON is the interpreter of an environment that has guidellm, made with
 
 One server with the built-in model runs all the while, its prefix cache off, so that both may ask
 the very same prompts. It computes on half of the cores and the tools run on the other half, or the
-more costly of them would be seen in the server's times. In each round both let so many clients work
-the same short chats off, one tool after the other, in an order that is reversed each round. The
-chats are answered at different lengths: clients that all wait for the same length begin in step,
-with one tool more than with the other, and then wait for the prompts of all. Ours is the load
-generator and the summary of the command; guidellm's figures are those of its own report. A figure
-agrees when the whole interval of the rounds' ratios, ours over guidellm's, is within its tolerance.
+more costly of them would be seen in the server's times. In each round both measure the same run:
+each has so many clients, which work the same short chats off at the same time as the other's and in
+the same batches. (In turns, one after the other, a shared machine changes its pace by more than the
+tools could differ.) guidellm begins, ours joins with its first request, and works the chats off in
+the opposite order, or each of its requests would wait behind guidellm's. The chats are answered at
+different lengths: clients that all wait for the same length begin in step, with one tool more than
+with the other, and then wait for the prompts of all. Ours is the load generator and the summary of
+the command; guidellm's figures are those of its own report. A figure agrees when the whole interval
+of the rounds' ratios, ours over guidellm's, is within its tolerance.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,10 +45,12 @@ from mm_orch.benchmarking.summary import summarise
 from mm_orch.benchmarking.workloads import WorkloadKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.contenders import Contender, Running
     from benchmarks.statistics import Verdict
+    from mm_orch.benchmarking.client import Target
+    from mm_orch.benchmarking.records import RunRecord
     from mm_orch.benchmarking.summary import RunSummary
     from mm_orch.benchmarking.workloads import Workload
 
@@ -53,6 +60,9 @@ in."""
 
 _MS_PER_S = 1000
 _TOOL_TIMEOUT_S = 600.0
+# Of one run. Some lose a request at their end; which ones is chance.
+_MAX_REPEATS = 5
+_POLL_S = 0.02
 _GOLDEN_RATIO = 0.618
 _PINNED = (
     "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1].split(',')));"
@@ -78,10 +88,13 @@ def main() -> int:
         for number in range(options.rounds):
             for level in options.levels:
                 # A single client waits for each answer; more clients answer more in that time.
-                num_requests = options.requests * max(1, level // 2)
+                # An odd number: of an even one, tools do not agree which is the median.
+                num_requests = options.requests * max(1, level // 2) | 1
                 make = short_chats(level, num_requests, counter_of(model))
                 workload = vary_lengths(make(running[0], number))
-                pair = _take_turns(tool, running, workload, level, number, faults)
+                run, theirs = asyncio.run(_measure_both(tool, running, workload, level))
+                faults.extend(f"round {number + 1}: {fault}" for fault in failures_of([run]))
+                pair = figures_of(summarise(run)), theirs
                 rounds[level].append(pair)
                 print(f"round {number + 1}, {level} clients: {pair}", file=sys.stderr, flush=True)
     figures: dict[str, object] = {
@@ -145,9 +158,9 @@ def read_figures(content: Mapping[str, Any], num_requests: int) -> Figures:
     """
     [run] = content["benchmarks"]
     metrics = run["metrics"]
-    num_answered = metrics["request_totals"]["successful"]
-    if num_answered != num_requests:
-        message = f"guidellm had {num_answered} of {num_requests} requests answered"
+    totals = metrics["request_totals"]
+    if totals["successful"] != num_requests:
+        message = f"guidellm was to have {num_requests} requests answered: {totals}"
         raise OtherLoadError(message)
     return {
         "requests_per_s": metrics["requests_per_second"]["successful"]["mean"],
@@ -173,7 +186,7 @@ class _Guidellm:
 
     Attributes:
         version: of guidellm.
-        num_repeated: runs that were repeated, because some of their requests were given up.
+        num_repeated: rounds that were repeated, because it had lost a request.
     """
 
     def __init__(self, python: str, one: Running, model_directory: str, folder: Path) -> None:
@@ -186,14 +199,11 @@ class _Guidellm:
         self.version = self._run("-c", code).strip()
 
     def measure(self, workload: Workload, num_clients: int) -> Figures:
-        """Let so many clients work a workload off; once more where it gives requests up."""
-        try:
-            return self._measure(workload, num_clients)
-        except OtherLoadError:
-            self.num_repeated += 1
-            return self._measure(workload, num_clients)
+        """Let so many clients work a workload off.
 
-    def _measure(self, workload: Workload, num_clients: int) -> Figures:
+        Raises:
+            OtherLoadError: not all of its requests were answered.
+        """
         data, written = self._folder / "prompts.jsonl", self._folder / "report.json"
         data.write_text(data_of(workload))
         written.unlink(missing_ok=True)
@@ -243,30 +253,40 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _take_turns(
-    tool: _Guidellm,
-    running: Sequence[Running],
-    workload: Workload,
-    num_clients: int,
-    number: int,
-    faults: list[str],
-) -> tuple[Figures, Figures]:
-    """Return what ours and what guidellm measured; in odd rounds guidellm begins."""
+async def _measure_both(
+    tool: _Guidellm, running: Sequence[Running], workload: Workload, num_clients: int
+) -> tuple[RunRecord, Figures]:
+    """Let both tools' clients work the workload off at once; again where guidellm loses a request.
 
-    def measure_theirs() -> Figures:
-        wait_until_idle(running)
-        return tool.measure(workload, num_clients)
+    Raises:
+        OtherLoadError: it lost some each time.
+    """
+    backwards = replace(workload, sessions=workload.sessions[::-1])
+    target = running[0].target
+    for is_last in (*(False for _ in range(_MAX_REPEATS)), True):
+        await asyncio.to_thread(wait_until_idle, running)
+        theirs = asyncio.create_task(asyncio.to_thread(tool.measure, workload, num_clients))
+        await asyncio.to_thread(_wait_for_first, target, theirs.done)
+        run = await run_closed(target, backwards, num_clients)
+        try:
+            return run, await theirs
+        except OtherLoadError as error:
+            tool.num_repeated += 1
+            if is_last:
+                raise
+            print(f"again: {error}", file=sys.stderr, flush=True)
+    raise AssertionError
 
-    def measure_ours() -> Figures:
-        wait_until_idle(running)
-        run = asyncio.run(run_closed(running[0].target, workload, num_clients))
-        faults.extend(f"round {number + 1}: {fault}" for fault in failures_of([run]))
-        return figures_of(summarise(run))
 
-    if number % 2:
-        theirs = measure_theirs()
-        return measure_ours(), theirs
-    return measure_ours(), measure_theirs()
+def _wait_for_first(target: Target, is_over: Callable[[], bool]) -> None:
+    """Wait until the server has a request of the other tool, or that tool has ended."""
+    url = f"{target.url}/api/models/{target.model}"
+    while not is_over():
+        with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - our own server
+            report = json.load(reply)
+        if report["num_running"] or report["num_waiting"]:
+            return
+        time.sleep(_POLL_S)
 
 
 def _compare(
