@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mm_orch.core.errors import EngineStartError
+from mm_orch.optimization.engines.llama_config import find_rope, find_window
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -60,7 +62,7 @@ def read_shape(directory: Path) -> DecoderShape:
             intermediate_size=int(config["intermediate_size"]),
             vocab_size=int(config["vocab_size"]),
             norm_epsilon=float(config["rms_norm_eps"]),
-            window=_find_window(config),
+            window=find_window(config),
             is_tied=bool(config.get("tie_word_embeddings", False)),
             inverse_frequencies=_find_frequencies(config, head_dim),
         )
@@ -84,34 +86,23 @@ def _check_kind(config: dict[str, Any]) -> None:
         )
 
 
-def _find_window(config: dict[str, Any]) -> int | None:
-    window = config.get("sliding_window")
-    if window is None or config.get("use_sliding_window") is False:
-        return None
-    kinds = config.get("layer_types")
-    return None if kinds and "sliding_attention" not in kinds else int(window)
-
-
 def _find_frequencies(config: dict[str, Any], head_dim: int) -> NDArray[np.float32]:
-    # transformers 5 writes one mapping, older versions a number and a mapping of the scaling.
-    rope: dict[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    base = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind not in _ROPE_TYPES or float(config.get("partial_rotary_factor") or 1) != 1:
+    rope = find_rope(config)
+    if rope.kind not in _ROPE_TYPES or float(config.get("partial_rotary_factor") or 1) != 1:
         raise EngineStartError(
             f"OpenVINO runs models with rotary embeddings of type {', '.join(_ROPE_TYPES)} from"
-            f" safetensors, not {kind} (partial_rotary_factor"
+            f" safetensors, not {rope.kind} (partial_rotary_factor"
             f" {config.get('partial_rotary_factor')})."
         )
-    frequencies = 1.0 / base ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
-    if kind == "linear":
-        frequencies /= float(rope["factor"])
-    elif kind == "llama3":
-        frequencies = _stretch(frequencies, rope)
+    frequencies = 1.0 / rope.theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    if rope.kind == "linear":
+        frequencies /= float(rope.options["factor"])
+    elif rope.kind == "llama3":
+        frequencies = _stretch(frequencies, rope.options)
     return frequencies.astype(np.float32)
 
 
-def _stretch(frequencies: NDArray[np.float64], rope: dict[str, Any]) -> NDArray[np.float64]:
+def _stretch(frequencies: NDArray[np.float64], rope: Mapping[str, Any]) -> NDArray[np.float64]:
     """Slow the low frequencies down as Llama 3.1 does (transformers' rope type llama3)."""
     factor, context = float(rope["factor"]), float(rope["original_max_position_embeddings"])
     low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])

@@ -10,7 +10,6 @@ import itertools
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import AttentionInterface
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec
@@ -112,6 +111,8 @@ def register_attention(attention: Any) -> str:
 
     Each has a name of its own, so that several models can live in one process.
     """
+    from transformers import AttentionInterface
+
     name = f"muai_packed_{next(_numbers)}"
     AttentionInterface.register(name, attention)
     return name

@@ -5,7 +5,7 @@ One layer, on the rows of a packed step:
     residual --norm--> qkv --rotate, store--> attend --o--> + residual --norm--> gate, up
              '---------------------------------------------'         '-- silu * --down--> + ...
 
-The modules of transformers give the weights; the forward pass is this file.
+Modules as transformers names them give the weights; the forward pass is this file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.pytorch.kv_memory import KVMemory
     from mm_orch.optimization.engines.pytorch.packed import PackedStep
 
-_MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3"}
+MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3"}
 # Rotations whose angles do not depend on how long the sequence has become.
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
 
@@ -48,7 +48,7 @@ def is_llama_like(config: Any) -> bool:
     """Whether a transformers configuration describes a model that this decoder computes."""
     rope = getattr(config, "rope_parameters", None) or {}
     return (
-        config.model_type in _MODEL_TYPES
+        config.model_type in MODEL_TYPES
         and config.hidden_act == "silu"
         and rope.get("rope_type", "default") in _ROPE_TYPES
     )
@@ -58,8 +58,8 @@ class LlamaDecoder:
     """Computes logits of a packed step.
 
     Args:
-        model: a causal language model of transformers; its layers are taken apart, so it cannot
-            be used afterwards.
+        model: a causal language model of transformers, or a PlainLlama; its layers are taken
+            apart, so it cannot be used afterwards.
         kernels: how to compute.
         dtype: of everything but what the kernels choose themselves.
         context_length: positions that may occur.

@@ -1,4 +1,4 @@
-"""Loads a causal language model through transformers and chooses how it is computed."""
+"""Loads a causal language model, a plain one by itself, and chooses how it is computed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors import SafetensorError
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.pytorch.device import has_fast_bf16
@@ -24,6 +24,7 @@ from mm_orch.optimization.engines.pytorch.kv_memory import KVShape
 from mm_orch.optimization.engines.pytorch.llama import LlamaDecoder, is_llama_like
 from mm_orch.optimization.engines.pytorch.native.build import load_library
 from mm_orch.optimization.engines.pytorch.native.kernels import NativeKernels, has_native_kernels
+from mm_orch.optimization.engines.pytorch.plain_llama import read_plain_llama
 from mm_orch.optimization.engines.pytorch.torch_kernels import TorchKernels
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.pytorch.native.quantized import Quantization
 
 logger = logging.getLogger(__name__)
+
+# What reading files can end with that say anything at all.
+_UNREADABLE = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +66,15 @@ def load_model(spec: EngineSpec, device: torch.device) -> LoadedModel:
     """Load the weights (safetensors only) and lay them out for this device.
 
     Raises:
-        EngineStartError: the directory holds no model that transformers can run this way, or the
-            number format asked for cannot be computed here.
+        EngineStartError: the directory holds no plain model and none that transformers can run this
+            way, or the number format asked for cannot be computed here.
     """
     attention = PackedAttention()
-    name = register_attention(attention)
     directory = Path(spec.cache_directory)
     library = load_library(directory) if device.type == "cpu" else None
     if spec.dtype == "auto" and device.type == "cpu":
         # Nothing is rounded before it is known to what.
-        model = read_weights(spec, "auto", name)
+        model = _read(spec, "auto", attention)
         chooser = FormatChooser(
             library if _is_native(model, torch.bfloat16) else None,
             directory,
@@ -77,12 +83,12 @@ def load_model(spec: EngineSpec, device: torch.device) -> LoadedModel:
         weight_format = chooser.choose(model)
         if weight_format.quantization is None and model.dtype != weight_format.dtype:
             # Some of a model's parts may have to stay as they are: its own code knows which.
-            model = read_weights(spec, weight_format.dtype, name)
+            model = _read(spec, weight_format.dtype, attention)
     else:
         gpu_name = "bf16" if has_fast_bf16(device) else "fp16"
         weight_format = FORMATS[gpu_name if spec.dtype == "auto" else spec.dtype]
         is_quantized = weight_format.quantization is not None
-        model = read_weights(spec, "auto" if is_quantized else weight_format.dtype, name)
+        model = _read(spec, "auto" if is_quantized else weight_format.dtype, attention)
         if is_quantized:
             is_native = _is_native(model, weight_format.dtype)
             check_quantization(spec.model, weight_format, model, library if is_native else None)
@@ -135,17 +141,33 @@ def _is_native(model: Any, dtype: torch.dtype) -> bool:
     return has_native_kernels(dtype, find_kv_shape(model.config.get_text_config(), dtype).head_dim)
 
 
+def _read(
+    spec: EngineSpec, dtype: torch.dtype | Literal["auto"], attention: PackedAttention
+) -> Any:
+    """Return the model with the weights of its files, on the CPU; see read_weights."""
+    try:
+        plain = read_plain_llama(spec.directory, dtype)
+    except _UNREADABLE as error:
+        # transformers may know more of such files, and else says what is wrong with them.
+        logger.debug("%s is not read as it is: %s", spec.directory, error)
+        plain = None
+    return plain if plain is not None else read_weights(spec, dtype, register_attention(attention))
+
+
 def read_weights(spec: EngineSpec, dtype: torch.dtype | Literal["auto"], attention: str) -> Any:
     """Return the model as transformers loads it (safetensors only), on the CPU.
 
     Args:
         spec: names the directory.
-        dtype: of the weights; auto keeps the file's.
+        dtype: of the weights; auto is that of config.json, or the file's where it says nothing.
         attention: name of the attention function that its layers call.
 
     Raises:
         EngineStartError: transformers cannot load it.
     """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoModelForCausalLM
+
     try:
         return AutoModelForCausalLM.from_pretrained(
             spec.directory,
@@ -155,7 +177,7 @@ def read_weights(spec: EngineSpec, dtype: torch.dtype | Literal["auto"], attenti
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (*_UNREADABLE, StrictDataclassError) as error:
         raise EngineStartError(
             f"{spec.model}: transformers cannot load {spec.directory}: {error}",
             remedy="Check the model's files, or remove and pull it again.",
