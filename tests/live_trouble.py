@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.monitoring.memory import read_memory
+from mm_orch.core.memory import read_memory
 from tests.daemons import poll
 from tests.odd_engines import BREAK
 
@@ -182,7 +182,7 @@ def filled_memory(limit_percent: float) -> AbstractContextManager[Trouble]:
 # Takes and gives back until so much is used as the last line says, whatever others do meanwhile.
 _FILL = """
 import mmap, select, sys
-from mm_orch.monitoring.memory import read_memory
+from mm_orch.core.memory import read_memory
 BLOCK_BYTES = 16 << 20
 wanted_bytes, kept = 0, []
 while True:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import psutil
 
 from mm_orch.core.events import ErrorOccurred, ResourcesRead
+from mm_orch.core.memory import read_memory
 from mm_orch.core.threads import start_abandonable
-from mm_orch.monitoring.memory import read_memory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from mm_orch.core.events import Observer
+    from mm_orch.core.memory import Memory
     from mm_orch.gpus.watch import GpuWatch
-    from mm_orch.monitoring.memory import Memory
 
 FIRST_INTERVAL_S = 5.0
 _COMPONENT = "monitoring"

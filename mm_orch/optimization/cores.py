@@ -1,31 +1,40 @@
-"""How many cores there are for models: those of this process, within its container's quota."""
+"""How many cores there are for models: those of this process, within its control groups' quota."""
 
 from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_orch.core import control_groups
+from mm_orch.core.control_groups import find_group_folders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mm_orch.core.control_groups import GroupFolder
 
 logger = logging.getLogger(__name__)
 
-_CGROUP = Path("/sys/fs/cgroup")
 
-
-def count_usable_cores(*, root: Path = _CGROUP) -> int:
+def count_usable_cores(
+    *, membership: Path = control_groups.MEMBERSHIP, root: Path = control_groups.ROOT
+) -> int:
     """Return how many cores this process may keep busy; at least one.
 
-    A container's CPU limit hides no core: with a thread for each that is seen, the kernel stops
-    them all for most of each period. So a limit counts, rounded down: of threads that wait for
-    each other at every layer, one that is stopped stops the others.
+    The limit of a container or a service hides no core: with a thread for each that is seen, the
+    kernel stops them all for most of each period. So a limit counts, rounded down: of threads that
+    wait for each other at every layer, one that is stopped stops the others.
 
     Args:
-        root: where the files of the process's control group are.
+        membership: names the control groups of this process, as in cgroups(7).
+        root: where the groups' folders are.
     """
     if hasattr(os, "sched_getaffinity"):
         num_cores = len(os.sched_getaffinity(0))
     else:
         num_cores = os.cpu_count() or 1
-    return max(1, int(min(num_cores, _find_quota(root))))
+    return max(1, int(min(num_cores, _find_quota(membership, root))))
 
 
 def find_usable_cores() -> tuple[int, ...]:
@@ -36,15 +45,20 @@ def find_usable_cores() -> tuple[int, ...]:
     return tuple(range(count))
 
 
-def _find_quota(root: Path) -> float:
-    """Return the cores' worth of time that the control group may use; infinite without a limit."""
-    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            quota, period = " ".join((root / name).read_text() for name in names).split()
-        except (OSError, ValueError) as error:
-            logger.debug("no CPU limit of a container: %s", error)
-            continue
-        # "max", or -1, is no limit.
-        if quota.isdigit() and period.isdigit():
-            return int(quota) / max(1, int(period))
+def _find_quota(membership: Path, root: Path) -> float:
+    """Return the cores' worth of time that all control groups allow; infinite without a limit."""
+    folders = find_group_folders("cpu", membership=membership, root=root)
+    return min((_read_quota(one) for one in folders), default=float("inf"))
+
+
+def _read_quota(group: GroupFolder) -> float:
+    names = ("cpu.max",) if group.is_v2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    try:
+        quota, period = " ".join((group.path / name).read_text() for name in names).split()
+    except (OSError, ValueError) as error:
+        logger.debug("no CPU limit of a control group: %s", error)
+        return float("inf")
+    # "max", or -1, is no limit.
+    if quota.isdigit() and period.isdigit():
+        return int(quota) / max(1, int(period))
     return float("inf")

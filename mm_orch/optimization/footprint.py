@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-
 import psutil
 
-logger = logging.getLogger(__name__)
+from mm_orch.core.memory import read_memory
 
 _DEFAULT_SHARE = 0.8
-_CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def measure_bytes(pid: int) -> int:
@@ -31,7 +26,9 @@ def find_budget_bytes(configured_mb: int | None) -> int:
     """Return the memory for all models together: as configured, else 80% of what is free."""
     if configured_mb is not None:
         return configured_mb << 20
-    return int(_DEFAULT_SHARE * min(psutil.virtual_memory().available, _container_bytes()))
+    memory = read_memory()
+    free_bytes = min(memory.total_bytes - memory.used_bytes, psutil.virtual_memory().available)
+    return int(_DEFAULT_SHARE * free_bytes)
 
 
 def _members_of(pid: int) -> list[psutil.Process]:
@@ -50,16 +47,3 @@ def _bytes_of(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
-
-
-def _container_bytes() -> float:
-    """Return the memory that this process's container may use; infinite outside of one."""
-    for name in _CGROUP_LIMITS:
-        try:
-            text = (_CGROUP / name).read_text().strip()
-        except OSError as error:
-            logger.debug("no memory limit of a container: %s", error)
-            continue
-        if text.isdigit():
-            return float(text)
-    return float("inf")

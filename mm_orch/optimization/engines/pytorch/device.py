@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import torch
 
 from mm_orch.core.errors import EngineStartError
+from mm_orch.core.memory import read_memory
 
 logger = logging.getLogger(__name__)
 
@@ -42,26 +42,19 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def bound_kv_bytes(wanted: int, device: torch.device) -> int:
-    """Return ``wanted``, or less where the host could not hold it once it is all in use."""
-    half = find_memory_bytes() // 2
-    if device.type != "cpu" or not half:
+    """Return ``wanted``, or less where it could not be held once it is all in use."""
+    if device.type != "cpu":
         return wanted
+    half = read_memory().total_bytes // 2
     if wanted > half:
         logger.warning(
-            "optimization.cache.max_memory_mb is %d, but this machine has %d MiB in all:"
-            " %d MiB are used for keys and values",
+            "optimization.cache.max_memory_mb is %d, but this machine, or its container, has %d MiB"
+            " in all: %d MiB are used for keys and values",
             wanted >> 20,
             half >> 19,
             half >> 20,
         )
     return min(wanted, half)
-
-
-def find_memory_bytes() -> int:
-    """Return the memory of the host, 0 where the system does not say."""
-    if not hasattr(os, "sysconf"):
-        return 0
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def read_cpu_flags() -> set[str]:

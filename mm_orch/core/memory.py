@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import psutil
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from mm_orch.core import control_groups
+from mm_orch.core.control_groups import find_group_folders
 
-_MEMBERSHIP = Path("/proc/self/cgroup")
-_ROOT = Path("/sys/fs/cgroup")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,9 @@ _V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_f
 _V2 = _Files("memory.max", "memory.current", "inactive_file")
 
 
-def read_memory(*, membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> Memory:
+def read_memory(
+    *, membership: Path = control_groups.MEMBERSHIP, root: Path = control_groups.ROOT
+) -> Memory:
     """Return the machine's memory, or that of the tightest control group above this process.
 
     What is used leaves out what would be given back at need, such as cached files.
@@ -56,35 +57,13 @@ def read_memory(*, membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> Memory
 
 def find_group_memory(membership: Path, root: Path) -> Memory | None:
     """Return the memory of the group with the least limit, or None outside of any."""
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return None
+    folders = find_group_folders("memory", membership=membership, root=root)
     limited = [
         memory
-        for line in lines
-        for folder, files in _folders(line, root)
-        if (memory := _read_group(folder, files)) is not None
+        for one in folders
+        if (memory := _read_group(one.path, _V2 if one.is_v2 else _V1)) is not None
     ]
     return min(limited, key=lambda memory: memory.total_bytes, default=None)
-
-
-def _folders(line: str, root: Path) -> Iterator[tuple[Path, _Files]]:
-    """Yield the folders of a group and of those above it, from a line ``id:controllers:path``.
-
-    A container often sees its own group's folder as the root, under the path that it has outside.
-    """
-    number, _, rest = line.partition(":")
-    controllers, _, path = rest.partition(":")
-    if number == "0" and not controllers:
-        top, files = root, _V2
-    elif "memory" in controllers.split(","):
-        top, files = root / "memory", _V1
-    else:
-        return
-    inside = PurePosixPath(path.lstrip("/"))
-    for part in (inside, *inside.parents):
-        yield top / part, files
 
 
 def _read_group(folder: Path, files: _Files) -> Memory | None:

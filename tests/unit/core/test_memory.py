@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from mm_orch.monitoring.memory import Memory, find_group_memory, read_memory
+from mm_orch.core.memory import Memory, find_group_memory, read_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
