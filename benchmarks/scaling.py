@@ -183,7 +183,7 @@ def _time_choice(num_replicas: int) -> float:
         balancer.choose(
             names,
             num_tokens=_CHOICE_BLOCKS * BLOCK_TOKENS,
-            session="",
+            conversation="",
             queued_tokens=queues,
         )
     return (time.process_time() - begin_s) / _NUM_CHOICES

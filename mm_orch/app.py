@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -122,9 +122,9 @@ async def open_runtime(
         place = await enter(open_places(config, is_server=is_server))
         plans = make_plans(config, engine, progress, is_server=is_server, place=place)
         router = _make_router(config, plans)
-        checker = await enter(GuideChecker())
+        checker = await enter(aclosing(GuideChecker()))
         registry = await asyncio.to_thread(make_registry, config, checker.find_reason)
-        gpus = await enter(GpuWatch(find_gpu_reader))
+        gpus = await enter(aclosing(GpuWatch(find_gpu_reader)))
         monitor = _make_monitor(config, registry.names, observer, gpus) if is_server else None
         await enter(monitor.running() if monitor else nullcontext())
         manager = await enter(_make_manager(config, plans, observer, gpus))

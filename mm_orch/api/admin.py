@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from fastapi import Query
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 from starlette.responses import JSONResponse, Response
 
 from mm_orch.api.documentation import add_route, shape_of
+from mm_orch.api.json_answer import as_json
 from mm_orch.api.rights import require_admin
 from mm_orch.api.schemas.answers import DrainAnswer
 from mm_orch.core.errors import NotServedError
@@ -54,7 +54,7 @@ def add_usage_route(
 
     async def show_usage(request: Request) -> Response:
         require_admin(request, settings)
-        return _as_json(await report_usage())
+        return as_json(await report_usage())
 
     add_route(app, "GET", "/admin/usage", show_usage, shape_of(UsageReport), 401, 403, 500, 503)
 
@@ -79,18 +79,17 @@ def add_observation_routes(
         return observations
 
     async def show_metrics(after: float | None = None) -> Response:
-        # Half an hour of charts is large: encoded in one go, not by way of dictionaries.
-        return _as_json(seen().metrics(after))
+        return as_json(seen().metrics(after))
 
     async def show_alerts(request: Request) -> Response:
         require_admin(request, settings)
-        return _as_json(seen().alerts())
+        return as_json(seen().alerts())
 
     async def show_requests(
         request: Request, limit: Annotated[int, Query(ge=1, le=_MAX_REQUESTS)] = 100
     ) -> Response:
         require_admin(request, settings)
-        return _as_json(seen().requests(limit))
+        return as_json(seen().requests(limit))
 
     add_route(app, "GET", "/api/metrics", show_metrics, shape_of(Figures), 400, 401, 404)
     add_route(app, "GET", "/admin/alerts", show_alerts, shape_of(AlertsReport), 401, 403, 404)
@@ -109,10 +108,6 @@ def add_tuner_route(app: FastAPI, tuner: TunerReports | None, settings: ApiSetti
                 "Nothing is tuned here: optimization.tuner.enabled is false.",
                 remedy="Set it to true and start the server again.",
             )
-        return _as_json(tuner.report())
+        return as_json(tuner.report())
 
     add_route(app, "GET", "/admin/tuner", show_tuner, shape_of(TunerReport), 401, 403, 404)
-
-
-def _as_json(answer: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(answer), media_type="application/json")

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 
 from mm_orch.api.admin import (
@@ -39,7 +39,11 @@ from mm_orch.api.middleware import (
 )
 from mm_orch.api.mind import add_mind_routes
 from mm_orch.api.models import add_native_model_routes
-from mm_orch.api.operations import add_model_routes, add_operation_routes
+from mm_orch.api.operations import (
+    add_model_routes,
+    add_operation_routes,
+    make_metrics_endpoint,
+)
 from mm_orch.api.rag_query import add_rag_query_route
 from mm_orch.api.rate_limited import RateLimited
 from mm_orch.api.rate_limits import RateLimits
@@ -241,12 +245,7 @@ def _add_insight(app: FastAPI, insight: Insight, settings: ApiSettings) -> None:
 
 def create_metrics_application(render_metrics: RenderMetrics, path: str) -> ASGIApp:
     """Make the application of the metrics port: one path."""
-
-    async def show_metrics(request: Request) -> Response:
-        body, content_type = render_metrics(request.headers.get("accept", ""))
-        return Response(body, headers={"Content-Type": content_type})
-
-    return Starlette(routes=[Route(path, show_metrics, methods=["GET"])])
+    return Starlette(routes=[Route(path, make_metrics_endpoint(render_metrics), methods=["GET"])])
 
 
 def _surroundings(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
-from starlette.responses import Response
+from starlette.responses import Response  # noqa: TC002 - FastAPI reads the annotation
 
 from mm_orch.api.bodies import read_body
 from mm_orch.api.documentation import body_of, refusals, shape_of
+from mm_orch.api.json_answer import as_json
 from mm_orch.api.rights import require_admin
 from mm_orch.api.schemas.configuration import ConfigurationPatch
 from mm_orch.core.configuration import ChangeReport, LiveReport
@@ -28,12 +28,12 @@ def add_configuration_routes(app: FastAPI, live: LiveConfiguration, settings: Ap
 
     async def show_configuration(request: Request) -> Response:
         require_admin(request, settings)
-        return _as_json(live.report())
+        return as_json(live.report())
 
     async def change_configuration(request: Request) -> Response:
         require_admin(request, settings)
         body = await read_body(request, ConfigurationPatch, timeout_s=settings.body_timeout_s)
-        return _as_json(ChangeReport(changes=await live.change(body.root, source="admin")))
+        return as_json(ChangeReport(changes=await live.change(body.root, source="admin")))
 
     app.add_api_route(
         _PATH,
@@ -50,7 +50,3 @@ def add_configuration_routes(app: FastAPI, live: LiveConfiguration, settings: Ap
         responses={200: shape_of(ChangeReport), **refusals(400, 401, 403, 413, 503)},
         openapi_extra=body_of(ConfigurationPatch),
     )
-
-
-def _as_json(answer: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(answer), media_type="application/json")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 from starlette.responses import JSONResponse, Response
 
 from mm_orch.api.bodies import read_body
 from mm_orch.api.callers import caller_of
 from mm_orch.api.documentation import add_route, body_of, refusals, shape_of
+from mm_orch.api.json_answer import as_json
 from mm_orch.api.schemas.mind import FeedbackAnswer, FeedbackRequest
 from mm_orch.core.errors import NotServedError
 from mm_orch.core.mind_report import MindReport
@@ -34,8 +34,7 @@ def add_mind_routes(app: FastAPI, mind: MindReports | None, settings: ApiSetting
         return mind
 
     async def show_mind() -> Response:
-        report = await known().report()
-        return Response(msgspec.json.encode(report), media_type="application/json")
+        return as_json(await known().report())
 
     async def take_feedback(request: Request) -> JSONResponse:
         there = known()
@@ -52,7 +51,7 @@ def add_mind_routes(app: FastAPI, mind: MindReports | None, settings: ApiSetting
         response_model=None,
         responses={
             200: {"model": FeedbackAnswer},
-            **refusals(400, 401, 404, 413, 429, 500, 503, 504),
+            **refusals(400, 401, 404, 413, 500, 503, 504),
         },
         openapi_extra=body_of(FeedbackRequest),
     )

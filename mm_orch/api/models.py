@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from mm_orch.routing.router import Router
 
 
+def report_of(name: str, router: Router, reports: SystemReports) -> ModelReport:
+    """Return what is said of the model of this name or alias.
+
+    Raises:
+        ModelNotFoundError: naming the models there are.
+    """
+    model = router.choose(name)
+    return next(report for report in reports.status().models if report.name == model)
+
+
 def add_native_model_routes(
     app: FastAPI,
     reports: SystemReports,
@@ -30,27 +40,27 @@ def add_native_model_routes(
 ) -> None:
     """Add /api/models, /api/models/{name}, and POST .../load, /unload, /drain and /resume."""
 
-    def report_of(name: str) -> ModelReport:
-        model = router.choose(name)
-        return next(report for report in reports.status().models if report.name == model)
+    def tell_phase(model: str) -> JSONResponse:
+        report = report_of(model, router, reports)
+        return JSONResponse({"name": model, "status": report.phase.value})
 
     async def list_models() -> JSONResponse:
         return JSONResponse({"models": msgspec.to_builtins(reports.status().models)})
 
     async def show_model(name: str) -> JSONResponse:
-        return JSONResponse(msgspec.to_builtins(report_of(name)))
+        return JSONResponse(msgspec.to_builtins(report_of(name, router, reports)))
 
     async def load(request: Request, name: str) -> JSONResponse:
         require_admin(request, settings)
         model = router.choose(name)
         await loader.load_model(model)
-        return JSONResponse({"name": model, "status": report_of(model).phase.value})
+        return tell_phase(model)
 
     async def unload(request: Request, name: str, *, force: bool = False) -> JSONResponse:
         require_admin(request, settings)
         model = router.choose(name)
         await loader.unload_model(model, is_forced=force)
-        return JSONResponse({"name": model, "status": report_of(model).phase.value})
+        return tell_phase(model)
 
     async def drain(request: Request, name: str) -> JSONResponse:
         require_admin(request, settings)
@@ -62,7 +72,7 @@ def add_native_model_routes(
         require_admin(request, settings)
         model = router.choose(name)
         loader.resume_model(model)
-        return JSONResponse({"name": model, "status": report_of(model).phase.value})
+        return tell_phase(model)
 
     add_route(app, "GET", "/api/models", list_models, NativeModelList, 401)
     # Names may hold slashes, so what stands behind them comes first.

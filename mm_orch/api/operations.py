@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +11,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import JSONResponse, Response
 
 from mm_orch.api.documentation import refusals
+from mm_orch.api.models import report_of
 from mm_orch.api.schemas import answers
 from mm_orch.orchestration.reports import HealthStatus
 from mm_orch.workers.phase import ModelPhase
@@ -36,10 +37,6 @@ def add_model_routes(
     """Add /v1/models, /v1/models/{model} and /health/models/{name}."""
     created = int(time.time())
 
-    def report_of(name: str) -> ModelReport:
-        model = router.choose(name)
-        return next(report for report in reports.status().models if report.name == model)
-
     async def list_models() -> JSONResponse:
         listed = [_as_model(report, created) for report in reports.status().models]
         # Last, so that who takes the first one takes a model.
@@ -48,7 +45,7 @@ def add_model_routes(
 
     async def show_model(model: str) -> JSONResponse:
         if not model.startswith(WORKFLOW_PREFIX):
-            return JSONResponse(_as_model(report_of(model), created))
+            return JSONResponse(_as_model(report_of(model, router, reports), created))
         name, _, inner = model.removeprefix(WORKFLOW_PREFIX).partition("/")
         if inner:
             router.choose(inner)
@@ -56,7 +53,7 @@ def add_model_routes(
         return JSONResponse(_workflow_as_model(workflow, created) | {"id": model})
 
     async def show_model_health(name: str) -> JSONResponse:
-        report = report_of(name)
+        report = report_of(name, router, reports)
         return JSONResponse(
             {
                 "name": report.name,
@@ -115,14 +112,20 @@ def add_operation_routes(
         _add_metrics(app, "/metrics", render_metrics)
 
 
-def _add_metrics(app: FastAPI, path: str, render: RenderMetrics) -> None:
+def make_metrics_endpoint(render: RenderMetrics) -> Callable[[Request], Awaitable[Response]]:
+    """Return what answers with the metrics page."""
+
     async def show_metrics(request: Request) -> Response:
         body, content_type = render(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
+    return show_metrics
+
+
+def _add_metrics(app: FastAPI, path: str, render: RenderMetrics) -> None:
     app.add_api_route(
         path,
-        show_metrics,
+        make_metrics_endpoint(render),
         methods=["GET"],
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text."}},

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mm_orch.api.settings import ApiSettings
     from mm_orch.workflows.running import Workflows
 
+DOCUMENTS_QUERY_PATH = "/api/rag/query"
 _WORKFLOW = "rag_qa"
 
 
@@ -44,7 +45,7 @@ def add_rag_query_route(app: FastAPI, workflows: Workflows, settings: ApiSetting
         )
 
     app.add_api_route(
-        "/api/rag/query",
+        DOCUMENTS_QUERY_PATH,
         answer_from_documents,
         methods=["POST"],
         summary="Answer a question from the caller's documents",

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mm_orch.api.errors import error_response
+from mm_orch.api.rag_query import DOCUMENTS_QUERY_PATH
 from mm_orch.api.session_exchange import DOCUMENT_IMPORT_PATH, IMPORT_PATH
 from mm_orch.api.uploads import UPLOAD_PATH
 from mm_orch.core.errors import RateLimitError
@@ -29,6 +30,7 @@ _OPERATION_BY_PATH: dict[str, str | None] = {
     "/v1/embeddings": "embeddings",
     "/api/chat": "chat",
     "/api/query": "chat",
+    DOCUMENTS_QUERY_PATH: "chat",
     UPLOAD_PATH: "embeddings",
     # Work for the server alone: none of the requests that are told of.
     IMPORT_PATH: None,

@@ -42,7 +42,7 @@ class ApiSettings:
     """The slice of the configuration that HTTP needs.
 
     Attributes:
-        enable_auth: ask for a key on /v1 and /api.
+        enable_auth: ask for a key on /v1, /api and /admin.
         api_keys: those that are good.
         cors_origins: pages of these origins may call.
         max_request_bytes: larger bodies are refused.

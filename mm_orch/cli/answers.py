@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.cli.progress import make_progress
 from mm_orch.cli.remote import find_server
-from mm_orch.core.errors import AuthenticationError, ModelNotFoundError
+from mm_orch.cli.unknown_model import unknown_model
+from mm_orch.core.errors import AuthenticationError
 from mm_orch.core.routing import AUTO
 
 if TYPE_CHECKING:
@@ -118,8 +119,5 @@ def _find_suitable_server(config: Config, wishes: Wishes) -> RunningServer | Non
 
 
 def _check_model(config: Config, name: str | None) -> None:
-    known = config.model_name_by_spelling
-    if name is not None and name != AUTO and name not in known:
-        raise ModelNotFoundError(
-            f"No model is named {name!r}. Known: {', '.join(sorted(known))}.", param="model"
-        )
+    if name is not None and name != AUTO and name not in config.model_name_by_spelling:
+        raise unknown_model(config, name)

@@ -43,12 +43,15 @@ def run_benchmark(loaded: LoadedConfig, arguments: Arguments) -> int:
     try:
         # Before minutes of work, not after.
         directory.mkdir(parents=True, exist_ok=True)
-        with open_subject(loaded, arguments) as subject:
-            report = measure(subject, plan, make_progress())
-        figures, page = write_report(report, to_page(report), directory, wanted)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        terminal.complain(f"{directory} cannot hold the report: {error.strerror}.")
-        return exit_codes.FAILED
+    except OSError as error:
+        return _fail_to_hold(directory, error)
+    with open_subject(loaded, arguments) as subject:
+        report = measure(subject, plan, make_progress())
+    html = to_page(report)
+    try:
+        figures, page = write_report(report, html, directory, wanted)
+    except OSError as error:
+        return _fail_to_hold(directory, error)
     for line in _told(report):
         terminal.say(line)
     terminal.say(f"Report: {figures}")
@@ -57,6 +60,11 @@ def run_benchmark(loaded: LoadedConfig, arguments: Arguments) -> int:
         terminal.complain(f"some requests failed, such as {report.faults[0]}")
         return exit_codes.FAILED
     return exit_codes.DONE
+
+
+def _fail_to_hold(directory: Path, error: OSError) -> int:
+    terminal.complain(f"{directory} cannot hold the report: {error.strerror or error}.")
+    return exit_codes.FAILED
 
 
 def _told(report: Report) -> Iterator[str]:

@@ -17,6 +17,7 @@ from mm_orch.benchmarking.plan import Subject
 from mm_orch.benchmarking.server_process import HOST, ServerProcess, free_port
 from mm_orch.cli import configuration, terminal
 from mm_orch.cli.progress import make_progress
+from mm_orch.cli.unknown_model import unknown_model
 from mm_orch.config import render_changed
 from mm_orch.core.errors import ModelNotFoundError, MuAIError, NoServerError
 from mm_orch.core.version import __version__
@@ -144,8 +145,7 @@ def _own_model(config: Config, wanted: str | None) -> str:
         return config.default_model_name
     name = config.model_name_by_spelling.get(wanted)
     if name is None:
-        known = ", ".join(sorted(config.model_name_by_spelling))
-        raise ModelNotFoundError(f"No model is named {wanted!r}. Known: {known}.")
+        raise unknown_model(config, wanted)
     return name
 
 

@@ -10,8 +10,9 @@ import msgspec
 
 from mm_orch.cli import exit_codes, terminal
 from mm_orch.cli.progress import make_progress
+from mm_orch.cli.unknown_model import unknown_model
 from mm_orch.cli.words import name_size
-from mm_orch.core.errors import ModelNotFoundError, ModelStoreError
+from mm_orch.core.errors import ModelStoreError
 from mm_orch.core.generation import Task
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def print_models(loaded: LoadedConfig, name: str | None, *, as_json: bool) -> in
     if name is not None:
         entries = [entry for entry in entries if name == entry.name or name in entry.aliases]
         if not entries:
-            raise _not_found(loaded.config, name)
+            raise unknown_model(loaded.config, name)
     if as_json:
         values = {"models": entries}
         terminal.say_json(values)
@@ -85,7 +86,7 @@ def pull(loaded: LoadedConfig, wanted: str) -> int:
     config = loaded.config
     name = config.model_name_by_spelling.get(wanted)
     if name is None and ":" not in wanted:
-        raise _not_found(config, wanted, hint="Or give a source, like hf:ORG/NAME.")
+        raise unknown_model(config, wanted, remedy="Or give a source, like hf:ORG/NAME.")
     is_configured = name is not None
     source = config.models[name].source if name is not None else wanted
     stored = _store(config).ensure(
@@ -115,7 +116,7 @@ def remove(loaded: LoadedConfig, wanted: str) -> int:
     known = {stored.name: stored.name for stored in store.list_stored()}
     known |= config.model_name_by_spelling
     if wanted not in known:
-        raise _not_found(config, wanted)
+        raise unknown_model(config, wanted)
     name = known[wanted]
     num_bytes = store.remove(name)
     if num_bytes:
@@ -228,10 +229,3 @@ def _name_for(source: str, config: Config) -> str:
     words = rest.partition("@")[0].partition("==")[0].rstrip("/")
     last = words.rpartition("/")[2].removesuffix(".gguf")
     return re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("-._") or "model"
-
-
-def _not_found(config: Config, name: str, hint: str = "") -> ModelNotFoundError:
-    known = ", ".join(sorted(config.model_name_by_spelling))
-    return ModelNotFoundError(
-        f"No model is named {name!r}. Known: {known}.", param="model", remedy=hint or None
-    )

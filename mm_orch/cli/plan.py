@@ -10,8 +10,9 @@ from mm_orch.benchmarking.objective import DEFAULT_OBJECTIVE
 from mm_orch.cli import exit_codes, terminal
 from mm_orch.cli.benchmark_subject import open_subject
 from mm_orch.cli.progress import make_progress
+from mm_orch.cli.unknown_model import unknown_model
 from mm_orch.cli.words import name_latency, name_ratio, name_size
-from mm_orch.core.errors import InvalidValueError, ModelNotFoundError
+from mm_orch.core.errors import InvalidValueError
 from mm_orch.models.store import ModelStore
 from mm_orch.planning.capacity import GOOD_RATIO, Site, make_plan
 from mm_orch.planning.hardware import MACHINE, change_hardware, find_gpu, split_option
@@ -90,12 +91,10 @@ def _find_hardware(option: str | None) -> Hardware:
 
 def _configured_shape(config: Config, wanted: str | None) -> ModelShape:
     """Read a configured model's files, fetched where they are not there yet."""
-    name = config.model_name_by_spelling.get(wanted or config.default_model_name)
+    spelling = wanted or config.default_model_name
+    name = config.model_name_by_spelling.get(spelling)
     if name is None:
-        known = ", ".join(sorted(config.model_name_by_spelling))
-        raise ModelNotFoundError(
-            f"No model is named {wanted!r}. Known: {known}; or give --model-shape."
-        )
+        raise unknown_model(config, spelling, remedy="Or give --model-shape.")
     model = config.models[name]
     store = ModelStore(config.system.data_directory, progress=make_progress())
     return ModelShape.of(store.ensure(name, model.source, with_code=model.trust_remote_code))

@@ -7,17 +7,18 @@ import http
 import http.client
 import json
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from mm_orch.cli.events import read_events
+from mm_orch.cli.form import write_form
 from mm_orch.core.errors import (
     AuthenticationError,
     MuAIError,
     NoServerError,
     WorkflowNotFoundError,
+    clause,
 )
 from mm_orch.core.figures import Figures
 from mm_orch.core.generation import Usage
@@ -38,6 +39,9 @@ _STATUS_TIMEOUT_S = 5.0
 _EXTRA_TIMEOUT_S = 15.0
 _REACHABLE_BY_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _END = "[DONE]"
+_ANSWER = "the answer"
+_ASK_AGAIN = "Ask again; its log says what happened."
+_RENEW = "Start it again with this version."
 
 
 class _Named(msgspec.Struct):
@@ -139,11 +143,11 @@ class RunningServer:
 
         Raises:
             AuthenticationError: the server wants another key.
-            NoServerError: it went away, or is of another version.
+            NoServerError: it went away, cannot tell now, or is of another version.
         """
         report = self._read("/api/status", StatusReport)
         if report is None:
-            raise self._gives_no_status("it does not know /api/status")
+            raise self._gives_no_status("it does not know /api/status", _RENEW)
         return report
 
     def figures(self, after: float | None = None) -> Figures | None:
@@ -195,28 +199,32 @@ class RunningServer:
                 _check(response)
                 return msgspec.json.decode(response.read(), type=StoredFile)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
-            raise _cut(self.place, str(error) or type(error).__name__) from error
+            raise _cut(self.place, "the upload", _name(error)) from error
 
     def _read(self, path: str, shape: type[_Report]) -> _Report | None:
         """Return a report; None where the server does not give it."""
         try:
             with self._ask("GET", path, timeout_s=_STATUS_TIMEOUT_S) as response:
                 body = response.read()
-                if response.status in (401, 403):
-                    raise AuthenticationError(
-                        f"The server at {self.place} refuses the key.",
-                        remedy="Set api.api_keys, or MUAI_API_KEY, to a key of that server.",
-                    )
-                if response.status == http.HTTPStatus.NOT_FOUND:
-                    return None
-                return msgspec.json.decode(body, type=shape)
-        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
-            raise self._gives_no_status(error) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise self._gives_no_status(_name(error), _ASK_AGAIN) from error
+        if response.status in (401, 403):
+            raise AuthenticationError(
+                f"The server at {self.place} refuses the key.",
+                remedy="Set api.api_keys, or MUAI_API_KEY, to a key of that server.",
+            )
+        if response.status == http.HTTPStatus.NOT_FOUND:
+            return None
+        if response.status != http.HTTPStatus.OK:
+            raise self._gives_no_status(clause(_refusal_of(response, body)), None)
+        try:
+            return msgspec.json.decode(body, type=shape)
+        except msgspec.MsgspecError as error:
+            raise self._gives_no_status(clause(error), _RENEW) from error
 
-    def _gives_no_status(self, reason: object) -> NoServerError:
+    def _gives_no_status(self, reason: str, remedy: str | None) -> NoServerError:
         return NoServerError(
-            f"The server at {self.place} gives no status: {reason}.",
-            remedy="Start it again with this version.",
+            f"The server at {self.place} gives no status: {reason}.", remedy=remedy
         )
 
     @contextlib.contextmanager
@@ -231,7 +239,7 @@ class RunningServer:
             with self._ask("POST", "/v1/chat/completions", body, timeout_s=timeout_s) as response:
                 yield response
         except (OSError, http.client.HTTPException) as error:
-            raise _cut(self.place, str(error) or type(error).__name__) from error
+            raise _cut(self.place, _ANSWER, _name(error)) from error
 
     def _ask(
         self,
@@ -263,18 +271,6 @@ class RunningServer:
             headers = {"Content-Type": content_type, **(self._headers if key else {})}
             connection.request(method, path, data, headers)
             yield connection.getresponse()
-
-
-def write_form(name: str, content: bytes) -> tuple[bytes, str]:
-    """Return a form with a file, and its Content-Type (RFC 7578, names in UTF-8)."""
-    boundary = uuid.uuid4().hex
-    plain = name.replace("\\", r"\\").replace('"', r"\"")
-    plain = plain.replace("\r", "%0D").replace("\n", "%0A")
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{plain}"\r\n\r\n'
-    )
-    form = b"".join([head.encode(errors="replace"), content, f"\r\n--{boundary}--\r\n".encode()])
-    return form, f"multipart/form-data; boundary={boundary}"
 
 
 class RemoteReply:
@@ -360,7 +356,7 @@ class _Summary:
 
 def _check(response: http.client.HTTPResponse) -> None:
     if response.status != http.HTTPStatus.OK:
-        raise _error_of(response.read(), fallback=f"{response.status} {response.reason}")
+        raise _refusal_of(response, response.read())
 
 
 def _chunks(response: http.client.HTTPResponse, place: str) -> Iterator[dict[str, Any]]:
@@ -370,18 +366,23 @@ def _chunks(response: http.client.HTTPResponse, place: str) -> Iterator[dict[str
         try:
             chunk: dict[str, Any] = json.loads(data)
         except ValueError as error:
-            raise _cut(place, "a part of it is no JSON") from error
+            raise _cut(place, _ANSWER, "a part of it is no JSON") from error
         if "error" in chunk:
             raise _error_of(data.encode(), fallback=data)
         yield chunk
-    raise _cut(place, "the stream ended early")
+    raise _cut(place, _ANSWER, "the stream ended early")
 
 
-def _cut(place: str, reason: str) -> NoServerError:
-    return NoServerError(
-        f"The server at {place} broke off the answer: {reason}.",
-        remedy="Ask again; its log says what happened.",
-    )
+def _cut(place: str, what: str, reason: str) -> NoServerError:
+    return NoServerError(f"The server at {place} broke off {what}: {reason}.", remedy=_ASK_AGAIN)
+
+
+def _name(error: Exception) -> str:
+    return clause(error) or type(error).__name__
+
+
+def _refusal_of(response: http.client.HTTPResponse, body: bytes) -> MuAIError:
+    return _error_of(body, fallback=f"{response.status} {response.reason}")
 
 
 def _error_of(body: bytes, *, fallback: str) -> MuAIError:

@@ -7,6 +7,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from mm_orch.core.background import start_loop
 from mm_orch.core.errors import OverloadError, StorageError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Keeper:
     async def running(self) -> AsyncIterator[None]:
         """Keep what happens in the context; all of it is written when it is left."""
         await self._sync()
-        task = asyncio.create_task(self._work(), name="keep outcomes")
+        task = start_loop(self._work(), "keep outcomes")
         try:
             yield
         finally:

@@ -1,3 +1,3 @@
-"""Which version this is; pyproject.toml says the same, and a test compares them."""
+"""Which version this is; the one place that says so."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

@@ -11,7 +11,6 @@ from mm_orch.core.threads import start_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from mm_orch.core.clock import Clock
     from mm_orch.core.events import GpuReading
@@ -21,7 +20,7 @@ GPU_DEADLINE_S = 5.0
 
 
 class GpuWatch:
-    """An async context manager: one reading at a time, which all who ask meanwhile share.
+    """One reading at a time, which all who ask meanwhile share, until it is closed.
 
     Args:
         find: gives the reader, where there are GPUs; called in the first reading.
@@ -42,17 +41,6 @@ class GpuWatch:
         self._reader: GpuReader | None = None
         self._reading: asyncio.Future[tuple[GpuReading, ...]] | None = None
         self._overdue_at_s = 0.0
-
-    async def __aenter__(self) -> GpuWatch:
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     @property
     def is_hanging(self) -> bool:
@@ -75,7 +63,7 @@ class GpuWatch:
             return reading.result()
         return () if self._reader is None else self._reader.unhealthy("cannot be read: NVML hangs")
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Give the GPUs' library back, unless it hangs; waits for ``deadline_s`` at most."""
         if self._reader is None or (self._reading is not None and not self._reading.done()):
             return

@@ -133,15 +133,17 @@ class LiveConfiguration:
             LiveChangeError: with every fault; nothing has changed.
             ModelUnavailableError: a worker does not answer; nothing has changed.
         """
-        task = asyncio.create_task(self._change_in_turn(values, source, reason))
+        task = asyncio.create_task(self._change_in_turn(values, source, reason, origins or {}))
         self._changing.add(task)
         task.add_done_callback(self._changing.discard)
-        changes = await asyncio.shield(task)
-        self._origins |= {one.path: (origins or {}).get(one.path, source) for one in changes}
-        return changes
+        return await asyncio.shield(task)
 
     async def _change_in_turn(
-        self, values: Mapping[str, object], source: ChangeSource, reason: str
+        self,
+        values: Mapping[str, object],
+        source: ChangeSource,
+        reason: str,
+        origins: Mapping[str, str],
     ) -> tuple[Change, ...]:
         async with self._turn:
             before = self._config
@@ -169,6 +171,8 @@ class LiveConfiguration:
                 )
                 for name in changed
             )
+            # Here and not where it was asked for: whoever did may have been cancelled.
+            self._origins |= {name: origins.get(name, source) for name in changed}
             self._note(changes)
             return changes
 

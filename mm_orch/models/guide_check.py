@@ -8,6 +8,7 @@ has a bound on its processor time and less stack than the processes that compile
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import selectors
 import signal
@@ -23,8 +24,7 @@ import msgspec
 from mm_orch.core.errors import MuAIError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import IO, Self
+    from typing import IO
 
     from mm_orch.core.guide import Guide
 
@@ -53,17 +53,6 @@ class GuideChecker:
         self._child: subprocess.Popen[bytes] | None = None
         self._reasons: OrderedDict[Guide, str] = OrderedDict()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.close)
-
     def find_reason(self, guide: Guide) -> str:
         """Return why answers cannot be kept to this guide; empty when they can.
 
@@ -85,6 +74,10 @@ class GuideChecker:
         with self._lock:
             self._end_child()
 
+    async def aclose(self) -> None:
+        """End the child; for who must not wait for it on the loop."""
+        await asyncio.to_thread(self.close)
+
     def _ask(self, question: bytes) -> str:
         child = self._ensure_child()
         if child.stdin is None or child.stdout is None:
@@ -101,6 +94,9 @@ class GuideChecker:
         return str(json.loads(answer)) if answer else _reason_of_end(self._end_child())
 
     def _ensure_child(self) -> subprocess.Popen[bytes]:
+        if self._child is not None and self._child.poll() is not None:
+            # Killed while nobody asked: its end says nothing of the next guide.
+            self._end_child()
         if self._child is None:
             self._child = subprocess.Popen(  # noqa: S603 - this interpreter and our own module
                 [sys.executable, "-P", "-c", _START_CODE],
@@ -119,6 +115,10 @@ class GuideChecker:
             # The end of its output: it is ending by itself, and its exit code tells how.
             child.wait()
         child.kill()
+        if child.stdin is not None:
+            # What it did not read can be written to nobody, which closing would tell of once more.
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.close()
         with child:
             return child.wait()
 

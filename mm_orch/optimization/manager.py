@@ -1,4 +1,4 @@
-"""Leases running workers: knows the models, chooses their engines, owns their supervisors."""
+"""Gives out running workers: knows the models, chooses their engines, owns their supervisors."""
 
 from __future__ import annotations
 
@@ -263,9 +263,9 @@ class OptimizationManager:
     def release_conversation(self, conversation_id: str) -> None:
         """Have every running worker free what only this conversation needs."""
         for fleet in self._remotes.values():
-            fleet.placing.forget_session(conversation_id)
+            fleet.placing.forget_conversation(conversation_id)
         for loaded in self._residents.loaded:
-            loaded.replicas.forget_session(conversation_id)
+            loaded.replicas.forget_conversation(conversation_id)
             for worker in loaded.replicas.workers:
                 worker.release_conversation(conversation_id)
 

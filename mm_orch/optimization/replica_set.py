@@ -41,14 +41,14 @@ class Wish:
     Attributes:
         names: the blocks of its prompt, of ``name_blocks``.
         num_tokens: of its prompt.
-        session: explicit name of its conversation; empty for none.
+        conversation: its explicit name; empty for none.
         lost: the worker that had it and lost it: another is taken while there is one, and of those
             one with the same engine.
     """
 
     names: Sequence[int] = ()
     num_tokens: int = 0
-    session: str = ""
+    conversation: str = ""
     lost: Worker | None = None
 
 
@@ -192,9 +192,9 @@ class ReplicaSet:
                 self._replicas[0].supervisor.check_hope()
             await self._news.wait()
 
-    def forget_session(self, session: str) -> None:
-        """Note that a session has ended."""
-        self._balancer.forget_session(session)
+    def forget_conversation(self, conversation: str) -> None:
+        """Note that a conversation has ended."""
+        self._balancer.forget_conversation(conversation)
 
     def _choose(self, serving: Mapping[int, Worker], wish: Wish) -> Placed:
         for number, worker in serving.items():
@@ -202,7 +202,7 @@ class ReplicaSet:
         chosen = self._balancer.choose(
             wish.names,
             num_tokens=wish.num_tokens,
-            session=wish.session,
+            conversation=wish.conversation,
             queued_tokens={number: one.queued.total for number, one in serving.items()},
         )
         worker = serving[chosen.replica]

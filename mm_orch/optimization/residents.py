@@ -88,8 +88,12 @@ class Residents:
         self._models: dict[str, LoadedModel] = {}
         self._num_uses: dict[str, int] = {}
         self._measured_bytes: dict[str, int] = {}
-        # One model at a time changes who is here, in the order in which they were asked for.
+        # One model at a time gets a place, in the order in which they were asked for.
         self._turn = asyncio.Lock()
+        # INVARIANT: only who holds this makes a model leave or counts room, so memory that is still
+        # being freed is given to nobody, and nobody who makes others leave is stopped halfway.
+        # Nobody waits for memory with it: that may end with nothing but an unloading.
+        self._leaving = asyncio.Lock()
         self._changed = asyncio.Event()
 
     def find(self, name: str) -> LoadedModel | None:
@@ -134,6 +138,12 @@ class Residents:
     async def make_room(self, name: str) -> None:
         """Wait until the model may be loaded, letting others leave where that helps."""
         async with self._turn:
+            while (obstacle := await self._take_place(name)) is not None:
+                await self._wait_for_change(obstacle.until_s)
+
+    async def _take_place(self, name: str) -> Wait | None:
+        """Give the model its place, others leaving where that helps; return what it waits for."""
+        async with self._leaving:
             while True:
                 await self._measure()
                 room = find_room(
@@ -146,12 +156,12 @@ class Residents:
                 match room:
                     case Fits():
                         self._models[name].num_bytes = self._expected(name)
-                        return
+                        return None
                     case Evict(names):
                         await self._unload_idle(names, f"room for {name}")
-                    case Wait(reason, until_s):
-                        self._models[name].supervisor.detail = reason
-                        await self._wait_for_change(until_s)
+                    case Wait():
+                        self._models[name].supervisor.detail = room.reason
+                        return room
 
     async def find_obstacle(self, name: str) -> str:
         """Return why another replica of a model cannot be loaded now; empty where it can.
@@ -164,9 +174,10 @@ class Residents:
         except TimeoutError:
             return "another model waits for memory"
         try:
-            await self._measure()
-            wanted = self._expected(name)
-            free = self.budget_bytes - sum(one.num_bytes for one in self._models.values())
+            async with self._leaving:
+                await self._measure()
+                wanted = self._expected(name)
+                free = self.budget_bytes - sum(one.num_bytes for one in self._models.values())
         finally:
             self._turn.release()
         if wanted <= free:
@@ -197,13 +208,17 @@ class Residents:
             async with asyncio.timeout(_TURN_TIMEOUT_S):
                 await self._turn.acquire()
             try:
-                await self._unload_idle([name], reason)
+                async with self._leaving:
+                    await self._unload_idle([name], reason)
             finally:
                 self._turn.release()
 
     async def unload(self, name: str, reason: str) -> None:
-        """Stop a model's workers and free its memory, whether it is busy or not."""
-        async with self._turn:
+        """Stop a model's workers and free its memory, whether it is busy or not.
+
+        It waits for no turn: whoever has it may wait for memory, and this model for its own.
+        """
+        async with self._leaving:
             await self._unload(name, reason)
 
     async def keep_bounds(self) -> None:
@@ -212,7 +227,7 @@ class Residents:
             now_s = self._clock()
             waits = [_MEASURE_EVERY_S, *(wait_s for _, wait_s in self._idle(now_s))]
             await self._wait_for_change(now_s + max(0.0, min(waits)))
-            async with self._turn:
+            async with self._turn, self._leaving:
                 expired = [name for name, wait_s in self._idle(self._clock()) if wait_s <= 0]
                 await self._unload_idle(expired, "it was idle for idle_unload_s")
                 await self._measure()
@@ -279,6 +294,9 @@ class Residents:
         engine = model.supervisor.engine
         model.task.cancel()
         await asyncio.gather(model.task, return_exceptions=True)
+        for replica in model.replicas.replicas:
+            # One that waited for its place never ran, and so has told nobody.
+            replica.supervisor.tell_stopped()
         logger.info("%s is unloaded: %s", name, reason)
         self._observer.observe(
             ModelUnloaded(model=model.supervisor.model, engine=engine, reason=reason)

@@ -107,8 +107,7 @@ class ModelSupervisor:
             async with self._tasks:
                 await self._keep_running()
         finally:
-            # Who waits for the worker now would wait for ever.
-            self._change(ModelPhase.FAILED, "it is being stopped")
+            self.tell_stopped()
             await self._beside.close()
 
     async def acquire(self) -> Worker:
@@ -139,6 +138,10 @@ class ModelSupervisor:
     def note(self, detail: str) -> None:
         """Say what is done for the model before its first engine is started."""
         self._change(self.phase, detail)
+
+    def tell_stopped(self) -> None:
+        """Refuse who waits for the worker: else they would wait for ever."""
+        self._change(ModelPhase.FAILED, "it is being stopped")
 
     def count_step_fault(self, engine: str, reason: str) -> None:
         """Note a request that an engine failed though its worker lives on."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import msgspec
 from mm_orch.core.errors import EngineCrashedError, MuAIError
 from mm_orch.core.generation import SamplingParams
 from mm_orch.core.version import __version__
+from mm_orch.core.whole_files import write_whole
 from mm_orch.optimization.plan import EngineOrder
 from mm_orch.workers.messages import SequenceOrder
 from mm_orch.workers.watchdog import watch
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 _NUM_SEQUENCES, _NUM_PROMPT_TOKENS, _NUM_OUTPUT_TOKENS = 8, 64, 32
 # Every model has tokens below; the lowest ones are special in most.
 _FIRST_TOKEN, _NUM_TOKENS = 16, 224
+# Models of one server share a file: of two that write what they have read, one would be forgotten.
+_WRITING = threading.Lock()
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,13 +148,10 @@ class EngineTrials:
             return {}
 
     def _remember(self, key: str, trials: list[Trial]) -> None:
-        draft = self._path.with_name(f".draft-{os.getpid()}.json")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(
-                msgspec.json.format(msgspec.json.encode({**self._read(), key: trials}))
-            )
-            draft.replace(self._path)
+            with _WRITING:
+                content = msgspec.json.encode({**self._read(), key: trials})
+                write_whole(self._path, msgspec.json.format(content))
         except OSError as error:
             logger.warning(
                 "%s cannot be written, so engines are tried again: %s", self._path, error

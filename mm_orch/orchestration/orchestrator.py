@@ -319,7 +319,7 @@ class Orchestrator:
                 wish=Wish(
                     names=name_blocks(prepared.token_ids),
                     num_tokens=account.num_prompt_tokens,
-                    session=request.conversation_id,
+                    conversation=request.conversation_id,
                 ),
                 use=use,
                 on_start=lambda: self.entrance.begin(ticket),

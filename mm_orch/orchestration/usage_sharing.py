@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from mm_orch.core.background import start_loop
 from mm_orch.core.errors import OverloadError, StorageError
 from mm_orch.core.observations import CallerUsage
 from mm_orch.orchestration.usage import make_report
@@ -60,7 +61,7 @@ class SharedUsageBook:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Share what is used in the context; all of it is shared when it is left."""
-        task = asyncio.create_task(self._work(), name="share usage")
+        task = start_loop(self._work(), "share usage")
         try:
             yield
         finally:

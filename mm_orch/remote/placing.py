@@ -106,7 +106,7 @@ class Placing:
         choice = self._balancer.choose(
             prompt.names,
             num_tokens=prompt.num_tokens,
-            session=prompt.session,
+            conversation=prompt.conversation,
             queued_tokens={one.number: one.queued.total for one in able},
             opening=prompt.opening if self._max_tokens else "",
         )
@@ -141,6 +141,6 @@ class Placing:
         """Take that a server holds nothing any more."""
         self._balancer.leave(endpoint.number)
 
-    def forget_session(self, session: str) -> None:
+    def forget_conversation(self, conversation: str) -> None:
         """Take that a conversation has ended."""
-        self._balancer.forget_session(session)
+        self._balancer.forget_conversation(conversation)

@@ -36,22 +36,22 @@ class PromptView:
         names: its blocks, of ``held_prefixes``.
         num_tokens: in all; exact where tokens are what was given.
         opening: the same for all turns of a conversation; empty where that cannot be seen.
-        session: the conversation's explicit name; empty for none.
+        conversation: its explicit name; empty for none.
     """
 
     names: tuple[int, ...]
     num_tokens: int
     opening: str = ""
-    session: str = ""
+    conversation: str = ""
 
 
 def view(request: GenerationRequest) -> PromptView:
     """Return what is seen of a request's prompt."""
-    session = request.conversation_id
+    conversation = request.conversation_id
     match request.prompt:
         case TokensPrompt(token_ids):
             names = name_blocks(token_ids)
-            return PromptView(names=names, num_tokens=len(token_ids), session=session)
+            return PromptView(names=names, num_tokens=len(token_ids), conversation=conversation)
         case TextPrompt(prompt):
             text, opening = prompt.encode(), ""
         case ChatPrompt(messages, tool_use):
@@ -60,7 +60,7 @@ def view(request: GenerationRequest) -> PromptView:
         names=name_text_blocks(text),
         num_tokens=count_text_tokens(text),
         opening=opening,
-        session=session,
+        conversation=conversation,
     )
 
 

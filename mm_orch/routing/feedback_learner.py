@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mm_orch.core.background import start_loop
 from mm_orch.core.mind_events import FeedbackTaken
+from mm_orch.core.whole_files import write_whole
 from mm_orch.routing.feedback_fit import MAX_BIAS, MIN_FEEDBACK, gather_opinions, learn
 from mm_orch.routing.route import WORKFLOWS
 
@@ -102,7 +104,7 @@ class FeedbackLearner:
     async def running(self) -> AsyncIterator[None]:
         """Go by what is kept, and learn while the context lasts."""
         self._in_force = await asyncio.to_thread(self._load)
-        task = asyncio.create_task(self._work(), name="learn from feedback")
+        task = start_loop(self._work(), "learn from feedback")
         try:
             yield
         finally:
@@ -165,9 +167,7 @@ class FeedbackLearner:
             if biases is None:
                 self._path.unlink(missing_ok=True)
                 return
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            beside = self._path.with_suffix(".part")
-            beside.write_bytes(msgspec.json.format(msgspec.json.encode(biases), indent=1) + b"\n")
-            beside.replace(self._path)
+            content = msgspec.json.format(msgspec.json.encode(biases), indent=1)
+            write_whole(self._path, content + b"\n")
         except OSError as error:
             logger.warning("what routing has learned is not kept: %s", error)

@@ -33,11 +33,6 @@ class Router:
         self.default_model = default_model
         self._default_embedder = default_embedder
 
-    @property
-    def models(self) -> list[str]:
-        """The configured models, without aliases, in order."""
-        return list(dict.fromkeys(self._model_by_name.values()))
-
     def choose(self, name: str | None) -> str:
         """Return the model for this name or alias.
 

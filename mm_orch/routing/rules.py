@@ -178,7 +178,10 @@ def load_rule_weights(path: Path = RULES_PATH) -> RuleWeights:
         OSError: it cannot be read.
         ValueError: it holds no weights, those of other tables, or not one for each signal.
     """
-    weights = msgspec.json.decode(path.read_bytes(), type=RuleWeights)
+    try:
+        weights = msgspec.json.decode(path.read_bytes(), type=RuleWeights)
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
     if weights.tables_digest != digest_tables():
         raise ValueError(f"{path.name} was fitted to other tables of signals; fit it again.")
     missing = {signal.key for signal in all_signals()} - weights.weights.keys()

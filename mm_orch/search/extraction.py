@@ -48,7 +48,12 @@ class Extractor:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._places.acquire()
-                work = start_abandonable(lambda: _read_html(page), name="read a page")
+                try:
+                    work = start_abandonable(lambda: _read_html(page), name="read a page")
+                except BaseException:
+                    # No thread has begun that would give the place back at its end.
+                    self._places.release()
+                    raise
                 work.add_done_callback(self._note_end)
                 title, text = await asyncio.shield(work)
         except TimeoutError:

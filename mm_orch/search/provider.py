@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.errors import SearchError
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from mm_orch.search.page import Found
     from mm_orch.search.settings import SearchSettings
+
+logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "mm_orch.search_providers"
 RECORDED = "recorded"
@@ -56,9 +59,20 @@ def make_provider(settings: SearchSettings, name: str) -> SearchProvider:
         make: Callable[[SearchSettings], SearchProvider] = getattr(
             importlib.import_module(module_name), attribute
         )
-    except (ImportError, AttributeError) as error:
+        return make(settings)
+    except SearchError:
+        raise
+    except (Exception, SystemExit) as error:  # boundary: a module's code may be a plug-in's
+        logger.warning("the search provider %s cannot be made", name, exc_info=True)
         raise SearchError(
-            f"The search provider {name} ({targets[name]}) cannot be imported: {error}.",
+            f"The search provider {name} ({targets[name]}) cannot be imported or made:"
+            f" {_describe(error)}.",
             remedy="Repair the package that provides it, and start the server again.",
         ) from error
-    return make(settings)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, ImportError | AttributeError):
+        return str(error)
+    # What its code says may be anything; the log has it.
+    return type(error).__name__

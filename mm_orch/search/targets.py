@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
@@ -28,15 +27,6 @@ class Target:
     url: str
     host: str
     port: int
-
-    @property
-    def is_address(self) -> bool:
-        """Whether the host is an IP address, which nobody resolves."""
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            return False
-        return True
 
 
 def find_target(url: str, allowed_ports: Collection[int]) -> Target:

@@ -173,7 +173,7 @@ class PostgresConnections:
 def unreachable(reason: str) -> StorageUnavailableError:
     """Return the error of a database that nobody can connect to.
 
-    Its words are for everybody; the reason, which names machines and users, is its cause's.
+    Its words are for everybody; the reason, which names machines and users, stands in a note.
     """
     error = StorageUnavailableError(
         "The database of storage.url cannot be reached now; the server's log says why.",

@@ -38,10 +38,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-MIN_CONNECTIONS = 3
-"""One for reads, one for writes, one for what takes long."""
 _CONTENT = "stored sessions and documents"
-_WATCH_S = 5.0
 _MAX_CANCEL_S = 5.0
 # A database that has become a standby takes no writes; another one does, where the name leads now.
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
@@ -111,16 +108,6 @@ class PostgresDatabase:
         return await self._writes.run(
             partial(self._perform, work, _Call(), _begin_update, is_write=True)
         )
-
-    async def watch(self, interval_s: float = _WATCH_S) -> None:
-        """Ask the database now and then, so that its failure is known, and its return, unasked."""
-        while True:
-            await asyncio.sleep(interval_s)
-            try:
-                await self.read(lambda connection: connection.execute("SELECT 1").fetchone())
-            except MuAIError as error:
-                # It has been noted, for the log and for health.
-                logger.debug("the database does not answer: %s", error)
 
     async def close(self) -> None:
         """Finish what waits, and close all connections; nothing is asked afterwards."""

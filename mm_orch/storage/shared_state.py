@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from mm_orch.core.background import start_loop
 from mm_orch.core.errors import MuAIError, StorageError, StorageUnavailableError
 from mm_orch.storage.sql_documents import SqlDocuments
 from mm_orch.storage.sql_outcomes import SqlOutcomes
@@ -71,7 +72,7 @@ async def open_shared_stores(
             yield stores
             return
         await _check(database)
-        watch = asyncio.create_task(_watch(stores.shared.buckets), name="watch the database")
+        watch = start_loop(_watch(stores.shared.buckets), "watch the database")
         try:
             yield stores
         finally:

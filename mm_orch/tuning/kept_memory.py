@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.errors import OverloadError, StorageError
+from mm_orch.core.whole_files import write_whole
 from mm_orch.tuning.load import LoadLevel
 from mm_orch.tuning.memory import TuningMemory
 
@@ -45,7 +46,7 @@ class FileMemory:
         if content == self._saved:
             return
         try:
-            await asyncio.to_thread(save_memory, self._path, content)
+            await asyncio.to_thread(write_whole, self._path, content)
         except OSError as error:
             logger.warning("tuner: what worked cannot be kept in %s: %s", self._path, error)
         # Tried again with the next change.
@@ -103,15 +104,3 @@ def load_memory(path: Path) -> TuningMemory:
     except (OSError, ValueError) as error:
         logger.warning("tuner: starting anew, as %s cannot be read: %s", path, error)
     return TuningMemory()
-
-
-def save_memory(path: Path, content: bytes) -> None:
-    """Write the file as a whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; what was there stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_bytes(content)
-    beside.replace(path)

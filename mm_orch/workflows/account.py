@@ -120,7 +120,7 @@ class WorkflowAccount:
         """State the end: what it failed of, or what has come of it; neither is a run cut off."""
         for step in list(self._open_steps):
             self._close(step, "cancelled")
-        usage, generations = self._models.usage, self._models.generations
+        usage, last = self._models.usage, self._models.last
         values = None if outcome is None else outcome.values
         self._watch.observer.observe(
             WorkflowFinished(
@@ -129,7 +129,7 @@ class WorkflowAccount:
                 status=status_of(
                     error,
                     is_complete=outcome is not None,
-                    has_run=bool(generations),
+                    has_run=last is not None,
                 ).value,
                 is_partial=outcome is not None and outcome.is_partial,
                 total_s=self._watch.clock() - self._begin_s,
@@ -139,7 +139,7 @@ class WorkflowAccount:
                 num_cached_tokens=usage.num_cached_tokens,
                 error_type=None if error is None else type(error).__name__,
                 caller=self._call.caller,
-                model=generations[-1].model if generations else "",
+                model="" if last is None else last.model,
                 confidence=None if values is None else _find_confidence(values),
                 belief_by_workflow=self._choice.belief_by_workflow if self._choice else {},
             )

@@ -34,7 +34,8 @@ class PassageOptions:
 
     Attributes:
         top_k: at most so many.
-        threshold: only those whose score, 0 to 1, is at least this; None for the measured one.
+        threshold: least confidence, 0 to 1, with which there is an answer; None for the measured
+            one.
     """
 
     top_k: int = 5

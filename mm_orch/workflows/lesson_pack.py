@@ -209,12 +209,15 @@ async def assemble(context: StepContext) -> None:
     )
     text = write_lesson(lesson)
     # No part of it was cut: the writer of pieces takes none that its bound ended.
-    last = context[SERVICES].models.generations[-1]
+    last = context[SERVICES].models.last
     await context.say(text)
     context.put(
         ANSWER,
         GeneratedText(
-            text=text, model=last.model, engine=last.engine, finish_reason=FinishReason.STOP
+            text=text,
+            model="" if last is None else last.model,
+            engine="" if last is None else last.engine,
+            finish_reason=FinishReason.STOP,
         ),
     )
 

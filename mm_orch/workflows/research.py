@@ -294,4 +294,6 @@ async def _in_time(desk: Desk, work: Coroutine[Any, Any, object], what_not: str)
         async with within(desk.bound_s(PART_SHARE), lambda: DeadlineError(what_not)):
             await work
     except DeadlineError as error:
+        # Without any time left it was not begun, and nobody awaits it any more.
+        work.close()
         desk.lack(error)

@@ -129,7 +129,7 @@ async def join(context: StepContext) -> None:
     parts = context[_ANSWERS]
     answered = _Told.of(parts, context[SERVICES].doubt).answered
     if len(answered) < _MIN_JOINED:
-        context.put(_SAID, parts[0].said)
+        context.put(_SAID, _find_said(parts))
         return
     said = await _join(desk_of(context), answered, context[_JOINED], context.say)
     context.put(_SAID, said)
@@ -150,8 +150,13 @@ async def tell(context: StepContext) -> None:
     below = "\n\n".join(filter(None, [listed, tell_origin(told.citations, found)]))
     below = f"\n\n{below}" if joined.text else below
     await context.say(below)
-    said = context.find(_SAID) or parts[0].said
+    said = context.find(_SAID) or _find_said(parts)
     await put_answer(context, said, joined.text + below, told.citations, confidence)
+
+
+def _find_said(parts: Sequence[PartAnswer]) -> GeneratedText:
+    """Return what a model has said of the first part that one has answered."""
+    return next((part.said for part in parts if part.said.model), parts[0].said)
 
 
 async def _ask_for_parts(desk: Desk, question: str) -> list[str]:

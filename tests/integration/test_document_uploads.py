@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mm_orch.cli.remote import write_form
+from mm_orch.cli.form import write_form
 from mm_orch.models.text import TextCodec
 from mm_orch.storage.fts5_index import Fts5Index
 from mm_orch.storage.sql_documents import SqlDocuments

@@ -93,11 +93,11 @@ def test_no_queue_over_both_bounds_is_made_longer(
     balancer = Balancer(seed=seed)
     for replica in range(5):
         balancer.join(replica, max_tokens=20 * BLOCK_TOKENS)
-    for prompt, session, queues in requests:
+    for prompt, conversation, queues in requests:
         chosen = balancer.choose(
             name_blocks(prompt),
             num_tokens=len(prompt) + 20,
-            session=session,
+            conversation=conversation,
             queued_tokens=queues,
         )
 
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_choices(
             balancer.join(replica, max_tokens=1000)
         return [
             balancer.choose(
-                name_blocks(prompt), num_tokens=len(prompt), session="", queued_tokens=queues
+                name_blocks(prompt), num_tokens=len(prompt), conversation="", queued_tokens=queues
             ).replica
             for prompt, queues in requests
         ]

@@ -6,12 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mm_orch.api.schemas.sampling import (
-    MAX_ALTERNATIVES,
-    Off,
-    SamplingFields,
-    TokenId,
-)
+from mm_orch.api.schemas.inputs import TokenIds, split_inputs
+from mm_orch.api.schemas.sampling import MAX_ALTERNATIVES, Off, SamplingFields
 from mm_orch.core.errors import InvalidValueError
 from mm_orch.core.generation import GenerationRequest, Prompt, TextPrompt, TokensPrompt
 from mm_orch.core.routing import AUTO
@@ -19,8 +15,6 @@ from mm_orch.core.routing import AUTO
 MAX_PROMPTS = 64
 # As OpenAI documents it for this path.
 _DEFAULT_MAX_TOKENS = 16
-
-TokenIds = Annotated[list[TokenId], Field(min_length=1)]
 
 
 class CompletionRequest(SamplingFields):
@@ -70,16 +64,7 @@ class CompletionRequest(SamplingFields):
         ]
 
     def _prompts(self) -> list[Prompt]:
-        if isinstance(self.prompt, str):
-            return [TextPrompt(self.prompt)]
-        prompts: list[Prompt] = []
-        single: list[int] = []
-        for item in self.prompt:
-            match item:
-                case int():
-                    single.append(item)
-                case str():
-                    prompts.append(TextPrompt(item))
-                case _:
-                    prompts.append(TokensPrompt(tuple(item)))
-        return prompts or [TokensPrompt(tuple(single))]
+        return [
+            TextPrompt(one) if isinstance(one, str) else TokensPrompt(one)
+            for one in split_inputs(self.prompt)
+        ]

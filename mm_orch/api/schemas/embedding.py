@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mm_orch.api.schemas.answers import OwnNote
-from mm_orch.api.schemas.completion import TokenIds
+from mm_orch.api.schemas.inputs import TokenIds, split_inputs
 from mm_orch.api.schemas.sampling import MAX_TIMEOUT_S, Priority
-from mm_orch.core.embedding import EmbeddingInput, EmbeddingRequest
+from mm_orch.core.embedding import EmbeddingRequest
 from mm_orch.orchestration.limits import MAX_EMBEDDING_INPUTS
 
 _Text = Annotated[str, Field(min_length=1)]
@@ -50,26 +50,11 @@ class EmbeddingsRequest(BaseModel):
         """Return it in our own words."""
         return EmbeddingRequest(
             request_id=request_id,
-            inputs=self._inputs(),
+            inputs=tuple(split_inputs(self.input)),
             model=None if self.model == "auto" else self.model,
             dimensions=self.dimensions,
             timeout_s=self.timeout_s,
         )
-
-    def _inputs(self) -> tuple[EmbeddingInput, ...]:
-        if isinstance(self.input, str):
-            return (self.input,)
-        inputs: list[EmbeddingInput] = []
-        single: list[int] = []
-        for one in self.input:
-            match one:
-                case int():
-                    single.append(one)
-                case str():
-                    inputs.append(one)
-                case _:
-                    inputs.append(tuple(one))
-        return tuple(inputs) or (tuple(single),)
 
 
 class EmbeddingObject(BaseModel):

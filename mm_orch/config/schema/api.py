@@ -28,7 +28,7 @@ class ApiKey(Section):
         "Name of the caller in logs and metrics.", default=..., default_in_words="key-1, key-2, ..."
     )
     key: SecretKey = option("What the caller sends.", default=..., secret=True)
-    admin: bool = option("May load and unload models.", default=False)
+    admin: bool = option("May load, unload and drain models, and use /admin.", default=False)
     rate_limit_per_minute: AtLeastOne | None = option(
         "Requests a minute; null: the limit of the section.", default=None
     )

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, Strict
 
@@ -14,13 +14,7 @@ from mm_orch.config.schema.values import Ratio
 RoutedWorkflow = Literal[
     "lesson_pack", "rag_qa", "self_ask_search_qa", "search_qa", "chat_generate"
 ]
-_ALL: tuple[RoutedWorkflow, ...] = (
-    "lesson_pack",
-    "rag_qa",
-    "self_ask_search_qa",
-    "search_qa",
-    "chat_generate",
-)
+_ALL: tuple[RoutedWorkflow, ...] = get_args(RoutedWorkflow)
 
 
 class WorkflowRoutingSettings(Section):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-_MAX_SESSIONS = 10_000
+_MAX_CONVERSATIONS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Choice:
 class Balancer:
     """Chooses among the replicas of one model, and remembers what each holds.
 
-    Memory is bounded: by the replicas' KV memory, and by a number of sessions.
+    Memory is bounded: by the replicas' KV memory, and by a number of conversations.
 
     Args:
         policy: by what it chooses: a name of ``POLICIES``.
@@ -50,7 +50,7 @@ class Balancer:
         self._held_by_replica: dict[int, HeldPrefixes] = {}
         self._identity_by_replica: dict[int, str] = {}
         # The least recently used first.
-        self._replica_by_session: OrderedDict[str, int] = OrderedDict()
+        self._replica_by_conversation: OrderedDict[str, int] = OrderedDict()
 
     def join(self, replica: int, *, max_tokens: int, identity: str = "") -> None:
         """Let a replica take part; nothing is in its memory yet.
@@ -77,9 +77,9 @@ class Balancer:
         """Forget a replica and what it held; one that is unknown is forgotten already."""
         if self._held_by_replica.pop(replica, None) is not None:
             self._identity_by_replica.pop(replica, None)
-            self._replica_by_session = OrderedDict(
-                (session, one)
-                for session, one in self._replica_by_session.items()
+            self._replica_by_conversation = OrderedDict(
+                (conversation, one)
+                for conversation, one in self._replica_by_conversation.items()
                 if one != replica
             )
 
@@ -92,9 +92,9 @@ class Balancer:
         """
         self._held_by_replica[replica].forget(since)
 
-    def forget_session(self, session: str) -> None:
-        """Note that a session has ended."""
-        self._replica_by_session.pop(session, None)
+    def forget_conversation(self, conversation: str) -> None:
+        """Note that a conversation has ended."""
+        self._replica_by_conversation.pop(conversation, None)
 
     def count_held_tokens(self, replica: int) -> int:
         """Tokens that a replica is believed to hold."""
@@ -105,7 +105,7 @@ class Balancer:
         names: Sequence[int],
         *,
         num_tokens: int,
-        session: str,
+        conversation: str,
         queued_tokens: Mapping[int, int],
         opening: str = "",
     ) -> Choice:
@@ -114,11 +114,11 @@ class Balancer:
         Args:
             names: the blocks of its prompt, of ``name_blocks``; none where nothing is reused.
             num_tokens: to be computed for it where nothing of it is held.
-            session: explicit name of the conversation; empty for none.
+            conversation: its explicit name; empty for none.
             queued_tokens: tokens still to be computed, of each replica that takes requests now;
                 they have all joined, and there is one at least.
-            opening: says which conversation it is where ``session`` does not; empty where nothing
-                does.
+            opening: says which conversation it is where ``conversation`` does not; empty where
+                nothing does.
         """
         offers = [
             Offer(
@@ -135,14 +135,14 @@ class Balancer:
         if len(offers) == 1:
             chosen, rule = offers[0], Rule.ONLY
         else:
-            own = self._replica_by_session.get(session)
+            own = self._replica_by_conversation.get(conversation)
             chosen, rule = self._policy.decide(
-                Offers(offers, own, session=session, opening=opening)
+                Offers(offers, own, conversation=conversation, opening=opening)
             )
         memory = self._held_by_replica[chosen.replica]
         memory.add(names)
-        if session:
-            self._keep_session(session, chosen.replica)
+        if conversation:
+            self._keep_conversation(conversation, chosen.replica)
         return Choice(
             replica=chosen.replica,
             num_held_tokens=chosen.held.num_tokens,
@@ -151,8 +151,8 @@ class Balancer:
             number=memory.num_prompts,
         )
 
-    def _keep_session(self, session: str, replica: int) -> None:
-        self._replica_by_session[session] = replica
-        self._replica_by_session.move_to_end(session)
-        if len(self._replica_by_session) > _MAX_SESSIONS:
-            self._replica_by_session.popitem(last=False)
+    def _keep_conversation(self, conversation: str, replica: int) -> None:
+        self._replica_by_conversation[conversation] = replica
+        self._replica_by_conversation.move_to_end(conversation)
+        if len(self._replica_by_conversation) > _MAX_CONVERSATIONS:
+            self._replica_by_conversation.popitem(last=False)

@@ -26,6 +26,7 @@ class Rule(enum.Enum):
     """What decided, as metrics name it."""
 
     ONLY = "only"
+    # The conversation's own replica.
     SESSION = "session"
     PREFIX = "prefix"
     LOAD = "load"
@@ -63,23 +64,29 @@ class Offers:
 
     Args:
         all_offers: one a replica.
-        own: the replica that the request's session is at, where that is known.
-        session: explicit name of the conversation; empty for none.
-        opening: says which conversation it is where ``session`` does not; empty where nothing does.
+        own: the replica that the request's conversation is at, where that is known.
+        conversation: its explicit name; empty for none.
+        opening: says which conversation it is where ``conversation`` does not; empty where
+            nothing does.
     """
 
     def __init__(
-        self, all_offers: Sequence[Offer], own: int | None, *, session: str = "", opening: str = ""
+        self,
+        all_offers: Sequence[Offer],
+        own: int | None,
+        *,
+        conversation: str = "",
+        opening: str = "",
     ) -> None:
         self.all = all_offers
-        self._own, self._session, self._key = own, session, session or opening
+        self._own, self._conversation, self._key = own, conversation, conversation or opening
         self._queued = sum(offer.queue for offer in all_offers)
 
     @property
     def own(self) -> Offer | None:
-        """The replica that the session goes to; where it is not known, the first in the order."""
+        """Where the conversation goes; where that is not known, the first in the order."""
         known = next((offer for offer in self.all if offer.replica == self._own), None)
-        if known is None and self._session:
+        if known is None and self._conversation:
             return next(iter(self.rank(self.all)), None)
         return known
 

@@ -2,7 +2,7 @@
 
 prefix, the default:
 
-the session's own replica  ->  the one that holds most of the prompt  ->  the shorter queue of two
+the conversation's replica ->  the one that holds most of the prompt  ->  the shorter queue of two
           |                                    |
           +---- only while the queue there is not too long: else the next rule ----+
 
@@ -11,8 +11,8 @@ one place, so it is followed within bounds: of the queue, and for beginnings tha
 share also of the memory that is taken.
 
 Where several balancers choose among the same replicas, each of which has a name for all of them,
-what one of them does not know is looked for in the order of ``rendezvous``: a session's own replica
-is the first, and two that are drawn are the first two that may take more.
+what one of them does not know is looked for in the order of ``rendezvous``: a conversation's own
+replica is the first, and two that are drawn are the first two that may take more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Policy(Protocol):
 
 
 class PrefixAffinity:
-    """Where the session or the prompt's beginning is, within bounds; else the shorter queue."""
+    """Where the conversation or the prompt's beginning is, in bounds; else the shorter queue."""
 
     def __init__(self, seed: int) -> None:
         self._dice = Random(seed)  # noqa: S311 - no secret: it spreads load

@@ -16,24 +16,12 @@ if TYPE_CHECKING:
     from mm_orch.planning.simulation.replica import Replica
     from mm_orch.planning.simulation.work import Request
 
-    Load = Callable[[Replica], int]
-
 
 class Balancer(Protocol):
     """A policy; it sees what a server would know when the request comes."""
 
     def choose(self, request: Request, alive: Sequence[Replica]) -> Replica:
         """Return one of the replicas that are alive, of which there is at least one."""
-
-
-def count_requests(replica: Replica) -> int:
-    """Load as the number of unfinished requests."""
-    return replica.num_unfinished
-
-
-def count_tokens(replica: Replica) -> int:
-    """Load as the tokens still to be computed."""
-    return replica.num_queued_tokens
 
 
 class RandomChoice:
@@ -60,15 +48,14 @@ class RoundRobin:
 
 
 class PowerOfTwo:
-    """The less loaded of two replicas that chance names (Mitzenmacher 2001)."""
+    """The one with fewer tokens to compute of two that chance names (Mitzenmacher 2001)."""
 
-    def __init__(self, seed: int = 0, *, load: Load = count_tokens) -> None:
+    def __init__(self, seed: int = 0) -> None:
         self._dice = random.Random(seed)  # noqa: S311 - reproducible on purpose
-        self._load = load
 
     def choose(self, request: Request, alive: Sequence[Replica]) -> Replica:  # noqa: ARG002 - a Balancer's
         """Return the one with less to do."""
-        return min(self.draw(alive), key=self._load)
+        return min(self.draw(alive), key=lambda one: one.num_queued_tokens)
 
     def draw(self, alive: Sequence[Replica]) -> tuple[Replica, Replica]:
         """Return two replicas, different ones where there are two."""
@@ -85,9 +72,8 @@ class PrefixAffinity:
     turn before, one that had the group last, and two by chance.
     """
 
-    def __init__(self, seed: int = 0, *, load: Load = count_tokens) -> None:
+    def __init__(self, seed: int = 0) -> None:
         self._pairs = PowerOfTwo(seed)
-        self._load = load
         self._by_session: dict[int, Replica] = {}
         self._by_group: dict[int, Replica] = {}
 
@@ -98,7 +84,9 @@ class PrefixAffinity:
             found.append(self._by_group.get(request.group))
         candidates = [one for one in found if one is not None and one.is_alive]
         candidates += self._pairs.draw(alive)
-        chosen = min(candidates, key=lambda one: self._load(one) - one.count_reusable(request))
+        chosen = min(
+            candidates, key=lambda one: one.num_queued_tokens - one.count_reusable(request)
+        )
         self._by_session[request.session] = chosen
         if request.group is not None:
             self._by_group[request.group] = chosen
@@ -130,7 +118,7 @@ class Served:
         chosen = self._balancer.choose(
             _name_blocks(request),
             num_tokens=request.num_known_tokens,
-            session="",
+            conversation="",
             queued_tokens={number: one.num_queued_tokens for number, one in by_number.items()},
         )
         return by_number[chosen.replica]

@@ -136,6 +136,15 @@ async def test_who_is_over_its_rate_is_told_when_to_return_and_counted_as_refuse
     assert (end.caller, end.operation) == ("less", "chat")
 
 
+async def test_a_question_to_documents_counts_as_any_other_request() -> None:
+    face = Face(settings=KEYS)
+    await send(face, "k-less")
+
+    assert await send(face, "k-less", "/api/rag/query") == (429, "0")
+    [end] = [one for one in face.observer.events if isinstance(one, RequestFinished)]
+    assert (end.status, end.operation) == (RequestStatus.REJECTED, "chat")
+
+
 async def test_without_keys_each_address_has_the_rate() -> None:
     here = Face(settings=ApiSettings(rate_limit_per_minute=1))
 

@@ -219,7 +219,9 @@ class Script:
 
     ``hold_open`` keeps a stream from ending, as long as the client stays. Without ``figures``,
     nothing is observed. ``paths`` are what it was asked for with GET. ``refusal`` comes after so
-    many requests were answered. A body that has ``refused_field`` is answered with 400.
+    many requests were answered. A body that has ``refused_field`` is answered with 400. With
+    ``fault``, whatever is asked for with GET but for the health is answered so; with ``hangs_up``
+    not at all.
     """
 
     report: StatusReport = field(default_factory=status_report)
@@ -231,6 +233,8 @@ class Script:
     num_answered: int = 0
     flows: tuple[str, ...] = ("chat_generate",)
     refused_field: str | None = None
+    fault: tuple[int, bytes] | None = None
+    hangs_up: bool = False
     key: str | None = None
     hold_open: bool = False
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -252,6 +256,13 @@ class Script:
             ).encode(),
             "/v1/models": b'{"data": [{"id": "smollm2-135m"}]}',
         }
+
+    def find_page(self, path: str) -> tuple[int, bytes]:
+        """Return what a path is answered with, to whoever has the key."""
+        if self.fault is not None:
+            return self.fault
+        body = self.pages.get(path.partition("?")[0], b"")
+        return (200, body) if body else (404, b"{}")
 
     def find_refusal(self) -> tuple[int, bytes] | None:
         """Return what the last request is refused with, if it is."""
@@ -285,11 +296,12 @@ def _peer(script: Script) -> type[http.server.BaseHTTPRequestHandler]:
             if self.path == "/health":
                 health = script.health or msgspec.json.encode(script.report.health)
                 self.answer(200, health)
+            elif script.hangs_up:
+                self.close_connection = True
             elif script.key and self.headers["Authorization"] != f"Bearer {script.key}":
                 self.answer(401, b'{"error": {"message": "no key"}}')
             else:
-                body = script.pages.get(self.path.partition("?")[0], b"")
-                self.answer(200 if body else 404, body or b"{}")
+                self.answer(*script.find_page(self.path))
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -198,3 +198,29 @@ def test_a_report_that_has_no_place_is_said_before_anything_runs(
     assert run(["--benchmark", "--url", peer.url, "--benchmark-output", "taken"]) == 1
     assert "taken cannot hold the report: File exists." in capsys.readouterr().err
     assert peer.requests == []
+
+
+def test_a_disk_that_is_full_in_the_end_is_said(
+    peer: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out").mkdir()
+    Path("out/benchmark.json").symlink_to("/dev/full")
+    words = ["--benchmark", "--quick", "--url", peer.url, "--benchmark-output", "out"]
+
+    assert run(words) == 1
+    told = capsys.readouterr()
+    assert "out cannot hold the report: No space left on device." in told.err
+    assert "Report:" not in told.out
+
+
+def test_what_cannot_be_opened_while_it_measures_is_not_taken_for_the_reports_place(
+    peer: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/models/weights")
+
+    monkeypatch.setattr(benchmark, "measure", fail)
+
+    with pytest.raises(PermissionError, match="/models/weights"):
+        run(["--benchmark", "--quick", "--url", peer.url])
+    assert "cannot hold the report" not in capsys.readouterr().err

@@ -64,4 +64,5 @@ def test_what_is_not_allowed_is_wrong_usage(
 
 def test_an_unknown_model_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--plan", "--model", "nobody"]) == 2
-    assert "No model is named 'nobody'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "No model is named 'nobody'. Known: smollm2-135m. Or give --model-shape." in told

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.cli.remote import find_server
+from mm_orch.cli.remote import RunningServer, find_server
 from mm_orch.cli.wishes import Wishes
 from mm_orch.config import load_config
 from mm_orch.core.errors import (
@@ -19,7 +19,7 @@ from mm_orch.core.errors import (
 from tests.unit.cli.scripted_server import USAGE_CHUNK, sse, text_chunk
 
 if TYPE_CHECKING:
-    from mm_orch.cli.remote import RemoteReply, RunningServer
+    from mm_orch.cli.remote import RemoteReply
     from mm_orch.config import Config
     from tests.unit.cli.scripted_server import Script
 
@@ -89,6 +89,62 @@ def test_a_refused_key_is_said(peer: Script) -> None:
 
     with pytest.raises(AuthenticationError, match=r"refuses the key.*MUAI_API_KEY"):
         found(peer, MUAI_API_KEY="wrong").status()
+
+
+RENEW = "Start it again with this version."
+
+
+def why_no_status(peer: Script) -> NoServerError:
+    with pytest.raises(NoServerError, match=f"^The server at {peer.url} gives no status: ") as why:
+        found(peer).status()
+    return why.value
+
+
+@pytest.mark.parametrize("status", [b'{"health": 1}', b"<html>"])
+def test_a_status_of_another_version_is_told_with_how_to_renew_the_server(
+    peer: Script, status: bytes
+) -> None:
+    peer.status = status
+
+    assert why_no_status(peer).remedy == RENEW
+
+
+def test_a_server_that_knows_of_no_status_is_to_be_renewed_too(peer: Script) -> None:
+    peer.fault = (404, b"{}")
+
+    assert why_no_status(peer).remedy == RENEW
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error": {"message": "The database is away."}}', "The database is away."),
+        (b"<html>", "503 Service Unavailable."),
+    ],
+)
+def test_a_server_that_refuses_the_status_is_told_of_in_its_own_words(
+    peer: Script, body: bytes, words: str
+) -> None:
+    peer.fault = (503, body)
+
+    why = why_no_status(peer)
+
+    assert str(why).endswith(f"gives no status: {words}")
+    assert why.remedy is None
+
+
+def test_a_server_that_hangs_up_is_to_be_asked_again(peer: Script) -> None:
+    peer.hangs_up = True
+
+    assert why_no_status(peer).remedy == "Ask again; its log says what happened."
+
+
+def test_an_upload_that_is_cut_off_is_told_as_an_upload() -> None:
+    # Nothing listens on the discard port.
+    server = RunningServer("127.0.0.1", 9, None, timeout_s=5)
+
+    with pytest.raises(NoServerError, match=r"^The server at .* broke off the upload: "):
+        server.upload("a.txt", b"a")
 
 
 def test_an_answer_streams_and_then_is_whole(peer: Script) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from mm_orch.models.guide_check import GuideChecker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from subprocess import Popen
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +87,44 @@ def test_a_guide_of_several_schemas_is_judged_as_a_whole(checker: GuideChecker) 
     assert checker.find_reason(tags(is_lenient=True)) == ""
 
 
-def test_a_closed_checker_has_left_no_process() -> None:
+async def test_a_closed_checker_has_left_no_process() -> None:
     checker = GuideChecker()
     checker.find_reason(Guide(shape=JsonObjectShape()))
     child = checker._child
 
-    checker.close()
+    await checker.aclose()
     checker.close()
 
     assert child is not None
     assert child.returncode is not None
+
+
+def kill_child(checker: GuideChecker) -> Popen[bytes]:
+    assert checker.find_reason(Guide(shape=JsonObjectShape())) == ""
+    child = checker._child
+    assert child is not None
+    child.kill()
+    child.wait()
+    return child
+
+
+def test_a_child_that_was_killed_while_idle_is_replaced_and_the_next_guide_is_judged() -> None:
+    with closing(GuideChecker()) as checker:
+        child = kill_child(checker)
+
+        assert "smell" in checker.find_reason(guide_of({"type": "string", "format": "smell"}))
+
+        assert checker._child is not child
+
+
+def test_a_child_that_ends_as_it_is_asked_fails_no_more_than_that_guide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with closing(GuideChecker()) as checker:
+        child = kill_child(checker)
+        with monkeypatch.context() as moment:
+            # As if it had lived until just before it is written to.
+            moment.setattr(checker, "_ensure_child", lambda: child)
+            assert "too much memory" in checker.find_reason(guide_of({"type": "string"}))
+
+        assert checker.find_reason(guide_of({"type": "integer"})) == ""

@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from mm_orch.core.events import ErrorOccurred, ResourcesRead
+from mm_orch.core.memory import Memory
 from mm_orch.gpus.nvml import GpuReader, open_nvml
 from mm_orch.gpus.watch import GpuWatch
-from mm_orch.monitoring.memory import Memory
 from mm_orch.monitoring.resources import HostReader, ResourceSampler
 from tests.fake_nvml import FakeNvml
 
@@ -153,7 +153,7 @@ async def test_the_second_reading_comes_soon_and_is_the_first_to_know_of_process
 async def test_a_reading_holds_host_and_gpus() -> None:
     gpus, recorder = watch(FakeNvml(num_gpus=1)), _Recorder()
     await ResourceSampler(HostReader(memory=memory), gpus, recorder, interval_s=3600).sample()
-    await gpus.close()
+    await gpus.aclose()
 
     [read] = recorder.events
     assert isinstance(read, ResourcesRead)
@@ -168,7 +168,7 @@ async def test_who_asks_at_the_same_time_shares_a_reading_and_closing_ends_them(
 
     assert first is second
     assert nvml.num_asked == 2
-    await gpus.close()
+    await gpus.aclose()
     assert nvml.num_starts == 0
     assert await gpus.read() == ()
 
@@ -213,7 +213,7 @@ async def test_while_the_gpus_hang_the_host_is_read_and_they_are_unhealthy(
     assert [record.message for record in caplog.records] == ["the GPUs cannot be read: NVML hangs"]
     assert nvml.num_asked == 1
     # To close a library that hangs would hang as well.
-    await gpus.close()
+    await gpus.aclose()
     assert nvml.num_starts == 1
 
     nvml.gate.set()
@@ -222,7 +222,7 @@ async def test_while_the_gpus_hang_the_host_is_read_and_they_are_unhealthy(
     last = recorder.events[-1]
     assert isinstance(last, ResourcesRead)
     assert [gpu.is_healthy for gpu in last.gpus] == [True, True]
-    await gpus.close()
+    await gpus.aclose()
 
 
 async def test_a_driver_that_does_not_wake_costs_no_reading_of_the_host() -> None:
@@ -234,7 +234,7 @@ async def test_a_driver_that_does_not_wake_costs_no_reading_of_the_host() -> Non
 
     gpus = GpuWatch(wake, deadline_s=0)
     await ResourceSampler(HostReader(memory=memory), gpus, recorder, interval_s=1).sample()
-    await gpus.close()
+    await gpus.aclose()
     gate.set()
 
     assert [type(event) for event in recorder.events] == [ErrorOccurred, ResourcesRead]

@@ -36,13 +36,13 @@ def choose(
     token_ids: Sequence[int],
     queued_tokens: Mapping[int, int],
     *,
-    session: str = "",
+    conversation: str = "",
     opening: str = "",
 ) -> Choice:
     return balancer.choose(
         name_blocks(token_ids),
         num_tokens=len(token_ids),
-        session=session,
+        conversation=conversation,
         queued_tokens=queued_tokens,
         opening=opening,
     )
@@ -77,36 +77,36 @@ def test_a_system_prompt_that_all_share_does_not_gather_them_on_one_replica() ->
     assert min(counts.values()) >= 15
 
 
-def test_a_session_that_is_named_is_followed_though_nothing_of_its_prompt_is_known() -> None:
+def test_a_conversation_that_is_named_is_followed_though_nothing_of_its_prompt_is_known() -> None:
     balancer = balancer_of(2)
-    first = choose(balancer, prompt(1, 20), IDLE, session="s").replica
+    first = choose(balancer, prompt(1, 20), IDLE, conversation="s").replica
 
     later = [
-        choose(balancer, prompt(seed, 20), {first: 10, 1 - first: 8}, session="s")
+        choose(balancer, prompt(seed, 20), {first: 10, 1 - first: 8}, conversation="s")
         for seed in range(5)
     ]
 
     assert {(one.replica, one.rule) for one in later} == {(first, Rule.SESSION)}
 
 
-def test_a_session_that_has_ended_is_not_followed() -> None:
+def test_a_conversation_that_has_ended_is_not_followed() -> None:
     balancer = balancer_of(2)
-    first = choose(balancer, (), IDLE, session="s").replica
-    balancer.forget_session("s")
+    first = choose(balancer, (), IDLE, conversation="s").replica
+    balancer.forget_conversation("s")
 
-    assert choose(balancer, (), {first: 9, 1 - first: 0}, session="s").replica != first
+    assert choose(balancer, (), {first: 9, 1 - first: 0}, conversation="s").replica != first
 
 
-@pytest.mark.parametrize("session", ["", "s"])
-def test_affinity_ends_where_the_queue_is_over_the_bound(session: str) -> None:
+@pytest.mark.parametrize("conversation", ["", "s"])
+def test_affinity_ends_where_the_queue_is_over_the_bound(conversation: str) -> None:
     balancer, turn = balancer_of(2), prompt(1, 400)
-    first = choose(balancer, turn, IDLE, session=session).replica
+    first = choose(balancer, turn, IDLE, conversation=conversation).replica
     queue = 2 * LIGHT_QUEUE_TOKENS
     at_the_bound = {first: queue, 1 - first: int(queue * (2 / MAX_IMBALANCE - 1)) + 1}
 
-    assert choose(balancer, turn, at_the_bound, session=session).replica == first
+    assert choose(balancer, turn, at_the_bound, conversation=conversation).replica == first
     over_it = {**at_the_bound, first: queue + 100}
-    moved = choose(balancer, turn, over_it, session=session)
+    moved = choose(balancer, turn, over_it, conversation=conversation)
     assert (moved.replica, moved.rule) == (1 - first, Rule.LOAD)
 
 
@@ -118,30 +118,30 @@ def test_a_light_queue_is_waited_for_where_that_saves_more() -> None:
     assert choose(balancer, turn, {first: 801, 1 - first: 0}).replica != first
 
 
-def test_a_session_that_had_to_move_stays_where_it_went() -> None:
+def test_a_conversation_that_had_to_move_stays_where_it_went() -> None:
     balancer = balancer_of(2)
-    first = choose(balancer, (), IDLE, session="s").replica
-    choose(balancer, (), {first: 9000, 1 - first: 0}, session="s")
+    first = choose(balancer, (), IDLE, conversation="s").replica
+    choose(balancer, (), {first: 9000, 1 - first: 0}, conversation="s")
 
-    assert choose(balancer, (), IDLE, session="s").replica == 1 - first
+    assert choose(balancer, (), IDLE, conversation="s").replica == 1 - first
 
 
 def test_a_replica_that_left_and_came_back_holds_nothing() -> None:
     balancer, turn = balancer_of(2), prompt(1, 400)
-    first = choose(balancer, turn, IDLE, session="s").replica
+    first = choose(balancer, turn, IDLE, conversation="s").replica
     balancer.join(first, max_tokens=MAX_TOKENS)
 
-    assert choose(balancer, turn, {first: 1, 1 - first: 0}, session="s").rule is Rule.LOAD
+    assert choose(balancer, turn, {first: 1, 1 - first: 0}, conversation="s").rule is Rule.LOAD
 
 
 def test_only_those_that_take_requests_are_chosen() -> None:
     balancer, turn = balancer_of(3), prompt(1, 400)
-    first = choose(balancer, turn, dict.fromkeys(range(3), 0), session="s").replica
+    first = choose(balancer, turn, dict.fromkeys(range(3), 0), conversation="s").replica
     others = {one: 50 for one in range(3) if one != first}
 
-    assert choose(balancer, turn, others, session="s").replica in others
+    assert choose(balancer, turn, others, conversation="s").replica in others
     [last] = others.keys() - {first, max(others)}
-    assert choose(balancer, turn, {last: 10**6}, session="s").rule is Rule.ONLY
+    assert choose(balancer, turn, {last: 10**6}, conversation="s").rule is Rule.ONLY
 
 
 def test_what_a_replica_must_have_evicted_is_not_counted_on() -> None:
@@ -164,7 +164,7 @@ def test_the_bound_follows_a_memory_that_shrinks() -> None:
     assert choose(balancer, prompt(0, 1600), {0: 0}).num_held_tokens == 320
 
 
-@pytest.mark.parametrize("name", ["session", "opening"])
+@pytest.mark.parametrize("name", ["conversation", "opening"])
 def test_balancers_that_know_the_replicas_by_the_same_names_agree(name: str) -> None:
     idle = dict.fromkeys(range(5), 0)
     fronts = [balancer_of(5, seed=seed, prefix="gpu-") for seed in range(3)]
@@ -175,16 +175,16 @@ def test_balancers_that_know_the_replicas_by_the_same_names_agree(name: str) -> 
         assert len(chosen) == 1
 
 
-def test_a_session_that_nobody_knows_is_waited_for_like_any_and_an_opening_is_not() -> None:
-    home = choose(balancer_of(5, prefix="gpu-"), (), dict.fromkeys(range(5), 0), session="s")
+def test_a_conversation_that_nobody_knows_is_waited_for_like_any_and_an_opening_is_not() -> None:
+    home = choose(balancer_of(5, prefix="gpu-"), (), dict.fromkeys(range(5), 0), conversation="s")
     light = {one: LIGHT_QUEUE_TOKENS if one == home.replica else 0 for one in range(5)}
     heavy = {one: 10 * queue for one, queue in light.items()}
 
     def elsewhere(queues: dict[int, int], **asked: str) -> Choice:
         return choose(balancer_of(5, prefix="gpu-"), prompt(1, 400), queues, **asked)
 
-    assert elsewhere(light, session="s").replica == home.replica
-    moved = elsewhere(heavy, session="s")
+    assert elsewhere(light, conversation="s").replica == home.replica
+    moved = elsewhere(heavy, conversation="s")
     assert (moved.replica == home.replica, moved.rule) == (False, Rule.LOAD)
     # All that are asked of it move to the same one.
     assert elsewhere(light, opening="s").replica == moved.replica

@@ -29,9 +29,13 @@ def balancer_of(policy: str, num_replicas: int = 4, seed: int = 0) -> Balancer:
 
 
 def choose(
-    balancer: Balancer, queues: Mapping[int, int], *, names: tuple[int, ...] = (), session: str = ""
+    balancer: Balancer,
+    queues: Mapping[int, int],
+    *,
+    names: tuple[int, ...] = (),
+    conversation: str = "",
 ) -> Choice:
-    return balancer.choose(names, num_tokens=100, session=session, queued_tokens=queues)
+    return balancer.choose(names, num_tokens=100, conversation=conversation, queued_tokens=queues)
 
 
 def test_the_option_and_the_metric_name_what_there_is() -> None:
@@ -65,11 +69,11 @@ def test_equal_replicas_get_equally_much(policy: str) -> None:
     assert min(counts.values()) >= 70
 
 
-def test_round_robin_takes_one_after_another_though_a_session_is_elsewhere() -> None:
+def test_round_robin_takes_one_after_another_though_a_conversation_is_elsewhere() -> None:
     balancer = balancer_of("round_robin", 3)
     queues = {0: 0, 1: 5000, 2: 7}
 
-    chosen = [choose(balancer, queues, names=(1, 2), session="s") for _ in range(6)]
+    chosen = [choose(balancer, queues, names=(1, 2), conversation="s") for _ in range(6)]
     assert [one.replica for one in chosen] == [1, 2, 0, 1, 2, 0]
     assert {one.rule for one in chosen} == {Rule.TURN}
 
@@ -87,6 +91,6 @@ def test_chance_looks_at_nothing() -> None:
     balancer = balancer_of("random", 2)
 
     counts = Counter(
-        choose(balancer, {0: 0, 1: 9999}, names=(1,), session="s").replica for _ in range(400)
+        choose(balancer, {0: 0, 1: 9999}, names=(1,), conversation="s").replica for _ in range(400)
     )
     assert min(counts.values()) >= 150

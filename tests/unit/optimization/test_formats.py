@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from mm_orch.core.memory import Memory
 from mm_orch.optimization.engines.pytorch import formats
 from mm_orch.optimization.engines.pytorch.formats import FormatChooser
 from mm_orch.optimization.engines.pytorch.native import build
@@ -85,7 +86,7 @@ def test_who_is_faster_with_few_rows_alone_gets_a_second_copy_for_more(
     model = read(snap_to_four_bits(make_llama(tmp_path / "model")))
     times_s = {"fp32": [fp32] * 6, "bf16": [3.0] * 6, "int4": FEW}
     monkeypatch.setattr(FormatChooser, "_measure", lambda _, one, __: times_s[one.name])
-    monkeypatch.setattr(formats, "find_memory_bytes", lambda: memory)
+    monkeypatch.setattr(formats, "read_memory", lambda: Memory(0, memory))
 
     for _ in ("measured", "remembered"):
         chosen = choose(library, tmp_path, model)

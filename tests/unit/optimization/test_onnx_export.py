@@ -229,9 +229,10 @@ def test_a_full_disk_is_named_and_nothing_stays(spec: EngineSpec) -> None:
     # No file may grow beyond this, as if no space were left.
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(EngineStartError, match=r"cannot be written to .*Free are .* MiB"):
+        with pytest.raises(EngineStartError, match=r"written to .*Free are .* MiB") as refusal:
             OnnxBackend().start(spec)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
+    assert "set system.data_dir to" in str(refusal.value)
     assert left_in(ExportCache(spec, "fp32")) == []

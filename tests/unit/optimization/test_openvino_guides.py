@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 import msgspec
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer
 
 from mm_orch.core.generation import FinishReason, SamplingParams
 from mm_orch.models.text import TextCodec
-from mm_orch.optimization.engines.openvino import grammars
+from mm_orch.optimization.engines.openvino import grammars, loading
 from mm_orch.optimization.engines.openvino.engine import OpenVinoEngine
 from tests.contracts.streaming import make, run
 from tests.plain_schemas import find_grammar, guide_of, plain_schemas
@@ -83,6 +84,29 @@ def test_without_a_token_for_each_byte_it_keeps_no_guides(
     path.write_text(json.dumps(content))
 
     assert engine.start(spec_of(directory)).guides == "none"
+
+
+def test_a_pipeline_that_guides_wrongly_has_left_the_memory_before_another_is_loaded(
+    engine: OpenVinoEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[weakref.ref[Any]] = []
+    num_living: list[int] = []
+    load = loading._open
+
+    def load_and_count(*args: Any, **keys: Any) -> Any:
+        num_living.append(sum(one() is not None for one in opened))
+        pipeline = load(*args, **keys)
+        opened.append(weakref.ref(pipeline))
+        return pipeline
+
+    monkeypatch.setattr(loading, "_open", load_and_count)
+    monkeypatch.setattr(loading, "_can_guide", lambda *_: False)
+
+    facts = engine.start(spec_of(write_tokenizer(make_llama(tmp_path / "model"))))
+
+    assert facts.guides == "none"
+    assert len(num_living) > 1
+    assert not any(num_living)
 
 
 def test_a_pipeline_that_has_seen_many_grammars_is_replaced_and_nobody_is_lost(

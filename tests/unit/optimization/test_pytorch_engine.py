@@ -10,7 +10,9 @@ import torch
 
 from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError, EngineStartError
 from mm_orch.core.generation import SamplingParams
+from mm_orch.core.memory import Memory
 from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
+from mm_orch.optimization.engines.pytorch import device
 from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
 from mm_orch.optimization.engines.pytorch.device import bound_kv_bytes
 from mm_orch.optimization.engines.pytorch.faults import translated_faults
@@ -114,14 +116,18 @@ def test_rows_that_round_the_shape_up_change_no_text(tmp_path: Path) -> None:
     backend.stop()
 
 
-def test_kv_memory_is_never_more_than_half_of_the_machines(
-    caplog: pytest.LogCaptureFixture,
+def test_kv_memory_is_never_more_than_half_of_the_machines_or_its_containers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(device, "read_memory", lambda: Memory(2**30, 2**33))
     cpu = torch.device("cpu")
 
-    assert bound_kv_bytes(2**20, cpu) == 2**20
-    assert bound_kv_bytes(2**60, cpu) < 2**60 / 2
+    assert bound_kv_bytes(2**32, cpu) == 2**32
+    assert not caplog.records
+    assert bound_kv_bytes(2**60, cpu) == 2**32
     assert "max_memory_mb is 1099511627776" in caplog.text
+    assert "has 8192 MiB in all: 4096 MiB are used" in caplog.text
+    assert bound_kv_bytes(2**60, torch.device("cuda")) == 2**60
 
 
 def can_quantize_here(directory: Path) -> bool:

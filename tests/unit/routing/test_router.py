@@ -23,10 +23,6 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     assert error.value.param == "model"
 
 
-def test_models_are_listed_once_and_in_order() -> None:
-    assert ROUTER.models == ["small", "large"]
-
-
 def test_a_request_to_embed_has_a_default_model_of_its_own() -> None:
     router = Router({"small": (), "vectors": ("v",)}, "small", "vectors")
 

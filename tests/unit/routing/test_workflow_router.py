@@ -205,3 +205,20 @@ def test_weights_of_other_rules_are_refused(field: str, tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"rules\.json"):
         load_rule_weights(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"tables_digest": "x', b"[]", b'{"weights": 5}', b'{"tables_digest": "\xff"}'],
+)
+def test_damaged_rules_are_named_and_done_without(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "rules.json"
+    path.write_bytes(content)
+
+    router = load_workflow_router(rules_path=path)
+
+    assert router.rules is None
+    assert "Queries are routed without rules: rules.json is damaged: " in caplog.text
+    assert is_whole(router.choose("Quiz me on European capitals.", NOTHING), set(WORKFLOWS))

@@ -118,3 +118,17 @@ async def test_threads_that_do_not_end_are_left_alone_and_never_more_than_two(
         await asyncio.to_thread(has_ended.acquire)
     # Their places are free again.
     assert (await extractor.extract(page_of(ARTICLE))).text == "text"
+
+
+async def test_a_thread_that_cannot_begin_gives_its_place_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(extraction, "start_abandonable", refuse)
+    extractor = Extractor(timeout_s=5)
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await extractor.extract(page_of(ARTICLE))

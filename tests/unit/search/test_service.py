@@ -36,6 +36,18 @@ class OtherProvider:
         return Found(hits=(Hit(url="https://a.example/", title=f"{query} {limit}"),))
 
 
+def make_none(_: SearchSettings) -> OtherProvider:
+    raise ZeroDivisionError("secret")
+
+
+def leave(_: SearchSettings) -> OtherProvider:
+    raise SystemExit("secret")
+
+
+def refuse(_: SearchSettings) -> OtherProvider:
+    raise SearchError("It wants a key.")
+
+
 @pytest.mark.parametrize(
     ("provider", "has_corpus", "is_open"),
     [("recorded", False, False), ("recorded", True, True), ("searxng", False, True)],
@@ -53,7 +65,10 @@ def test_unasked_only_what_the_operator_has_chosen_is_searched(
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [
         importlib.metadata.EntryPoint("other", f"{__name__}:OtherProvider", ENTRY_POINT_GROUP),
+        importlib.metadata.EntryPoint("broken", f"{__name__}:make_none", ENTRY_POINT_GROUP),
+        importlib.metadata.EntryPoint("closed", f"{__name__}:refuse", ENTRY_POINT_GROUP),
         importlib.metadata.EntryPoint("gone", "no_such_module:Provider", ENTRY_POINT_GROUP),
+        importlib.metadata.EntryPoint("leaving", f"{__name__}:leave", ENTRY_POINT_GROUP),
     ]
     monkeypatch.setattr(
         importlib.metadata,
@@ -73,13 +88,27 @@ async def test_a_plug_in_is_asked_for_as_many_pages_as_may_be_needed() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("missing", "is 'missing'. Known: gone, other, recorded, searxng"),
-        ("gone", "gone .* cannot be imported"),
+        ("missing", "is 'missing'. Known: broken, closed, gone, leaving, other, recorded, searxng"),
+        ("gone", "gone .* cannot be imported or made: No module named 'no_such_module'"),
+        ("broken", r"broken .* cannot be imported or made: ZeroDivisionError\. Repair"),
+        ("leaving", r"leaving .* cannot be imported or made: SystemExit\. Repair"),
+        # It says itself what is wrong.
+        ("closed", r"^It wants a key\.$"),
     ],
 )
 def test_a_provider_that_is_not_there_is_told_of(name: str, why: str) -> None:
     with pytest.raises(SearchError, match=why):
         make_provider(SearchSettings(provider=name), name)
+
+
+@pytest.mark.usefixtures("plug_in")
+def test_what_a_plug_in_failed_of_is_in_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SearchError) as refused:
+        make_provider(SearchSettings(provider="broken"), "broken")
+
+    assert "secret" not in str(refused.value)
+    assert "the search provider broken cannot be made" in caplog.text
+    assert "ZeroDivisionError: secret" in caplog.text
 
 
 async def test_the_recorded_corpus_needs_no_network_and_says_so() -> None:

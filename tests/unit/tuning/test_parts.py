@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm_orch.tuning.forecast import forecast
-from mm_orch.tuning.kept_memory import load_memory, save_memory
+from mm_orch.tuning.kept_memory import FileMemory, load_memory
 from mm_orch.tuning.knobs import BATCH_SIZE, KNOBS, MAX_FACTOR
 from mm_orch.tuning.load import Load, LoadLevel
 from mm_orch.tuning.memory import TuningMemory
@@ -79,16 +79,16 @@ def test_a_file_that_makes_no_sense_is_started_anew_and_that_is_said(
     assert "starting anew" in caplog.text
 
 
-def test_a_deleted_file_is_no_fault_and_a_saved_one_is_found(
+async def test_a_deleted_file_is_no_fault_and_a_saved_one_is_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "made" / "tuner.json"
     with caplog.at_level(logging.INFO):
-        memory = load_memory(path)
+        kept = FileMemory(path)
     assert "nothing is remembered yet" in caplog.text
-    memory.remember(LoadLevel(1, 2), make_setting())
+    kept.memory.remember(LoadLevel(1, 2), make_setting())
 
-    save_memory(path, memory.encode())
+    await kept.exchange()
 
     assert load_memory(path).find(LoadLevel(1, 2)) == make_setting()
     assert [one.name for one in path.parent.iterdir()] == ["tuner.json"]

@@ -13,6 +13,7 @@ from benchmarks.lesson_judge import judge
 from mm_orch.core.errors import DeadlineError, EngineFailedError, InvalidValueError, WorkflowError
 from mm_orch.core.generation import ChatPrompt, FinishReason, GenerationOptions, Message
 from mm_orch.core.observers import ObserverFanOut
+from mm_orch.routing.router import Router
 from mm_orch.storage.sql_sessions import SqlSessions
 from mm_orch.storage.sqlite_database import SqliteDatabase
 from mm_orch.workflows.account import Watch
@@ -262,6 +263,24 @@ async def test_a_step_that_fails_leaves_a_whole_lesson_or_an_error(
         assert lesson["title"] == "Lesson: photosynthesis"
     else:
         assert [one["kind"] for one in lesson["exercises"]] == ["gap"] * 3
+
+
+async def test_a_lesson_names_the_model_that_wrote_it_and_not_one_that_failed() -> None:
+    model = LessonModel()
+
+    def write(kind: Kind, number: int) -> str | Exception:
+        if kind == "exercise":
+            # From here on another model is the one that is chosen.
+            model.router = Router({"other": ()}, "other")
+            return EngineFailedError("The engine has failed.")
+        return write_well(kind, number)
+
+    model.write = write
+
+    outcome = await teach(model)
+
+    assert outcome.is_partial
+    assert outcome.values[ANSWER].model == "small"
 
 
 async def test_exercises_that_were_accepted_before_the_failure_stay() -> None:

@@ -16,7 +16,7 @@ from mm_orch.core.errors import (
     UnsupportedError,
 )
 from mm_orch.core.guide import JsonSchemaShape
-from mm_orch.workflows.contract import CONFIDENCE, SOURCES
+from mm_orch.workflows.contract import ANSWER, CONFIDENCE, SOURCES
 from mm_orch.workflows.graph_progress import AnswerPiece
 from mm_orch.workflows.joined_answer import JoinedAnswer
 from mm_orch.workflows.search_prompts import PARTS_SCHEMA
@@ -145,6 +145,21 @@ async def test_a_part_that_fails_leaves_a_partial_result_that_says_which() -> No
     assert f"- {VELL} {HEIGHT} [1]\n" in text_of(outcome)
     assert f"- {ORR} There is no answer without pages. The web is away." in text_of(outcome)
     assert failures(outcome) == [("parts", f"{ORR} The web is away.")]
+
+
+@pytest.mark.parametrize("away", [VELL, ORR])
+async def test_whichever_part_fails_the_answer_is_of_the_model_that_answered_the_other(
+    away: str,
+) -> None:
+    class HalfBlind(Provider):
+        async def search(self, query: str, *, limit: int) -> object:  # type: ignore[override]
+            if query == away:
+                raise SearchError("The web is away.")
+            return await super().search(query, limit=limit)
+
+    outcome = await answer(two_mountains(), HalfBlind(provider().hits))
+
+    assert outcome.values[ANSWER].model == "small"
 
 
 async def test_parts_without_any_page_leave_nothing_to_join() -> None:

@@ -168,7 +168,7 @@ class GraphCache(Generic[R]):
         return EngineStartError(
             f"{self._spec.model}: its export cannot be written to {self._root}: {error}. Free are"
             f" {free_mb} MiB; the model has {model_mb} MiB, its export in fp32 up to twice that.",
-            remedy="Free disk space, or set system.data_directory to a larger disk.",
+            remedy="Free disk space, or set system.data_dir to a larger disk.",
         )
 
 

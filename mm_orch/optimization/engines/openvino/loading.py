@@ -91,10 +91,14 @@ def load_pipeline(
             logger.warning("a KV block takes %d bytes, not %d", measured_bytes, block_bytes)
             block_bytes = measured_bytes
             num_blocks = count_kv_blocks(spec, block_tokens=block_tokens, block_bytes=block_bytes)
+            # Weights and keys and values of two pipelines at once may be more than there is.
+            del pipeline
             pipeline = open_with(num_blocks)
             _warm_up(pipeline, spec, num_blocks)
         if vocabulary is not None and not _can_guide(pipeline, spec, vocabulary):
             vocabulary = None
+            # As above.
+            del pipeline
             pipeline = open_with(num_blocks)
             _warm_up(pipeline, spec, num_blocks)
     except (RuntimeError, IndexError, TypeError, ValueError) as error:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,9 @@ import torch
 from torch import nn
 
 from mm_orch.core.errors import EngineStartError
-from mm_orch.optimization.engines.pytorch.device import find_memory_bytes, read_cpu_flags
+from mm_orch.core.memory import read_memory
+from mm_orch.core.whole_files import write_whole
+from mm_orch.optimization.engines.pytorch.device import read_cpu_flags
 from mm_orch.optimization.engines.pytorch.linear import make_linear
 from mm_orch.optimization.engines.pytorch.native.linear import NativeLinear, can_multiply
 from mm_orch.optimization.engines.pytorch.native.quantized import (
@@ -140,7 +141,7 @@ class FormatChooser:
         if max_rows is None or chosen.quantization is None:
             return chosen
         num_weights = sum(parameter.numel() for parameter in model.parameters())
-        if 2 * num_weights > find_memory_bytes() // 4:
+        if 2 * num_weights > read_memory().total_bytes // 4:
             logger.info("no memory for a second copy of the weights: %s alone", name)
             return chosen
         quantization = replace(chosen.quantization, max_rows=max_rows)
@@ -219,18 +220,14 @@ class FormatChooser:
             return {}
 
     def _remember(self, key: str, outcome: dict[str, Any]) -> None:
-        draft = self._path.with_name(f".draft-{os.getpid()}.json")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             # Read again: another worker may have measured in the meantime.
-            draft.write_text(json.dumps({**self._read(), key: outcome}, indent=1))
-            draft.replace(self._path)
+            content = json.dumps({**self._read(), key: outcome}, indent=1)
+            write_whole(self._path, content.encode())
         except OSError as error:
             logger.warning(
                 "%s cannot be written, so the next start measures again: %s", self._path, error
             )
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 def _linear_layers(model: Any) -> Iterator[nn.Linear]:
