@@ -246,9 +246,9 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("python", metavar="PYTHON", help="interpreter that has guidellm")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--levels", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--requests", type=int, default=16, help="of one client or of two")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--levels", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--requests", type=int, default=9, help="of one client or of two")
     parser.add_argument("--engine", default="pytorch")
     return parser.parse_args()
 
