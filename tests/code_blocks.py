@@ -17,6 +17,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "deploy/README.md",
+    *sorted((ROOT / "examples").rglob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 )
 SHELL = ("bash", "console")

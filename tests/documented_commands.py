@@ -25,15 +25,19 @@ _FOREIGN = frozenset(
     (
         *("cat", "cd", "cp", "df", "dmesg", "docker", "free", "grep", "helm", "kill", "kubectl"),
         *(
+            "export",
             "ls",
+            "mkdir",
             "nvidia-smi",
             "openssl",
+            "otelcol-contrib",
             "prometheus",
             "promtool",
             "ray",
             "ss",
             "systemctl",
             "tail",
+            "useradd",
         ),
     )
 )
@@ -54,7 +58,7 @@ def find_fault(words: Sequence[str], paths: Mapping[str, Collection[str]]) -> st
         return _check_python(arguments)
     if name == "curl":
         return _check_curl(arguments, paths)
-    if program.startswith("scripts/"):
+    if program.startswith(("scripts/", "examples/")):
         return "" if (ROOT / program).is_file() else f"there is no {program}"
     if name in _CHECKS:
         return _CHECKS[name](arguments)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
@@ -21,7 +22,12 @@ from tests.generated import run_check
 from tests.unit.api.described import read_description
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -126,12 +132,57 @@ MEASURED = [
     "headline",
     "health_latency",
     "monitoring_cost",
+    "outside_tool",
     "overhead",
     "peers",
     "quick_commands",
     "step_times",
     "stream_gap",
 ]
+
+
+# Of README.md: what each of its figures is in the results.
+QUOTED = [
+    ("headline", ("short_ours_batched", "over_naive")),
+    ("headline", ("conversations_ours_batched_cached", "over_naive")),
+    ("headline", ("arrivals_naive_p95_s",)),
+    ("headline", ("arrivals_ours_batched_p95_s",)),
+    ("peers", ("ratio_openvino_int8_vllm_1", 0)),
+    ("peers", ("ratio_openvino_int8_vllm_8", 0)),
+    ("peers", ("ratio_openvino_int8_vllm_32", 0)),
+    ("peers", ("ratio_openvino_bf16_vllm_1", 0)),
+    ("peers", ("ratio_openvino_bf16_vllm_8", 0)),
+    ("peers", ("ratio_openvino_bf16_vllm_32", 0)),
+    ("peers", ("ratio_openvino_int8_llama_cpp_q4_0_1", 0)),
+    ("peers", ("ratio_openvino_int8_llama_cpp_q4_0_8", 0)),
+    ("peers", ("ratio_openvino_int8_llama_cpp_q4_0_32", 0)),
+    *(("overhead", ("ratio_8_cpu_s_per_request", number)) for number in range(3)),
+    *(("overhead", ("ratio_32_cpu_s_per_request", number)) for number in range(3)),
+    ("overhead", ("litellm_over_ours_1_whole_p50", 0)),
+    ("overhead", ("litellm_over_ours_16_whole_p50", 0)),
+    ("peers", ("ours_ttft_first_s",)),
+    ("peers", ("vllm_ttft_first_s",)),
+    ("headline", ("arrival_rate_per_s",)),
+    ("conversations", ("hit_rate",)),
+]
+
+
+def test_the_readme_shows_how_many_packages_are_installed() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+
+    assert f"installing {lock.count('==')} packages of" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "keys"), QUOTED, ids=str)
+def test_the_readmes_figures_are_those_that_were_measured(
+    name: str, keys: tuple[str | int, ...]
+) -> None:
+    figure: Any = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    for key in keys:
+        figure = figure[key]
+    table = (ROOT / "README.md").read_text().partition("## Measured")[2].partition("\n## ")[0]
+
+    assert re.search(rf"(?<![\d.]){re.escape(str(figure))}(?![\d])", table), figure
 
 
 @pytest.mark.parametrize("name", MEASURED)

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -119,9 +120,16 @@ def test_everything_public_can_be_imported() -> None:
     assert [name for name in mm_orch.__all__ if not hasattr(mm_orch, name)] == []
 
 
-def test_the_version_is_stated_once_and_equally() -> None:
-    project = (ROOT / "pyproject.toml").read_text()
-    assert f'version = "{mm_orch.__version__}"' in project
+def test_the_version_is_stated_in_one_place_and_equally_wherever_an_image_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pages = [*tracked("docs/*.md"), *tracked("examples/*"), *tracked("deploy/*")]
+    texts = [page.read_text() for page in pages if page.is_file()]
+    named = {match for text in texts for match in re.findall(r"muai:(\d+\.\d+\.\d+)", text)}
+
+    assert project["project"]["dynamic"] == ["version"]
+    attribute = project["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    assert attribute == "mm_orch.core.version.__version__"
+    assert named == {mm_orch.__version__}
 
 
 def test_the_requirements_file_is_made_from_the_project_file() -> None:

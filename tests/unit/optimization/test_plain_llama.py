@@ -194,7 +194,7 @@ def test_a_configuration_that_is_none_is_transformers_to_refuse(
         directory=str(directory),
         context_length=64,
         eos_token_ids=(2,),
-        cache_directory="",
+        cache_directory=str(tmp_path / "compiled"),
     )
 
     with pytest.raises(EngineStartError, match="tiny: transformers cannot load"):

@@ -1,0 +1,117 @@
+"""Files for servers without containers: systemd's unit, the collector of logs, the balancer."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import logging
+import re
+import shlex
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mm_orch.cli.arguments import Action, parse_arguments
+from mm_orch.cli.logs import configure_logging
+from mm_orch.config.schema import Config
+from mm_orch.core.trace import CURRENT, TraceContext
+from tests.deploy_files import DEPLOY
+from tests.manifests import read_manifests
+from tests.unit.api.described import read_description
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UNIT = DEPLOY / "systemd/muai.service"
+LOGS = DEPLOY / "otel-collector/logs.yml"
+BALANCER = DEPLOY / "haproxy/haproxy.cfg"
+# Beside the drain: until workers and exporters have ended (docs/deployment.md).
+_END_S = 22
+
+
+def read_unit() -> dict[str, str]:
+    # Of a key that stands there twice the last one counts; only Environment does.
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # as documented
+    parser.read(UNIT)
+    return dict(parser["Service"])
+
+
+def test_the_unit_starts_the_server_and_gives_it_time_to_end() -> None:
+    unit = read_unit()
+    program, *arguments = shlex.split(unit["ExecStart"])
+    drain_s = Config().monitoring.server.graceful_shutdown_timeout
+
+    assert program.endswith("/muai")
+    assert parse_arguments(arguments).action is Action.SERVER
+    assert int(unit["TimeoutStopSec"]) > drain_s + _END_S
+    assert unit["KillMode"] == "mixed"
+    assert "-HUP" in unit["ExecReload"]
+    assert UNIT.read_text().count(f"=/var/lib/{unit['StateDirectory']}\n") == 3
+    # Kernels are compiled and loaded.
+    assert "MemoryDenyWriteExecute" not in unit
+
+
+def written_line(directory: Path) -> dict[str, Any]:
+    """Return what the server writes for one call in a trace."""
+    path = directory / "muai.log"
+    token = CURRENT.set(TraceContext(trace_id=1, span_id=2, is_sampled=True))
+    try:
+        configure_logging("INFO", path, "json", to_stderr=False)
+        logging.getLogger("mm_orch.tested").warning("It is full.", extra={"model": "m"})
+    finally:
+        CURRENT.reset(token)
+        configure_logging("WARNING", None, "text", to_stderr=False)
+    return dict(json.loads(path.read_text()))
+
+
+def test_the_collector_reads_the_fields_that_log_lines_have(tmp_path: Path) -> None:
+    line = written_line(tmp_path)
+    content = yaml.safe_load(LOGS.read_text())
+    operators = content["receivers"]["filelog"]["operators"]
+    read = [
+        value.removeprefix("attributes.")
+        for operator in operators
+        for part in (operator, *(one for one in operator.values() if isinstance(one, dict)))
+        for key, value in part.items()
+        if key in {"parse_from", "from", "field"}
+    ]
+    [parser] = [one for one in operators if one["type"] == "json_parser"]
+    # Go writes its layouts by a moment of 2006.
+    layout = parser["timestamp"]["layout"].replace(".999999", ".000000")
+    written = datetime.strptime(layout, "%Y-%m-%dT%H:%M:%S.%f%z")
+
+    assert len(read) > 4
+    assert set(read) <= line.keys()
+    assert written.year == 2006
+    assert datetime.strptime(line["timestamp"], "%Y-%m-%dT%H:%M:%S.%f%z").tzinfo is not None
+    assert line["event"] == "It is full."
+
+
+def test_the_collector_finds_the_files_of_a_pod() -> None:
+    manifests = read_manifests("cpu")
+    [container] = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
+
+    # <namespace>_<pod>_<uid>/<container>/<restarts>.log
+    assert f"/var/log/pods/*_muai-*/{container['name']}/*.log" in LOGS.read_text()
+    assert manifests["Deployment"]["metadata"]["name"] == "muai"
+
+
+async def test_the_load_balancer_asks_a_path_that_is_served_and_waits_long_enough() -> None:
+    described = await read_description()
+    text = BALANCER.read_text()
+    [path] = re.findall(r"option httpchk GET (\S+)", text)
+    waits_s = [int(number) for number in re.findall(r"timeout (?:client|server) (\d+)s", text)]
+
+    assert path in described["paths"]
+    assert min(waits_s) > Config().api.request_timeout_s
+
+
+def test_the_collectors_pipeline_uses_what_is_configured() -> None:
+    content = yaml.safe_load(LOGS.read_text())
+    [pipeline] = content["service"]["pipelines"].values()
+
+    for kind in ("receivers", "processors", "exporters"):
+        assert set(pipeline[kind]) == content[kind].keys()
+    assert set(content["service"]["extensions"]) == content["extensions"].keys()
