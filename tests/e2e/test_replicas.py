@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.processes import ROOT
 from tests.streams import CHAT, Reading, model_of, wait_for_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests import odd_engines as odd
     from tests.processes import ServerProcess
 
     Launch = Callable[..., ServerProcess]
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("builtin_model")]
 
 MODEL = "smollm2-135m"
+# Says the prompt back, a token in 50 ms.
+SLOW = "slow"
+NUM_TOKENS = 100
 
 
 def replicas_of(server: ServerProcess) -> list[dict[str, Any]]:
@@ -28,10 +33,12 @@ def replicas_of(server: ServerProcess) -> list[dict[str, Any]]:
     return replicas
 
 
-def ask(server: ServerProcess, text: str, max_tokens: int = 7000) -> Reading:
-    # Echo says the prompt again and again.
+def ask(server: ServerProcess, text: str, max_tokens: int) -> Reading:
+    # Echo says the prompt again and again. No two begin alike: their replica is the one with less
+    # to do.
+    messages = [{"role": "system", "content": text}, {"role": "user", "content": "Hello"}]
     body = {"max_tokens": max_tokens, "ignore_eos": True, "temperature": 0}
-    return Reading(server, CHAT, body | {"messages": [{"role": "user", "content": text}]})
+    return Reading(server, CHAT, body | {"messages": messages})
 
 
 def count_by_replica(server: ServerProcess) -> dict[str, float]:
@@ -43,12 +50,21 @@ def count_by_replica(server: ServerProcess) -> dict[str, float]:
     return found
 
 
-def test_both_answer_and_the_stream_of_one_that_is_killed_goes_on(launch: Launch) -> None:
-    server = launch(config={"models": {MODEL: {"engines": ["echo"], "replicas": 2}}})
+def test_both_answer_and_the_stream_of_one_that_is_killed_goes_on(
+    launch: Launch, odd_engines: odd.Switch
+) -> None:
+    path = os.pathsep.join([odd_engines.environment["PYTHONPATH"], str(ROOT)])
+    server = launch(
+        config={"models": {MODEL: {"engines": [SLOW], "replicas": 2}}},
+        environment={**odd_engines.environment, "PYTHONPATH": path},
+    )
     wait_for_replicas(server, MODEL, 2)
-    undisturbed = ask(server, "two of a kind").result()
-    streams = [ask(server, "two of a kind"), ask(server, "another one")]
-    assert all(one.wait_for_pieces(1) for one in streams)
+    undisturbed = ask(server, "Two of a kind.", NUM_TOKENS).result()
+    streams = []
+    for text in ("Two of a kind.", "This is another one."):
+        # One after the other: the second goes where the first is not once that one is counted.
+        streams.append(ask(server, text, NUM_TOKENS))
+        assert streams[-1].wait_for_pieces(1)
 
     [first, second] = replicas_of(server)
     assert first["num_queued_tokens"] > 0
@@ -58,7 +74,7 @@ def test_both_answer_and_the_stream_of_one_that_is_killed_goes_on(launch: Launch
 
     assert told[0].text == undisturbed.text
     assert [one.num_ends for one in told] == [1, 1]
-    assert sorted(one.moves for one in told) == [[], [("echo", "echo")]]
+    assert sorted(one.moves for one in told) == [[], [(SLOW, SLOW)]]
     counts = count_by_replica(server)
     assert counts.keys() == {"0", "1"}
     assert min(counts.values()) >= 1
