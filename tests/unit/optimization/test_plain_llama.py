@@ -185,7 +185,7 @@ def test_files_that_do_not_fit_the_configuration_are_an_error(
     ["[1]", '"llama"', '{"model_type": "llama", "hidden_act": "silu", "rope_scaling": 5}'],
 )
 def test_a_configuration_that_is_none_is_transformers_to_refuse(
-    content: str, tmp_path: Path
+    content: str, tmp_path: Path, compiled: Path
 ) -> None:
     directory = make_llama(tmp_path / "model")
     (directory / "config.json").write_text(content)
@@ -194,7 +194,7 @@ def test_a_configuration_that_is_none_is_transformers_to_refuse(
         directory=str(directory),
         context_length=64,
         eos_token_ids=(2,),
-        cache_directory=str(tmp_path / "compiled"),
+        cache_directory=str(compiled),
     )
 
     with pytest.raises(EngineStartError, match="tiny: transformers cannot load"):
@@ -211,11 +211,11 @@ print(PyTorchBackend().start(spec).engine, "transformers" in sys.modules)
 """
 
 
-def test_a_plain_model_starts_without_transformers(tmp_path: Path) -> None:
+def test_a_plain_model_starts_without_transformers(tmp_path: Path, compiled: Path) -> None:
     directory = make_llama(tmp_path / "model")
 
     started = subprocess.run(
-        [sys.executable, "-c", STARTED, directory, tmp_path / "compiled", "fp32"],
+        [sys.executable, "-c", STARTED, directory, compiled, "fp32"],
         capture_output=True,
         text=True,
         check=False,
