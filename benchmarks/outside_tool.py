@@ -263,7 +263,8 @@ async def _measure_both(
     """
     backwards = replace(workload, sessions=workload.sessions[::-1])
     target = running[0].target
-    for is_last in (*(False for _ in range(_MAX_REPEATS)), True):
+    num_lost = 0
+    while True:
         await asyncio.to_thread(wait_until_idle, running)
         theirs = asyncio.create_task(asyncio.to_thread(tool.measure, workload, num_clients))
         await asyncio.to_thread(_wait_for_first, target, theirs.done)
@@ -271,11 +272,11 @@ async def _measure_both(
         try:
             return run, await theirs
         except OtherLoadError as error:
-            tool.num_repeated += 1
-            if is_last:
+            num_lost += 1
+            if num_lost > _MAX_REPEATS:
                 raise
+            tool.num_repeated += 1
             print(f"again: {error}", file=sys.stderr, flush=True)
-    raise AssertionError
 
 
 def _wait_for_first(target: Target, is_over: Callable[[], bool]) -> None:

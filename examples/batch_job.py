@@ -14,7 +14,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from openai import AsyncOpenAI, OpenAIError
 
@@ -30,10 +30,10 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=8, metavar="N")
     options = parser.parse_args()
     try:
-        questions = [(one["id"], one["question"]) for one in read_lines(options.questions)]
+        questions = read_questions(options.questions)
         kept = keep_answers(options.answers) if options.answers.exists() else set()
-    except (OSError, ValueError, KeyError) as error:
-        parser.error(f"a file cannot be read: {error!r}")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     todo = [one for one in questions if one[0] not in kept]
     print(f"{len(todo)} of {len(questions)} to answer", file=sys.stderr)
     with options.answers.open("a", encoding="utf-8") as file:
@@ -42,9 +42,21 @@ def main() -> int:
     return 1 if num_failed else 0
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+def read_questions(path: Path) -> list[tuple[str, str]]:
+    """Return the id and the question of each line.
+
+    Raises:
+        OSError, ValueError: the file cannot be read, or one of its lines is none.
+    """
+    questions = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            one = json.loads(line)
+            questions.append((str(one["id"]), str(one["question"])))
+        except (ValueError, KeyError, TypeError) as error:
+            message = f'must be like {{"id": "1", "question": "..."}}, not {line!r}'
+            raise ValueError(f"{path}, line {number}: {message}") from error
+    return questions
 
 
 def keep_answers(path: Path) -> set[str]:

@@ -103,6 +103,23 @@ def test_a_batch_job_goes_on_where_it_was_stopped(server: ServerProcess, tmp_pat
     assert all(one["answer"] for one in lines)
 
 
+def test_a_batch_job_names_the_line_that_is_wrong(tmp_path: Path) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"id": "1", "question": "Why?"}\n{"id": "2"}\n')
+
+    refused = subprocess.run(
+        [sys.executable, EXAMPLES / "batch_job.py", questions, tmp_path / "answers.jsonl"],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert refused.returncode == 2
+    assert f"{questions}, line 2: must be like" in refused.stderr
+    assert not (tmp_path / "answers.jsonl").exists()
+
+
 def test_a_caller_with_a_key_walks_through(
     launch: Callable[..., ServerProcess], own_data: dict[str, str]
 ) -> None:
