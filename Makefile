@@ -65,6 +65,7 @@ docs: setup-dev
 	@$(VENV)/bin/python scripts/generate_config_docs.py
 	@$(VENV)/bin/python scripts/generate_http_docs.py
 	@$(VENV)/bin/python scripts/generate_layer_table.py
+	@$(VENV)/bin/python scripts/generate_metrics_table.py
 	@$(VENV)/bin/python scripts/generate_dashboards.py
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 	@echo "docs: open site/index.html"

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 SUBJECTS = tuple(
     Path(__file__).with_name("lesson_subjects.txt").read_text(encoding="utf-8").splitlines()
 )
-_DEADLINE_S = 3600.0
+_TIMEOUT_S = 3600.0
 
 
 @dataclass
@@ -123,7 +123,7 @@ async def _make(runtime: Runtime, query: str, seed: int) -> Made:
         request_id=f"lesson-{seed}",
         messages=(Message(role="user", content=query),),
         options=GenerationOptions(seed=seed),
-        deadline_s=_DEADLINE_S,
+        timeout_s=_TIMEOUT_S,
     )
     begin_s = time.monotonic()
     try:

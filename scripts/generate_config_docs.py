@@ -41,12 +41,11 @@ PRESETS = ROOT / "config/presets"
 REASON = "is not what the schema says; run: python scripts/generate_config_docs.py"
 
 _WIDTH = 96
-_NOT_BUILT = "not built yet"
 _EXAMPLE_HEAD = """\
 # Every option with its default. Copy this file to config/optimization.yaml and change what you
-# need; what is left out keeps its default. Options behind a # are not built in this version yet,
-# or their default depends on something else. [ ] says what is allowed; options marked live are
-# those that may change while the server runs. docs/configuration.md explains the whole.
+# need; what is left out keeps its default. The default of options behind a # depends on something
+# else. [ ] says what is allowed; options marked live are those that may change while the server
+# runs. docs/configuration.md explains the whole.
 """
 _EXAMPLE_MODELS = f"""
 # The models by name. {BUILT_IN_MODEL} is always there and needs no entry.
@@ -69,9 +68,7 @@ def render_example() -> str:
 def _example_section(path: KeyPath) -> Iterator[str]:
     indent = "  " * (len(path) - 1)
     description = (sections_by_path()[path].__doc__ or "").splitlines()[0]
-    is_built = any(key.is_built for key in keys_by_path().values() if key.path[: len(path)] == path)
-    note = _bracketed(["" if is_built else _NOT_BUILT])
-    yield from _comment(f"{description} {note}".rstrip(), indent)
+    yield from _comment(description, indent)
     yield f"{indent}{path[-1]}:"
     for name in sections_by_path()[path].model_fields:
         inner = (*path, name)
@@ -92,8 +89,7 @@ def _example_models() -> Iterator[str]:
 
 def _example_option(key: Key, indent: str) -> Iterator[str]:
     yield from _comment(_meaning(key), indent)
-    has_plain_default = key.facts.default_in_words is None
-    if key.is_built and has_plain_default:
+    if key.facts.default_in_words is None:
         yield f"{indent}{key.path[-1]}: {yaml_value(key.default)}"
     else:
         value = yaml_value(key.default) if _has_default(key) else "false"
@@ -106,8 +102,6 @@ def _meaning(key: Key) -> str:
         "" if key.kind.shape is Shape.BOOL else key.kind.words,
         f"default {default}" if default else "",
         "live" if key.facts.is_live else "",
-        # A whole section says it once, at its head.
-        "" if key.facts.is_built else _NOT_BUILT,
     ]
     return f"{key.description} {_bracketed(notes)}".rstrip()
 
@@ -149,11 +143,7 @@ def _option_table(section: str) -> str:
 def _option_row(key: Key) -> str:
     name = dotted(key.path[1:]).replace(ANY_MODEL, "&lt;name&gt;")
     default = key.facts.default_in_words or f"`{yaml_value(key.default)}`"
-    notes = [
-        "live" if key.facts.is_live else "",
-        "" if key.is_built else _NOT_BUILT,
-    ]
-    meaning = f"{key.description} {_bracketed(notes)}".rstrip()
+    meaning = f"{key.description} [live]" if key.facts.is_live else key.description
     # Brackets that follow one another would be read as a link.
     allowed = key.kind.words.replace("][", "]\\[")
     return f"| {name} | {allowed} | {default} | {meaning} |\n"
@@ -162,7 +152,8 @@ def _option_row(key: Key) -> str:
 def _short_variables() -> str:
     rows = "".join(f"| `{name}` | `{key}` |\n" for name, key in SHORT_NAMES.items())
     keys = (
-        f"| `{API_KEY}`, `{API_KEYS}` | `api.api_keys`: one key, a comma list; both are joined |\n"
+        f"| `{API_KEY}`, `{API_KEYS}` | `api.api_keys`: one key, a comma list; both are joined, and"
+        " take the place of the file's whole list |\n"
     )
     return "| variable | key |\n| --- | --- |\n" + rows + keys
 

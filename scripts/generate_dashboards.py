@@ -16,19 +16,19 @@ REASON = "is not what the code makes; run: python scripts/generate_dashboards.py
 BOARDS = (
     Board(
         "overview",
-        "muAI overview",
+        "MuAI overview",
         "Whether requests are answered, how fast, and what the machine has left.",
         overview.rows(),
     ),
     Board(
         "models-and-engines",
-        "muAI models and engines",
+        "MuAI models and engines",
         "Which engine runs which model, how well, and what happened to them.",
         models_and_engines.rows(),
     ),
     Board(
         "latency-and-cache",
-        "muAI latency and cache",
+        "MuAI latency and cache",
         "Where a request's time goes, and what the KV cache saves of it.",
         latency_and_cache.rows(),
     ),

@@ -69,6 +69,15 @@ def read_blocks(*languages: str) -> list[Block]:
     return [block for block in blocks if not languages or block.language in languages]
 
 
+def read_spans(program: str) -> list[tuple[str, str]]:
+    """Return the calls of a program that pages name within their text, each with its page."""
+    found: list[tuple[str, str]] = []
+    for page in PAGES:
+        inside = re.findall(rf"`((?:[\w./]+/)?{program}\s[^`]+)`", page.read_text())
+        found += [(str(page.relative_to(ROOT)), " ".join(call.split())) for call in inside]
+    return found
+
+
 def _blocks_of(page: Path) -> Iterator[Block]:
     lines = page.read_text().splitlines()
     number = 0

@@ -25,7 +25,10 @@ _FOREIGN = frozenset(
     (
         *("cat", "cd", "cp", "df", "dmesg", "docker", "free", "grep", "helm", "kill", "kubectl"),
         *(
+            "apt-get",
+            "echo",
             "export",
+            "install",
             "ls",
             "mkdir",
             "nvidia-smi",

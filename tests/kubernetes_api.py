@@ -38,11 +38,13 @@ class KubernetesApi:
     Attributes:
         queries: what it was asked, a watch apart from a list.
         watched: released when a watch has begun.
+        event_bytes: length of what it tells of a change, in one line.
     """
 
     folder: Path
     url: str = ""
     refusal: int = 0
+    event_bytes: int = 0
     lists: list[str] = field(default_factory=list)
     watches: list[str] = field(default_factory=list)
     watched: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
@@ -78,7 +80,8 @@ class KubernetesApi:
         since = int(request.query["resourceVersion"])
         async with self._changed:
             await self._changed.wait_for(lambda: self._version > since)
-        await response.write(b'{"type": "MODIFIED", "object": {}}\n')
+        event = b'{"type": "MODIFIED", "object": {}}'
+        await response.write(event.ljust(self.event_bytes) + b"\n")
         return response
 
 

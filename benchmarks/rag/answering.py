@@ -39,7 +39,7 @@ _QUOTED = re.compile(r'(?:^|: )"(?P<quote>.*)"$', re.DOTALL)
 # Of the words of the short answer, for it to count as said.
 _MIN_SAID = 0.7
 _MIN_SHARE = 0.8
-_DEADLINE_S = 600.0
+_TIMEOUT_S = 600.0
 
 
 def make_workflows(runtime: Runtime, database: SqliteDatabase, search: Search) -> Workflows:
@@ -54,7 +54,7 @@ def make_workflows(runtime: Runtime, database: SqliteDatabase, search: Search) -
         documents=SqlDocuments(database, Fts5Index()),
         search=search,
         embedder=runtime.embedder,
-        settings=WorkflowSettings(deadline_s=_DEADLINE_S),
+        settings=WorkflowSettings(timeout_s=_TIMEOUT_S),
         watch=Watch(ObserverFanOut(), time.monotonic),
     )
 

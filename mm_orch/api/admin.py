@@ -34,11 +34,13 @@ def add_admin_routes(app: FastAPI, loader: ModelLoader, settings: ApiSettings) -
     """Add /admin/drain and /admin/resume."""
 
     async def drain(request: Request) -> JSONResponse:
+        """Have the server take no new requests; those admitted go on."""
         require_admin(request, settings)
         loader.begin_drain()
         return JSONResponse({"status": "draining"})
 
     async def resume(request: Request) -> JSONResponse:
+        """Have the server take new requests again."""
         require_admin(request, settings)
         loader.end_drain()
         return JSONResponse({"status": "serving"})
@@ -53,6 +55,7 @@ def add_usage_route(
     """Add /admin/usage, which is told whether monitoring is on or not."""
 
     async def show_usage(request: Request) -> Response:
+        """Count each caller's requests, refusals and tokens."""
         require_admin(request, settings)
         return as_json(await report_usage())
 
@@ -79,15 +82,18 @@ def add_observation_routes(
         return observations
 
     async def show_metrics(after: float | None = None) -> Response:
+        """Give the figures of the last minutes, and the points of the charts."""
         return as_json(seen().metrics(after))
 
     async def show_alerts(request: Request) -> Response:
+        """Tell which alerts fire, which did, and how each destination does."""
         require_admin(request, settings)
         return as_json(seen().alerts())
 
     async def show_requests(
         request: Request, limit: Annotated[int, Query(ge=1, le=_MAX_REQUESTS)] = 100
     ) -> Response:
+        """List the last requests that ended, each with its timeline and no text."""
         require_admin(request, settings)
         return as_json(seen().requests(limit))
 
@@ -102,6 +108,7 @@ def add_tuner_route(app: FastAPI, tuner: TunerReports | None, settings: ApiSetti
     """Add /admin/tuner; ``tuner`` is None where it is switched off."""
 
     async def show_tuner(request: Request) -> Response:
+        """Tell what is tuned to what, and the tuner's last decisions."""
         require_admin(request, settings)
         if tuner is None:
             raise NotServedError(

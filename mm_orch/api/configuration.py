@@ -27,10 +27,12 @@ def add_configuration_routes(app: FastAPI, live: LiveConfiguration, settings: Ap
     """Add GET and PATCH /admin/config."""
 
     async def show_configuration(request: Request) -> Response:
+        """Show the live options: what is in force, who set it, what is allowed."""
         require_admin(request, settings)
         return as_json(live.report())
 
     async def change_configuration(request: Request) -> Response:
+        """Give live options other values, all of them or none."""
         require_admin(request, settings)
         body = await read_body(request, ConfigurationPatch, timeout_s=settings.body_timeout_s)
         return as_json(ChangeReport(changes=await live.change(body.root, source="admin")))

@@ -116,7 +116,8 @@ def add_route(
 ) -> None:
     """Add a path that reads no body; it answers so, or with one of the statuses.
 
-    ``answer`` is a schema, or a whole description.
+    ``answer`` is a schema, or a whole description. What the path does is said by the endpoint's
+    docstring.
     """
     app.add_api_route(
         path,
@@ -160,6 +161,7 @@ def _describe(
     components = description.setdefault("components", {})
     known = components.setdefault("schemas", {})
     _drop_foreign_refusal(description["paths"], known)
+    _summarise(description["paths"])
     for schema in schemas:
         written = schema.model_json_schema(ref_template=_REFERENCE)
         known.update(written.pop("$defs", {}))
@@ -175,6 +177,14 @@ def _describe(
                 for operation in operations.values():
                     operation["security"] = [{"key": []}]
     return description
+
+
+def _summarise(paths: dict[str, Any]) -> None:
+    """Make an endpoint's docstring its summary: FastAPI makes one of the function's name."""
+    for operations in paths.values():
+        for operation in operations.values():
+            if said := operation.pop("description", ""):
+                operation["summary"] = said.removesuffix(".")
 
 
 def _drop_foreign_refusal(paths: dict[str, Any], schemas: dict[str, Any]) -> None:

@@ -34,14 +34,17 @@ def add_document_routes(app: FastAPI, library: DocumentLibrary) -> None:
     async def list_documents(
         request: Request, limit: _Limit = 100, offset: _Offset = 0
     ) -> Response:
+        """List the caller's documents, the newest first."""
         found = await library.store.list_documents(owner_of(request), limit=limit, offset=offset)
         return await answer_with(_as_list, found)
 
     async def show_document(request: Request, document_id: str) -> Response:
+        """Give one document with its chunks."""
         document = await library.store.read(owner_of(request), document_id)
         return await answer_with(_as_whole, document)
 
     async def delete_document(request: Request, document_id: str) -> JSONResponse:
+        """Forget one document."""
         await library.store.delete(owner_of(request), document_id)
         return JSONResponse({"document_id": document_id, "status": "deleted"})
 

@@ -34,6 +34,7 @@ def add_mind_routes(app: FastAPI, mind: MindReports | None, settings: ApiSetting
         return mind
 
     async def show_mind() -> Response:
+        """Tell what the system knows of itself: goals, mood, stage, past outcomes."""
         return as_json(await known().report())
 
     async def take_feedback(request: Request) -> JSONResponse:

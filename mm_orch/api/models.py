@@ -45,30 +45,36 @@ def add_native_model_routes(
         return JSONResponse({"name": model, "status": report.phase.value})
 
     async def list_models() -> JSONResponse:
+        """List the models with their phases, engines, circuits and memory."""
         return JSONResponse({"models": msgspec.to_builtins(reports.status().models)})
 
     async def show_model(name: str) -> JSONResponse:
+        """Show one model's phase, engine, circuits and memory."""
         return JSONResponse(msgspec.to_builtins(report_of(name, router, reports)))
 
     async def load(request: Request, name: str) -> JSONResponse:
+        """Load a model and wait until it is ready."""
         require_admin(request, settings)
         model = router.choose(name)
         await loader.load_model(model)
         return tell_phase(model)
 
     async def unload(request: Request, name: str, *, force: bool = False) -> JSONResponse:
+        """Unload a model and free its memory."""
         require_admin(request, settings)
         model = router.choose(name)
         await loader.unload_model(model, is_forced=force)
         return tell_phase(model)
 
     async def drain(request: Request, name: str) -> JSONResponse:
+        """Have a model take no new requests; those admitted go on."""
         require_admin(request, settings)
         model = router.choose(name)
         loader.drain_model(model)
         return JSONResponse({"name": model, "status": "draining"})
 
     async def resume(request: Request, name: str) -> JSONResponse:
+        """Have a drained model take new requests again."""
         require_admin(request, settings)
         model = router.choose(name)
         loader.resume_model(model)

@@ -38,12 +38,14 @@ def add_model_routes(
     created = int(time.time())
 
     async def list_models() -> JSONResponse:
+        """List the models there are, then the workflows."""
         listed = [_as_model(report, created) for report in reports.status().models]
         # Last, so that who takes the first one takes a model.
         listed += [_workflow_as_model(one, created) for one in await workflows.list_all()]
         return JSONResponse({"object": "list", "data": listed})
 
     async def show_model(model: str) -> JSONResponse:
+        """Show one model, or a workflow that is asked for as one."""
         if not model.startswith(WORKFLOW_PREFIX):
             return JSONResponse(_as_model(report_of(model, router, reports), created))
         name, _, inner = model.removeprefix(WORKFLOW_PREFIX).partition("/")
@@ -53,6 +55,7 @@ def add_model_routes(
         return JSONResponse(_workflow_as_model(workflow, created) | {"id": model})
 
     async def show_model_health(name: str) -> JSONResponse:
+        """Tell how one model is: its phase, engine and restarts."""
         report = report_of(name, router, reports)
         return JSONResponse(
             {
@@ -81,14 +84,17 @@ def add_operation_routes(
     """Add /health, /live, /ready, /api/status and, with metrics on, /metrics."""
 
     async def show_health() -> JSONResponse:
+        """Tell whether the server is healthy, and if not why."""
         report = reports.health()
         status = 503 if report.status is HealthStatus.UNHEALTHY else 200
         return JSONResponse(msgspec.to_builtins(report), status)
 
     async def show_live() -> JSONResponse:
+        """Answer while the process runs its event loop."""
         return JSONResponse({"status": "alive"})
 
     async def show_ready() -> JSONResponse:
+        """Tell whether a request sent now would be served at once."""
         report = reports.ready()
         word = "ready" if report.is_ready else "not_ready"
         return JSONResponse(
@@ -96,6 +102,7 @@ def add_operation_routes(
         )
 
     async def show_status() -> JSONResponse:
+        """Give the state of the whole server: engines, models, queue, alerts, tuner."""
         return JSONResponse(msgspec.to_builtins(reports.status()))
 
     unhealthy: dict[int | str, dict[str, Any]] = {
@@ -116,6 +123,7 @@ def make_metrics_endpoint(render: RenderMetrics) -> Callable[[Request], Awaitabl
     """Return what answers with the metrics page."""
 
     async def show_metrics(request: Request) -> Response:
+        """Give all series as Prometheus reads them."""
         body, content_type = render(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 

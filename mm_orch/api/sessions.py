@@ -41,16 +41,19 @@ def add_session_routes(app: FastAPI, workflows: Workflows, generator: Generator)
     """Add /api/sessions, and GET and DELETE /api/sessions/{session_id}."""
 
     async def list_sessions(request: Request, limit: _Limit = 100, offset: _Offset = 0) -> Response:
+        """List the caller's stored conversations, the last changed first."""
         found = await workflows.sessions.list_sessions(
             owner_of(request), limit=limit, offset=offset
         )
         return await answer_with(_as_list, found)
 
     async def show_session(request: Request, session_id: str) -> Response:
+        """Give one stored conversation with its messages."""
         session = await workflows.sessions.read(owner_of(request), session_id)
         return await answer_with(_as_whole, session)
 
     async def delete_session(request: Request, session_id: str) -> JSONResponse:
+        """Forget one stored conversation and free its KV memory."""
         await workflows.sessions.delete(owner_of(request), session_id)
         generator.release_conversation(qualify(request, session_id))
         return JSONResponse({"session_id": session_id, "status": "deleted"})

@@ -77,6 +77,7 @@ def add_workflow_routes(app: FastAPI, workflows: Workflows, settings: ApiSetting
         )
 
     async def list_workflows() -> JSONResponse:
+        """List the workflows there are, with their steps."""
         return JSONResponse({"workflows": [_describe(one) for one in await workflows.list_all()]})
 
     add_route(app, "GET", "/api/workflows", list_workflows, WorkflowList, 401)
@@ -124,7 +125,7 @@ def make_call(
         messages=messages,
         model=wished.model,
         options=wished.options(),
-        deadline_s=wished.timeout_s,
+        timeout_s=wished.timeout_s,
         priority=priority,
         caller=caller_of(request),
         owner=owner_of(request),

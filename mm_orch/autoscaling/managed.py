@@ -40,14 +40,9 @@ class ManagedModels:
         replicas = self._manager.find_replicas(model)
         if replicas is None:
             return None
-        serving = [
-            one.number
-            for one in replicas.replicas
-            if not one.is_draining and one.worker is not None
-        ]
         workers = replicas.workers
         return Standing(
-            serving=tuple(serving),
+            serving=tuple(replicas.serving),
             num_wanted=replicas.num_wanted,
             num_places=self._manager.plans[model].batcher.max_batch_size,
             num_queued_tokens=sum(worker.queued.total for worker in workers),

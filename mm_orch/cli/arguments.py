@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import enum
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mm_orch import __version__
-from mm_orch.cli.plan_options import PLAN_OPTIONS, PlanOptions, add_plan_options
+from mm_orch.cli.actions import Action, find_misuse
+from mm_orch.cli.plan_options import PlanOptions, add_plan_options
 from mm_orch.cli.terminal import PROGRAM
 
 if TYPE_CHECKING:
@@ -29,44 +29,6 @@ _MAX_TEMPERATURE = 2.0
 _WATCH_INTERVAL_S = 2.0
 _MIN_INTERVAL_S = 0.1
 _MAX_INTERVAL_S = 3600.0
-
-
-class Action(enum.Enum):
-    """What a call asks for; the value is how the user spells it."""
-
-    QUERY = "a query"
-    CHAT = "--mode chat"
-    SERVER = "--server"
-    STATUS = "--status"
-    CHECK_CONFIG = "--check-config"
-    PRINT_CONFIG = "--print-config"
-    MODEL_INFO = "--model-info"
-    PULL = "--pull"
-    REMOVE = "--remove"
-    UPLOAD = "--upload"
-    BENCHMARK = "--benchmark"
-    PLAN = "--plan"
-    TEST_ALERT = "--test-alert"
-
-
-# Options that mean something to some actions only; elsewhere they are refused, not ignored.
-_ACTIONS_BY_OPTION: dict[str, tuple[Action, ...]] = {
-    "--model": (Action.QUERY, Action.CHAT, Action.BENCHMARK, Action.PLAN),
-    "--engine": (Action.QUERY, Action.CHAT),
-    "--workflow": (Action.QUERY, Action.CHAT),
-    "--max-tokens": (Action.QUERY, Action.CHAT),
-    "--temperature": (Action.QUERY, Action.CHAT),
-    "--json": (Action.QUERY, Action.STATUS, Action.MODEL_INFO, Action.UPLOAD, Action.PLAN),
-    "--watch": (Action.STATUS,),
-    "--interval": (Action.STATUS,),
-    "--cluster": (Action.SERVER,),
-    "--benchmark-output": (Action.BENCHMARK,),
-    "--benchmark-format": (Action.BENCHMARK,),
-    "--quick": (Action.BENCHMARK,),
-    "--url": (Action.BENCHMARK, Action.PLAN),
-    "--objective": (Action.BENCHMARK, Action.PLAN),
-    **dict.fromkeys(PLAN_OPTIONS, (Action.PLAN,)),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +87,9 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
         parser.error(f'the query is one argument: put it in quotes, "{quoted}"')
     query: str | None = values.query[0] if values.query else None
     action = _choose_action(parser, values, query)
-    _refuse_what_has_no_meaning(parser, values, action)
+    misuse = find_misuse(values, action)
+    if misuse is not None:
+        parser.error(misuse)
     return Arguments(
         action=action,
         query=None if query == STANDARD_INPUT else query,
@@ -190,20 +154,6 @@ def _choose_action(
     if len(asked) > 1:
         parser.error(f"{asked[0].value} and {asked[1].value} do not go together: ask for one")
     return asked[0] if asked else None
-
-
-def _refuse_what_has_no_meaning(
-    parser: argparse.ArgumentParser, values: argparse.Namespace, action: Action | None
-) -> None:
-    if values.interval is not None and action is Action.STATUS and not values.watch:
-        parser.error("--interval goes with --status --watch")
-    for option, actions in _ACTIONS_BY_OPTION.items():
-        value = getattr(values, option[2:].replace("-", "_"))
-        is_given = value is not None and value is not False
-        # Without an action, the query may still come through a pipe.
-        if is_given and (action or Action.QUERY) not in actions:
-            places = " or ".join(place.value for place in actions)
-            parser.error(f"{option} goes with {places}")
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_orch.cli import exit_codes, terminal
-from mm_orch.cli.arguments import Action
+from mm_orch.cli.actions import Action
 from mm_orch.core.errors import ConfigError
 
 if TYPE_CHECKING:

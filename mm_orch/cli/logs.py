@@ -26,8 +26,6 @@ _CHATTY = ("asyncio", "filelock", "httpcore", "httpx", "huggingface_hub", "urlli
 # A terminal obeys these; a tab and the end of a line are harmless.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-logger = logging.getLogger(__name__)
-
 
 def configure_logging(
     level: str,

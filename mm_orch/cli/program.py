@@ -6,7 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from mm_orch.cli import exit_codes, terminal
-from mm_orch.cli.arguments import Action, parse_arguments, short_help
+from mm_orch.cli.actions import Action
+from mm_orch.cli.arguments import parse_arguments, short_help
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -172,6 +172,17 @@ def _check_endpoints(config: Config) -> Iterator[Conflict]:
             )
 
 
+def _check_remote_tasks(config: Config) -> Iterator[Conflict]:
+    for name, model in config.models.items():
+        if model.source.startswith("openai:") and model.task != "generate":
+            yield Conflict(
+                path=("models", name, "task"),
+                value=model.task,
+                problem="must be generate: servers elsewhere are asked for text, not for vectors",
+                others=(("models", name, "source"),),
+            )
+
+
 def _check_replicas(config: Config) -> Iterator[Conflict]:
     for name, model in config.models.items():
         if model.source.startswith("openai:") and model.replicas != 1:
@@ -246,6 +257,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _check_model_names,
     _check_model_engines,
     _check_endpoints,
+    _check_remote_tasks,
     _check_replicas,
     _check_preloaded_models,
     _check_search,

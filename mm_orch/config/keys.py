@@ -26,24 +26,12 @@ SERVER = ("monitoring", "server")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One option.
-
-    Attributes:
-        field: pydantic's description of it.
-        is_built: False when it, or a section it is in, is not built in this version.
-        unbuilt_section: the outermost section that is not built, or None.
-    """
+    """One option; ``field`` is pydantic's description of it."""
 
     path: Path
     field: FieldInfo
     kind: ValueKind
     facts: OptionFacts
-    unbuilt_section: Path | None
-
-    @property
-    def is_built(self) -> bool:
-        """Whether this version reads the option at all."""
-        return self.facts.is_built and self.unbuilt_section is None
 
     @property
     def description(self) -> str:
@@ -64,7 +52,7 @@ def dotted(path: Path) -> str:
 @functools.cache
 def keys_by_path() -> Mapping[Path, Key]:
     """Return every option; those of a model under ``("models", "*", ...)``."""
-    return {key.path: key for key in _walk(Config, (), None)}
+    return {key.path: key for key in _walk(Config, ())}
 
 
 @functools.cache
@@ -93,23 +81,20 @@ def section_of(field: FieldInfo) -> type[Section] | None:
     return None
 
 
-def _walk(model: type[Section], path: Path, unbuilt: Path | None) -> Iterator[Key]:
+def _walk(model: type[Section], path: Path) -> Iterator[Key]:
     for name, field in model.model_fields.items():
         own_path = (*path, name)
-        facts = facts_of(field)
         inner = section_of(field)
         if own_path == (MODELS,):
-            yield from _walk(ModelConfig, (MODELS, ANY_MODEL), None)
+            yield from _walk(ModelConfig, (MODELS, ANY_MODEL))
         elif inner is not None:
-            is_unbuilt = unbuilt is None and not facts.is_built
-            yield from _walk(inner, own_path, own_path if is_unbuilt else unbuilt)
+            yield from _walk(inner, own_path)
         else:
             yield Key(
                 path=own_path,
                 field=field,
                 kind=kind_of(field.annotation, tuple(field.metadata)),
-                facts=facts,
-                unbuilt_section=unbuilt,
+                facts=facts_of(field),
             )
 
 

@@ -88,7 +88,7 @@ def load_config(
         raise ConfigError(faults)
     return LoadedConfig(
         config=config,
-        warnings=(*warnings, *find_notices(config, settings)),
+        warnings=(*warnings, *find_notices(config, file.settings, settings)),
         origins=MappingProxyType(_origins(config, settings)),
         path=path,
         shadowed=MappingProxyType(_find_shadowed(file, settings)),

@@ -36,11 +36,13 @@ MuAIError
 │   ├── StorageUnavailableError the database of what is kept cannot be reached
 │   └── ModelUnavailableError   the model is loading too long, or its engine is restarting
 ├── DeadlineError           the request's time ran out
-└── EngineError             the engine's: these alone move its circuit
+└── EngineError             the engine's: these alone move its circuit, but for those of its place
     ├── EngineStartError        it could not load the model
+    │   └── NoPlaceError            the cluster has no place for it now (``core.place_errors``)
     ├── EngineCrashedError      its process ended while work was running
     │   ├── EngineHungError         it had work, made no step for too long, and was killed
-    │   └── DeviceLostError         what it computed on has failed
+    │   ├── DeviceLostError         what it computed on has failed
+    │   └── NodeLostError           the machine that it ran on is lost (``core.place_errors``)
     ├── EngineOutOfMemoryError  it ran out of device or host memory
     ├── EngineFailedError       a step failed
     ├── FailoverError           an answer was cut off and cannot be finished elsewhere

@@ -107,7 +107,7 @@ class DocumentLibrary:
         embedding_model: the default one, by its configured name; None where none is configured:
             then chunks have no vectors.
         default_model: whose queue uploads wait in where nothing embeds.
-        timeout_s: the deadline of uploads that set none.
+        timeout_s: of uploads that set none.
         is_enabled: documents are served at all.
     """
 

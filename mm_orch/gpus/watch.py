@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mm_orch.core.events import GpuReading
     from mm_orch.gpus.nvml import GpuReader
 
-GPU_DEADLINE_S = 5.0
+GPU_TIMEOUT_S = 5.0
 
 
 class GpuWatch:
@@ -24,18 +24,18 @@ class GpuWatch:
 
     Args:
         find: gives the reader, where there are GPUs; called in the first reading.
-        deadline_s: longest wait for a reading.
+        timeout_s: longest wait for a reading.
     """
 
     def __init__(
         self,
         find: Callable[[], GpuReader | None],
         *,
-        deadline_s: float = GPU_DEADLINE_S,
+        timeout_s: float = GPU_TIMEOUT_S,
         clock: Clock = time.monotonic,
     ) -> None:
         self._find = find
-        self._deadline_s = deadline_s
+        self._timeout_s = timeout_s
         self._clock = clock
         self._is_found = False
         self._reader: GpuReader | None = None
@@ -56,7 +56,7 @@ class GpuWatch:
         # second thread would only hang beside it.
         if self._reading is None or self._reading.done():
             self._reading = start_abandonable(self._read, name="gpus")
-            self._overdue_at_s = self._clock() + self._deadline_s
+            self._overdue_at_s = self._clock() + self._timeout_s
         reading = self._reading
         await asyncio.wait({reading}, timeout=max(0.0, self._overdue_at_s - self._clock()))
         if reading.done():
@@ -64,12 +64,12 @@ class GpuWatch:
         return () if self._reader is None else self._reader.unhealthy("cannot be read: NVML hangs")
 
     async def aclose(self) -> None:
-        """Give the GPUs' library back, unless it hangs; waits for ``deadline_s`` at most."""
+        """Give the GPUs' library back, unless it hangs; waits for ``timeout_s`` at most."""
         if self._reader is None or (self._reading is not None and not self._reading.done()):
             return
         with contextlib.suppress(TimeoutError):
             closing = start_abandonable(self._reader.close, name="close-gpus")
-            await asyncio.wait_for(closing, self._deadline_s)
+            await asyncio.wait_for(closing, self._timeout_s)
 
     def _read(self) -> tuple[GpuReading, ...]:
         if not self._is_found:

@@ -24,7 +24,7 @@ class ResourceSeries:
         begin_s = clock()
         # A gauge without labels shows 0 from the moment it is made.
         self._make_cpu = partial(
-            gauge, "cpu_usage_percent", "Of all processors, since the last reading."
+            gauge, "cpu_usage_percent", "Time that all processors computed, since the last reading."
         )
         self._cpu: Gauge | None = None
         self._used = gauge("memory_used_bytes", "Memory of this machine or container in use.")

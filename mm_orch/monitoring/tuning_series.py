@@ -51,9 +51,15 @@ class TuningSeries:
         for parameter in GUARDED_OPTIONS:
             for side in ("within", "over"):
                 self._guard_steps.labels(parameter, side)
-        self._batch_size = _gauge(registry, "batch_size", "max_batch_size in force.")
-        self._timeout = _gauge(registry, "batch_timeout_ms", "batch_timeout_ms in force.")
-        self._cache_size = _gauge(registry, "cache_size_mb", "The cache's max_memory_mb in force.")
+        self._batch_size = Gauge(
+            "auto_tuning_batch_size", "max_batch_size in force.", registry=registry
+        )
+        self._timeout = Gauge(
+            "auto_tuning_batch_timeout_ms", "batch_timeout_ms in force.", registry=registry
+        )
+        self._cache_size = Gauge(
+            "auto_tuning_cache_size_mb", "The cache's max_memory_mb in force.", registry=registry
+        )
 
     def observe(self, event: TuningEvent) -> None:
         """Take one fact."""
@@ -69,7 +75,3 @@ class TuningSeries:
                 self._batch_size.set(event.batch_size)
                 self._timeout.set(event.batch_timeout_ms)
                 self._cache_size.set(event.cache_size_mb)
-
-
-def _gauge(registry: CollectorRegistry, name: str, text: str) -> Gauge:
-    return Gauge(f"auto_tuning_{name}", text, registry=registry)

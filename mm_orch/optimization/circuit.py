@@ -76,15 +76,15 @@ class Circuit:
         self._num_step_faults = 0
         self.reason = reason
 
-    def count_step_fault(self, reason: str) -> bool:
+    def count_step_fault(self, reason: str, *, lived_s: float = 0.0) -> bool:
         """Count a request that the running engine failed; return whether that opened the circuit.
 
-        One request counts once, however often it was tried.
+        One request counts once, however often it was tried. Arguments as of :meth:`trip`.
         """
         self._num_step_faults += 1
         if self._num_step_faults < _MAX_STEP_FAULTS or self._is_tripped:
             return False
-        self.trip(reason)
+        self.trip(reason, lived_s=lived_s)
         return True
 
     def record_success(self) -> None:

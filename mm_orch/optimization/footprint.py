@@ -41,9 +41,10 @@ def _members_of(pid: int) -> list[psutil.Process]:
 
 def _bytes_of(process: psutil.Process) -> int:
     try:
-        told = process.memory_full_info()
+        try:
+            told = process.memory_full_info()
+        except psutil.AccessDenied:
+            return int(process.memory_info().rss)
         return int(getattr(told, "pss", 0) or told.uss)
-    except psutil.AccessDenied:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return 0

@@ -18,6 +18,7 @@ from mm_orch.optimization.cores import find_usable_cores
 from mm_orch.optimization.files import ModelFiles
 from mm_orch.optimization.ladder import EngineLadder
 from mm_orch.optimization.launcher import WorkerLauncher
+from mm_orch.optimization.news import News
 from mm_orch.optimization.placing.places import GpuPlaces
 from mm_orch.optimization.plan import EngineOrder
 from mm_orch.optimization.registry import leaves_batching_to_us
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from mm_orch.core.fallback import Fallback
     from mm_orch.gpus.watch import GpuWatch
     from mm_orch.models.stored import StoredModel
-    from mm_orch.optimization.news import News
     from mm_orch.optimization.plan import ModelPlan
     from mm_orch.optimization.replica_set import Placed, Replica
     from mm_orch.optimization.replicas.layout import ReplicaRange
@@ -64,6 +64,7 @@ class OptimizationManager:
 
     Attributes:
         places: says which workers compute on which of them.
+        news: of each model's workers, or of the servers that run it, by its name.
     """
 
     def __init__(
@@ -79,13 +80,15 @@ class OptimizationManager:
     ) -> None:
         self.plans = dict(plans)
         self._remotes = dict(remotes)
+        own = {name: News() for name in plans if name not in remotes}
+        self.news = own | {name: one.news for name, one in remotes.items()}
         self._observer = observer
         self._clock = clock
         self._context = zmq.asyncio.Context()
         self._residents = Residents(
             budget_bytes=budget_bytes,
             max_models=max_models,
-            expect_bytes=lambda name: self._files.find_size_bytes(model_of(name)),
+            expect_bytes=lambda name: self.plans[model_of(name)].expect_bytes(self._files),
             idle_unload_s=lambda name: find_idle_limit(name, self.plans[model_of(name)]),
             observer=observer,
             clock=clock,
@@ -265,9 +268,7 @@ class OptimizationManager:
         for fleet in self._remotes.values():
             fleet.placing.forget_conversation(conversation_id)
         for loaded in self._residents.loaded:
-            loaded.replicas.forget_conversation(conversation_id)
-            for worker in loaded.replicas.workers:
-                worker.release_conversation(conversation_id)
+            loaded.replicas.release_conversation(conversation_id)
 
     @property
     def workers(self) -> list[Worker]:
@@ -314,6 +315,7 @@ class OptimizationManager:
             observer=self._observer,
             balancing=plan.balancing,
             first_number=STAND_IN if is_stand_in(name) else 0,
+            news=self.news[plan.name],
         )
         loaded = LoadedModel(replicas, self._clock())
         self._residents.add(name, loaded)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class News:
@@ -10,11 +14,18 @@ class News:
 
     def __init__(self) -> None:
         self._told = asyncio.Event()
+        self._followers: list[Callable[[], None]] = []
+
+    def follow(self, follower: Callable[[], None]) -> None:
+        """Call this every time, before anyone who waits goes on."""
+        self._followers.append(follower)
 
     def tell(self) -> None:
         """Wake everyone who waits now; later ones wait for the next time."""
         self._told.set()
         self._told = asyncio.Event()
+        for follower in self._followers:
+            follower()
 
     @property
     def next(self) -> asyncio.Event:

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import Task
     from mm_orch.models.stored import StoredModel
     from mm_orch.optimization.engines.contract import Availability
+    from mm_orch.optimization.files import ModelFiles
     from mm_orch.workers.messages import CacheSpec
     from mm_orch.workers.placement import Placement
 
 WHOLE = Share()
+# What stands here for a worker on a cluster; measured, as docs/cluster.md says.
+_RELAY_BYTES = 58 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,13 @@ class ModelPlan:
         return await asyncio.to_thread(
             lambda: [probe_engine(one.name, self.task, python=one.python) for one in self.engines]
         )
+
+    def expect_bytes(self, files: ModelFiles) -> int:
+        """Return what a worker is likely to take of this machine's memory; 0 if unknown.
+
+        That is the size of its files, the least that weights take. On a cluster they lie elsewhere.
+        """
+        return _RELAY_BYTES if self.is_on_cluster else files.find_size_bytes(self.name)
 
     def bound_context(self, stored: StoredModel) -> int:
         """Most tokens of prompt and output together: the model's own, or less where configured."""

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 from mm_orch.core.placement_events import ReplicaLeft, RequestPlaced
 from mm_orch.optimization.news import News
 from mm_orch.optimization.replicas.balancer import Balancer
+from mm_orch.optimization.replicas.held_prefixes import name_blocks
 from mm_orch.optimization.replicas.layout import Drain, Member, Share, Start, next_move
 from mm_orch.workers.phase import ModelPhase
+from mm_orch.workers.queued_tokens import expect_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from mm_orch.core.events import Observer
+    from mm_orch.core.generation import GenerationOptions
     from mm_orch.optimization.supervisor import ModelSupervisor
     from mm_orch.workers.worker import Worker
 
@@ -40,7 +43,9 @@ class Wish:
 
     Attributes:
         names: the blocks of its prompt, of ``name_blocks``.
-        num_tokens: of its prompt.
+        num_tokens: of each sequence that it brings: of the prompt, and as many as its answer is
+            expected to have.
+        num_sequences: that it brings.
         conversation: its explicit name; empty for none.
         lost: the worker that had it and lost it: another is taken while there is one, and of those
             one with the same engine.
@@ -48,8 +53,25 @@ class Wish:
 
     names: Sequence[int] = ()
     num_tokens: int = 0
+    num_sequences: int = 1
     conversation: str = ""
     lost: Worker | None = None
+
+
+def wish_of(token_ids: Sequence[int], options: GenerationOptions, conversation: str) -> Wish:
+    """Return the wish of a request that generates.
+
+    Args:
+        token_ids: of its prompt.
+        options: that it has.
+        conversation: its explicit name; empty for none.
+    """
+    return Wish(
+        names=name_blocks(token_ids),
+        num_tokens=len(token_ids) + expect_tokens(options.max_tokens),
+        num_sequences=options.num_choices,
+        conversation=conversation,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +87,10 @@ class Replica:
     """One of a model's replicas.
 
     Attributes:
-        known_worker: of whose memory the balancer knows.
+        is_draining: it gets requests only while no other can take any.
+        is_leaving: it was drained, has ended what it had, and is being stopped.
+        offered: the worker that requests were offered last, of whose memory the balancer knows, and
+            before it those that had something to do when it came.
     """
 
     number: int
@@ -73,12 +98,28 @@ class Replica:
     supervisor: ModelSupervisor = field(init=False)
     task: asyncio.Task[None] | None = None
     is_draining: bool = False
-    known_worker: Worker | None = None
+    is_leaving: bool = False
+    offered: list[Worker] = field(default_factory=list)
 
     @property
     def worker(self) -> Worker | None:
         """The worker that takes requests, where there is one now."""
-        return self.supervisor.find_worker()
+        return None if self.is_leaving else self.supervisor.find_worker()
+
+    @property
+    def known_worker(self) -> Worker | None:
+        """The one of whose memory the balancer knows."""
+        return self.offered[-1] if self.offered else None
+
+    @property
+    def busy_workers(self) -> list[Worker]:
+        """Those that have something to do, one that another has taken over from too."""
+        return [worker for worker in self.offered if worker.queued.num_open]
+
+    async def wait_until_idle(self) -> None:
+        """Wait until none of its workers has anything to do."""
+        while busy := self.busy_workers:
+            await asyncio.gather(*(worker.wait_until_idle() for worker in busy))
 
 
 class ReplicaSet:
@@ -91,6 +132,7 @@ class ReplicaSet:
         observer: told where requests go.
         balancing: by what a request's replica is chosen; see ``replicas.policies``.
         first_number: of the first replica.
+        news: told of every change of one of them.
 
     Attributes:
         obstacle: why there are fewer replicas than are wanted; empty where there are not.
@@ -105,13 +147,14 @@ class ReplicaSet:
         observer: Observer,
         balancing: str = "prefix",
         first_number: int = 0,
+        news: News | None = None,
     ) -> None:
         self.model = model
         self.obstacle = ""
         self._make_supervisor = make_supervisor
         self._find_obstacle = find_obstacle
         self._observer = observer
-        self._news = News()
+        self._news = news or News()
         self._balancer = Balancer(balancing)
         self._wanted = [Share()]
         self._replicas = [self._make(first_number, Share())]
@@ -138,6 +181,26 @@ class ReplicaSet:
         """Those that live and belong to a replica, whether they get new requests or not."""
         workers = [one.supervisor.worker for one in self._replicas]
         return [worker for worker in workers if worker is not None and not worker.is_dead]
+
+    @property
+    def serving(self) -> dict[int, Worker]:
+        """Those that take requests now, by replica; of drained ones only where no other does."""
+        for is_draining in (False, True):
+            serving = {
+                one.number: worker
+                for one in self._replicas
+                if one.is_draining is is_draining and (worker := one.worker) is not None
+            }
+            if serving:
+                return serving
+        return {}
+
+    @property
+    def num_ending(self) -> int:
+        """Sequences and texts that workers still have to end which take no more requests."""
+        serving = list(self.serving.values())
+        busy = (worker for one in self._replicas for worker in one.busy_workers)
+        return sum(worker.queued.num_open for worker in busy if worker not in serving)
 
     @property
     def is_settled(self) -> bool:
@@ -181,20 +244,19 @@ class ReplicaSet:
             ModelUnavailableError: no engine could be started for any.
         """
         while True:
-            serving = {
-                one.number: worker
-                for one in self._replicas
-                if not one.is_draining and (worker := one.worker) is not None
-            }
-            if serving:
+            if serving := self.serving:
                 return self._choose(_without_lost(serving, wish.lost), wish)
-            if all(one.supervisor.phase is ModelPhase.FAILED for one in self._replicas):
-                self._replicas[0].supervisor.check_hope()
+            # INVARIANT: there is one that stays: of the last, ``next_move`` drains none.
+            staying = [one.supervisor for one in self._replicas if not one.is_draining]
+            if all(one.phase is ModelPhase.FAILED for one in staying):
+                staying[0].check_hope()
             await self._news.wait()
 
-    def forget_conversation(self, conversation: str) -> None:
-        """Note that a conversation has ended."""
+    def release_conversation(self, conversation: str) -> None:
+        """Free what only a conversation needs that has ended."""
         self._balancer.forget_conversation(conversation)
+        for worker in self.workers:
+            worker.release_conversation(conversation)
 
     def _choose(self, serving: Mapping[int, Worker], wish: Wish) -> Placed:
         for number, worker in serving.items():
@@ -202,6 +264,7 @@ class ReplicaSet:
         chosen = self._balancer.choose(
             wish.names,
             num_tokens=wish.num_tokens,
+            num_sequences=wish.num_sequences,
             conversation=wish.conversation,
             queued_tokens={number: one.queued.total for number, one in serving.items()},
         )
@@ -220,7 +283,7 @@ class ReplicaSet:
         replica, max_tokens = self.find(number), _find_kv_tokens(worker)
         if replica is not None and replica.known_worker is not worker:
             # Another process, which holds nothing yet.
-            replica.known_worker = worker
+            replica.offered = [*replica.busy_workers, worker]
             self._balancer.join(number, max_tokens=max_tokens)
         self._balancer.bound(number, max_tokens)
 
@@ -237,7 +300,8 @@ class ReplicaSet:
     async def _move(self) -> float | None:
         """Make the next move; return after how long to look again though there is no news."""
         staying = [one for one in self._replicas if not one.is_draining]
-        loading = [one.number for one in staying if one.supervisor.phase not in _SETTLED]
+        # Not one that restarts: its back-off may last, and its share and memory are its own.
+        loading = [one.number for one in staying if one.supervisor.phase is ModelPhase.LOADING]
         if loading:
             self._give_up(loading, len(staying) - len(self._wanted))
             return None
@@ -285,8 +349,12 @@ class ReplicaSet:
 
     async def _leave(self, replica: Replica) -> None:
         """Let a replica end what it has, then stop it and forget it."""
-        if (worker := replica.supervisor.worker) is not None:
-            await worker.wait_until_idle()
+        await replica.wait_until_idle()
+        while replica.number in self.serving:
+            # No other serves any more: what comes is given to it.
+            await self._news.wait()
+            await replica.wait_until_idle()
+        replica.is_leaving = True
         if replica.task is not None:
             replica.task.cancel()
             await asyncio.gather(replica.task, return_exceptions=True)

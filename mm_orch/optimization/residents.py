@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from mm_orch.core.events import ModelUnloaded
+from mm_orch.core.events import ErrorOccurred, ModelUnloaded
 from mm_orch.optimization.footprint import measure_bytes
 from mm_orch.optimization.residency import (
     Evict,
@@ -222,22 +222,37 @@ class Residents:
             await self._unload(name, reason)
 
     async def keep_bounds(self) -> None:
-        """Let idle models leave when their time is over or all have outgrown the budget."""
+        """Let idle models leave when their time is over or all have outgrown the budget.
+
+        A fault is logged, and the next look is taken all the same.
+        """
         while True:
-            now_s = self._clock()
-            waits = [_MEASURE_EVERY_S, *(wait_s for _, wait_s in self._idle(now_s))]
-            await self._wait_for_change(now_s + max(0.0, min(waits)))
-            async with self._turn, self._leaving:
-                expired = [name for name, wait_s in self._idle(self._clock()) if wait_s <= 0]
-                await self._unload_idle(expired, "it was idle for idle_unload_s")
-                await self._measure()
-                excess = find_excess(
-                    self._residents(), budget_bytes=self.budget_bytes, now_s=self._clock()
+            try:
+                await self._wait_for_look()
+                await self._look()
+            except Exception as error:  # boundary: one bad look at the memory never ends the server
+                logger.exception("the models in memory could not be looked at")
+                self._observer.observe(
+                    ErrorOccurred(component="residents", error_type=type(error).__name__)
                 )
-                if excess is not None:
-                    await self._unload_idle(
-                        [excess], "the models have outgrown system.model_memory_mb"
-                    )
+                # An idle model whose time is over asks for the next look at once.
+                await asyncio.sleep(_MEASURE_EVERY_S)
+
+    async def _wait_for_look(self) -> None:
+        now_s = self._clock()
+        waits = [_MEASURE_EVERY_S, *(wait_s for _, wait_s in self._idle(now_s))]
+        await self._wait_for_change(now_s + max(0.0, min(waits)))
+
+    async def _look(self) -> None:
+        async with self._turn, self._leaving:
+            expired = [name for name, wait_s in self._idle(self._clock()) if wait_s <= 0]
+            await self._unload_idle(expired, "it was idle for idle_unload_s")
+            await self._measure()
+            excess = find_excess(
+                self._residents(), budget_bytes=self.budget_bytes, now_s=self._clock()
+            )
+            if excess is not None:
+                await self._unload_idle([excess], "the models have outgrown system.model_memory_mb")
 
     def _idle(self, now_s: float) -> list[tuple[str, float]]:
         """Return seconds until each idle model's time is over."""

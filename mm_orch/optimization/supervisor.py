@@ -5,6 +5,7 @@ start the first engine that may  ->  serve  ->  it ended: open its circuit, star
                                       +-> a better engine's back-off is over: start it beside,
                                           give it the new requests, let the old one finish;
                                           the old one ended before that: start the next as well
+its place was lost, or there is none: no circuit opens, the same engine asks again for one
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeviceLostError, ModelUnavailableError, MuAIError
 from mm_orch.core.fallback import Fallback
+from mm_orch.core.place_errors import OF_PLACE
 from mm_orch.optimization.backoff import restart_delay_s
 from mm_orch.optimization.beside import StartBeside
+from mm_orch.optimization.lacking_place import PAUSE_S, LackingPlaces
 from mm_orch.optimization.news import News
 from mm_orch.optimization.telling import log_failure, say
 from mm_orch.optimization.worker_news import WorkerNews
@@ -95,6 +98,7 @@ class ModelSupervisor:
         self._num_failures = 0
         self._was_started = False
         self._start_failure = ""
+        self._lacking = LackingPlaces(model, clock)
         self._news = news or News()
         # Set when the engine that serves is no longer trusted, though its worker lives.
         self._is_distrusted = asyncio.Event()
@@ -194,14 +198,16 @@ class ModelSupervisor:
         if candidate.wait_s > 0:
             await self._wait_for(candidate)
             return None
-        self.engine = candidate.engine
-        self._change(self.phase, f"loading with {candidate.engine}")
-        if self._was_started:
+        self.engine = engine = candidate.engine
+        lack = self._lacking.find_reason(engine)
+        self._change(self.phase, f"loading with {engine}{f', again: {lack}' if lack else ''}")
+        if self._was_started and not lack:
             self.num_restarts += 1
-            self._facts.tell_restart(candidate.engine)
-        worker = await self._start(candidate.engine)
+            self._facts.tell_restart(engine)
+        worker = await self._start(engine)
         if worker is None:
-            self._start_failure = self.ladder.circuit_by_engine[candidate.engine].reason
+            self._start_failure = self.ladder.circuit_by_engine[engine].reason
+            await self._wait_for_place(engine)
         return worker
 
     async def _wait_for(self, candidate: Candidate) -> None:
@@ -211,6 +217,14 @@ class ModelSupervisor:
         else:
             # A worker that served has ended, or another starts: that is worth waiting for.
             await self._beside.wait(timeout_s=candidate.wait_s)
+
+    async def _wait_for_place(self, engine: str) -> None:
+        """Wait before the engine asks for a place again, where that is what it lacks."""
+        if reason := self._lacking.find_reason(engine):
+            self._retry_at_s = self._clock() + PAUSE_S
+            is_hopeless = self._lacking.is_hopeless(engine)
+            self._change(ModelPhase.FAILED if is_hopeless else self.phase, reason)
+            await self._beside.wait(timeout_s=PAUSE_S)
 
     async def _wait_failed(self, reason: str, delay_s: float) -> None:
         self._retry_at_s = self._clock() + delay_s
@@ -243,11 +257,12 @@ class ModelSupervisor:
             await self._beside.wait(watching)
             return
         better = self.ladder.find_better(engine)
+        wait_s = max(better.wait_s, self._lacking.find_wait_s(better.engine)) if better else None
         distrust = asyncio.create_task(self._is_distrusted.wait())
         try:
             await asyncio.wait(
                 {watching, distrust},
-                timeout=better.wait_s if better else None,
+                timeout=wait_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
@@ -309,7 +324,7 @@ class ModelSupervisor:
         return Watched(f"{fault}; {watched.how}", DeviceLostError) if fault else watched
 
     async def _start(self, engine: str) -> Worker | None:
-        """Start a worker and wait until it is ready; a failure opens the engine's circuit."""
+        """Start a worker and wait until it is ready; the engine's failure opens its circuit."""
         begin_s = self._clock()
         worker = None
         self._was_started = True
@@ -319,10 +334,11 @@ class ModelSupervisor:
             worker = await self._launch(engine, await self._ensure_files())
             await worker.wait_until_ready()
         except Exception as error:  # noqa: BLE001 - boundary: no model's trouble ends the server
-            log_failure(f"{self.model}: {engine} cannot start", error)
             self._facts.tell_error(type(error))
-            if worker is None or worker.end_class is not DeviceLostError:
-                self._trip(engine, say(error), cost_s=self._clock() - begin_s)
+            if not self._lacking.take(engine, error, begun_s=begin_s):
+                log_failure(f"{self.model}: {engine} cannot start", error)
+                if worker is None or worker.end_class is not DeviceLostError:
+                    self._trip(engine, say(error), cost_s=self._clock() - begin_s)
             if worker is not None:
                 await worker.stop()
             return None
@@ -331,8 +347,8 @@ class ModelSupervisor:
                 await worker.stop()
             raise
         duration_s = self._clock() - begin_s
-        logger.info("%s is ready with %s after %.1f s", self.model, engine, duration_s)
         self.ready_at_s, self.load_s = self._clock(), duration_s
+        self._lacking.forget(engine)
         self._facts.tell_loaded(worker, duration_s)
         return worker
 
@@ -359,8 +375,6 @@ class ModelSupervisor:
             return
         wanted, reason = told
         self.fallback = Fallback(wanted, engine, reason)
-        first_line = reason.partition("\n")[0]
-        logger.warning("%s runs on %s in place of %s: %s", self.model, engine, wanted, first_line)
         self._facts.tell_fallback(self.fallback)
 
     def _report_down(self, engine: str, watched: Watched, *, lived_s: float) -> None:
@@ -370,7 +384,7 @@ class ModelSupervisor:
         self._facts.tell_state(engine, is_up=False, reason=watched.how)
         self._facts.tell_error(watched.error_class)
         # The engine has done nothing: it is the first to be started in another place.
-        if watched.error_class is not DeviceLostError:
+        if not issubclass(watched.error_class, OF_PLACE):
             self._trip(engine, f"its worker ended, {watched.how}", lived_s=lived_s)
 
     def _trip(self, engine: str, reason: str, *, lived_s: float = 0.0, cost_s: float = 0.0) -> None:

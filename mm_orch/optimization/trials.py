@@ -1,4 +1,4 @@
-"""Finds out which engine answers a model fastest on this machine: tries each once, and remembers.
+"""Finds out which engine answers a model fastest where it runs: tries each once, and remembers.
 
 A trial is a start and two rounds of the same eight greedy sequences, the first of which warms up.
 """
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mm_orch.core.errors import EngineCrashedError, MuAIError
+from mm_orch.core.errors import MuAIError
 from mm_orch.core.generation import SamplingParams
+from mm_orch.core.place_errors import OF_PLACE
 from mm_orch.core.version import __version__
 from mm_orch.core.whole_files import write_whole
 from mm_orch.optimization.plan import EngineOrder
@@ -88,6 +89,9 @@ class EngineTrials:
             engines: those that can run here.
             launch: starts the process of an engine's worker.
             note: told what is being tried.
+
+        Raises:
+            MuAIError: an engine had no place, or lost it: nothing is known then, nor remembered.
         """
         trials = []
         for engine in engines:
@@ -113,13 +117,15 @@ class EngineTrials:
                 await asyncio.wait({measuring, watching}, return_when=asyncio.FIRST_COMPLETED)
                 if not measuring.done():
                     # Nobody would tell the measurement what has become of its sequences.
-                    raise EngineCrashedError("The worker ended, or could not be followed any more.")
+                    raise worker.end_class("The worker ended, or could not be followed any more.")
                 tokens_per_s = measuring.result()
             finally:
                 measuring.cancel()
                 watching.cancel()
                 await asyncio.gather(measuring, watching, return_exceptions=True)
         except (MuAIError, OSError) as error:
+            if _is_of_place(error, worker):
+                raise
             return Trial(engine=engine, reason=str(error).partition("\n")[0])
         finally:
             if worker is not None:
@@ -204,6 +210,13 @@ def _rank(engines: Sequence[str], score_by_engine: dict[str, float]) -> list[str
     return sorted(engines, key=lambda engine: -score_by_engine.get(engine, 0.0))
 
 
+def _is_of_place(error: Exception, worker: Worker | None) -> bool:
+    """Whether a trial says nothing of the engine: what failed was where it ran."""
+    return isinstance(error, OF_PLACE) or (
+        worker is not None and issubclass(worker.end_class, OF_PLACE)
+    )
+
+
 def _make_order(number: int, index: int) -> SequenceOrder:
     # No two begin alike, or a prefix cache would answer for the engine.
     tokens = (
@@ -226,7 +239,11 @@ def _make_key(plan: ModelPlan, stored: StoredModel) -> str:
     engines = [
         (e.name, e.dtype, e.python, sorted(map(str, e.settings.items()))) for e in plan.engines
     ]
-    parts = [__version__, str(directory.resolve()), files, engines, plan.device, os.cpu_count()]
+    place = plan.place()
+    # What is fastest on this machine's cores need not be on as many as a worker has elsewhere.
+    there = [("cluster", place.num_cpus, place.num_gpus)] if place is not None else []
+    of_machine = [plan.device, os.cpu_count(), *there]
+    parts = [__version__, str(directory.resolve()), files, engines, *of_machine]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from mm_orch.core.events import (
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from mm_orch.optimization.circuit import CircuitState
     from mm_orch.workers.worker import Worker
 
+logger = logging.getLogger(__name__)
+
 
 class WorkerNews:
-    """Tells an observer of one replica of a model."""
+    """Tells an observer, and the log, of one replica of a model."""
 
     def __init__(self, model: str, replica: int, observer: Observer) -> None:
         self._model = model
@@ -30,6 +33,7 @@ class WorkerNews:
 
     def tell_loaded(self, worker: Worker, duration_s: float) -> None:
         """State that a worker was ready so long after it was launched."""
+        logger.info("%s is ready with %s after %.1f s", self._model, worker.engine, duration_s)
         self._observer.observe(
             ModelLoaded(
                 model=self._model,
@@ -62,13 +66,11 @@ class WorkerNews:
 
     def tell_fallback(self, fallback: Fallback) -> None:
         """State that another engine runs than the preferred one."""
+        wanted, engine = fallback.wanted, fallback.engine
+        reason = fallback.reason.partition("\n")[0]
+        logger.warning("%s runs on %s in place of %s: %s", self._model, engine, wanted, reason)
         self._observer.observe(
-            EngineFellBack(
-                model=self._model,
-                from_engine=fallback.wanted,
-                to_engine=fallback.engine,
-                reason=fallback.reason.partition("\n")[0],
-            )
+            EngineFellBack(model=self._model, from_engine=wanted, to_engine=engine, reason=reason)
         )
 
     def tell_error(self, error_type: type[Exception]) -> None:

@@ -60,7 +60,7 @@ class EmbeddingOrchestrator:
     Args:
         choose_model: gives the model that a request's ``model`` field means; the router's part.
         lobby: shared with the requests that generate.
-        request_timeout_s: the deadline of requests that set none.
+        request_timeout_s: of requests that set none.
     """
 
     def __init__(

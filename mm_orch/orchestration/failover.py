@@ -1,6 +1,7 @@
 """Finds a request another worker when its own is lost, within limits.
 
 the engine failed it, its worker lives   try again, the next time perhaps elsewhere
+where its worker ran was lost            nobody has caused it: try again
 its worker died with it and others       anybody may have caused it: try again
 ... a second time                        suspect: go on only while no other suspect runs
 ... while it was the only suspect        poison: never again
@@ -11,13 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import (
-    DeviceLostError,
     EngineCrashedError,
     EngineError,
     FailoverError,
     PoisonedRequestError,
 )
 from mm_orch.core.fallback import Failover
+from mm_orch.core.place_errors import OF_PLACE
 
 if TYPE_CHECKING:
     import asyncio
@@ -99,7 +100,7 @@ class Replays:
                 self._has_counted_fault = True
                 self._manager.count_step_fault(worker, error.message)
             return
-        if error.num_lost == 0 or isinstance(error, DeviceLostError):
+        if error.num_lost == 0 or isinstance(error, OF_PLACE):
             # It was never given to that worker, or did not harm it.
             return
         self._num_deaths += 1

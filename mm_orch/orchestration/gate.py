@@ -126,6 +126,8 @@ class Gate:
 def find_bound(manager: OptimizationManager, model: str) -> Bound:
     """Return what the engines that run a model now can work on, all replicas together.
 
+    Those count that take requests, and of the others what they still have to end: it is inside.
+
     Our batcher has a few more to hand, so that no place in its next step stays empty while the next
     request comes over. An engine with a batcher of its own gets a batch: beyond that it would queue
     by arrival; each server elsewhere is one. The batches of embedding models are of texts, and
@@ -134,14 +136,16 @@ def find_bound(manager: OptimizationManager, model: str) -> Bound:
     plan = manager.plans[model]
     size = plan.batcher.max_batch_size
     replicas = manager.find_replicas(model)
-    workers = replicas.workers if replicas is not None else []
+    workers = list(replicas.serving.values()) if replicas is not None else []
     if plan.task == "embed":
         return Bound(_with_next(size) * max(1, len(workers)))
     if (remote := manager.find_remote(model)) is not None:
         return Bound(size * max(1, remote.num_ready))
-    if workers and not any(worker.ready.batches_itself for worker in workers):
-        return Bound(_with_next(size) * len(workers), is_yielding=True)
-    return Bound(size * max(1, len(workers)))
+    if replicas is None or not workers:
+        return Bound(size)
+    if any(worker.ready.batches_itself for worker in workers):
+        return Bound(size * len(workers) + replicas.num_ending)
+    return Bound(_with_next(size) * len(workers) + replicas.num_ending, is_yielding=True)
 
 
 def _with_next(max_batch_size: int) -> int:

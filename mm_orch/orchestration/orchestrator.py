@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import defaultdict
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import (
@@ -18,8 +19,7 @@ from mm_orch.core.errors import (
 )
 from mm_orch.core.generation import ChatPrompt
 from mm_orch.core.routing import AUTO
-from mm_orch.optimization.replica_set import Wish
-from mm_orch.optimization.replicas.held_prefixes import name_blocks
+from mm_orch.optimization.replica_set import wish_of
 from mm_orch.orchestration.account import UNKNOWN, RequestAccount
 from mm_orch.orchestration.entrance import Entrance
 from mm_orch.orchestration.failover import Replays
@@ -60,7 +60,7 @@ class Orchestrator:
     Args:
         find_model: gives the model that a request's ``model`` field means; the router's part.
         choose_model: gives the one for a request that leaves it open; the router's part too.
-        request_timeout_s: the deadline of requests that set none.
+        request_timeout_s: of requests that set none.
         find_reason: says why answers cannot be kept to a guide; empty when they can.
         max_failovers: how often a request may go on with another worker.
         is_keeping_content: state prompts and answers with the end of each request.
@@ -95,9 +95,11 @@ class Orchestrator:
         self._texts: dict[str, asyncio.Task[ModelText]] = {}
         self._under_way = UnderWay()
         self._is_stopping = False
-        self.entrance = Entrance(
-            admission, Gate(lambda model: find_bound(manager, model)), observer
-        )
+        gate = Gate(lambda model: find_bound(manager, model))
+        # Who waits there goes on when a worker joins, though nobody comes or leaves.
+        for model, news in manager.news.items():
+            news.follow(partial(gate.wake, model))
+        self.entrance = Entrance(admission, gate, observer)
         # Request ids may come from clients and repeat; these do not.
         self._numbers = itertools.count()
 
@@ -316,11 +318,7 @@ class Orchestrator:
                 deadline=deadline,
                 replays=self.make_replays(account),
                 manager=self._manager,
-                wish=Wish(
-                    names=name_blocks(prepared.token_ids),
-                    num_tokens=account.num_prompt_tokens,
-                    conversation=request.conversation_id,
-                ),
+                wish=wish_of(prepared.token_ids, request.options, request.conversation_id),
                 use=use,
                 on_start=lambda: self.entrance.begin(ticket),
                 on_computed=lambda: self.entrance.gate.leave(ticket),

@@ -104,13 +104,14 @@ class RemoteGeneration:
                 raise EngineFailedError(
                     f"The server of {self.model} ended its answer without a reason."
                 )
-        except EngineError as error:
-            self._count(error)
-            self._account.fail(error)
-            raise
         except MuAIError as error:
-            self._account.fail(error)
-            raise
+            # Whoever has the whole answer meets no fault. Where the server's count of its tokens is
+            # missing, those that came were counted here.
+            if self._unfinished:
+                if isinstance(error, EngineError):
+                    self._count(error)
+                self._account.fail(error)
+                raise
         if self._endpoint is not None:
             self._endpoint.server.record_success()
 

@@ -78,17 +78,21 @@ class Discovery:
         self._known: frozenset[Address] = frozenset()
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Ask until cancelled; whatever is answered, it is asked again."""
         while True:
             try:
-                found = await self._finder.find()
-            except DiscoveryError as error:
-                self._note(str(error))
+                await self._ask()
+                await self._finder.wait(self._interval_s)
+            except Exception as error:  # boundary: no odd answer ends the server
+                if not isinstance(error, DiscoveryError):
+                    logger.exception("%s cannot be followed", self.name)
+                self._note(str(error) or type(error).__name__)
                 await asyncio.sleep(self._interval_s)
-                continue
-            self._note("")
-            self._take(found)
-            await self._finder.wait(self._interval_s)
+
+    async def _ask(self) -> None:
+        found = await self._finder.find()
+        self._note("")
+        self._take(found)
 
     def _take(self, found: frozenset[Address]) -> None:
         if self.has_answered and found == self._known:

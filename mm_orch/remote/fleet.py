@@ -17,6 +17,7 @@ from mm_orch.core.errors import ModelUnavailableError
 from mm_orch.core.events import CircuitChanged, ErrorOccurred, WorkerStateChanged
 from mm_orch.core.fleet_events import EndpointChanged, EndpointChosen
 from mm_orch.optimization.circuit import CircuitState
+from mm_orch.optimization.news import News
 from mm_orch.remote.endpoint import Endpoint
 from mm_orch.remote.wire import ENGINE
 from mm_orch.workers.phase import ModelPhase
@@ -49,6 +50,9 @@ class RemoteFleet:
         sources: say which servers there are.
         make_server: makes what talks to one; is given what to call when it changes.
         placing: chooses between those that are well.
+
+    Attributes:
+        news: of every change of one of them.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class RemoteFleet:
     ) -> None:
         self.model = model
         self.placing = placing
+        self.news = News()
         self._sources = sources
         self._make_server = make_server
         self._observer = observer
@@ -70,7 +75,6 @@ class RemoteFleet:
         self._numbers = itertools.count()
         self._endpoints: dict[Address, Endpoint] = {}
         self._tasks: asyncio.TaskGroup | None = None
-        self._changed = asyncio.Event()
         self._has_begun = False
         self._was_up = False
         self._last_circuit = CircuitState.CLOSED
@@ -152,11 +156,11 @@ class RemoteFleet:
             ModelUnavailableError: none serves the model now.
         """
         while self.phase is ModelPhase.LOADING:
-            await self._changed.wait()
+            await self.news.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
                 while self.phase is not ModelPhase.READY:
-                    await self._changed.wait()
+                    await self.news.wait()
         if self.phase is not ModelPhase.READY:
             waits_s = [one.server.circuit.wait_s for one in self._staying]
             raise ModelUnavailableError(
@@ -308,5 +312,4 @@ class RemoteFleet:
                 self._observer.observe(
                     CircuitChanged(model=self.model, engine=ENGINE, state=circuit.value)
                 )
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.news.tell()

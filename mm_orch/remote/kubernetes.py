@@ -30,6 +30,7 @@ _MIN_INTERVAL_S = 0.5
 _GRACE_S = 5.0
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _MAX_SHOWN_CHARS = 200
+_ODD_SHAPE = (AttributeError, KeyError, TypeError, ValueError)
 
 
 class KubernetesFinder:
@@ -60,7 +61,7 @@ class KubernetesFinder:
             return frozenset(
                 address for one in listed["items"] or () for address in self._addresses_in(one)
             )
-        except (AttributeError, KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+        except (*_ODD_SHAPE, RecursionError, msgspec.MsgspecError) as error:
             raise DiscoveryError(f"{self._api_url} sent no list of EndpointSlices.") from error
 
     async def wait(self, interval_s: float) -> None:
@@ -74,7 +75,8 @@ class KubernetesFinder:
         # Whatever a watch fails of, the next list tells, if it lasts.
         with contextlib.suppress(DiscoveryError, TimeoutError, aiohttp.ClientError):
             async with self._asking(query, interval_s + _GRACE_S) as reply:
-                await reply.readline()
+                # That something comes is all that is asked: an event may be of any length.
+                await reply.readany()
                 return
         await asyncio.sleep(interval_s)
 
@@ -176,6 +178,6 @@ class _Access:
 def _refusal(api_url: str, status: int, body: bytes) -> str:
     try:
         said = str(msgspec.json.decode(body)["message"])
-    except (KeyError, TypeError, msgspec.MsgspecError):
+    except (*_ODD_SHAPE, RecursionError, msgspec.MsgspecError):
         said = body.decode(errors="replace")
     return f"{api_url} answers with {status}: {said[:_MAX_SHOWN_CHARS]}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.optimization.replicas.balancer import Balancer
-from mm_orch.workers.queued_tokens import MAX_EXPECTED_TOKENS
+from mm_orch.workers.queued_tokens import expect_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ class Placed:
             endpoint.queued.add(
                 name,
                 num_prompt_tokens=max(1, self.prompt.num_tokens - held),
-                max_output_tokens=options.max_tokens or MAX_EXPECTED_TOKENS,
+                max_output_tokens=expect_tokens(options.max_tokens),
             )
         endpoint.num_requests += 1
         endpoint.prompts.add(self.choice.number)
@@ -105,7 +105,8 @@ class Placing:
                 )
         choice = self._balancer.choose(
             prompt.names,
-            num_tokens=prompt.num_tokens,
+            num_tokens=prompt.num_tokens + prompt.num_answer_tokens,
+            num_sequences=prompt.num_answers,
             conversation=prompt.conversation,
             queued_tokens={one.number: one.queued.total for one in able},
             opening=prompt.opening if self._max_tokens else "",

@@ -18,6 +18,7 @@ from mm_orch.optimization.replicas.held_prefixes import (
     name_blocks,
     name_text_blocks,
 )
+from mm_orch.workers.queued_tokens import expect_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,38 +31,48 @@ _OPENING_BYTES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptView:
-    """A prompt, as the choice of a server sees it.
+    """A request's prompt, as the choice of a server sees it.
 
     Attributes:
         names: its blocks, of ``held_prefixes``.
         num_tokens: in all; exact where tokens are what was given.
+        num_answers: that are asked for.
+        num_answer_tokens: that are expected of each.
         opening: the same for all turns of a conversation; empty where that cannot be seen.
         conversation: its explicit name; empty for none.
     """
 
     names: tuple[int, ...]
     num_tokens: int
+    num_answers: int = 1
+    num_answer_tokens: int = 0
     opening: str = ""
     conversation: str = ""
 
 
 def view(request: GenerationRequest) -> PromptView:
     """Return what is seen of a request's prompt."""
-    conversation = request.conversation_id
+    opening = ""
     match request.prompt:
         case TokensPrompt(token_ids):
-            names = name_blocks(token_ids)
-            return PromptView(names=names, num_tokens=len(token_ids), conversation=conversation)
+            names, num_tokens = name_blocks(token_ids), len(token_ids)
         case TextPrompt(prompt):
-            text, opening = prompt.encode(), ""
+            names, num_tokens = _measure(prompt.encode())
         case ChatPrompt(messages, tool_use):
             text, opening = _read(messages, tool_use)
+            names, num_tokens = _measure(text)
     return PromptView(
-        names=name_text_blocks(text),
-        num_tokens=count_text_tokens(text),
+        names=names,
+        num_tokens=num_tokens,
+        num_answers=request.options.num_choices,
+        num_answer_tokens=expect_tokens(request.options.max_tokens),
         opening=opening,
-        conversation=conversation,
+        conversation=request.conversation_id,
     )
+
+
+def _measure(text: bytes) -> tuple[tuple[int, ...], int]:
+    return name_text_blocks(text), count_text_tokens(text)
 
 
 def _read(messages: Sequence[Message], tool_use: ToolUse | None) -> tuple[bytes, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from mm_orch.core.clock import Clock
     from mm_orch.remote.channel import Reply
     from mm_orch.remote.discovery import Address
+
+logger = logging.getLogger(__name__)
 
 _CONNECT_S = 5.0
 # So long a request may be sent to a server that has just begun to hang.
@@ -83,6 +86,7 @@ class RemoteServer:
         self.detail = "not asked yet"
         self.circuit = Circuit(clock)
         self.rests_until_s = 0.0
+        self._ready_at_s = 0.0
         self._base = address.url.rstrip("/").removesuffix("/v1") + "/v1"
         self._name_there = name_there
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -99,21 +103,20 @@ class RemoteServer:
         return self._name_there or self.model
 
     async def run(self) -> None:
-        """Ask the server how it is, again and again, until cancelled."""
-        self._channel = Channel(
-            self._base,
-            self._headers,
-            connect_s=_CONNECT_S,
-            server_name=self.address.server_name,
-        )
+        """Ask the server how it is until cancelled; whatever it answers, it is asked again."""
         try:
             while True:
-                await self._probe()
+                try:
+                    await self._probe()
+                except Exception as error:  # boundary: no odd server ends this one
+                    logger.exception("%s cannot be followed", self._base)
+                    self._trip(f"{self._base} cannot be followed: {type(error).__name__}: {error}")
                 await self._pause()
         finally:
             channel, self._channel = self._channel, None
             self._change(ModelPhase.FAILED, "it is being stopped")
-            await channel.aclose()
+            if channel is not None:
+                await channel.aclose()
 
     @asynccontextmanager
     async def stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
@@ -169,7 +172,7 @@ class RemoteServer:
             return
         if isinstance(error, EngineCrashedError):
             self._trip(str(error))
-        elif self.circuit.count_step_fault(error.message):
+        elif self.circuit.count_step_fault(error.message, lived_s=self._lived_s):
             self._change(ModelPhase.FAILED, error.message)
 
     def record_success(self) -> None:
@@ -190,11 +193,17 @@ class RemoteServer:
         if self.circuit.state is not CircuitState.CLOSED:
             self.circuit.close()
         if self.phase is not ModelPhase.READY:
+            self._ready_at_s = self._clock()
             self._change(ModelPhase.READY, "")
 
     async def _ask_models(self) -> None:
         if self._channel is None:
-            raise EngineFailedError(f"{self._base} is not connected.")
+            self._channel = Channel(
+                self._base,
+                self._headers,
+                connect_s=_CONNECT_S,
+                server_name=self.address.server_name,
+            )
         reply = await self._channel.ask("GET", "/models", b"", silence_s=_PROBE_S)
         try:
             body = await read_whole(reply)
@@ -208,8 +217,8 @@ class RemoteServer:
 
     def _choose_name(self, body: bytes) -> None:
         try:
-            names = [one["id"] for one in json.loads(body)["data"]]
-        except (KeyError, TypeError, ValueError) as error:
+            names = msgspec.convert([one["id"] for one in json.loads(body)["data"]], list[str])
+        except (KeyError, RecursionError, TypeError, ValueError, msgspec.MsgspecError) as error:
             raise EngineFailedError(f"{self._base}/models is no list of models.") from error
         if self._name_there is None:
             if self.model not in names and len(names) != 1:
@@ -280,8 +289,13 @@ class RemoteServer:
             if has_another():
                 wait.reschedule(asyncio.get_running_loop().time())
 
+    @property
+    def _lived_s(self) -> float:
+        """For how long it has been well; 0 while it is not."""
+        return self._clock() - self._ready_at_s if self.phase is ModelPhase.READY else 0.0
+
     def _trip(self, reason: str) -> None:
-        self.circuit.trip(reason)
+        self.circuit.trip(reason, lived_s=self._lived_s)
         self._change(ModelPhase.FAILED, reason)
 
     def _change(self, phase: ModelPhase, detail: str) -> None:
@@ -294,7 +308,7 @@ class RemoteServer:
 def _parse(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         # It is stricter: numbers such as Infinity are no JSON, but servers write them.
         return _parse_loosely(data)
 
@@ -302,7 +316,7 @@ def _parse(data: bytes) -> Any:
 def _parse_loosely(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         shown = data[:_MAX_SHOWN_CHARS].decode(errors="replace")
         raise EngineFailedError(
             f"The remote server sent an event that is no JSON: {shown}"
@@ -313,7 +327,7 @@ def _error_in(body: bytes) -> tuple[str, str | None]:
     try:
         error = json.loads(body)["error"]
         return str(error["message"]), error.get("param")
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return body[:_MAX_SHOWN_CHARS].decode(errors="replace"), None
 
 

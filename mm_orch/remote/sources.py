@@ -1,6 +1,7 @@
 """Who says which servers a model has: a list, and registries that are asked again and again.
 
-Both may be exchanged while they are followed.
+Both may be exchanged while they are followed. What was found by entries that went stays until those
+that came with the same change have answered: else there would be no server meanwhile.
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ class Sources:
         self._discovery_by_entry: dict[str, Discovery] = {}
         self._task_by_entry: dict[str, asyncio.Task[None]] = {}
         self._found_by_entry: dict[str, frozenset[Address]] = {}
+        self._former: frozenset[Address] = frozenset()
+        self._awaited: set[str] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._on_news: Callable[[], None] = lambda: None
 
     @property
     def wanted(self) -> frozenset[Address]:
         """All servers that there are, as far as is known."""
-        return self._fixed.union(self._listed, *self._found_by_entry.values())
+        return self._fixed.union(self._listed, self._former, *self._found_by_entry.values())
 
     @property
     def discoveries(self) -> Sequence[Discovery]:
@@ -59,12 +62,17 @@ class Sources:
         is_nobody = Registry.NOBODY
         self._listed = frozenset(Address(e.text) for e in entries if e.registry is is_nobody)
         asked = {one.text: one for one in entries if one.registry is not is_nobody}
-        for text in self._discovery_by_entry.keys() - asked.keys():
-            self._leave(text)
+        new = asked.keys() - self._discovery_by_entry.keys()
+        gone = self._discovery_by_entry.keys() - asked.keys()
+        left = frozenset[Address]().union(*[self._leave(text) for text in gone])
+        if new:
+            self._former |= left
+            self._awaited |= new
         for text, entry in asked.items():
             if text not in self._discovery_by_entry:
                 told = partial(self._take, text)
                 self._discovery_by_entry[text] = self._make_discovery(entry, told)
+        self._leave_former()
         self._begin()
         self._on_news()
 
@@ -91,12 +99,21 @@ class Sources:
                     discovery.run(), name=f"ask {text}"
                 )
 
-    def _leave(self, text: str) -> None:
+    def _leave(self, text: str) -> frozenset[Address]:
+        """Ask a registry no more; return what it has told."""
         del self._discovery_by_entry[text]
-        self._found_by_entry.pop(text, None)
         if (task := self._task_by_entry.pop(text, None)) is not None:
             task.cancel()
+        return self._found_by_entry.pop(text, frozenset())
+
+    def _leave_former(self) -> None:
+        """Let those go that no entry names, once all who came in place of theirs have answered."""
+        known = self._discovery_by_entry.items()
+        self._awaited &= {text for text, one in known if not one.has_answered}
+        if not self._awaited:
+            self._former = frozenset()
 
     def _take(self, text: str, found: frozenset[Address]) -> None:
         self._found_by_entry[text] = found
+        self._leave_former()
         self._on_news()

@@ -87,12 +87,14 @@ def body_of(request: GenerationRequest, model: str) -> Json:
     return body | {"model": model, "stream": True, "stream_options": {"include_usage": True}}
 
 
-def read_deltas(chunk: Json) -> list[TextDelta]:
+def read_deltas(chunk: Any) -> list[TextDelta]:
     """Return what a chunk says of each choice.
 
     Raises:
         EngineFailedError: it is no chunk, or tells of an error.
     """
+    if not isinstance(chunk, dict):
+        raise _no_chunk(chunk)
     if "error" in chunk:
         error = chunk["error"]
         message = error.get("message") if isinstance(error, dict) else error
@@ -100,24 +102,33 @@ def read_deltas(chunk: Json) -> list[TextDelta]:
     try:
         return [_delta_of(choice) for choice in chunk.get("choices") or ()]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EngineFailedError(
-            f"The remote server sent a chunk that is none: {str(chunk)[:200]}"
-        ) from error
+        raise _no_chunk(chunk) from error
 
 
 def read_usage(chunk: Json) -> Usage | None:
-    """Return the usage that a chunk tells, where it tells any."""
+    """Return the usage that a chunk tells, where it tells any.
+
+    Raises:
+        EngineFailedError: what it tells are no counts.
+    """
     told = chunk.get("usage")
     if not isinstance(told, dict):
         return None
-    of_prompt = told.get("prompt_tokens_details") or {}
-    of_answer = told.get("completion_tokens_details") or {}
-    return Usage(
-        num_prompt_tokens=int(told.get("prompt_tokens") or 0),
-        num_generated_tokens=int(told.get("completion_tokens") or 0),
-        num_cached_tokens=int(of_prompt.get("cached_tokens") or 0),
-        num_reasoning_tokens=int(of_answer.get("reasoning_tokens") or 0),
-    )
+    try:
+        of_prompt = told.get("prompt_tokens_details") or {}
+        of_answer = told.get("completion_tokens_details") or {}
+        return Usage(
+            num_prompt_tokens=int(told.get("prompt_tokens") or 0),
+            num_generated_tokens=int(told.get("completion_tokens") or 0),
+            num_cached_tokens=int(of_prompt.get("cached_tokens") or 0),
+            num_reasoning_tokens=int(of_answer.get("reasoning_tokens") or 0),
+        )
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
+        raise _no_chunk(chunk) from error
+
+
+def _no_chunk(told: object) -> EngineFailedError:
+    return EngineFailedError(f"The remote server sent a chunk that is none: {str(told)[:200]}")
 
 
 def _prompt_of(request: GenerationRequest) -> Json:

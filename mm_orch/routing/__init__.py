@@ -1,1 +1,1 @@
-"""Chooses which model answers a request."""
+"""Chooses which model or workflow answers where a request leaves it open."""

@@ -1,1 +1,1 @@
-"""What is kept on disk between two starts: conversations and documents, by their owner's key."""
+"""Keeps conversations, documents and outcomes, in SQLite files or in a shared PostgreSQL."""

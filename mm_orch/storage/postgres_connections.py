@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mm_orch.core.clock import Clock
-
-logger = logging.getLogger(__name__)
 
 # Where the network swallows what is sent; whoever wants it otherwise says so in the URL.
 _DEFAULTS: dict[str, Any] = {

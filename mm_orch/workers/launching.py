@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import EngineStartError
+from mm_orch.core.place_errors import NoPlaceError
 from mm_orch.gpus.visible import VISIBLE_GPUS
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ async def start_process(spec: messages.WorkerSpec) -> asyncio.subprocess.Process
 
     Raises:
         EngineStartError: the interpreter cannot be started.
+        NoPlaceError: the one that has Ray cannot be.
     """
     if spec.placement is None:
         python, module, option = spec.python, "process", f"optimization.{spec.engine}.python"
@@ -53,8 +55,9 @@ async def start_process(spec: messages.WorkerSpec) -> asyncio.subprocess.Process
             start_new_session=True,
         )
     except OSError as error:
+        error_class = EngineStartError if spec.placement is None else NoPlaceError
         # It does not say which file it is about.
-        raise EngineStartError(
+        raise error_class(
             f"{command[0]}, in which {spec.engine} is to run, cannot be started: {error.strerror}.",
             remedy=f"Correct {option}." if python else None,
         ) from error

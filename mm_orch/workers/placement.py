@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+EXIT_NOT_PLACED, EXIT_LOST = 84, 85
+"""With these ends what stands here for a worker elsewhere: there was no room for it, or its node or
+the cluster is lost. Workers themselves end with no such codes."""
+
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """A place for one worker on any node of a Ray cluster.
@@ -25,3 +29,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     num_cpus: float
     num_gpus: float
     timeout_s: float
+
+
+def is_of_place(placement: Placement | None, exit_code: int) -> bool:
+    """Whether a worker that is to run there has ended because of its place."""
+    return placement is not None and exit_code in {EXIT_NOT_PLACED, EXIT_LOST}

@@ -28,9 +28,9 @@ from mm_orch.core.parent import die_with_parent
 from mm_orch.optimization.engines.contract import ResizableBackend, Sequence, StreamEngine
 from mm_orch.optimization.registry import load_engine
 from mm_orch.workers import messages
+from mm_orch.workers.connection import clean_up, connect
 from mm_orch.workers.driving import StepDriver, StreamDriver, make_driver
 from mm_orch.workers.embedding import EmbeddingDriver
-from mm_orch.workers.endpoint import clean_up, connect
 from mm_orch.workers.pinning import pin
 
 if TYPE_CHECKING:

@@ -8,6 +8,15 @@ MAX_EXPECTED_TOKENS = 256
 """Of an answer: what a request may generate says little of what it will."""
 
 
+def expect_tokens(max_tokens: int | None) -> int:
+    """Return for how many tokens an answer counts before it begins.
+
+    Args:
+        max_tokens: that it may have; None for no bound.
+    """
+    return MAX_EXPECTED_TOKENS if max_tokens is None else min(max_tokens, MAX_EXPECTED_TOKENS)
+
+
 @dataclass(slots=True)
 class _Rest:
     num_prompt_tokens: int
@@ -29,6 +38,11 @@ class QueuedTokens:
         self.num_computed = 0
         self._rest_by_id: dict[str, _Rest] = {}
 
+    @property
+    def num_open(self) -> int:
+        """Sequences and texts that have not ended."""
+        return len(self._rest_by_id)
+
     def add(self, one_id: str, *, num_prompt_tokens: int, max_output_tokens: int = 0) -> None:
         """Count a sequence or a text.
 
@@ -37,7 +51,7 @@ class QueuedTokens:
             num_prompt_tokens: that are to be computed.
             max_output_tokens: that may be generated.
         """
-        rest = _Rest(num_prompt_tokens, min(max_output_tokens, MAX_EXPECTED_TOKENS))
+        rest = _Rest(num_prompt_tokens, expect_tokens(max_output_tokens))
         self._rest_by_id[one_id] = rest
         self.total += rest.num_prompt_tokens + rest.num_output_tokens
 

@@ -15,15 +15,17 @@ import zmq.asyncio
 
 from mm_orch.core.errors import EngineCrashedError, EngineHungError, EngineStartError
 from mm_orch.core.events import StepCompleted
+from mm_orch.core.place_errors import NodeLostError, NoPlaceError
 from mm_orch.workers import messages
 from mm_orch.workers.cache_news import CacheNews
+from mm_orch.workers.connection import bind
 from mm_orch.workers.embedding import VectorStream
-from mm_orch.workers.endpoint import bind
 from mm_orch.workers.failures import as_error
 from mm_orch.workers.launching import describe_exit, start_process
 from mm_orch.workers.log_tail import LogTail
 from mm_orch.workers.open_streams import OpenStreams
 from mm_orch.workers.orders import Orders
+from mm_orch.workers.placement import is_of_place
 from mm_orch.workers.stream import TokenStream
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from mm_orch.core.generation import SequenceStarted
     from mm_orch.kv_cache.cache import CacheStats
     from mm_orch.optimization.engines.contract import EngineFacts
-    from mm_orch.workers.endpoint import Endpoint
+    from mm_orch.workers.connection import ServerEnd
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ _SHUTDOWN_GRACE_S = 5.0
 # After a process has ended, what it sent last may still be on its way.
 _LAST_MESSAGES_MS = 200
 # How a process on another machine ended is told a moment after its connection has.
-_EXIT_NEWS_S = 1.0
+_EXIT_NEWS_S = 2.0
 # Far beyond any honest load; a worker that is stuck in one is replaced.
 _LOAD_TIMEOUT_S = 1800.0
 
@@ -58,7 +60,7 @@ class Worker:
         spec: messages.WorkerSpec,
         process: asyncio.subprocess.Process,
         socket: zmq.asyncio.Socket,
-        endpoint: Endpoint,
+        server_end: ServerEnd,
         observer: Observer,
     ) -> None:
         self.model = spec.engine_spec.model
@@ -69,7 +71,7 @@ class Worker:
         self.spec = spec
         self.orders = Orders(spec.sharing, self._send)
         self._ready: messages.Ready | None = None
-        self._endpoint = endpoint
+        self._server_end = server_end
         self._process = process
         self._socket = socket
         self._observer = observer
@@ -97,17 +99,17 @@ class Worker:
             EngineStartError: the interpreter cannot be started.
         """
         socket = context.socket(zmq.PAIR)
-        endpoint = bind(socket, spec.placement)
-        spec = msgspec.structs.replace(spec, address=endpoint.address, key=endpoint.key)
+        server_end = bind(socket, spec.placement)
+        spec = msgspec.structs.replace(spec, address=server_end.address, key=server_end.key)
         try:
             process = await start_process(spec)
         except BaseException:
-            endpoint.close()
+            server_end.close()
             socket.close()
             raise
         if process.stdin is not None:
             process.stdin.write(msgspec.json.encode(spec) + b"\n")
-        return cls(spec, process, socket, endpoint, observer)
+        return cls(spec, process, socket, server_end, observer)
 
     @property
     def pid(self) -> int:
@@ -150,6 +152,7 @@ class Worker:
 
         Raises:
             EngineStartError: the engine refused, or its process ended; with its last log lines.
+                NoPlaceError where there was no place for it.
         """
         first = asyncio.ensure_future(self._socket.recv())
         ended = asyncio.ensure_future(self._process.wait())
@@ -169,16 +172,18 @@ class Worker:
         finally:
             first.cancel()
             ended.cancel()
-            self._endpoint.hide()
+            self._server_end.hide()
         match answer:
             case messages.Ready():
                 self._ready = answer
             case messages.StartFailed(message=message, remedy=remedy):
                 raise EngineStartError(message, remedy=remedy)
             case _:
-                raise EngineStartError(
+                exit_code = await self._process.wait()
+                has_no_place = is_of_place(self.spec.placement, exit_code)
+                raise (NoPlaceError if has_no_place else EngineStartError)(
                     f"The {self.engine} worker of {self.model} ended before it was ready"
-                    f" ({describe_exit(await self._process.wait())}).{await self._log.last_words()}"
+                    f" ({describe_exit(exit_code)}).{await self._log.last_words()}"
                 )
 
     def embed(
@@ -229,14 +234,14 @@ class Worker:
     async def watch(self) -> str:
         """Route the worker's messages until its process ends; return how it ended.
 
-        Every stream that was open then fails with EngineCrashedError.
+        Every stream that was open then fails with :attr:`end_class`.
 
         Raises:
             msgspec.DecodeError: the worker said something that is no message; it still runs.
         """
         router = asyncio.create_task(self._route())
         ended = asyncio.create_task(self._process.wait())
-        lost = asyncio.create_task(self._endpoint.wait_until_lost())
+        lost = asyncio.create_task(self._server_end.wait_until_lost())
         try:
             await asyncio.wait({router, ended, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done() and not lost.done():
@@ -249,6 +254,8 @@ class Worker:
                     self._take(await self._socket.recv())
             loss = "" if ended.done() else await self._give_up()
             how = self._kill_reason or loss or describe_exit(await ended)
+            if not self._kill_reason and (loss or is_of_place(self.spec.placement, await ended)):
+                self.end_class = NodeLostError
             # Whatever else it had started goes too, before anything is started in its place.
             self._signal_group(signal.SIGKILL)
             self._fail_streams(f"ended ({how}) while it was answering.")
@@ -281,7 +288,7 @@ class Worker:
             await asyncio.gather(discarding, return_exceptions=True)
             self._signal_group(signal.SIGKILL)
             self._fail_streams("was stopped.")
-            self._endpoint.close()
+            self._server_end.close()
             self._log.close()
             async with self._reading:
                 self._socket.close()
@@ -308,8 +315,8 @@ class Worker:
 
     async def _give_up(self) -> str:
         """Take leave of a worker that is connected no more; say so where its end is not told."""
-        # Its streams go on elsewhere at once, whatever has become of it.
-        self._fail_streams("cannot be reached any more.")
+        # Nothing new is given to it; whose fault its end is must be known before streams go on.
+        self.is_dead = True
         await self._wait_for_exit(_EXIT_NEWS_S)
         if self._process.returncode is not None:
             return ""

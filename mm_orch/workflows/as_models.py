@@ -172,7 +172,7 @@ def _as_call(request: GenerationRequest, model: str | None) -> WorkflowCall:
         messages=prompt.messages,
         model=model,
         options=options,
-        deadline_s=request.timeout_s,
+        timeout_s=request.timeout_s,
         priority=request.priority,
         caller=request.caller,
         owner=request.owner,

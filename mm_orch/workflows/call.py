@@ -50,7 +50,7 @@ class WorkflowCall:
         messages: what is asked, the question last; instructions and earlier turns before it.
         model: name or alias of the model that answers; None for the default one.
         options: of the answer.
-        deadline_s: seconds for all; None for the configured ones.
+        timeout_s: seconds for all; None for the configured ones.
         priority: of everything that models are asked; see core.priority.
         caller: name of the key, for counting.
         owner: whose sessions and documents; empty for those of callers without a key.
@@ -65,7 +65,7 @@ class WorkflowCall:
     messages: tuple[Message, ...]
     model: str | None = None
     options: GenerationOptions = field(default_factory=GenerationOptions)
-    deadline_s: float | None = None
+    timeout_s: float | None = None
     priority: int = 0
     caller: str = ANONYMOUS
     owner: str = ""

@@ -49,7 +49,7 @@ class WorkflowSettings:
     """The slice of the configuration that workflows need.
 
     Attributes:
-        deadline_s: of calls that set none.
+        timeout_s: seconds for all of a call that sets none.
         window_tokens: most tokens of a conversation that a model is shown; None for as many as its
             context allows.
         tells_confidence: answers say how sure they are.
@@ -59,7 +59,7 @@ class WorkflowSettings:
     """
 
     is_enabled: bool = True
-    deadline_s: float = 300.0
+    timeout_s: float = 300.0
     window_tokens: int | None = None
     tells_confidence: bool = True
     gauge: Gauge = field(default_factory=Gauge)
@@ -176,7 +176,7 @@ class Workflows:
             DeadlineError: the time was over before the first step.
         """
         clock = self._watch.clock
-        deadline = RunDeadline(name or AUTO, call.deadline_s or self._settings.deadline_s, clock)
+        deadline = RunDeadline(name or AUTO, call.timeout_s or self._settings.timeout_s, clock)
         routing = await self._route(name, call, deadline)
         name = deadline.workflow
         if routing.model is not None:

@@ -25,7 +25,7 @@ def make_settings(config: Config) -> WorkflowSettings:
     is_gauging = tells_confidence or workflows.cascade.enabled
     return WorkflowSettings(
         is_enabled=workflows.enabled,
-        deadline_s=workflows.deadline_s or config.api.request_timeout_s,
+        timeout_s=workflows.deadline_s or config.api.request_timeout_s,
         window_tokens=workflows.window_tokens,
         tells_confidence=tells_confidence,
         gauge=Gauge(

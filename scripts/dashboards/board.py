@@ -90,7 +90,7 @@ def _model_variable() -> builders.QueryVariable:
 
 def _link_to_the_others() -> builders.DashboardLink:
     return (
-        builders.DashboardLink("muAI")
+        builders.DashboardLink("MuAI")
         .type(models.DashboardLinkType.DASHBOARDS)
         .tags([_TAG])
         .as_dropdown(as_dropdown=True)

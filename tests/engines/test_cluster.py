@@ -11,7 +11,14 @@ import pytest
 
 from tests.daemons import poll
 from tests.ray_nodes import require_ray, run_nodes
-from tests.streams import CHAT, Reading, count_failovers, model_of, wait_for_engine
+from tests.streams import (
+    CHAT,
+    Reading,
+    count_failovers,
+    model_of,
+    wait_for_engine,
+    wait_for_model,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,6 +130,28 @@ def test_a_stream_goes_on_when_its_worker_is_lost(
         node.lose()
         nodes.add()
     assert not psutil.pid_exists(pid)
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("kill", [kill_actor, lose_node])
+def test_a_lost_place_is_held_against_no_engine(
+    kill: Kill, nodes: Nodes, launch: Launch, own_data: dict[str, str]
+) -> None:
+    server = launch(
+        config={"models": {MODEL: {"engines": ["echo", "pytorch"], "dtype": "fp32"}}},
+        arguments=["--cluster", nodes.address],
+        environment=own_data | nodes.environment,
+    )
+    wait_for_engine(server, MODEL, "echo")
+    node, pid = nodes.wait_for_worker()
+
+    kill(node, pid)
+
+    told = wait_for_model(server, MODEL, phase="ready", num_restarts=1)
+    assert (told["engine"], told["wanted_engine"]) == ("echo", None)
+    assert told["circuits"] == {"echo": "closed", "pytorch": "closed"}
+    if kill is lose_node:
+        nodes.add()
     assert server.stop() == 0
 
 

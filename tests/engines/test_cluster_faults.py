@@ -116,4 +116,5 @@ def test_an_engine_that_is_lost_on_nodes_under_load_returns(on_ray: Launch, tmp_
     environments = Environments(tmp_path, chain)
     for engine in chain:
         require_engine(engine, environments.pythons.get(engine, ""))
-    check_walk(on_ray(config=settings_of(environments, chain)), environments, chain)
+    server = on_ray(config=settings_of(environments, chain))
+    check_walk(server, environments, chain, num_clients=2)

@@ -76,7 +76,7 @@ async def test_each_generation_of_a_run_gets_its_own_text_and_all_are_counted(
     call = WorkflowCall(
         request_id="same",
         messages=(Message(role="user", content="Hello"),),
-        deadline_s=60,
+        timeout_s=60,
         conversation_id="one",
     )
 

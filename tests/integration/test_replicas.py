@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +17,7 @@ from mm_orch.core.errors import PoisonedRequestError
 from mm_orch.core.generation import GenerationOptions, GenerationRequest, TokensPrompt
 from mm_orch.core.placement_events import ReplicaLeft, RequestPlaced
 from mm_orch.core.scaling_events import ReplicasScaled
+from mm_orch.orchestration.gate import Bound, find_bound
 from mm_orch.orchestration.reports import HealthStatus
 from mm_orch.workers.phase import ModelPhase
 from tests.odd_engines import DIE
@@ -282,6 +283,40 @@ async def test_a_replica_that_has_no_room_waits_and_says_so() -> None:
         [reason] = scene.runtime.status.health().degradation_reasons
         assert "of 4 replicas: another replica takes" in reason
         assert await answer(scene, ask(*WORDS))
+
+
+async def test_who_waits_goes_to_a_replica_that_joins_though_nobody_comes_or_leaves() -> None:
+    # One step at a time of one sequence, and one to hand.
+    settings = {"optimization.batcher.max_batch_size": 1}
+    async with run(1, "slow", **settings) as scene, AsyncExitStack() as held:
+        for number in range(2):
+            request = ask(number, *WORDS, max_tokens=5000, timeout_s=600)
+            await held.enter_async_context(scene.runtime.orchestrator.open(request))
+        waiting = asyncio.create_task(answer(scene, ask(9, *WORDS, max_tokens=2)))
+        lane = scene.runtime.orchestrator.entrance.gate._lanes[MODEL]
+        await scene.wait_until(lambda: len(lane.num_sequences_by_waiting) == 1)
+
+        await scene.resize(2)
+
+        async with asyncio.timeout(60):
+            assert await waiting
+
+
+async def test_of_replicas_that_are_drained_the_gate_counts_what_they_still_have() -> None:
+    settings = {"optimization.batcher.max_batch_size": 4}
+    async with run(2, "slow", **settings) as scene, AsyncExitStack() as held:
+        await scene.wait_for_replicas(0, 1)
+        assert find_bound(scene.runtime.manager, MODEL) == Bound(2 * 6, is_yielding=True)
+        for number in range(2):
+            request = ask(number, *WORDS, max_tokens=5000, timeout_s=600)
+            await held.enter_async_context(scene.runtime.orchestrator.open(request))
+
+        await scene.resize(1)
+        # One that has all cores joins; the next is drained when this one has left.
+        await scene.wait_until(lambda: any(one.is_draining for one in scene.report.replicas))
+
+        assert [one.is_draining for one in scene.report.replicas].count(False) == 2
+        assert find_bound(scene.runtime.manager, MODEL) == Bound(2 * 6 + 1, is_yielding=True)
 
 
 async def test_unloading_a_model_stops_all_its_replicas() -> None:

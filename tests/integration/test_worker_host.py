@@ -16,7 +16,7 @@ import zmq.asyncio
 from mm_orch.workers import messages
 from mm_orch.workers.cluster.hosting import WorkerHost
 from mm_orch.workers.cluster.relay import find_bytes
-from mm_orch.workers.endpoint import bind
+from mm_orch.workers.connection import bind
 from mm_orch.workers.placement import Placement
 from tests.integration.test_worker import spec_of
 from tests.processes import run_cli
@@ -40,11 +40,12 @@ def spec_at(address: str, key: str = "", directory: str = "") -> WorkerSpec:
 class Scene:
     """A worker under its host, and the server's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, python: str = "") -> None:
         self.context = zmq.asyncio.Context()
         self.socket = self.context.socket(zmq.PAIR)
-        self.endpoint = bind(self.socket, HERE)
-        spec = spec_at(self.endpoint.address, self.endpoint.key)
+        self.server_end = bind(self.socket, HERE)
+        spec = spec_at(self.server_end.address, self.server_end.key)
+        spec = msgspec.structs.replace(spec, python=python)
         self.host = WorkerHost(msgspec.json.encode(spec))
 
     @property
@@ -68,7 +69,7 @@ class Scene:
         for pipe in (process.stdin, process.stderr):
             if pipe is not None:
                 pipe.close()
-        self.endpoint.close()
+        self.server_end.close()
         self.socket.close()
         self.context.term()
 
@@ -95,6 +96,16 @@ async def test_the_signal_that_ended_the_worker_is_told(scene: Scene) -> None:
     os.kill(scene.pid, signal.SIGKILL)
 
     assert (await scene.end())[0] == -signal.SIGKILL
+
+
+async def test_an_engine_that_a_node_has_not_ends_as_one_that_refuses(tmp_path: Path) -> None:
+    scene = Scene(str(tmp_path / "none"))
+
+    exit_code, log = await scene.end()
+
+    scene.close()
+    assert exit_code == 1
+    assert b"none cannot be started on " in log
 
 
 async def test_the_worker_leaves_with_its_host(scene: Scene) -> None:

@@ -44,7 +44,7 @@ async def test_the_example_answers_on_the_echo_engine(folder: Path) -> None:
         request_id="r",
         messages=(Message(role="user", content=QUESTION),),
         options=GenerationOptions(temperature=0),
-        deadline_s=60,
+        timeout_s=60,
     )
 
     async with open_runtime(config, engine="echo") as runtime:

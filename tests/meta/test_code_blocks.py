@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import json
 import re
+import shlex
 import subprocess
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ import yaml
 from mm_orch.config import load_config
 from mm_orch.config.schema import Config
 from mm_orch.workflows.yaml_workflow import Surroundings, read_workflow
-from tests.code_blocks import SHELL, Block, commands_in, read_blocks
+from tests.code_blocks import SHELL, Block, commands_in, read_blocks, read_spans
 from tests.deploy_files import read_rules
 from tests.documented_commands import find_fault
+from tests.manifests import CHART
 from tests.metrics_contract import PROMISED, sample_names
 from tests.promql_names import names_in
 from tests.unit.api.described import read_description
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHECKED = {*SHELL, "json", "promql", "python", "toml", "yaml"}
+ADDRESS = "http://127.0.0.1:8000"
 # What variables of blocks stand for, where any word would be refused.
 GIVEN = {"MUAI_STORAGE_URL": "postgresql://muai@db/muai"}
 # Drawings, and what programs print.
@@ -64,10 +67,26 @@ def test_a_command_can_be_typed(
     assert faults == [], capsys.readouterr().err
 
 
+def test_a_call_that_a_sentence_names_can_be_typed(
+    paths: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = read_spans("muai")
+    # What stands for something is typed as such a thing; brackets hold what may be left out.
+    typed = [
+        (page, shlex.split(re.sub(r"[\[\]]", "", call.replace(" URL", f" {ADDRESS}"))))
+        for page, call in calls
+    ]
+
+    assert len(calls) > 40
+    faults = [(page, fault) for page, words in typed if (fault := find_fault(words, paths))]
+    assert faults == [], capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ["muai", "--servr"],
+        ["muai", "--status", "--models"],
         ["python", "-m", "benchmarks.nothing"],
         ["make", "nothing"],
         ["pip", "install", ".[nothing]"],
@@ -95,12 +114,16 @@ def test_a_configuration_loads(block: Block, tmp_path: Path) -> None:
         around = Surroundings(models={"smollm2-135m"})
         assert read_workflow(block.text, origin=str(block), around=around).faults == ()
     else:
+        text = block.text
+        if "config" in first:  # values of the chart, which hold one
+            assert first.keys() <= yaml.safe_load((CHART / "values.yaml").read_text()).keys()
+            text, first = yaml.safe_dump(first["config"]), first["config"]
         assert first.keys() <= Config.model_fields.keys()
         file = tmp_path / "muai.yaml"
-        file.write_text(block.text)
-        needed = {name: GIVEN.get(name, "given") for name in re.findall(r"\$\{(\w+)\}", block.text)}
-        loaded = load_config(path=file, environ=needed, overrides={})
-        assert [warning for warning in loaded.warnings if "not built" in str(warning)] == []
+        file.write_text(text)
+        names = re.findall(r"\$\{(\w+)\}", block.text)
+        needed = {name: GIVEN.get(name, f"given-{name}") for name in names}
+        load_config(path=file, environ=needed, overrides={})
 
 
 @pytest.mark.parametrize("block", read_blocks("python"), ids=str)

@@ -10,6 +10,7 @@ import yaml
 
 import mm_orch
 from mm_orch.config import load_config
+from mm_orch.config.schema import Config
 from tests.deploy_files import DEPLOY
 from tests.processes import ROOT
 from tests.unit.api.face import Face
@@ -53,6 +54,9 @@ def test_the_extras_that_the_image_installs_are_the_projects() -> None:
     [extras] = re.findall(r"'\.\[(.*)\]'", DOCKERFILE)
 
     assert set(extras.split(",")) <= set(project["optional-dependencies"])
+    # docs/scaling.md says which images can keep their state in a database.
+    assert "postgres" in extras.split(",")
+    assert "\npsycopg==" in (ROOT / "requirements.lock").read_text()
 
 
 async def test_the_images_health_check_asks_a_path_that_is_served() -> None:
@@ -80,6 +84,16 @@ def test_every_image_of_the_compose_file_has_a_version() -> None:
     assert images["muai"] == f"muai:{mm_orch.__version__}-cpu"
     for image in images.values():
         assert re.search(r":(\$\{\w+:-)?v?\d+\.\d+", image), image
+
+
+def test_the_readme_starts_the_jaeger_of_the_compose_file_and_says_where_to_look() -> None:
+    readme = (ROOT / "README.md").read_text()
+    image = re.sub(r"\$\{\w+:-(.*)\}", r"\1", SERVICES["jaeger"]["image"])
+    service = Config().monitoring.tracing.service_name
+
+    assert f" {image}\n" in readme
+    assert f"<http://localhost:16686> for the service `{service}`" in readme
+    assert SERVICES["jaeger"]["ports"] == ["127.0.0.1:16686:16686"]
 
 
 def test_what_the_compose_file_mounts_is_there() -> None:

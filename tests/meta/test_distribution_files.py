@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+import mm_orch
 from tests.meta.test_house_rules import tracked
 from tests.processes import ROOT
 
@@ -42,7 +43,7 @@ def test_every_change_that_is_not_released_is_of_a_known_kind() -> None:
     kinds = {kind["directory"] for kind in PROJECT["tool"]["towncrier"]["type"]}
 
     for path in FRAGMENTS:
-        match = re.fullmatch(r"(?:\d+|\+\w+)\.(\w+)\.md", path.name)
+        match = re.fullmatch(r"(?:\d+|\+[\w-]+)\.(\w+)\.md", path.name)
         assert match, f"{path.name}: see changelog.d/README.md"
         assert match[1] in kinds
         assert path.read_text().strip()
@@ -50,6 +51,21 @@ def test_every_change_that_is_not_released_is_of_a_known_kind() -> None:
 
 def test_changes_find_their_place_in_the_list() -> None:
     assert (ROOT / "CHANGELOG.md").read_text().count(PROJECT["tool"]["towncrier"]["start_string"])
+
+
+def test_the_list_of_changes_has_the_form_that_its_head_names() -> None:
+    page = (ROOT / "CHANGELOG.md").read_text()
+    form = PROJECT["tool"]["towncrier"]
+    made = form["title_format"].format(version="1.2.3", project_date="2026-01-02")
+    releases = re.findall(r"^## .*$", page, re.MULTILINE)
+    kinds = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+
+    assert "Keep a Changelog 1.1" in page.partition(form["start_string"])[0]
+    for title in (made, *releases):
+        assert re.fullmatch(r"## \[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", title), title
+    assert releases[0].startswith(f"## [{mm_orch.__version__}] ")
+    assert [kind["name"] for kind in form["type"]] == kinds
+    assert set(re.findall(r"^### (.*)$", page, re.MULTILINE)) <= set(kinds)
 
 
 def test_hooks_before_a_commit_are_parts_of_the_gate_and_download_nothing() -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
-from mm_orch.core import errors
+from mm_orch.api.errors import status_of
 from mm_orch.core.errors import MuAIError
-from mm_orch.core.live_error import LiveChangeError
 from mm_orch.monitoring.alerts.alert import ALERT_TYPES
 from mm_orch.monitoring.series import Series
 from tests.deploy_files import read_rules
@@ -25,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CODE_OF_CONDUCT.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
@@ -76,18 +79,39 @@ def test_every_alert_of_the_server_is_in_the_handbook() -> None:
 def test_every_error_code_is_described_and_no_other() -> None:
     page = (ROOT / "docs/troubleshooting.md").read_text()
     table = page.partition("## By error code")[2]
-    codes = {error.code for error in (MuAIError, *_below(MuAIError))}
+    codes = {error.code for error in _all_errors()}
 
     assert len(codes) > 30
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == codes
 
 
-CORE_ERRORS = {errors.__name__, LiveChangeError.__module__}
+def test_every_error_code_has_its_status_on_the_page_of_http_and_no_other() -> None:
+    page = (ROOT / "docs/http.md").read_text()
+    table = page.partition("\n## Errors\n")[2].partition("\n## ")[0]
+    told = {
+        (code, status)
+        for status, codes in re.findall(r"^\| (\w+) \| (.+?) \|", table, re.MULTILINE)
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+    # Without running what makes one: each wants other things to be told.
+    statuses = {(one.code, str(status_of(one.__new__(one)))) for one in _all_errors()}
+    local = {code for code, status in told if status == "none"}
+
+    assert 0 < len(local) < 10
+    assert {code for code, _ in told} == {code for code, _ in statuses}
+    assert {(code, status) for code, status in told if code not in local} <= statuses
+
+
+def _all_errors() -> list[type[MuAIError]]:
+    """Return every error of the package; of its modules only those with errors are imported."""
+    for path in sorted((ROOT / "mm_orch").rglob("*.py")):
+        if re.search(r"^class \w+\(\w+Error\):$", path.read_text(), re.MULTILINE):
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    return [MuAIError, *_below(MuAIError)]
 
 
 def _below(error: type[MuAIError]) -> list[type[MuAIError]]:
-    """Return the errors of core/ below this one."""
-    near = [one for one in error.__subclasses__() if one.__module__ in CORE_ERRORS]
+    near = [one for one in error.__subclasses__() if one.__module__.startswith("mm_orch.")]
     return [one for inner in near for one in (inner, *_below(inner))]
 
 
@@ -105,6 +129,33 @@ def test_every_option_of_the_command_line_is_described() -> None:
     options = set(re.findall(r"--[a-z][a-z-]+", shown))
     assert len(options) > 15
     assert {option for option in options if option not in page} == set()
+
+
+def test_every_module_of_optimization_has_a_layer() -> None:
+    # The contract is exhaustive over packages, and this one stands in several layers.
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    [layers] = [one["layers"] for one in contracts["contracts"] if one["type"] == "layers"]
+    listed = {name for layer in layers for name in layer.split(" | ")}
+    found = [
+        path.stem for path in (ROOT / "mm_orch/optimization").iterdir() if "__" not in path.name
+    ]
+
+    assert len(found) > 20
+    assert [name for name in found if f"optimization.{name}" not in listed] == []
+
+
+def test_the_meanings_of_series_are_their_help_texts() -> None:
+    checked = run_check("scripts/generate_metrics_table.py")
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_command_of_a_conversation_is_described() -> None:
+    commands = re.findall(r'"(/[a-z]+)"', (ROOT / "mm_orch/cli/chat_commands.py").read_text())
+    page = (ROOT / "docs/command-line.md").read_text()
+
+    assert len(commands) > 5
+    assert [one for one in commands if not re.search(rf"^\| `{one}\b", page, re.MULTILINE)] == []
 
 
 async def test_every_path_is_described() -> None:
@@ -145,6 +196,8 @@ MEASURED = [
 QUOTED = [
     ("headline", ("short_ours_batched", "over_naive")),
     ("headline", ("conversations_ours_batched_cached", "over_naive")),
+    ("headline", ("short_transformers_continuous", "over_naive")),
+    ("headline", ("conversations_transformers_continuous", "over_naive")),
     ("headline", ("arrivals_naive_p95_s",)),
     ("headline", ("arrivals_ours_batched_p95_s",)),
     ("peers", ("ratio_openvino_int8_vllm_1", 0)),

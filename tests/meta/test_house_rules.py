@@ -35,8 +35,13 @@ BROAD_CATCHES = {
     # Not a boundary: its library raises nothing more special.
     "mm_orch/models/text.py",
     "mm_orch/search/extraction.py",
+    "mm_orch/optimization/placing/places.py",
+    "mm_orch/optimization/residents.py",
     "mm_orch/optimization/supervisor.py",
+    "mm_orch/remote/discovery.py",
+    "mm_orch/remote/server.py",
     "mm_orch/tuning/loop.py",
+    "mm_orch/workers/cluster/joining.py",
     "mm_orch/workflows/graph_runner.py",
 }
 
@@ -104,12 +109,13 @@ def test_environment_and_printing_stay_in_their_layers() -> None:
         if re.search(r"os\.environ|getenv\(", path.read_text()) and "config" not in path.parts
     }
     # The two faces hand the environment to the configuration layer and read nothing of it; the
-    # others set what DeepSpeed, vLLM, Ray and CUDA cannot be told in another way.
+    # others set what DeepSpeed, vLLM, torch's compiler, Ray and CUDA cannot be told in another way.
     assert readers <= {
         "mm_orch/muai.py",
         "mm_orch/cli/configuration.py",
         "mm_orch/gpus/visible.py",
         "mm_orch/optimization/engines/deepspeed/environment.py",
+        "mm_orch/optimization/engines/pytorch/compiled.py",
         "mm_orch/optimization/engines/vllm/environment.py",
         "mm_orch/workers/cluster/session.py",
         "mm_orch/workers/launching.py",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mm_orch.cli.arguments import Action, parse_arguments
+from mm_orch.cli.actions import Action
+from mm_orch.cli.arguments import parse_arguments
 from mm_orch.cli.logs import configure_logging
 from mm_orch.config.schema import Config
 from mm_orch.core.trace import CURRENT, TraceContext
@@ -106,6 +107,34 @@ async def test_the_load_balancer_asks_a_path_that_is_served_and_waits_long_enoug
 
     assert path in described["paths"]
     assert min(waits_s) > Config().api.request_timeout_s
+
+
+def balancer_section(name: str) -> list[list[str]]:
+    """Return the lines of a section of the load balancer's file, each as its words."""
+    [section] = re.findall(rf"^{name}\n((?:(?: .*)?\n)+)", BALANCER.read_text(), re.MULTILINE)
+    lines = [line.partition("#")[0].split() for line in section.splitlines()]
+    return [words for words in lines if words]
+
+
+def test_the_load_balancer_tries_another_server_and_says_for_whom_it_asks() -> None:
+    defaults = balancer_section("defaults")
+
+    # HAProxy passes retries over in a frontend, with a warning.
+    assert BALANCER.read_text().count("\n    retries ") == 1
+    assert ["retries", "1"] in defaults
+    assert ["option", "redispatch", "1"] in defaults
+    # mm_orch/api/rights.py knows by it that a call is not of this machine.
+    assert ["option", "forwardfor"] in defaults
+
+
+async def test_the_load_balancer_refuses_what_tells_of_the_server_without_a_key() -> None:
+    described = await read_description()
+    frontend = balancer_section("frontend muai")
+    [refused] = [words[5:] for words in frontend if words[:2] == ["acl", "is_inside"]]
+
+    assert ["http-request", "deny", "if", "is_inside"] in frontend
+    assert refused == ["/metrics", Config().monitoring.server.health_check_path]
+    assert set(refused) < described["paths"].keys()
 
 
 def test_the_collectors_pipeline_uses_what_is_configured() -> None:

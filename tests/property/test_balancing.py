@@ -5,15 +5,22 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mm_orch.core.generation import GenerationOptions
+from mm_orch.optimization.replica_set import wish_of
 from mm_orch.optimization.replicas.balancer import Balancer
 from mm_orch.optimization.replicas.held_prefixes import BLOCK_TOKENS, HeldPrefixes, name_blocks
 from mm_orch.optimization.replicas.offers import LIGHT_QUEUE_TOKENS, MAX_IMBALANCE, Rule
+from mm_orch.workers.queued_tokens import QueuedTokens
 
 # Few tokens and short prompts: many begin alike.
 PROMPTS = st.lists(st.integers(0, 1), max_size=8).map(
     lambda blocks: tuple(token for token in blocks for _ in range(BLOCK_TOKENS))
 )
 QUEUES = st.dictionaries(st.integers(0, 4), st.integers(0, 20_000), min_size=1)
+# Of these, many are close to the bound.
+EVEN_QUEUES = st.lists(st.integers(3000, 8000), min_size=2, max_size=3).map(
+    lambda queues: dict(enumerate(queues))
+)
 
 
 class Model:
@@ -83,25 +90,50 @@ def test_what_was_lost_is_forgotten_with_all_that_was_used_before_it(
         assert held.num_tokens == len(model.used_at) * BLOCK_TOKENS
 
 
+OPTIONS = st.builds(
+    GenerationOptions,
+    max_tokens=st.none() | st.integers(1, 5000),
+    num_choices=st.integers(1, 16),
+)
+
+
+def count_added(prompt: tuple[int, ...], options: GenerationOptions, num_held: int) -> int:
+    """Return what a request that is submitted adds to its worker's queue."""
+    queued = QueuedTokens()
+    for index in range(options.num_choices):
+        queued.add(
+            str(index),
+            num_prompt_tokens=len(prompt) - num_held,
+            max_output_tokens=options.max_tokens or 10**6,
+        )
+    return queued.total
+
+
 @given(
     st.integers(0, 3),
-    st.lists(st.tuples(PROMPTS, st.sampled_from(["", "a", "b"]), QUEUES), min_size=1, max_size=30),
+    st.lists(
+        st.tuples(PROMPTS, OPTIONS, st.sampled_from(["", "a", "b"]), QUEUES | EVEN_QUEUES),
+        min_size=1,
+        max_size=30,
+    ),
 )
 def test_no_queue_over_both_bounds_is_made_longer(
-    seed: int, requests: list[tuple[tuple[int, ...], str, dict[int, int]]]
+    seed: int, requests: list[tuple[tuple[int, ...], GenerationOptions, str, dict[int, int]]]
 ) -> None:
     balancer = Balancer(seed=seed)
     for replica in range(5):
         balancer.join(replica, max_tokens=20 * BLOCK_TOKENS)
-    for prompt, conversation, queues in requests:
+    for prompt, options, conversation, queues in requests:
+        wish = wish_of(prompt, options, conversation)
         chosen = balancer.choose(
-            name_blocks(prompt),
-            num_tokens=len(prompt) + 20,
-            conversation=conversation,
+            wish.names,
+            num_tokens=wish.num_tokens,
+            num_sequences=wish.num_sequences,
+            conversation=wish.conversation,
             queued_tokens=queues,
         )
 
-        num_new = len(prompt) + 20 - chosen.num_held_tokens
+        num_new = count_added(prompt, options, chosen.num_held_tokens)
         queue, shortest = queues[chosen.replica], min(queues.values())
         is_within = queue + num_new <= MAX_IMBALANCE * (sum(queues.values()) + num_new) / len(
             queues
@@ -109,7 +141,6 @@ def test_no_queue_over_both_bounds_is_made_longer(
         saves_time = queue - shortest <= chosen.num_held_tokens
         is_light = queue <= LIGHT_QUEUE_TOKENS and (saves_time or chosen.rule is Rule.SESSION)
         assert is_within or is_light or queue == shortest
-        assert num_new >= 20
 
 
 @given(st.integers(), st.lists(st.tuples(PROMPTS, QUEUES), max_size=20))

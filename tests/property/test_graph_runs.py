@@ -154,19 +154,19 @@ PAUSES_S = st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, 20.0]), max_size=3 * MA
 
 @given(plans(), PAUSES_S, st.floats(0.1, 30))
 def test_no_run_outlives_its_deadline_and_what_that_cut_off_is_told(
-    planned: list[Plan], pauses_s: list[float], deadline_s: float
+    planned: list[Plan], pauses_s: list[float], timeout_s: float
 ) -> None:
     stage = Stage(planned)
 
     async def measure() -> tuple[asyncio.Task[Outcome], float]:
         reader = Listener(pauses_s)
-        run = asyncio.create_task(play(stage.graph, reader, deadline_s=deadline_s))
+        run = asyncio.create_task(play(stage.graph, reader, timeout_s=timeout_s))
         await asyncio.wait([run])
         return run, asyncio.get_running_loop().time()
 
     run, end_s = run_in_virtual_time(measure())
 
-    assert end_s <= deadline_s + 1e-6
+    assert end_s <= timeout_s + 1e-6
     assert not any(script.is_running for script in stage.scripts)
     if error := run.exception():
         assert isinstance(error, MuAIError)
@@ -181,5 +181,5 @@ def test_no_run_outlives_its_deadline_and_what_that_cut_off_is_told(
         assert has_ended == (one.name not in fates)
         assert script.ends_s or not has_ended
     assert outcome.is_partial == bool(fates)
-    in_time = end_s < deadline_s
+    in_time = end_s < timeout_s
     assert not in_time or not any(isinstance(o.error, DeadlineError) for o in outcome.failed)

@@ -114,4 +114,4 @@ class PyTorchSettings(Section):
         " measured once. int8 and int4 need a CPU with AVX512_BF16 and a C++ compiler.",
         default="auto",
     )
-    compile: bool = option("Compile the model with torch.compile.", default=False, built=False)
+    compile: bool = option("Compile the model with torch.compile.", default=False)

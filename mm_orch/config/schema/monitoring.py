@@ -55,7 +55,7 @@ class TracingSettings(Section):
         default_in_words="true with an endpoint, else false",
     )
     sample_rate: Ratio = option(
-        "Share of requests traced when the caller does not say.", default=1.0, off_value=0.0
+        "Share of requests traced when the caller does not say.", default=1.0
     )
     service_name: Text = option(
         "Name of this server in traces and alerts; unique.", default="muai-orchestration"

@@ -31,7 +31,6 @@ class BatcherSettings(Section):
         "Longest such wait in milliseconds; a running engine never waits.",
         default=50,
         live=True,
-        off_value=0,
     )
     adaptive_batching: bool = option(
         "Fit the work of a step to the time that steps were seen to take.",

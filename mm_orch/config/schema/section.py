@@ -32,17 +32,13 @@ class OptionFacts:
     """What the schema says of an option beside its type.
 
     Attributes:
-        is_built: False while nothing in this version reads the option.
         is_live: may be changed while the server runs.
         is_secret: never printed.
-        off_value: a value that switches the feature off, so that it needs no warning.
         default_in_words: for defaults that depend on something else.
     """
 
-    is_built: bool = True
     is_live: bool = False
     is_secret: bool = False
-    off_value: Any = None
     default_in_words: str | None = None
 
 
@@ -50,10 +46,8 @@ def option(
     description: str,
     *,
     default: Any,
-    built: bool = True,
     live: bool = False,
     secret: bool = False,
-    off_value: Any = None,
     default_in_words: str | None = None,
 ) -> Any:
     """Describe one option for its model.
@@ -61,13 +55,7 @@ def option(
     ``description`` is a sentence; ``default`` a value, ``...`` where one is required, or a function
     of the fields before it; the other keywords are those of :class:`OptionFacts`.
     """
-    facts = OptionFacts(
-        is_built=built,
-        is_live=live,
-        is_secret=secret,
-        off_value=off_value,
-        default_in_words=default_in_words,
-    )
+    facts = OptionFacts(is_live=live, is_secret=secret, default_in_words=default_in_words)
     # A callable is the one extra that may carry any object with it.
     extra = _FactsExtra(facts)
     if callable(default):
@@ -75,9 +63,9 @@ def option(
     return Field(default, description=description, json_schema_extra=extra)
 
 
-def section(factory: Callable[[], Any], description: str, *, built: bool = True) -> Any:
-    """Describe a section inside another; ``built`` False goes for everything in it."""
-    return option(description, default=factory, built=built)
+def section(factory: Callable[[], Any], description: str) -> Any:
+    """Describe a section inside another."""
+    return option(description, default=factory)
 
 
 def facts_of(field: FieldInfo) -> OptionFacts:
@@ -91,6 +79,5 @@ class _FactsExtra:
     facts: OptionFacts
 
     def __call__(self, schema: dict[str, Any]) -> None:
-        """Show the flags in a JSON schema too."""
-        schema["x-built"] = self.facts.is_built
+        """Show in a JSON schema too what may be changed live."""
         schema["x-live"] = self.facts.is_live

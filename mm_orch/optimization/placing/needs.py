@@ -67,10 +67,15 @@ class Measurements:
         seen = self._seen.setdefault((model, way.engine), {})
         split = way.num_gpus, way.num_stages
         seen[split] = max(share_bytes, seen.get(split, 0))
+        self._on_host.discard((model, way.engine))
 
     def note_host(self, model: str, engine: str) -> None:
-        """Note that an engine computes on the CPU though it was given a GPU."""
-        self._on_host.add((model, engine))
+        """Note that a worker computes on the CPU though it was given a GPU.
+
+        Where others of its engine were seen on GPUs, that says nothing of the engine.
+        """
+        if (model, engine) not in self._seen:
+            self._on_host.add((model, engine))
 
     def correct(self, model: str, ways: Iterable[Way]) -> tuple[Way, ...]:
         """Return the ways with what was measured; none for an engine that takes no GPU.

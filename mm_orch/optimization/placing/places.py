@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import DeviceLostError, EngineStartError
+from mm_orch.core.events import ErrorOccurred
 from mm_orch.core.placement_events import WorkerMoved, WorkerPlaced
 from mm_orch.gpus.visible import find_visible
 from mm_orch.optimization.footprint import find_members
@@ -116,10 +117,13 @@ class GpuPlaces:
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Measure and look for failed GPUs until cancelled, where there are GPUs."""
-        while await self.read() or self._watch.is_hanging:
-            await self._measure()
-            self._leave_failed()
+        """Measure and look for failed GPUs until cancelled, where there are GPUs.
+
+        A fault is logged, and the next look is taken all the same.
+        """
+        has_gpus = True
+        while has_gpus:
+            has_gpus = await self._look()
             await asyncio.sleep(CHECK_EVERY_S)
 
     async def read(self) -> tuple[GpuReading, ...]:
@@ -183,6 +187,20 @@ class GpuPlaces:
             return ""
         await self.read()
         return "" if self._watch.is_hanging else self._describe_fault(claim)
+
+    async def _look(self) -> bool:
+        """Read, leave what has failed, measure; return whether there are GPUs to look at."""
+        try:
+            if not await self.read() and not self._watch.is_hanging:
+                return False
+            self._leave_failed()
+            await self._measure()
+        except Exception as error:  # boundary: one bad look at the GPUs never ends the server
+            logger.exception("the GPUs could not be looked at")
+            self._observer.observe(
+                ErrorOccurred(component="placing", error_type=type(error).__name__)
+            )
+        return True
 
     def _refuse(self, wanted: Wanted) -> EngineStartError:
         stock = self._take_stock(wanted)

@@ -108,17 +108,20 @@ class Balancer:
         conversation: str,
         queued_tokens: Mapping[int, int],
         opening: str = "",
+        num_sequences: int = 1,
     ) -> Choice:
         """Choose a replica for a request, which is given to it at once.
 
         Args:
             names: the blocks of its prompt, of ``name_blocks``; none where nothing is reused.
-            num_tokens: to be computed for it where nothing of it is held.
+            num_tokens: of each of its sequences, to be computed where nothing of it is held: of its
+                prompt, and of its answer as many as are expected.
             conversation: its explicit name; empty for none.
             queued_tokens: tokens still to be computed, of each replica that takes requests now;
                 they have all joined, and there is one at least.
             opening: says which conversation it is where ``conversation`` does not; empty where
                 nothing does.
+            num_sequences: that it brings.
         """
         offers = [
             Offer(
@@ -128,6 +131,7 @@ class Balancer:
                 held=held.find(names),
                 num_kept_tokens=held.num_tokens,
                 identity=self._identity_by_replica.get(one, ""),
+                num_sequences=num_sequences,
             )
             for one, queue in queued_tokens.items()
             for held in (self._held_by_replica[one],)

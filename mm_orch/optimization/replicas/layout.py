@@ -147,10 +147,10 @@ def next_move(
     if lacking and has_room:
         return Start(lacking[0])
     for member in reversed(surplus):
-        is_needed = member.is_serving and not any(
-            one.is_serving for one in members if one is not member
-        )
-        if not is_needed:
+        others = [one for one in members if one is not member]
+        # Of those that serve, and of all, the last stays.
+        is_last = member.is_serving and not any(one.is_serving for one in others)
+        if others and not is_last:
             return Drain(member.number)
     return None
 

@@ -40,10 +40,12 @@ class Offer:
 
     Attributes:
         queue: tokens that it has still to compute.
-        num_tokens: of the request.
+        num_tokens: of each sequence of the request: its prompt, and what its answer is expected to
+            have.
         held: what it holds of the request's prompt.
         num_kept_tokens: that it holds of all prompts.
         identity: what every balancer that gives it requests calls it; of all replicas, or none.
+        num_sequences: of the request; they begin alike.
     """
 
     replica: int
@@ -52,11 +54,12 @@ class Offer:
     held: Held
     num_kept_tokens: int
     identity: str = ""
+    num_sequences: int = 1
 
     @property
     def num_new_tokens(self) -> int:
-        """What the request adds to the queue."""
-        return max(0, self.num_tokens - self.held.num_tokens)
+        """What the request adds to the queue, which counts each sequence by itself."""
+        return self.num_sequences * max(0, self.num_tokens - self.held.num_tokens)
 
 
 class Offers:

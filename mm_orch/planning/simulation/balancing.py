@@ -117,7 +117,7 @@ class Served:
         by_number = {one.number: one for one in alive}
         chosen = self._balancer.choose(
             _name_blocks(request),
-            num_tokens=request.num_known_tokens,
+            num_tokens=request.num_known_tokens + request.num_left,
             conversation="",
             queued_tokens={number: one.num_queued_tokens for number, one in by_number.items()},
         )

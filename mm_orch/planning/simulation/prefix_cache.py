@@ -26,7 +26,6 @@ class PrefixCache:
         """Kept, held or not."""
         self.num_unheld = 0
         """Of these, what nobody holds: all of it can be evicted."""
-        self.num_evicted = 0
         self._sizes: dict[int, int] = {}
         self._holders: dict[int, int] = {}
         # The first was let go longest ago.
@@ -79,5 +78,4 @@ class PrefixCache:
                 self._sizes[key] = size - num_gone
             self.num_tokens -= num_gone
             self.num_unheld -= num_gone
-            self.num_evicted += num_gone
             num_tokens -= num_gone

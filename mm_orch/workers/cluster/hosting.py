@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,7 +36,7 @@ class WorkerHost:
         spec_json: the worker's WorkerSpec.
 
     Raises:
-        OSError: this node cannot reach the server, or the interpreter cannot be started.
+        OSError: this node cannot reach the server.
         FileNotFoundError: the model's files are not on this node.
     """
 
@@ -45,13 +46,13 @@ class WorkerHost:
         _check_way(spec.address)
         # Started in the constructor, that is in the actor's main thread: the kernel ends the worker
         # with the thread that has started it.
-        self._process = subprocess.Popen(  # noqa: S603 - the server's own interpreter and code
-            make_command(spec.python, "process"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        try:
+            self._process = _start(make_command(spec.python, "process"))
+        except OSError as error:
+            # Another engine may do here: told as by a worker that refuses, not as a lost place.
+            said = f"{spec.python} cannot be started on {socket.gethostname()}: {error.strerror}"
+            code = f"import sys; sys.stdin.readline(); sys.exit({said!r})"
+            self._process = _start([sys.executable, "-c", code])
         _take_priority_of_node(self._process.pid)
         stdin = _pipe(self._process.stdin)
         # It stays open: its end tells the worker that this actor is gone.
@@ -69,6 +70,16 @@ class WorkerHost:
     def wait(self) -> int:
         """Wait for the worker's end and return its exit code; negative is the signal's number."""
         return self._process.wait()
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - the server's own interpreters and code
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def _adapt(spec: messages.WorkerSpec) -> messages.WorkerSpec:

@@ -111,11 +111,26 @@ class Cluster:
             if self._keeper is not None:
                 how = describe_exit(await self._keeper.wait())
                 logger.error("the cluster was lost (%s); workers there are too", how)
+            await self._join_again()
+
+    async def _join_again(self) -> None:
+        """Try until it is joined; only the first failure is news."""
+        is_told = False
+        while True:
             try:
                 await self.join()
-            except ServerStartError as error:
-                logger.warning("the cluster is not there: %s", error)
+            except Exception as error:  # boundary: whatever it is, the next try may succeed
+                if not is_told:
+                    is_told, is_expected = True, isinstance(error, ServerStartError)
+                    logger.warning(
+                        "the cluster cannot be joined, which is tried again every %g s: %s",
+                        _REJOIN_EVERY_S,
+                        error,
+                        exc_info=None if is_expected else error,
+                    )
                 await asyncio.sleep(_REJOIN_EVERY_S)
+            else:
+                return
 
     async def leave(self) -> None:
         """End the process that keeps it, and with it a cluster that it has started."""
@@ -135,12 +150,12 @@ class Cluster:
         if keeper.stdin is None or keeper.stdout is None:
             raise TypeError("the keeper was started without pipes")
         keeper.stdin.write(self._settings.address.encode() + b"\n")
-        line = b""
-        with contextlib.suppress(TimeoutError):
+        # The last two: it says something that is no answer, or far too much.
+        with contextlib.suppress(TimeoutError, msgspec.MsgspecError, ValueError):
             async with asyncio.timeout(_JOIN_TIMEOUT_S):
                 line = await keeper.stdout.readline()
-        if line:
-            return msgspec.json.decode(line, type=Joined)
+            if line:
+                return msgspec.json.decode(line, type=Joined)
         if keeper.returncode is None:
             keeper.kill()
         await keeper.wait()

@@ -2,7 +2,8 @@
 
     stdin   first line: WorkerSpec as JSON; end of file: the server is gone
     stderr  the log lines of the worker
-    end     as the worker ends: the same exit code, or the same signal
+    end     as the worker ends: the same exit code, or the same signal; with a code of its own where
+            there is no place for it, or that is lost
 
 Ray is a client library that ends its process when its node is lost. Here it ends no server, and
 what this process has started on the cluster is ended by Ray when this process has ended.
@@ -23,12 +24,11 @@ import msgspec
 from mm_orch.workers import messages
 from mm_orch.workers.cluster.hosting import NUM_THREADS, WorkerHost
 from mm_orch.workers.cluster.session import connect, say
+from mm_orch.workers.placement import EXIT_LOST, EXIT_NOT_PLACED
 
 if TYPE_CHECKING:
     from mm_orch.workers.placement import Placement
 
-_EXIT_NOT_PLACED = 4
-_EXIT_LOST = 5
 # Beside the weights: what a library takes, and what loading them takes for a while.
 _WEIGHTS_FACTOR = 1.25
 _LIBRARIES_BYTES = 512 << 20
@@ -45,14 +45,15 @@ def main() -> NoReturn:
         raise ValueError("the worker is to run on no cluster")
     try:
         ray = connect(spec.placement.cluster, auth_mode=spec.placement.auth_mode)
-    except (ImportError, ConnectionError) as error:
+    except (ImportError, ConnectionError, RuntimeError) as error:
+        # The last is Ray's own word for a cluster of another release.
         say(f"the cluster cannot be reached: {error}")
-        os._exit(_EXIT_LOST)
+        os._exit(EXIT_LOST)
     try:
         exit_code = _follow(ray, _place(ray, spec, spec.placement), spec.placement.timeout_s)
     except ray.exceptions.RayError as error:
         say(_describe(error))
-        exit_code = _EXIT_LOST
+        exit_code = EXIT_LOST
     if exit_code < 0:
         _end_by(-exit_code)
     # Without taking leave of Ray, which takes half a second: it notices.
@@ -95,7 +96,7 @@ def _follow(ray: Any, host: Any, timeout_s: float) -> int:
     if not placed:
         free = {name: round(size, 2) for name, size in ray.available_resources().items()}
         say(f"no node had room within cluster.placement_timeout_s = {timeout_s:g}; free: {free}")
-        return _EXIT_NOT_PLACED
+        return EXIT_NOT_PLACED
     say(f"it runs as {ray.get(where)}")
     while piece := ray.get(host.read_log.remote()):
         os.write(sys.stderr.fileno(), piece)

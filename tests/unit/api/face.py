@@ -142,7 +142,7 @@ class Face:
             places=self.places,
             embedding_model=self.embedding_model,
             default_model="scripted",
-            timeout_s=settings.deadline_s,
+            timeout_s=settings.timeout_s,
             is_enabled=settings.is_enabled,
         )
         self.app: ASGIApp = create_application(

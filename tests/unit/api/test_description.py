@@ -10,6 +10,7 @@ import pytest
 from mm_orch.api.schemas import answers
 from mm_orch.api.settings import ApiKey, ApiSettings
 from mm_orch.core.generation import FinishReason, TextDelta
+from tests.unit.api.described import read_description
 from tests.unit.api.face import CHAT, HELLO, TEXT, Face, events_of
 from tests.unit.api.scripted_generator import ScriptedGenerator, call, say, tell, think
 
@@ -118,6 +119,19 @@ async def test_every_path_and_status_is_described() -> None:
         for method, operation in operations.items()
     }
     assert told == STATUSES
+
+
+async def test_every_summary_says_more_than_the_name_of_a_function() -> None:
+    described = await read_description()
+
+    operations = [one for path in described["paths"].values() for one in path.values()]
+    names = [one["summary"].lower().replace(" ", "_") for one in operations]
+    assert len(names) > 40
+    assert [
+        one["summary"]
+        for one, name in zip(operations, names, strict=True)
+        if one["operationId"].startswith(f"{name}_")
+    ] == []
 
 
 async def test_every_reference_leads_somewhere() -> None:

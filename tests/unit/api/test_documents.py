@@ -281,7 +281,7 @@ async def test_an_upload_ends_with_its_deadline(documents: SqlDocuments) -> None
     face = Face(
         documents=documents,
         embedder=ScriptedEmbedder(is_holding=True),
-        workflow_settings=WorkflowSettings(deadline_s=0.2),
+        workflow_settings=WorkflowSettings(timeout_s=0.2),
     )
 
     refused = await face.post(UPLOAD, content=BIRDS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mm_orch.core import errors
+from mm_orch.core import errors, place_errors
 from mm_orch.core.errors import MuAIError
 from mm_orch.core.live_error import LiveChangeError
 from tests.unit.api.face import CHAT, Face, events_of
@@ -55,11 +55,13 @@ STATUS_BY_ERROR = {
     "DeadlineError": 504,
     "EngineError": 503,
     "EngineStartError": 503,
+    "NoPlaceError": 503,
     "EngineCrashedError": 503,
     "EngineOutOfMemoryError": 503,
     "EngineFailedError": 503,
     "EngineHungError": 503,
     "DeviceLostError": 503,
+    "NodeLostError": 503,
     "FailoverError": 503,
     "PoisonedRequestError": 500,
 }
@@ -71,7 +73,7 @@ def all_kinds(root: type[MuAIError] = MuAIError) -> Iterator[type[MuAIError]]:
         yield from all_kinds(kind)
 
 
-OWN = {errors.__name__, LiveChangeError.__module__}
+OWN = {errors.__name__, place_errors.__name__, LiveChangeError.__module__}
 KINDS = {kind.__name__: kind for kind in all_kinds()}
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from mm_orch.benchmarking.objective import Objective
-from mm_orch.cli.arguments import Action, parse_arguments
+from mm_orch.cli.actions import Action
+from mm_orch.cli.arguments import parse_arguments
+from mm_orch.config.environment import path_by_variable
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,14 @@ def test_a_query_may_begin_with_a_dash_after_two() -> None:
         ("--status --watch --interval 0", "'0' is not allowed; give a number of seconds from 0.1"),
         ("--status --watch --interval nan", "give a number of seconds from 0.1 to 3600"),
         ("--status --model m", "--model goes with a query or --mode chat"),
-        ("--server --temperature 0", "--temperature goes with a query or --mode chat"),
+        ("--server --model m", "first of monitoring.server.preload_models (environment MUAI_MON_"),
+        ("--server --engine onnx", "set optimization.engine_preference (environment MUAI_OPT_"),
+        ("--server --engine onnx", "ENGINE_PREFERENCE=onnx), for one of its models models.NAME."),
+        ("--status --engine onnx", "--engine goes with a query or --mode chat\n"),
+        ("--server --workflow rag_qa", "workflow_type of POST /api/query, or workflow/NAME as the"),
+        ("--server --max-tokens 5", "each request to a server says max_tokens itself"),
+        ("--server --temperature 0", "--temperature goes with a query or --mode chat; each "),
+        ("--server --json", "for a server's log in JSON set system.log_format to json"),
         ("--mode chat --json", "--json goes with a query or --status or --model-info"),
         ("--status --traffic rate=1", "--traffic goes with --plan"),
         ("--benchmark --hardware l4", "--hardware goes with --plan"),
@@ -122,7 +132,7 @@ def test_a_query_may_begin_with_a_dash_after_two() -> None:
         ("--server --upload a.md", "--server and --upload do not go together"),
         ("--upload a.md --model m", "--model goes with a query or --mode chat"),
         ("--quick q", "--quick goes with --benchmark"),
-        ("--server --url http://h:1", "--url goes with --benchmark"),
+        ("--server --url http://h:1", "--url goes with --benchmark or --plan; a server of your"),
         ("--status --benchmark-output d", "--benchmark-output goes with --benchmark"),
         ("--benchmark-format csv", "--benchmark-format goes with --benchmark"),
         ("--benchmark --benchmark-format xml", "'json', 'csv'"),
@@ -144,6 +154,17 @@ def test_wrong_usage_ends_with_2_and_says_what_is_right(
     stderr = capsys.readouterr().err
     assert said in stderr
     assert len(stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("option", ["--model", "--engine"])
+def test_the_variable_that_a_server_is_told_to_set_sets_the_option_beside_it(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["--server", option, "tiny"])
+
+    [(key, variable)] = re.findall(r"(\S+) \(environment (\w+)", capsys.readouterr().err)
+    assert ".".join(path_by_variable()[variable]) == key
 
 
 @pytest.mark.parametrize("option", ["--model", "--engine", "--pull", "--remove", "--host"])

@@ -314,6 +314,11 @@ def test_a_secret_variable_that_is_refused_is_not_shown(faults: Faults) -> None:
             "must be 1: what runs elsewhere has no workers here",
         ),
         (
+            "models: {m: {source: 'openai:http://gpu-1:8000#m', task: embed}}",
+            "models.m.task",
+            "must be generate: servers elsewhere are asked for text",
+        ),
+        (
             "models: {m: {source: 'openai:#m'}}",
             "models.m.endpoints",
             "must name servers",

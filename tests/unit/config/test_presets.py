@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,16 @@ def test_variables_set_the_values_of_the_kubernetes_preset() -> None:
     assert config.optimization.tuner.enabled
     assert config.monitoring.server.preload_models == ("smollm2-135m",)
     assert not config.monitoring.tracing.enabled
+
+
+def test_the_guide_names_every_variable_of_the_kubernetes_preset() -> None:
+    preset = (PRESETS / "kubernetes.yaml").read_text()
+    page = (ROOT / "docs/configuration-examples.md").read_text()
+    table = page.partition("\n## Kubernetes\n")[2].partition("\n\nGive the pod")[0]
+    names = re.findall(r"`([A-Z_]+)`", table)
+
+    assert len(names) == len(set(names))
+    assert set(names) == set(re.findall(r"\$\{([A-Z_]+):", preset))
 
 
 def test_the_briefs_minimal_configuration_loads_without_a_warning() -> None:

@@ -9,20 +9,6 @@ from mm_orch.config.keys import Key, dotted, keys_by_path
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Load
 
-NO_EFFECT = "valid but not built in this version yet"
-
-
-@pytest.mark.parametrize(
-    ("text", "start"),
-    [
-        ("optimization: {pytorch: {compile: true}}", "optimization.pytorch.compile is"),
-    ],
-)
-def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start: str) -> None:
-    (warning,) = load(text).warnings
-    assert warning.startswith(start)
-    assert NO_EFFECT in warning
-
 
 @pytest.mark.parametrize(
     "text",
@@ -35,7 +21,7 @@ def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start
         "optimization: {cache: {enabled: false, max_memory_mb: 1}}",
         "optimization: {batcher: {enabled: false, max_batch_size: 2, max_batch_tokens: 9}}",
         "optimization: {batcher: {adaptive_batching: false, batch_timeout_ms: 0}}",
-        "optimization: {pytorch: {dtype: bf16, compile: false}, fallback_on_error: false}",
+        "optimization: {pytorch: {dtype: bf16, compile: true}, fallback_on_error: false}",
         "optimization: {tuner: {enabled: false}}",
         "monitoring: {enabled: false, prometheus: {port: 1, host: 0.0.0.0, path: /m}}",
         "monitoring: {tracing: {enabled: false, endpoint: 'http://c:4317'}}",
@@ -53,7 +39,7 @@ def test_what_is_not_built_is_one_warning_a_section(load: Load, text: str, start
         "api: {api_keys: [{key: a, priority_max: 1, rate_limit_per_minute: 5}]}",
     ],
 )
-def test_what_is_built_or_switched_off_gives_no_warning(load: Load, text: str) -> None:
+def test_what_may_well_be_meant_gives_no_warning(load: Load, text: str) -> None:
     assert load(text).warnings == ()
 
 
@@ -111,3 +97,45 @@ def test_keys_that_nobody_asks_for_are_warned_about(load: Load) -> None:
 def test_metrics_on_the_servers_port_are_warned_about(load: Load) -> None:
     (warning,) = load("monitoring: {server: {enabled: true, port: 9090}}").warnings
     assert "are both 9090" in warning
+
+
+KEYS_IN_FILE = """
+    api:
+      enable_auth: true
+      api_keys:
+        - {name: operator, key: of-the-file, admin: true}
+"""
+
+
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        ({"MUAI_API_KEYS": "a,b"}, "MUAI_API_KEYS"),
+        ({"MUAI_API_KEY": "a"}, "MUAI_API_KEY"),
+        ({"MUAI_API_KEY": "a", "MUAI_API_KEYS": "b"}, "MUAI_API_KEY and MUAI_API_KEYS"),
+    ],
+)
+def test_variables_that_take_the_place_of_the_files_keys_are_warned_about(
+    load: Load, environ: dict[str, str], place: str
+) -> None:
+    (warning,) = load(KEYS_IN_FILE, environ).warnings
+    assert warning.startswith("api.api_keys (")
+    assert f"muai.yaml line 4) does not count beside {place}," in warning
+    assert warning.endswith("the file's keys are refused, an admin's too.")
+    assert "of-the-file" not in warning
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        (KEYS_IN_FILE, {}),
+        # How container files pass on a variable that is not set.
+        (KEYS_IN_FILE, {"MUAI_API_KEYS": ""}),
+        ("api: {enable_auth: true}", {"MUAI_API_KEYS": "a"}),
+        ("api: {enable_auth: true, api_keys: []}", {"MUAI_API_KEYS": "a"}),
+    ],
+)
+def test_keys_that_nothing_takes_the_place_of_give_no_warning(
+    load: Load, text: str, environ: dict[str, str]
+) -> None:
+    assert load(text, environ).warnings == ()

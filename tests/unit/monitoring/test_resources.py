@@ -98,8 +98,8 @@ class _Recorder:
             self.is_full.set()
 
 
-def watch(nvml: FakeNvml, deadline_s: float = 30) -> GpuWatch:
-    return GpuWatch(lambda: open_nvml(nvml), deadline_s=deadline_s)
+def watch(nvml: FakeNvml, timeout_s: float = 30) -> GpuWatch:
+    return GpuWatch(lambda: open_nvml(nvml), timeout_s=timeout_s)
 
 
 async def end(task: asyncio.Task[None]) -> None:
@@ -192,7 +192,7 @@ async def test_while_the_gpus_hang_the_host_is_read_and_they_are_unhealthy(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     nvml, recorder = HangingNvml(), _Recorder()
-    gpus = watch(nvml, deadline_s=0.01)
+    gpus = watch(nvml, timeout_s=0.01)
     sampler = ResourceSampler(HostReader(memory=memory), gpus, recorder, interval_s=1)
     while not recorder.events or gpus.is_hanging:
         await sampler.sample()
@@ -232,7 +232,7 @@ async def test_a_driver_that_does_not_wake_costs_no_reading_of_the_host() -> Non
         assert gate.wait(30)
         return None
 
-    gpus = GpuWatch(wake, deadline_s=0)
+    gpus = GpuWatch(wake, timeout_s=0)
     await ResourceSampler(HostReader(memory=memory), gpus, recorder, interval_s=1).sample()
     await gpus.aclose()
     gate.set()

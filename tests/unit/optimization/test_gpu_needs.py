@@ -127,8 +127,19 @@ def test_what_was_measured_takes_the_place_of_what_was_reckoned() -> None:
     seen.note("m", narrow, 11)
     assert [one.share_bytes for one in seen.correct("m", [wide, narrow])] == [7, 11]
     assert seen.correct("another", [wide]) == (wide,)
+    seen.note_host("another", "e")
+    assert seen.correct("another", [wide, other]) == (other,)
+
+
+def test_a_worker_on_the_cpu_says_nothing_of_an_engine_whose_others_are_on_gpus() -> None:
+    seen, way = Measurements(), Way(engine="e", num_gpus=1)
     seen.note_host("m", "e")
-    assert seen.correct("m", [wide, other]) == (other,)
+    seen.note("m", way, 5)
+    assert [one.share_bytes for one in seen.correct("m", [way])] == [5]
+
+    seen.note_host("m", "e")
+
+    assert [one.share_bytes for one in seen.correct("m", [way])] == [5]
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,10 @@ def test_the_only_one_that_serves_stays() -> None:
     assert next_move(here, [LEFT, RIGHT], has_room=True) == Drain(0)
 
 
+def test_the_only_one_stays_whether_it_serves_or_not() -> None:
+    assert next_move([member(0, ALL, is_serving=False)], [LEFT], has_room=False) is None
+
+
 def test_of_equal_shares_the_last_leaves() -> None:
     here = [member(0, ALL), member(1, ALL), member(2, ALL)]
     assert next_move(here, [ALL], has_room=True) == Drain(2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mm_orch.core.errors import ModelUnavailableError
-from mm_orch.core.events import ModelUnloaded
+from mm_orch.core.events import ErrorOccurred, ModelUnloaded
 from mm_orch.optimization.ladder import EngineLadder
 from mm_orch.optimization.replica_set import ReplicaSet, Wish
 from mm_orch.optimization.residents import LoadedModel, Residents
@@ -154,3 +154,36 @@ async def test_a_model_that_leaves_for_another_ends_in_peace_though_that_one_is_
     assert has_ended.is_set()
     assert residents.loaded == []
     assert [one.model for one in recorder.of(ModelUnloaded)] == ["a", "b"]
+
+
+async def test_a_fault_in_a_look_at_the_memory_is_told_and_the_next_one_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mm_orch.optimization.residents._MEASURE_EVERY_S", 0.01)
+    recorder, has_place, num_asked = Recorder(), asyncio.Event(), 0
+
+    def find_limit(_: str) -> float:
+        nonlocal num_asked
+        num_asked += 1
+        if num_asked == 1:
+            raise RuntimeError("never thought of")
+        return 0.0
+
+    residents = Residents(
+        budget_bytes=100,
+        max_models=1,
+        expect_bytes=lambda _: 60,
+        idle_unload_s=find_limit,
+        observer=recorder,
+        clock=time.monotonic,
+    )
+    model = add(residents, "a", recorder, take_place(residents, "a", has_place))
+    model.supervisor.phase = ModelPhase.READY
+    keeping = asyncio.create_task(residents.keep_bounds())
+
+    await recorder.wait_for(ModelUnloaded)
+
+    [error] = recorder.of(ErrorOccurred)
+    assert (error.component, error.error_type) == ("residents", "RuntimeError")
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)

@@ -5,15 +5,30 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
+from mm_orch.core.place_errors import NoPlaceError
 from mm_orch.optimization.ladder import EngineLadder
-from mm_orch.optimization.trials import EngineTrials, Trial, rank_by_speed, rank_by_start
+from mm_orch.optimization.plan import EnginePlan
+from mm_orch.optimization.trials import (
+    EngineTrials,
+    Trial,
+    _make_key,
+    rank_by_speed,
+    rank_by_start,
+)
+from mm_orch.workers.placement import Placement
+from tests.integration.test_supervisor import STORED
+from tests.unit.optimization.test_gpu_needs import make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mm_orch.workers.worker import Worker
 
 TRIALS = [
     Trial(engine="a", load_s=30.0, tokens_per_s=200.0),
@@ -68,3 +83,40 @@ def test_two_models_that_are_tried_at_the_same_time_are_both_remembered(
 
     assert json.loads(path.read_bytes()).keys() == {"a", "b"}
     assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_that_an_engine_found_no_place_is_not_remembered_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "trials.json"
+    plan = make_plan(STORED, EnginePlan(name="a"))
+    tried = []
+
+    async def launch(_: str) -> Worker:
+        raise NoPlaceError("no node had room")
+
+    with pytest.raises(NoPlaceError):
+        await EngineTrials(path, time.monotonic).run(
+            plan, STORED, ["a", "b"], launch=launch, note=tried.append
+        )
+
+    assert not path.exists()
+    # The next would have to wait for the same room.
+    assert len(tried) == 1
+
+
+def test_what_was_tried_here_is_not_known_of_a_cluster(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    stored = msgspec.structs.replace(STORED, directory=str(tmp_path / "model"))
+    here = make_plan(stored, EnginePlan(name="a"))
+    small, large = (
+        replace(here, place=lambda placement=placement: placement)
+        for placement in (
+            Placement(cluster="", host="", num_cpus=number, num_gpus=0, timeout_s=1)
+            for number in (2, 8)
+        )
+    )
+    trials = EngineTrials(tmp_path / "trials.json", time.monotonic)
+
+    trials._remember(_make_key(here, stored), TRIALS)
+    trials._remember(_make_key(small, stored), TRIALS[:1])
+
+    assert [len(trials.find(plan, stored)) for plan in (here, small, large)] == [3, 1, 0]

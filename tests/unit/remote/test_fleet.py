@@ -53,7 +53,7 @@ async def until(fleet: RemoteFleet, is_so: object) -> None:
     """Wait until something is so; the fleet tells of every change."""
     async with asyncio.timeout(30):
         while not is_so():  # type: ignore[operator]  # a function without arguments
-            await fleet._changed.wait()
+            await fleet.news.wait()
 
 
 def endpoint_of(fleet: RemoteFleet, peer: Peer) -> Endpoint:

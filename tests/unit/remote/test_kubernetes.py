@@ -108,6 +108,20 @@ async def test_a_change_ends_the_wait_at_once(credentials: Path) -> None:
         assert query["resourceVersion"] == ["2"]
 
 
+async def test_however_long_the_news_of_a_change_is_the_wait_ends(credentials: Path) -> None:
+    async with kubernetes_api(credentials) as api:
+        api.event_bytes = 4 << 20
+        await api.set([endpoint_slice("10.0.0.1")])
+        asking = finder(api)
+        await asking.find()
+        waiting = asyncio.create_task(asking.wait(600))
+        await api.watched.acquire()
+
+        await api.set([endpoint_slice("10.0.0.2")])
+
+        await asyncio.wait_for(waiting, 30)
+
+
 async def test_a_refusal_says_what_the_api_server_says_and_never_the_token(
     credentials: Path,
 ) -> None:

@@ -125,7 +125,7 @@ class Listener:
 
 
 async def play(
-    graph: Graph, listener: Listener | None = None, *, deadline_s: float | None = None
+    graph: Graph, listener: Listener | None = None, *, timeout_s: float | None = None
 ) -> Outcome:
     """Run a graph whose question is "q", by the loop's own clock."""
     clock = asyncio.get_running_loop().time
@@ -136,5 +136,5 @@ async def play(
         inputs,
         tell=(listener or Listener()).tell,
         clock=clock,
-        deadline=None if deadline_s is None else RunDeadline(graph.name, deadline_s, clock),
+        deadline=None if timeout_s is None else RunDeadline(graph.name, timeout_s, clock),
     )

@@ -151,7 +151,7 @@ def make_call(**fields: object) -> WorkflowCall:
             "request_id": "r",
             "messages": (Message(role="user", content=question),),
             "options": GenerationOptions(max_tokens=50),
-            "deadline_s": 60,
+            "timeout_s": 60,
             **fields,
         }  # type: ignore[arg-type]  # by name
     )

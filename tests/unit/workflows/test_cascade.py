@@ -329,7 +329,7 @@ async def test_samples_that_take_too_long_leave_time_to_give_the_first_answer(
 ) -> None:
     generator = scripted(tokens("Lyon", UNSURE), *[say("Paris")] * 3)
 
-    await play(store, generator, call=make_call(QUESTION, deadline_s=100))
+    await play(store, generator, call=make_call(QUESTION, timeout_s=100))
 
     first, *others = [request.timeout_s for request in generator.requests]
     assert first is not None

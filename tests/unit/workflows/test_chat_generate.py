@@ -226,7 +226,7 @@ async def test_who_waits_too_long_for_its_session_is_told_so(store: SqlSessions)
     generator = ScriptedGenerator([HOLD])
     workflows = make_workflows(generator, store)
     async with workflows.open("chat_generate", make_call("first", session=going_on())):
-        call = make_call("next", session=going_on(), deadline_s=0.01)
+        call = make_call("next", session=going_on(), timeout_s=0.01)
         with pytest.raises(DeadlineError, match="session s was still being answered"):
             await answer(workflows, call)
 
@@ -276,7 +276,7 @@ async def test_the_deadline_counts_from_the_call_and_is_told_as_it_was_given(
     await fill(store, "s", 1)
     is_free = threading.Event()
     workflows = make_workflows(ScriptedGenerator([HOLD]), store)
-    call = make_call("Hi", session=going_on(), deadline_s=0.05)
+    call = make_call("Hi", session=going_on(), timeout_s=0.05)
 
     with pytest.raises(
         DeadlineError, match=r"chat_generate was not complete after 0\.05 s"

@@ -228,7 +228,7 @@ async def test_asking_again_that_takes_too_long_leaves_the_first_answer() -> Non
                 await asyncio.Event().wait()
             return await super().search(query, limit=limit)
 
-    outcome, _ = await ask(AGAIN, Slow(), deadline_s=4)
+    outcome, _ = await ask(AGAIN, Slow(), timeout_s=4)
 
     assert f'- {ORR} "{GOATS}" [2]' in text_of(outcome)
     assert not outcome.is_partial

@@ -171,7 +171,7 @@ def test_a_run_whose_time_is_over_before_it_begins_does_nothing() -> None:
 
     with pytest.raises(DeadlineError, match="The workflow tried was not complete after 0 s"):
         run_in_virtual_time(
-            play(make_graph(make_step("answer", script=script)), listener, deadline_s=0)
+            play(make_graph(make_step("answer", script=script)), listener, timeout_s=0)
         )
 
     assert (script.begins_s, listener.events) == ([], [])
@@ -182,7 +182,7 @@ def test_the_whole_deadline_ends_every_step() -> None:
     graph = make_graph(make_step("answer", script=script))
 
     with pytest.raises(DeadlineError, match="The workflow tried was not complete after 7 s"):
-        run_in_virtual_time(play(graph, deadline_s=7))
+        run_in_virtual_time(play(graph, timeout_s=7))
 
     assert not script.is_running
 
@@ -195,7 +195,7 @@ def test_when_the_time_is_over_optional_steps_are_gone_without() -> None:
         results="check note",
     )
 
-    outcome = run_in_virtual_time(play(graph, deadline_s=7))
+    outcome = run_in_virtual_time(play(graph, timeout_s=7))
 
     assert outcome.is_partial
     assert outcome.values[ANSWER] == "answer(q)"
@@ -212,7 +212,7 @@ def test_what_a_slow_reader_keeps_from_beginning_in_time_has_failed() -> None:
     # It has not taken the answer's end when the time is over.
     reader = Listener([0, 0, 100])
 
-    outcome = run_in_virtual_time(play(graph, reader, deadline_s=7))
+    outcome = run_in_virtual_time(play(graph, reader, timeout_s=7))
 
     assert outcome.is_partial
     [failed] = outcome.failed
@@ -232,11 +232,11 @@ def test_a_failure_that_a_slow_reader_has_not_been_told_of_is_no_deadline(
     reader = Listener([0, 0, 0, 100])
 
     if is_optional:
-        outcome = run_in_virtual_time(play(graph, reader, deadline_s=7))
+        outcome = run_in_virtual_time(play(graph, reader, timeout_s=7))
         assert [one.error for one in outcome.failed] == [broken]
     else:
         with pytest.raises(EngineFailedError, match="broken"):
-            run_in_virtual_time(play(graph, reader, deadline_s=7))
+            run_in_virtual_time(play(graph, reader, timeout_s=7))
 
 
 def test_a_step_that_finishes_what_it_has_begun_counts_when_the_time_is_over() -> None:
@@ -255,7 +255,7 @@ def test_a_step_that_finishes_what_it_has_begun_counts_when_the_time_is_over() -
         results="keep note",
     )
 
-    outcome = run_in_virtual_time(play(graph, listener, deadline_s=7))
+    outcome = run_in_virtual_time(play(graph, listener, timeout_s=7))
 
     assert outcome.values[slot("keep")] == "kept"
     # Nothing more begins.
@@ -275,8 +275,8 @@ def test_a_step_is_told_how_much_time_it_has_left() -> None:
     def graph_of(deadline_s: float | None) -> object:
         return make_graph(Step(name="answer", run=look, outputs=(ANSWER,), deadline_s=deadline_s))
 
-    run_in_virtual_time(play(graph_of(5), deadline_s=9))
-    run_in_virtual_time(play(graph_of(50), deadline_s=9))
+    run_in_virtual_time(play(graph_of(5), timeout_s=9))
+    run_in_virtual_time(play(graph_of(50), timeout_s=9))
     run_in_virtual_time(play(graph_of(None)))
 
     assert told == [5, 3, 9, 7, None, None]

@@ -86,7 +86,7 @@ async def test_a_turn_that_a_slow_reader_kept_from_being_stored_is_told_as_lost(
         await fill(store, "s", 1)
         # With what is told of steps, as much as is told ahead: the answer's end has to wait.
         workflows = make_workflows(ScriptedGenerator(say(*["w"] * 13)), store)
-        call = make_call("Hi", session=going_on(), deadline_s=0.05)
+        call = make_call("Hi", session=going_on(), timeout_s=0.05)
         async with workflows.open("chat_generate", call) as run:
             await asyncio.wait([run._task])
             outcome = await run.complete()

@@ -303,7 +303,7 @@ def test_when_the_time_is_over_the_lesson_is_told_with_the_exercises_that_it_has
     model = LessonModel(write=write)
 
     async def run() -> Outcome:
-        return await teach_by_loop(model, make_call("Botany, six tasks.", deadline_s=100))
+        return await teach_by_loop(model, make_call("Botany, six tasks.", timeout_s=100))
 
     outcome = run_in_virtual_time(run())
 
@@ -319,7 +319,7 @@ def test_when_the_time_is_over_before_there_is_an_explanation_there_is_no_lesson
     )
 
     async def run() -> Outcome:
-        return await teach_by_loop(model, make_call(deadline_s=100))
+        return await teach_by_loop(model, make_call(timeout_s=100))
 
     with pytest.raises(DeadlineError, match="after 100 s"):
         run_in_virtual_time(run())

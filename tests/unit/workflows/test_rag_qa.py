@@ -265,7 +265,7 @@ async def test_leaving_the_run_ends_its_generation(store: SqlDocuments) -> None:
 async def test_a_model_that_is_too_slow_leaves_time_to_quote(store: SqlDocuments) -> None:
     generator = ScriptedGenerator([HOLD])
 
-    outcome = await run(make(store, generator=generator), make_call(deadline_s=2.0))
+    outcome = await run(make(store, generator=generator), make_call(timeout_s=2.0))
 
     assert [one.step for one in outcome.failed] == ["draft"]
     assert isinstance(outcome.failed[0].error, DeadlineError)
@@ -279,7 +279,7 @@ async def test_an_embedder_that_is_too_slow_leaves_time_to_search_words(
     begin_s = time.monotonic()
     embedder = BagEmbedder(held=frozenset({0}))
 
-    outcome = await run(make(store, TRUE, embedder=embedder), make_call(deadline_s=2.0))
+    outcome = await run(make(store, TRUE, embedder=embedder), make_call(timeout_s=2.0))
 
     assert [one.step for one in outcome.failed] == ["embed"]
     assert outcome.values[ANSWER].text == f"{TRUE} [1]"

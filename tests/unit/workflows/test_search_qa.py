@@ -275,7 +275,7 @@ async def test_the_turn_is_kept_in_the_session(tmp_path: Path) -> None:
 
 
 async def test_a_search_that_says_nothing_takes_half_of_the_time() -> None:
-    outcome = await answer(Model(), Provider(is_silent=True), deadline_s=0.4)
+    outcome = await answer(Model(), Provider(is_silent=True), timeout_s=0.4)
 
     assert failures(outcome) == [("search", "The search was not complete in time.")]
     assert "not complete in time" in text_of(outcome)
@@ -285,7 +285,7 @@ async def test_a_page_that_never_comes_takes_half_of_the_time_and_others_are_use
     fetcher = Fetcher(is_silent=True)
 
     outcome = await answer(
-        Model(said={ANSWERING: HEIGHT}), Provider({"": [FAR, HITS[0]]}), fetcher, deadline_s=1
+        Model(said={ANSWERING: HEIGHT}), Provider({"": [FAR, HITS[0]]}), fetcher, timeout_s=1
     )
 
     assert text_of(outcome).startswith(f"{HEIGHT} [1]")
@@ -296,7 +296,7 @@ async def test_a_page_that_never_comes_takes_half_of_the_time_and_others_are_use
 async def test_a_summary_that_never_ends_takes_half_of_the_time() -> None:
     model = Model(said={SUMMARY: [HOLD], ANSWERING: HEIGHT})
 
-    outcome = await answer(model, deadline_s=1)
+    outcome = await answer(model, timeout_s=1)
 
     assert text_of(outcome).startswith(f"{HEIGHT} [1]")
     assert failures(outcome) == [("summarise", "Some pages were not summed up in time.")]
@@ -315,7 +315,7 @@ async def test_finding_out_what_the_model_can_be_shown_takes_half_of_the_time() 
     workflows = make_workflows(model, no_sessions(), search=make_search(Provider()))
     workflows._meters = SilentMeters()  # type: ignore[assignment]
 
-    outcome, _ = await play(workflows, "search_qa", make_call(deadline_s=1))
+    outcome, _ = await play(workflows, "search_qa", make_call(timeout_s=1))
 
     assert text_of(outcome).startswith(f"{HEIGHT} [1]")
     assert failures(outcome) == [("summarise", "Some pages were not summed up in time.")]
@@ -326,7 +326,7 @@ async def test_a_run_whose_time_is_over_ends_everything() -> None:
     model = Model(said={ANSWERING: [HOLD]})
 
     with pytest.raises(DeadlineError):
-        await answer(model, deadline_s=0.3)
+        await answer(model, timeout_s=0.3)
 
     assert model.num_open == 0
 

@@ -234,7 +234,7 @@ async def test_a_part_that_never_ends_leaves_the_others_and_the_join_some_time()
                 await asyncio.Event().wait()
             return await super().search(query, limit=limit)
 
-    outcome = await answer(two_mountains(), HalfSilent(provider().hits), deadline_s=1)
+    outcome = await answer(two_mountains(), HalfSilent(provider().hits), timeout_s=1)
 
     assert f"- {VELL} {HEIGHT} [1]" in text_of(outcome)
     assert failures(outcome) == [("parts", f"{ORR} The search was not complete in time.")]
@@ -244,7 +244,7 @@ async def test_a_run_whose_time_is_over_ends_everything() -> None:
     model = two_mountains({JOIN: [HOLD]})
 
     with pytest.raises(DeadlineError):
-        await answer(model, deadline_s=0.3)
+        await answer(model, timeout_s=0.3)
 
     assert model.num_open == 0
 

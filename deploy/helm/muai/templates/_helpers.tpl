@@ -54,6 +54,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) -}}true{{- end -}}
 {{- end -}}
 
+{{/* Roles of several releases may lie in one namespace. */}}
+{{- define "muai.discoveryName" -}}
+{{- printf "%s-%s-discovery" (trunc 40 .Release.Namespace) (include "muai.fullname" . | trunc 40) -}}
+{{- end -}}
+
+{{/* A quantity of CPUs, such as 4 or 4000m, in thousandths. */}}
+{{- define "muai.millicores" -}}
+{{- $quantity := toString . -}}
+{{- if hasSuffix "m" $quantity -}}
+{{- trimSuffix "m" $quantity -}}
+{{- else -}}
+{{- mulf (float64 $quantity) 1000 | int -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "muai.rayName" -}}
 {{- printf "%s-ray" (include "muai.fullname" .) -}}
 {{- end -}}

@@ -158,10 +158,13 @@ class PyTorchBackend:
 
         if self._model is None:
             raise EngineStartError("The PyTorch engine has no model to warm up.")
+        # As steps run: what is compiled in another mode would be compiled again.
         with torch.inference_mode():
+            if self._model.compiled is not None:
+                self._model.compiled.start(spec, self._forward)
             self._forward(make_warm_up(min(WARM_UP_TOKENS, spec.context_length)))
         num_seen, num_layers = (
-            self._model.attention.num_layers_seen,
+            len(self._model.attention.layers_seen),
             self._model.kv_shape.num_layers,
         )
         if isinstance(self._model.decoder, GenericDecoder) and num_seen != num_layers:

@@ -23,13 +23,22 @@ _numbers = itertools.count()
 
 
 class PackedAttention:
-    """The attention function given to transformers, and the step it works on."""
+    """The attention function given to transformers, and the step it works on.
+
+    Attributes:
+        kernels: how it is computed.
+        step: is computed now.
+        memory: of keys and values.
+        name: that transformers knows it by.
+        layers_seen: layers that have called it.
+    """
 
     def __init__(self) -> None:
         self.kernels: Kernels | None = None
         self.step: PackedStep | None = None
         self.memory: KVMemory | None = None
-        self.num_layers_seen = 0
+        self.name = ""
+        self.layers_seen: set[int] = set()
 
     def __call__(
         self,
@@ -63,10 +72,22 @@ class PackedAttention:
         """
         del attention_mask
         refuse_unknown_attention(options)
+        layer_index = cast("int", module.layer_idx)
+        return self.attend(query, key, value, layer_index, scaling, sliding_window), None
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        layer_index: int,
+        scaling: float | None,
+        window: int | None,
+    ) -> torch.Tensor:
+        """Do what a call does for the layer of this index."""
         if self.kernels is None or self.step is None or self.memory is None:
             raise EngineStartError("The model computed attention outside of a step.")
-        layer_index = cast("int", module.layer_idx)
-        self.num_layers_seen += 1
+        self.layers_seen.add(layer_index)
         keys, values = self.memory.keys[layer_index], self.memory.values[layer_index]
         num_tokens, slots = self.step.num_tokens, self.step.token_slots
         keys.index_copy_(0, slots, key[0, :, :num_tokens].transpose(0, 1))
@@ -76,10 +97,10 @@ class PackedAttention:
             num_kv_heads=key.shape[1],
             head_dim=query.shape[3],
             scale=scaling,
-            window=sliding_window,
+            window=window,
         )
         queries = query[0].transpose(0, 1).contiguous()
-        return self.kernels.attend(queries, self.step, keys, values, spec)[None], None
+        return self.kernels.attend(queries, self.step, keys, values, spec)[None]
 
 
 class GenericDecoder:
@@ -106,16 +127,16 @@ class GenericDecoder:
         return logits
 
 
-def register_attention(attention: Any) -> str:
+def register_attention(attention: PackedAttention) -> str:
     """Make an attention function known to transformers and return its name there.
 
     Each has a name of its own, so that several models can live in one process.
     """
     from transformers import AttentionInterface
 
-    name = f"muai_packed_{next(_numbers)}"
-    AttentionInterface.register(name, attention)
-    return name
+    attention.name = f"muai_packed_{next(_numbers)}"
+    AttentionInterface.register(attention.name, attention)
+    return attention.name
 
 
 def refuse_unknown_attention(options: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         reorder = torch.ops.mkldnn._reorder_linear_weight  # noqa: SLF001 - no public one
+        self.num_outputs = len(weight)
         self.weight = reorder(weight, _PACKED_FOR_ROWS)
         self.bias = bias
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import ctypes
 
     from mm_orch.optimization.engines.contract import EngineSpec
+    from mm_orch.optimization.engines.pytorch.compiled import Compiled
     from mm_orch.optimization.engines.pytorch.kernels import Kernels
     from mm_orch.optimization.engines.pytorch.native.quantized import Quantization
 
@@ -52,7 +53,8 @@ class LoadedModel:
         format_name: number format of its weights.
         kv_shape: what it keeps for a token.
         compiles_shapes: each number of rows costs memory for good.
-        attention: counts the layers that attend, on the generic path.
+        attention: knows the layers that attend, on the generic path.
+        compiled: what is compiled with the first steps, or None.
     """
 
     decoder: LlamaDecoder | GenericDecoder | GraphedDecoder
@@ -60,6 +62,7 @@ class LoadedModel:
     kv_shape: KVShape
     compiles_shapes: bool
     attention: PackedAttention
+    compiled: Compiled | None
 
 
 def load_model(spec: EngineSpec, device: torch.device) -> LoadedModel:
@@ -108,9 +111,12 @@ def load_model(spec: EngineSpec, device: torch.device) -> LoadedModel:
         type(kernels).__name__,
         weight_format.name,
     )
+    compiled = _compile(model, kernels, attention, spec) if spec.settings.get("compile") else None
     if device.type == "cuda" and isinstance(decoder, LlamaDecoder):
         decoder = GraphedDecoder(decoder, GpuCapture(device))
-    return LoadedModel(decoder, weight_format.name, kv_shape, kernels.compiles_shapes, attention)
+    return LoadedModel(
+        decoder, weight_format.name, kv_shape, kernels.compiles_shapes, attention, compiled
+    )
 
 
 def choose_kernels(
@@ -195,3 +201,22 @@ def _make_decoder(
         return LlamaDecoder(model, kernels, dtype=dtype, context_length=spec.context_length)
     lay_out_weights(model, kernels, dtype)
     return GenericDecoder(model, attention, kernels)
+
+
+def _compile(
+    model: Any, kernels: Kernels, attention: PackedAttention, spec: EngineSpec
+) -> Compiled | None:
+    """Replace what is worth compiling by what compiles itself when it is first called."""
+    # Importing the compiler takes seconds.
+    from mm_orch.optimization.engines.pytorch.compiled import CompiledLayers, CompiledRows
+
+    if not is_llama_like(model.config):
+        return CompiledLayers(model, attention)
+    if isinstance(kernels, TorchKernels):
+        return CompiledRows(kernels)
+    logger.info(
+        "%s: optimization.pytorch.compile has no effect: the engine's own C++ kernels leave nothing"
+        " to compile",
+        spec.model,
+    )
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,8 +11,54 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 from mm_orch.optimization.engines.pytorch.linear import make_linear
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec, Rotation
     from mm_orch.optimization.engines.pytorch.packed import PackedStep, PaddedTable, Segment
+
+
+def add_rms_norm(
+    x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
+) -> torch.Tensor:
+    """See kernels.Kernels."""
+    residual += x
+    return rms_norm(residual, weight, eps)
+
+
+def silu_mul(gate_up: torch.Tensor) -> torch.Tensor:
+    """See kernels.Kernels."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return silu(gate) * up
+
+
+def rotate_heads(
+    query: torch.Tensor, key: torch.Tensor, rotation: Rotation
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Norm query and key heads where the model does, and rotate them.
+
+    Args:
+        query: [num_rows, num_heads, head_dim].
+        key: [num_rows, num_kv_heads, head_dim].
+        rotation: of these rows.
+    """
+    if rotation.q_norm is not None and rotation.k_norm is not None:
+        query = rms_norm(query, rotation.q_norm, rotation.eps)
+        key = rms_norm(key, rotation.k_norm, rotation.eps)
+    cos, sin = rotation.cos[:, None], rotation.sin[:, None]
+    return _rotate(query, cos, sin), _rotate(key, cos, sin)
+
+
+@dataclass(frozen=True, slots=True)
+class RowFunctions:
+    """What is computed row by row, of which a compiler can make one loop each."""
+
+    add_rms_norm: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor] = (
+        add_rms_norm
+    )
+    silu_mul: Callable[[torch.Tensor], torch.Tensor] = silu_mul
+    rotate_heads: Callable[
+        [torch.Tensor, torch.Tensor, Rotation], tuple[torch.Tensor, torch.Tensor]
+    ] = rotate_heads
 
 
 class TorchKernels:
@@ -21,6 +68,9 @@ class TorchKernels:
         dtype: of what it computes with.
         is_padding: attend from all decoding sequences in one call, to as many keys as the longest
             has: for GPUs, where calls cost more than keys.
+
+    Attributes:
+        rows: may be set to compiled ones.
     """
 
     compiles_shapes = True
@@ -28,6 +78,7 @@ class TorchKernels:
     def __init__(self, dtype: torch.dtype, *, is_padding: bool = False) -> None:
         self._dtype = dtype
         self._is_padding = is_padding
+        self.rows = RowFunctions()
 
     def make_linear(
         self, weight: torch.Tensor, bias: torch.Tensor | None, *, is_head: bool = False
@@ -40,14 +91,14 @@ class TorchKernels:
         self, x: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor, eps: float
     ) -> torch.Tensor:
         """See kernels.Kernels."""
-        if x is not None:
-            residual += x
-        return rms_norm(residual, weight, eps)
+        if x is None:
+            # Once a step.
+            return rms_norm(residual, weight, eps)
+        return self.rows.add_rms_norm(x, residual, weight, eps)
 
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         """See kernels.Kernels."""
-        gate, up = gate_up.chunk(2, dim=-1)
-        return silu(gate) * up
+        return self.rows.silu_mul(gate_up)
 
     def rope_store(
         self,
@@ -63,14 +114,11 @@ class TorchKernels:
         query, key, value = torch.split(
             heads, [spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1
         )
-        if rotation.q_norm is not None and rotation.k_norm is not None:
-            query = rms_norm(query, rotation.q_norm, rotation.eps)
-            key = rms_norm(key, rotation.k_norm, rotation.eps)
-        cos, sin = rotation.cos[:, None], rotation.sin[:, None]
+        query, key = self.rows.rotate_heads(query, key, rotation)
         num_tokens = step.num_tokens
-        keys.index_copy_(0, step.token_slots, _rotate(key, cos, sin)[:num_tokens])
+        keys.index_copy_(0, step.token_slots, key[:num_tokens])
         values.index_copy_(0, step.token_slots, value[:num_tokens])
-        return _rotate(query, cos, sin)
+        return query
 
     def attend(
         self,

@@ -74,6 +74,7 @@ class TwofoldLinear(nn.Module):
 
     def __init__(self, few: QuantizedLinear, many: nn.Module, max_rows: int) -> None:
         super().__init__()
+        self.num_outputs = few.num_outputs
         self._few, self._many = few.forward, many.forward
         self._max_numbers = max_rows * few.num_inputs
 

@@ -1,4 +1,4 @@
-"""The socket between server and worker, as a file and as a port that strangers reach too."""
+"""The connection of server and worker, as a file and as a port that strangers reach too."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 import zmq.asyncio
 
 from mm_orch.core.errors import EngineStartError
-from mm_orch.workers.endpoint import bind, connect
+from mm_orch.workers.connection import bind, connect
 from mm_orch.workers.placement import Placement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from mm_orch.workers.endpoint import Endpoint
+    from mm_orch.workers.connection import ServerEnd
 
 ELSEWHERE = Placement(cluster="", host="127.0.0.1", num_cpus=1, num_gpus=0, timeout_s=1)
 # Long enough for an honest message on a busy machine; where none may come, how long one is awaited.
@@ -30,7 +30,7 @@ class Server:
 
     def __init__(self, socket: zmq.asyncio.Socket, placement: Placement | None) -> None:
         self.socket = socket
-        self.endpoint: Endpoint = bind(socket, placement)
+        self.end: ServerEnd = bind(socket, placement)
 
     async def receive(self) -> bytes:
         return await asyncio.wait_for(self.socket.recv(), PATIENCE_S)
@@ -53,19 +53,19 @@ class Ends:
 
     def connect(self, server: Server, key: str | None = None) -> zmq.asyncio.Socket:
         socket = self._make_socket()
-        connect(socket, server.endpoint.address, server.endpoint.key if key is None else key)
+        connect(socket, server.end.address, server.end.key if key is None else key)
         return socket
 
     async def attach(self, server: Server) -> zmq.asyncio.Socket:
         worker = self.connect(server)
         await worker.send(b"ready")
         assert await server.receive() == b"ready"
-        server.endpoint.hide()
+        server.end.hide()
         return worker
 
     def close(self) -> None:
         for server in self._servers:
-            server.endpoint.close()
+            server.end.close()
         for socket in self._sockets:
             socket.close(linger=0)
         self._context.term()
@@ -97,7 +97,7 @@ async def test_no_file_stays_once_both_ends_are_there(ends: Ends) -> None:
 
     await ends.attach(server)
 
-    folder = Path(server.endpoint.address.removeprefix("ipc://")).parent
+    folder = Path(server.end.address.removeprefix("ipc://")).parent
     assert not await asyncio.to_thread(folder.exists)
 
 
@@ -119,12 +119,12 @@ async def test_a_host_that_is_none_of_this_machine_is_refused_with_what_to_set(e
 
 
 async def test_no_two_workers_have_the_same_key(ends: Ends) -> None:
-    assert ends.serve(ELSEWHERE).endpoint.key != ends.serve(ELSEWHERE).endpoint.key
+    assert ends.serve(ELSEWHERE).end.key != ends.serve(ELSEWHERE).end.key
 
 
 async def test_a_lost_connection_is_told(ends: Ends) -> None:
     server = ends.serve(ELSEWHERE)
-    lost = asyncio.ensure_future(server.endpoint.wait_until_lost())
+    lost = asyncio.ensure_future(server.end.wait_until_lost())
     worker = await ends.attach(server)
     assert not lost.done()
 
@@ -135,8 +135,8 @@ async def test_a_lost_connection_is_told(ends: Ends) -> None:
 
 async def test_a_stranger_that_leaves_is_no_loss(ends: Ends) -> None:
     server = ends.serve(ELSEWHERE)
-    host, _, port = server.endpoint.address.removeprefix("tcp://").rpartition(":")
-    lost = asyncio.ensure_future(server.endpoint.wait_until_lost())
+    host, _, port = server.end.address.removeprefix("tcp://").rpartition(":")
+    lost = asyncio.ensure_future(server.end.wait_until_lost())
     await ends.attach(server)
 
     sockets.create_connection((host, int(port))).close()

@@ -1,4 +1,4 @@
-"""The socket between server and worker: a file for a child, an encrypted port for other machines.
+"""The connection of server and worker: a file for a child, an encrypted port for other machines.
 
 Whoever connects to the port must know a public key that was made for this one worker and told to it
 alone. A connection that has ended is not made again: what was on its way is lost, and with a gap in
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from mm_orch.core.errors import EngineStartError
+from mm_orch.core.place_errors import NoPlaceError
 from mm_orch.workers import messages
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ _HANDSHAKE_TIMEOUT_MS = 5_000
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 
-class Endpoint(Protocol):
-    """The server's end.
+class ServerEnd(Protocol):
+    """What the server holds of the connection to one worker.
 
     Attributes:
         address: where the worker connects.
@@ -58,11 +58,11 @@ class Endpoint(Protocol):
         """Free everything but the socket, which is the caller's. Safe twice."""
 
 
-def bind(socket: Socket, placement: Placement | None) -> Endpoint:
+def bind(socket: Socket, placement: Placement | None) -> ServerEnd:
     """Bind the server's end for one worker, which runs where it says.
 
     Raises:
-        EngineStartError: the port cannot be had; the socket is closed then.
+        NoPlaceError: the port cannot be had; the socket is closed then.
         zmq.ZMQError: the file cannot; so it is then.
     """
     # Sending must never wait. What we send is bounded by the requests admitted, and releases of
@@ -72,7 +72,7 @@ def bind(socket: Socket, placement: Placement | None) -> Endpoint:
     socket.linger = 0
     try:
         return _File(socket) if placement is None else _Port(socket, placement.host)
-    except (EngineStartError, zmq.ZMQError):
+    except (NoPlaceError, zmq.ZMQError):
         socket.close()
         raise
 
@@ -143,7 +143,7 @@ class _Port:
         try:
             socket.bind(f"tcp://[{host}]:*" if ":" in host else f"tcp://{host}:*")
         except zmq.ZMQError as error:
-            raise EngineStartError(
+            raise NoPlaceError(
                 f"No port for a worker of the cluster can be had on {host}: {error}.",
                 remedy="Set cluster.host to an address of this machine.",
             ) from error

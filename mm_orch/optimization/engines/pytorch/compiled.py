@@ -1,0 +1,261 @@
+"""What torch.compile makes faster: compiled while the engine starts, or done without.
+
+Of the Llama family on torch's operations, norm, activation and rotation become a loop each. Of any
+other model, each layer becomes one graph:
+
+    norm, ... --> multiply --> rotate, ... --> attend --> multiply --> ...
+
+in which our products and our attention are operators that the compiler does not look into. It
+could not: products are C++ or lie in layouts that it does not know, and attention reads a step that
+is another each time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import torch
+
+from mm_orch.optimization.engines.contract import ScheduledSequence
+from mm_orch.optimization.engines.pytorch.generic import refuse_unknown_attention
+from mm_orch.optimization.engines.pytorch.linear import PackedLinear
+from mm_orch.optimization.engines.pytorch.native.linear import KernelLinear
+from mm_orch.optimization.engines.pytorch.native.quantized import TwofoldLinear
+from mm_orch.optimization.engines.pytorch.stepping import make_warm_up
+from mm_orch.optimization.engines.pytorch.torch_kernels import RowFunctions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from collections.abc import Sequence as Batch
+
+    from mm_orch.optimization.engines.contract import EngineSpec
+    from mm_orch.optimization.engines.pytorch.generic import PackedAttention
+    from mm_orch.optimization.engines.pytorch.torch_kernels import TorchKernels
+
+logger = logging.getLogger(__name__)
+
+# All errors of torch.compile itself are RuntimeErrors. The others are files that cannot be written,
+# libraries that cannot be loaded, and what compiled code says to inputs that it was not made for.
+_FAILURES = (RuntimeError, OSError, ImportError, AssertionError)
+
+
+class Compiled(ABC):
+    """A part of a model that can be compiled."""
+
+    @abstractmethod
+    def replace(self) -> None:
+        """Put what compiles itself when it is first called in the part's place."""
+
+    @abstractmethod
+    def undo(self) -> None:
+        """Compute without the compiler from now on."""
+
+    def start(self, spec: EngineSpec, run: Callable[[Batch[ScheduledSequence]], object]) -> None:
+        """Have all compiled that steps will need; where that fails, undo it and say so.
+
+        Args:
+            spec: names the directory where what was compiled is kept.
+            run: computes a step.
+        """
+        begin_s = time.monotonic()
+        # The compiler asks nobody but the environment, with each graph.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(spec.cache_directory) / "inductor")
+        try:
+            self.replace()
+            for step in _make_steps(spec.context_length):
+                run(step)
+        except _FAILURES as error:
+            self.undo()
+            logger.warning(
+                "%s: runs uncompiled, as torch.compile failed: %s. It needs a C++ compiler (g++) on"
+                " CPUs, Triton on GPUs, and cannot compile every model; with"
+                " optimization.pytorch.compile: false it is not tried.",
+                spec.model,
+                _first_line(error),
+            )
+        else:
+            logger.info("%s: compiled in %.1f s", spec.model, time.monotonic() - begin_s)
+
+
+class CompiledRows(Compiled):
+    """What kernels of torch compute row by row."""
+
+    def __init__(self, kernels: TorchKernels) -> None:
+        self._kernels = kernels
+
+    def replace(self) -> None:
+        """See Compiled."""
+        plain = self._kernels.rows
+        self._kernels.rows = RowFunctions(
+            torch.compile(plain.add_rms_norm),
+            torch.compile(plain.silu_mul),
+            torch.compile(plain.rotate_heads),
+        )
+
+    def undo(self) -> None:
+        """See Compiled."""
+        self._kernels.rows = RowFunctions()
+
+
+class CompiledLayers(Compiled):
+    """The layers of a model of transformers, of which those that are alike share their code.
+
+    Args:
+        model: a causal language model whose weights are laid out.
+        attention: what its layers call.
+    """
+
+    def __init__(self, model: Any, attention: PackedAttention) -> None:
+        self._body: torch.nn.Module = model.base_model
+        self._layers = _find_layers(self._body)
+        self._attention = attention
+
+    def replace(self) -> None:
+        """See Compiled."""
+        _parts[self._attention.name] = self._attention
+        _register(self._attention.name, _make_attention_call(self._attention.name))
+        for name, module in list(self._body.named_modules()):
+            if hasattr(module, "layer_idx"):
+                module.register_buffer(_LAYER, torch.tensor(module.layer_idx), persistent=False)
+            if isinstance(module, (KernelLinear, TwofoldLinear, PackedLinear)):
+                self._body.set_submodule(name, _ProductCall(module))
+        for layer in self._layers:
+            layer.forward = torch.compile(layer.forward)
+
+    def undo(self) -> None:
+        """See Compiled."""
+        for layer in self._layers:
+            # What is left is the method of the class.
+            vars(layer).pop("forward", None)
+        for name, module in list(self._body.named_modules()):
+            if isinstance(module, _ProductCall):
+                self._body.set_submodule(name, module.product)
+        _register(self._attention.name, self._attention)
+
+
+def _find_layers(body: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the modules that attend, each with all that belongs to it; else the whole body."""
+    stacks = (module for module in body.modules() if isinstance(module, torch.nn.ModuleList))
+    layers = [
+        layer
+        for stack in stacks
+        for layer in stack
+        if any(hasattr(part, "layer_idx") for part in layer.modules())
+    ]
+    return layers or [body]
+
+
+class _ProductCall(torch.nn.Module):
+    def __init__(self, product: KernelLinear | TwofoldLinear | PackedLinear) -> None:
+        super().__init__()
+        self.product = product
+        self._num_outputs = product.num_outputs
+        number = next(_numbers)
+        _parts[number] = product
+        # A number would be another constant in each layer, and each layer be compiled by itself.
+        self.register_buffer("number", torch.tensor(number), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Call the operator."""
+        product: torch.Tensor = torch.ops.muai.multiply(x, self.number, self._num_outputs)
+        return product
+
+
+def _make_attention_call(name: str) -> Callable[..., tuple[torch.Tensor, None]]:
+    def call(
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        sliding_window: int | None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]:
+        del attention_mask
+        refuse_unknown_attention(options)
+        attended: torch.Tensor = torch.ops.muai.attend(
+            query, key, value, getattr(module, _LAYER), name, scaling, sliding_window
+        )
+        return attended, None
+
+    return call
+
+
+# What operators work on besides tensors, by the names and numbers that graphs can hold.
+_parts: WeakValueDictionary[str | int, Any] = WeakValueDictionary()
+_numbers = itertools.count()
+_LAYER = "muai_layer"
+
+torch.library.define("muai::multiply", "(Tensor x, Tensor product, int num_outputs) -> Tensor")
+torch.library.define(
+    "muai::attend",
+    "(Tensor query, Tensor key, Tensor value, Tensor layer, str attention, float? scaling,"
+    " int? window) -> Tensor",
+)
+
+
+@torch.library.impl("muai::multiply", "default")
+def _multiply(x: torch.Tensor, product: torch.Tensor, num_outputs: int) -> torch.Tensor:
+    del num_outputs
+    out: torch.Tensor = _parts[int(product)].forward(x)
+    return out
+
+
+@torch.library.register_fake("muai::multiply")  # type: ignore[untyped-decorator]
+def _shape_product(x: torch.Tensor, product: torch.Tensor, num_outputs: int) -> torch.Tensor:
+    del product
+    return x.new_empty((*x.shape[:-1], num_outputs))
+
+
+@torch.library.impl("muai::attend", "default")
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layer: torch.Tensor,
+    attention: str,
+    scaling: float | None,
+    window: int | None,
+) -> torch.Tensor:
+    out: torch.Tensor = _parts[attention].attend(query, key, value, int(layer), scaling, window)
+    return out
+
+
+@torch.library.register_fake("muai::attend")  # type: ignore[untyped-decorator]
+def _shape_attention(query: torch.Tensor, *_: object) -> torch.Tensor:
+    num_sequences, num_heads, num_rows, head_dim = query.shape
+    return query.new_empty((num_sequences, num_rows, num_heads, head_dim))
+
+
+def _register(name: str, attention: Callable[..., tuple[torch.Tensor, None]]) -> None:
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(name, attention)
+
+
+def _make_steps(context_length: int) -> Iterator[list[ScheduledSequence]]:
+    """Yield a step of each kind that the compiler tells apart.
+
+    Those are one or several rows, of which none, one or several are wanted. That several may be any
+    number is found out by the compiler when it sees a second number of rows.
+    """
+    [one] = make_warm_up(1)
+    [two] = make_warm_up(min(2, context_length))
+    # A prompt that goes on in another step.
+    [part] = make_warm_up(2)
+    part = ScheduledSequence(part.sequence, 1)
+    yield from ([one], [two] * 2, [two], [part], [part] * 2)
+
+
+def _first_line(error: BaseException) -> str:
+    # The errors of graphs name the compiler first, and then what it said.
+    inner = getattr(error, "inner_exception", error)
+    return str(inner).strip().partition("\n")[0].rstrip(" .:") or type(inner).__name__
