@@ -40,6 +40,7 @@ class Screen:
         self._is_coloured = is_coloured
         self._old_handlers: dict[signal.Signals, signal._HANDLER] = {}
         self._old_wakeup_fd = -1
+        self._is_interrupted = False
 
     def __enter__(self) -> Self:
         # A signal writes its number there, so that waiting ends at once.
@@ -48,6 +49,7 @@ class Screen:
             end.settimeout(0)
         self._old_wakeup_fd = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number, handler in (
+            (signal.SIGINT, self._interrupt),
             (signal.SIGWINCH, _do_nothing),
             (signal.SIGTERM, _end),
             (signal.SIGTSTP, _do_nothing),
@@ -91,13 +93,24 @@ class Screen:
         terminal.say_piece(f"{_HOME}{drawn}{below}")
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long, or until a signal comes; return whether one came, so as to draw again."""
+        """Wait so long, or until a signal comes; return whether one came, so as to draw again.
+
+        Raises:
+            KeyboardInterrupt: of a Ctrl-C, also of an earlier one that was lost.
+        """
+        if self._is_interrupted:
+            raise KeyboardInterrupt
         ready, _, _ = select.select([self._woken], [], [], max(seconds, 0))
         if not ready:
             return False
         if signal.SIGTSTP in self._woken.recv(_SIGNAL_BYTES):
             self._stop()
         return True
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        # Raised while an object is finalised, it is lost: the interpreter has nobody to tell.
+        self._is_interrupted = True
+        raise KeyboardInterrupt
 
     def _stop(self) -> None:
         terminal.say_piece(_LEAVE)

@@ -10,7 +10,6 @@ import pytest
 from tests import odd_engines as odd
 from tests.e2e import console_answers as answers
 from tests.e2e.console_browser import (
-    ECHO,
     LOOKS,
     MISSED,
     PAGES,
@@ -25,7 +24,6 @@ from tests.e2e.console_browser import (
     tab_through,
     watched,
 )
-from tests.processes import ServerProcess, start_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,15 +31,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page, Route
 
-KEYS = {
-    "api": {
-        "enable_auth": True,
-        "api_keys": [
-            {"name": "user", "key": "plain-key"},
-            {"name": "root", "key": "root-key", "admin": True},
-        ],
-    },
-}
+    from tests.processes import ServerProcess
+
 ENDLESS = {
     "messages": [{"role": "user", "content": "Tell me a long story."}],
     "max_tokens": 7000,
@@ -277,50 +268,6 @@ def test_what_really_happened_is_shown(browser: Browser, echo: ServerProcess) ->
         expect(page.locator(".why-first")).not_to_be_empty()
         expect(page.locator(".detail")).to_contain_text("real")
         expect(page.locator(".detail .phase[data-kind=decode]").first).to_be_visible()
-
-
-@pytest.fixture
-def locked(
-    builtin_model: object,  # noqa: ARG001 - must be there before the server starts
-    tmp_path: Path,
-) -> Iterator[ServerProcess]:
-    """A server that asks for keys."""
-    server = start_server(tmp_path, config=ECHO | KEYS)
-    yield server
-    server.stop()
-
-
-def give_key(page: Page, key: str) -> None:
-    page.get_by_label("API key").fill(key)
-    page.keyboard.press("Enter")
-
-
-def test_a_key_is_asked_for_and_a_wrong_or_weak_one_is_told(
-    browser: Browser, locked: ServerProcess
-) -> None:
-    with watched(browser, locked, allowed=f"{REFUSED} 40[13]", is_made_up=False) as page:
-        dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text("This server asks for a key.")
-        keep_picture(page, "key")
-        give_key(page, "wrong-key")
-        expect(dialog).to_contain_text("The server does not know this key.")
-        give_key(page, "plain-key")
-        expect(page.get_by_text("All is well.")).to_be_visible()
-
-        show(page, "requests")
-        expect(page.get_by_role("alert")).to_contain_text("This call needs an admin's key.")
-        show(page, "models")
-        card = model_card(page)
-        card.get_by_role("button", name="Unload").click()
-        expect(card.get_by_role("alert")).to_contain_text("This call needs an admin's key.")
-        keep_picture(page, "key-weak")
-        card.get_by_role("button", name="Use another key").click()
-        give_key(page, "root-key")
-        card.get_by_role("button", name="Unload").click()
-
-        expect(card).to_contain_text("Unloaded")
-        kept = page.evaluate("[JSON.stringify(localStorage), document.cookie]")
-        assert not any("key" in text for text in kept)
 
 
 def test_a_server_that_is_away_is_told_and_found_again(

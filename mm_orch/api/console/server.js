@@ -88,7 +88,8 @@ export async function send(method, path, { body = null, signal = null } = {}) {
     return response;
   }
   const error = await readError(response, Boolean(key));
-  if (error.status === 401) changeLink({ refusal: error });
+  // One that was under way with an older key says nothing of this one.
+  if (error.status === 401 && key === getKey()) changeLink({ refusal: error });
   throw error;
 }
 
