@@ -114,4 +114,10 @@ class PyTorchSettings(Section):
         " measured once. int8 and int4 need a CPU with AVX512_BF16 and a C++ compiler.",
         default="auto",
     )
-    compile: bool = option("Compile the model with torch.compile.", default=False)
+    compile: bool = option(
+        "Compile with torch.compile: faster steps of models outside of the Llama family, for a"
+        " first start that takes minutes and later ones that take longer too. Of that family only"
+        " norm, activation and rotation are compiled, and nothing where the engine's own C++"
+        " kernels run, as they do on most CPUs.",
+        default=False,
+    )

@@ -1,9 +1,10 @@
 """What torch.compile makes faster: compiled while the engine starts, or done without.
 
 Of the Llama family on torch's operations, norm, activation and rotation become a loop each. Of any
-other model, each layer becomes one graph:
+other model, all layers become one graph. (One a layer starts sooner, but in a rough measurement was
+hardly faster than none.)
 
-    norm, ... --> multiply --> rotate, ... --> attend --> multiply --> ...
+    norm --> multiply --> rotate, ... --> attend --> multiply --> ...
 
 in which our products and our attention are operators that the compiler does not look into. It
 could not: products are C++ or lie in layouts that it does not know, and attention reads a step that
@@ -12,7 +13,6 @@ is another each time.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import time
@@ -104,8 +104,8 @@ class CompiledRows(Compiled):
         self._kernels.rows = RowFunctions()
 
 
-class CompiledLayers(Compiled):
-    """The layers of a model of transformers, of which those that are alike share their code.
+class CompiledBody(Compiled):
+    """All of a model of transformers but the layer that makes logits.
 
     Args:
         model: a causal language model whose weights are laid out.
@@ -114,57 +114,39 @@ class CompiledLayers(Compiled):
 
     def __init__(self, model: Any, attention: PackedAttention) -> None:
         self._body: torch.nn.Module = model.base_model
-        self._layers = _find_layers(self._body)
         self._attention = attention
 
     def replace(self) -> None:
         """See Compiled."""
-        _parts[self._attention.name] = self._attention
-        _register(self._attention.name, _make_attention_call(self._attention.name))
+        own_name = self._attention.name
+        _parts[own_name] = self._attention
+        _register(own_name, _make_attention_call(own_name))
         for name, module in list(self._body.named_modules()):
-            if hasattr(module, "layer_idx"):
-                module.register_buffer(_LAYER, torch.tensor(module.layer_idx), persistent=False)
             if isinstance(module, (KernelLinear, TwofoldLinear, PackedLinear)):
-                self._body.set_submodule(name, _ProductCall(module))
-        for layer in self._layers:
-            layer.forward = torch.compile(layer.forward)
+                self._body.set_submodule(name, _ProductCall(module, f"{own_name}.{name}"))
+        self._body.forward = torch.compile(self._body.forward, dynamic=True)
 
     def undo(self) -> None:
         """See Compiled."""
-        for layer in self._layers:
-            # What is left is the method of the class.
-            vars(layer).pop("forward", None)
+        # What is left is the method of the class.
+        vars(self._body).pop("forward", None)
         for name, module in list(self._body.named_modules()):
             if isinstance(module, _ProductCall):
                 self._body.set_submodule(name, module.product)
         _register(self._attention.name, self._attention)
 
 
-def _find_layers(body: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return the modules that attend, each with all that belongs to it; else the whole body."""
-    stacks = (module for module in body.modules() if isinstance(module, torch.nn.ModuleList))
-    layers = [
-        layer
-        for stack in stacks
-        for layer in stack
-        if any(hasattr(part, "layer_idx") for part in layer.modules())
-    ]
-    return layers or [body]
-
-
 class _ProductCall(torch.nn.Module):
-    def __init__(self, product: KernelLinear | TwofoldLinear | PackedLinear) -> None:
+    def __init__(self, product: KernelLinear | TwofoldLinear | PackedLinear, name: str) -> None:
         super().__init__()
         self.product = product
+        self._name = name
         self._num_outputs = product.num_outputs
-        number = next(_numbers)
-        _parts[number] = product
-        # A number would be another constant in each layer, and each layer be compiled by itself.
-        self.register_buffer("number", torch.tensor(number), persistent=False)
+        _parts[name] = product
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Call the operator."""
-        product: torch.Tensor = torch.ops.muai.multiply(x, self.number, self._num_outputs)
+        product: torch.Tensor = torch.ops.muai.multiply(x, self._name, self._num_outputs)
         return product
 
 
@@ -182,35 +164,33 @@ def _make_attention_call(name: str) -> Callable[..., tuple[torch.Tensor, None]]:
         del attention_mask
         refuse_unknown_attention(options)
         attended: torch.Tensor = torch.ops.muai.attend(
-            query, key, value, getattr(module, _LAYER), name, scaling, sliding_window
+            query, key, value, name, module.layer_idx, scaling, sliding_window
         )
         return attended, None
 
     return call
 
 
-# What operators work on besides tensors, by the names and numbers that graphs can hold.
-_parts: WeakValueDictionary[str | int, Any] = WeakValueDictionary()
-_numbers = itertools.count()
-_LAYER = "muai_layer"
+# What operators work on besides tensors, by names: a graph can hold those.
+_parts: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
-torch.library.define("muai::multiply", "(Tensor x, Tensor product, int num_outputs) -> Tensor")
+torch.library.define("muai::multiply", "(Tensor x, str product, int num_outputs) -> Tensor")
 torch.library.define(
     "muai::attend",
-    "(Tensor query, Tensor key, Tensor value, Tensor layer, str attention, float? scaling,"
+    "(Tensor query, Tensor key, Tensor value, str attention, int layer_index, float? scaling,"
     " int? window) -> Tensor",
 )
 
 
 @torch.library.impl("muai::multiply", "default")
-def _multiply(x: torch.Tensor, product: torch.Tensor, num_outputs: int) -> torch.Tensor:
+def _multiply(x: torch.Tensor, product: str, num_outputs: int) -> torch.Tensor:
     del num_outputs
-    out: torch.Tensor = _parts[int(product)].forward(x)
+    out: torch.Tensor = _parts[product].forward(x)
     return out
 
 
 @torch.library.register_fake("muai::multiply")  # type: ignore[untyped-decorator]
-def _shape_product(x: torch.Tensor, product: torch.Tensor, num_outputs: int) -> torch.Tensor:
+def _shape_product(x: torch.Tensor, product: str, num_outputs: int) -> torch.Tensor:
     del product
     return x.new_empty((*x.shape[:-1], num_outputs))
 
@@ -220,12 +200,12 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    layer: torch.Tensor,
     attention: str,
+    layer_index: int,
     scaling: float | None,
     window: int | None,
 ) -> torch.Tensor:
-    out: torch.Tensor = _parts[attention].attend(query, key, value, int(layer), scaling, window)
+    out: torch.Tensor = _parts[attention].attend(query, key, value, layer_index, scaling, window)
     return out
 
 

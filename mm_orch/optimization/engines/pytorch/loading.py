@@ -208,10 +208,10 @@ def _compile(
 ) -> Compiled | None:
     """Replace what is worth compiling by what compiles itself when it is first called."""
     # Importing the compiler takes seconds.
-    from mm_orch.optimization.engines.pytorch.compiled import CompiledLayers, CompiledRows
+    from mm_orch.optimization.engines.pytorch.compiled import CompiledBody, CompiledRows
 
     if not is_llama_like(model.config):
-        return CompiledLayers(model, attention)
+        return CompiledBody(model, attention)
     if isinstance(kernels, TorchKernels):
         return CompiledRows(kernels)
     logger.info(
