@@ -31,36 +31,35 @@ from typing import TYPE_CHECKING
 from benchmarks.contenders import counter_of, find_model, our_server, run_all
 from benchmarks.results_file import report, write_table
 from benchmarks.rounds import wait_until_idle, warm_up
+from benchmarks.server_calls import models_of
+from benchmarks.simulated_runs import Run, figures_of, simulate_run, tell_fit
 from benchmarks.statistics import Verdict
 from benchmarks.tuner_loads import make_chats
 from mm_orch.benchmarking.load import arrival_times, failures_of, run_at, run_closed
 from mm_orch.benchmarking.summary import summarise
 from mm_orch.benchmarking.workloads import WorkloadKind, make_workload
 from mm_orch.cli.progress import make_progress
-from mm_orch.planning.measuring import fit_samples, take_samples
-from mm_orch.planning.simulation.balancing import RoundRobin
+from mm_orch.planning.measuring import take_samples
+from mm_orch.planning.samples import fit_samples
 from mm_orch.planning.simulation.limits import ReplicaLimits
-from mm_orch.planning.simulation.summary import summarise as summarise_simulation
-from mm_orch.planning.simulation.system import SystemSpec, simulate
-from mm_orch.planning.simulation.work import Session, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.contenders import Running
-    from mm_orch.benchmarking.records import RunRecord
-    from mm_orch.benchmarking.summary import RunSummary
     from mm_orch.benchmarking.vocabulary import CountTokens
     from mm_orch.benchmarking.workloads import Workload
-    from mm_orch.planning.measuring import MeasuredServer, Sample
-    from mm_orch.planning.simulation.summary import SimulationSummary
+    from mm_orch.planning.samples import MeasuredServer, Sample
 
 _TOLERANCE = 0.15
 _CAPACITY_CLIENTS = 24
 _CAPACITY_CHATS = 48
 _NUM_TURNS = 4
 _OUTPUT_TOKENS = 32
-_KV_TOKENS = 90_000
+# Enough for all that run at once. More is filled with prompts that never come again, and the kernel
+# of a virtual machine that looks through all memory in use slows every process down with it.
+_KV_MB = 400
+_BLOCK_TOKENS = 16
 _CONVERSATION_SHARES = (0.3, 0.6)
 _SHARES = (0.3, 0.45, 0.6, 0.7, 0.8)
 FIGURES = ("requests_per_s", "p95_s", "ttft_p95_s")
@@ -136,7 +135,7 @@ def main() -> int:
         "muai",
         model=model.name,
         model_settings={"source": f"path:{model.directory}"},
-        optimization={"engine_preference": ["pytorch"]},
+        optimization={"engine_preference": ["pytorch"], "cache": {"max_memory_mb": _KV_MB}},
         precision="auto",
         note="pytorch",
     )
@@ -146,14 +145,15 @@ def main() -> int:
         bench = _Bench(one, counter_of(model), options.seconds)
         rounds = [bench.measure(levels, number) for number in range(options.runs)]
         servers = bench.fit_all()
-    pairs = _compare(levels, rounds, servers, counter_of(model))
+        limits = _limits_of(one)
+    pairs = _compare(levels, rounds, servers, limits, counter_of(model))
     head = ("load", "figure", "server", "its range", "simulator", "ratio", "verdict")
     print(write_table("simulator_check", head, [pair.row for pair in pairs]))
     verdicts = {
         f"{pair.level}: {pair.figure}": pair.verdict for pair in pairs if pair.figure in _JUDGED
     }
     figures = {
-        "fits": [_tell_fit(server) for server in servers],
+        "fits": [tell_fit(server) for server in servers],
         "capacities_per_s": [
             {kind: round(rate, 3) for kind, rate in one.capacity_per_s.items()} for one in rounds
         ],
@@ -174,6 +174,11 @@ def main() -> int:
     return report("simulator_check", figures, bench.faults, verdicts)
 
 
+def _limits_of(one: Running) -> ReplicaLimits:
+    [model] = models_of(one.process.port)
+    return ReplicaLimits(kv_tokens=model["cache"]["num_target_blocks"] * _BLOCK_TOKENS)
+
+
 def _levels(shares: Sequence[float]) -> list[Level]:
     chats = [Level(name=f"chats at {share:g}", kind="chats", share=share) for share in shares]
     conversations = [
@@ -181,15 +186,6 @@ def _levels(shares: Sequence[float]) -> list[Level]:
         for share in _CONVERSATION_SHARES
     ]
     return chats + conversations
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What the server was asked in one run, and what came of it."""
-
-    workload: Workload
-    times_s: Sequence[float]
-    record: RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +224,7 @@ class _Bench:
             record = asyncio.run(run_at(self._one.target, workload, times_s, words=level.name))
             self.faults += failures_of([record])
             runs[level.name] = Run(workload, times_s, record)
-            print(level.name, number, _figures_of(record), file=sys.stderr, flush=True)
+            print(level.name, number, figures_of(record), file=sys.stderr, flush=True)
         return Round(capacity_per_s, runs)
 
     def fit_all(self) -> list[MeasuredServer]:
@@ -284,6 +280,7 @@ def _compare(
     levels: Sequence[Level],
     rounds: Sequence[Round],
     servers: Sequence[MeasuredServer],
+    limits: ReplicaLimits,
     count_tokens: CountTokens,
 ) -> list[Pair]:
     """Simulate all runs; return the figures of both, as at the median capacity."""
@@ -294,8 +291,8 @@ def _compare(
         real, simulated = [], []
         for capacity, one, server in zip(capacities, rounds, servers, strict=True):
             run, pace = one.runs[level.name], capacity / usual_per_s
-            real.append(_at_pace(_figures_of(run.record), pace))
-            simulated.append(_at_pace(simulate_run(server, run, count_tokens), pace))
+            real.append(_at_pace(figures_of(run.record), pace))
+            simulated.append(_at_pace(simulate_run(server, limits, run, count_tokens), pace))
         pairs += [
             Pair(
                 level=level.name,
@@ -313,72 +310,6 @@ def _at_pace(figures: dict[str, float], pace: float) -> dict[str, float]:
     return {
         name: value / pace if name == "requests_per_s" else value * pace
         for name, value in figures.items()
-    }
-
-
-def _tell_fit(server: MeasuredServer) -> dict[str, float]:
-    costs = server.costs
-    return {
-        "fixed_ms": round(costs.fixed_s * 1000, 3),
-        "per_sequence_ms": round(costs.per_sequence_s * 1000, 3),
-        "per_prompt_token_ms": round(costs.per_prompt_token_s * 1000, 4),
-        "per_key_us": round(costs.per_key_s * 1e6, 3),
-        "per_pair_us": round(costs.per_pair_s * 1e6, 4),
-        "overhead_ms": round(server.overhead_s * 1000, 2),
-        "median_residual_ratio": round(server.residual_ratio, 3),
-    }
-
-
-def simulate_run(server: MeasuredServer, run: Run, count_tokens: CountTokens) -> dict[str, float]:
-    """Return the figures of the same requests in the simulator.
-
-    Prompt lengths are those that the server counted, its chat template included; times are not
-    taken from the run.
-    """
-    spec = SystemSpec(
-        num_replicas=1,
-        costs=server.costs,
-        limits=ReplicaLimits(kv_tokens=_KV_TOKENS),
-        overhead_s=server.overhead_s,
-    )
-    sessions = sessions_of(run, count_tokens)
-    return _named(summarise_simulation(simulate(spec, sessions, RoundRobin())))
-
-
-def sessions_of(run: Run, count_tokens: CountTokens) -> list[Session]:
-    """Return a run's sessions as the simulator takes them; a system message is what all share."""
-    by_session: dict[int, list[int]] = {}
-    for record in run.record.requests:
-        by_session.setdefault(record.session, []).append(record.num_prompt_tokens)
-    sessions = []
-    for number, (session, due_s) in enumerate(zip(run.workload.sessions, run.times_s, strict=True)):
-        history, turns = 0, []
-        for turn, num_prompt in zip(session.turns, by_session.get(number, ()), strict=False):
-            turns.append(Turn(max(1, num_prompt - history), turn.num_output_tokens))
-            history = num_prompt + turn.num_output_tokens
-        if not turns:
-            continue
-        num_system = count_tokens(session.system) if session.system else 0
-        num_shared = min(turns[0].num_prompt_tokens - 1, num_system)
-        first = Turn(turns[0].num_prompt_tokens - num_shared, turns[0].num_output_tokens)
-        group = 0 if num_shared else None
-        sessions.append(Session(due_s, (first, *turns[1:]), group, num_shared))
-    return sessions
-
-
-def _figures_of(run: RunRecord) -> dict[str, float]:
-    summary = summarise(run)
-    # As the simulator counts: from the first arrival to the last end.
-    span_s = run.wall_s - min(record.begin_s for record in run.requests)
-    num_answered = summary.num_requests - summary.num_failed
-    return _named(summary) | {"requests_per_s": num_answered / span_s}
-
-
-def _named(summary: RunSummary | SimulationSummary) -> dict[str, float]:
-    return {
-        "requests_per_s": summary.requests_per_s,
-        "p95_s": summary.total.p95_s,
-        "ttft_p95_s": summary.ttft.p95_s,
     }
 
 

@@ -182,7 +182,7 @@ def find_capacity(costs: StepCosts, traffic: Traffic, batch_size: int) -> float:
         math.ceil(num_joining * num_prompt),
         num_joining * num_prompt * (traffic.mean_prompt_tokens - num_prompt / 2),
     )
-    return num_joining / step_s
+    return num_joining / (step_s + num_joining * costs.per_request_s)
 
 
 def find_gains(site: Site, traffic: Traffic, objective: Objective) -> dict[str, float]:

@@ -10,9 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+NUM_EARLY = 16
+"""The first of a step's sequences and prompt tokens, which may cost more each: products with few
+rows do not use the arithmetic that they could."""
+
 
 class StepCosts(Protocol):
     """How long steps take."""
+
+    @property
+    def per_request_s(self) -> float:
+        """That the first step of each request takes longer, in seconds."""
 
     def step_s(
         self, num_decoding: int, num_keys: float, num_prompt_tokens: int, num_pairs: float
@@ -32,7 +40,7 @@ class StepCosts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredCosts:
-    """A plane through measured steps; all in seconds.
+    """A plane through measured steps, folded where a step has few rows; all in seconds.
 
     Attributes:
         fixed_s: of any step.
@@ -40,6 +48,10 @@ class MeasuredCosts:
         per_prompt_token_s: of each prompt token.
         per_key_s: of each token that a decoding sequence attends to.
         per_pair_s: of each pair of a prompt's token and one that it attends to.
+        per_early_sequence_s: of each of the first that decode, on top.
+        per_early_token_s: of each of the first prompt tokens, on top.
+        per_request_s: that the first step of each request takes longer: a server that computes on
+            processors takes requests in on the same ones.
     """
 
     fixed_s: float
@@ -47,6 +59,9 @@ class MeasuredCosts:
     per_prompt_token_s: float
     per_key_s: float = 0.0
     per_pair_s: float = 0.0
+    per_early_sequence_s: float = 0.0
+    per_early_token_s: float = 0.0
+    per_request_s: float = 0.0
 
     def step_s(
         self, num_decoding: int, num_keys: float, num_prompt_tokens: int, num_pairs: float
@@ -58,6 +73,8 @@ class MeasuredCosts:
             + self.per_key_s * num_keys
             + self.per_prompt_token_s * num_prompt_tokens
             + self.per_pair_s * num_pairs
+            + self.per_early_sequence_s * min(num_decoding, NUM_EARLY)
+            + self.per_early_token_s * min(num_prompt_tokens, NUM_EARLY)
         )
 
     def relieve(self) -> dict[str, StepCosts]:
@@ -65,11 +82,16 @@ class MeasuredCosts:
         return {
             "the fixed part of a step": replace(self, fixed_s=self.fixed_s / 2),
             "decoding": replace(
-                self, per_sequence_s=self.per_sequence_s / 2, per_key_s=self.per_key_s / 2
+                self,
+                per_sequence_s=self.per_sequence_s / 2,
+                per_early_sequence_s=self.per_early_sequence_s / 2,
+                per_key_s=self.per_key_s / 2,
             ),
+            "taking in requests": replace(self, per_request_s=self.per_request_s / 2),
             "taking in prompts": replace(
                 self,
                 per_prompt_token_s=self.per_prompt_token_s / 2,
+                per_early_token_s=self.per_early_token_s / 2,
                 per_pair_s=self.per_pair_s / 2,
             ),
         }
@@ -87,6 +109,7 @@ class RooflineCosts:
         bytes_per_s: read from memory.
         flops_per_s: computed.
         overhead_s: of a step as such: launching kernels, drawing tokens.
+        per_request_s: nothing: an accelerator goes on while processors take a request in.
     """
 
     weight_bytes: float
@@ -96,6 +119,7 @@ class RooflineCosts:
     bytes_per_s: float
     flops_per_s: float
     overhead_s: float
+    per_request_s: float = 0.0
 
     def step_s(
         self, num_decoding: int, num_keys: float, num_prompt_tokens: int, num_pairs: float

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from mm_orch.planning.simulation.limits import ReplicaLimits
     from mm_orch.planning.simulation.work import Request
 
+# A batcher learns what a token costs from pieces of the size that it takes; from the largest piece
+# this is found so often.
+_BUDGET_ROUNDS = 3
+
 
 @dataclass(slots=True)
 class _Span:
@@ -116,6 +120,7 @@ class Replica:
             num_prompt_tokens,
             sum(n * (r.num_known_tokens - r.num_to_compute + n / 2) for r, n in pieces),
         )
+        step_s += num_started * self._costs.per_request_s
         if self.limits.noise_ratio:
             spread = self.limits.noise_ratio / math.sqrt(num_steps)
             step_s *= max(0.2, self._dice.gauss(1.0, spread))
@@ -284,15 +289,18 @@ class Replica:
         first = self._prompts[0] if self._prompts else self._waiting[0]
         num_done = first.num_known_tokens - first.num_to_compute if self._prompts else 0
         decode_s = self._costs.step_s(num_decoding, self._num_keys, 0, 0)
-        most = limits.max_batch_tokens
-        full_s = self._costs.step_s(num_decoding, self._num_keys, most, most * num_done)
-        return share_step(
-            decode_s,
-            (full_s - decode_s) / most,
-            num_prompts=num_prompts,
-            num_decoding=num_decoding,
-            max_prompt_tokens=most,
-        )
+        budget = limits.max_batch_tokens
+        for _ in range(_BUDGET_ROUNDS):
+            num_pairs = budget * num_done
+            whole_s = self._costs.step_s(num_decoding, self._num_keys, budget, num_pairs)
+            budget = share_step(
+                decode_s,
+                (whole_s - decode_s) / budget,
+                num_prompts=num_prompts,
+                num_decoding=num_decoding,
+                max_prompt_tokens=limits.max_batch_tokens,
+            )
+        return budget
 
     def _admit(self, request: Request) -> bool:
         """Give a request its memory, if it may run from the next step on."""

@@ -63,7 +63,10 @@ def test_little_memory_bounds_the_batch_and_is_named() -> None:
     [
         ({"fixed_s": 5.0}, "the fixed part of a step"),
         ({"per_sequence_s": 1.0}, "decoding"),
+        ({"per_early_sequence_s": 1.0}, "decoding"),
         ({"per_prompt_token_s": 1.0}, "taking in prompts"),
+        ({"per_early_token_s": 1.0}, "taking in prompts"),
+        ({"per_request_s": 5.0}, "taking in requests"),
     ],
 )
 def test_what_takes_longest_is_the_bottleneck(change: dict[str, float], named: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # A prompt of a million tokens on average takes a second.
 _BY_LENGTH = MeasuredCosts(fixed_s=0.0, per_sequence_s=0.0, per_prompt_token_s=1e-6)
+# Sequences that decode, keys, prompt tokens, pairs.
+_SIZES = [(1, 9, 0, 0), (16, 9, 0, 0), (40, 9, 0, 0), (0, 0, 1, 9), (0, 0, 400, 9), (32, 9, 17, 9)]
 
 
 def exponential_sessions(num_sessions: int, rate: float, seed: int = 1) -> list[Session]:
@@ -55,6 +58,24 @@ def test_one_at_a_time_of_equal_length_waits_as_m_d_1_says(load: float) -> None:
     outcome = run(make_spec(1, ONE_SECOND, max_batch_size=1), sessions)
 
     assert mean_s(outcome) == pytest.approx(1 + load / (2 * (1 - load)), rel=0.05)
+
+
+def test_a_request_costs_its_replica_what_taking_it_in_takes_once() -> None:
+    costs = replace(ONE_SECOND, per_request_s=0.25)
+
+    outcome = run(make_spec(1, costs), [Session(0.0, (Turn(8, 3), Turn(8, 3)))])
+
+    first, second = outcome.requests
+    assert (first.first_token_s, first.ended_s) == (1.25, 3.25)
+    assert (second.first_token_s, second.ended_s) == (4.5, 6.5)
+
+
+def test_the_first_tokens_of_a_step_cost_more_where_they_do() -> None:
+    costs = replace(COSTS, per_early_sequence_s=0.5, per_early_token_s=2.0)
+
+    more_s = [costs.step_s(*size) - COSTS.step_s(*size) for size in _SIZES]
+
+    assert more_s == pytest.approx([0.5, 8.0, 8.0, 2.0, 32.0, 40.0])
 
 
 @pytest.mark.parametrize("load", [0.5, 0.7])
