@@ -138,6 +138,21 @@ def test_what_is_told_of_the_lessons_was_measured() -> None:
     assert [phrase for phrase in told if phrase not in ROWS["lesson_pack"]] == []
 
 
+@pytest.mark.parametrize("name", ["cluster", "serve_front"])
+def test_the_tables_of_ray_are_what_was_measured(name: str) -> None:
+    page = (ROOT / "docs/cluster.md").read_text()
+
+    assert (RESULTS / f"{name}.md").read_text().strip() in page
+    assert _kind(_read(name)["machine"]) in page
+
+
+def test_what_is_told_of_serve_at_rest_was_measured() -> None:
+    share = _read("serve_front")["serve_idle_share_of_a_core"]
+    page = " ".join((ROOT / "docs/cluster.md").read_text().split())
+
+    assert f"while nobody asks ({share:g} of a core)" in page
+
+
 def test_no_figure_is_said_to_be_of_a_gpu() -> None:
     pages = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md"]
     lines = [line for page in pages for line in page.read_text().splitlines()]
