@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OF_TOOLS = {"requirements-dev.lock", "requirements-deploy.lock"}
+_CLUSTER = "requirements-cluster.lock"
 LOCKS = sorted({path.name for path in ROOT.glob("requirements-*.lock")} - OF_TOOLS)
 
 
@@ -28,6 +29,15 @@ def test_the_deepspeed_environment_has_the_torch_that_it_was_measured_with() -> 
     pins = (ROOT / "requirements-deepspeed.lock").read_text().splitlines()
 
     assert {"torch==2.13.0", "deepspeed==0.19.8"} <= set(pins)
+
+
+def test_servers_of_a_cluster_can_share_a_database() -> None:
+    pins = {
+        name: (ROOT / name).read_text().splitlines() for name in ("requirements.lock", _CLUSTER)
+    }
+
+    [driver] = [line for line in pins["requirements.lock"] if line.startswith("psycopg==")]
+    assert driver in pins[_CLUSTER]
 
 
 @pytest.mark.parametrize("lock", LOCKS)
