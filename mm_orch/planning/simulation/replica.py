@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from mm_orch.planning.simulation.limits import ReplicaLimits
     from mm_orch.planning.simulation.work import Request
 
-# A batcher learns what a token costs from pieces of the size that it takes; from the largest piece
-# this is found so often.
+# A batcher learns what a token costs from pieces of the size that it takes, where small ones may cost
+# more; from the largest piece this is found so often.
 _BUDGET_ROUNDS = 3
 
 
@@ -289,13 +289,14 @@ class Replica:
         first = self._prompts[0] if self._prompts else self._waiting[0]
         num_done = first.num_known_tokens - first.num_to_compute if self._prompts else 0
         decode_s = self._costs.step_s(num_decoding, self._num_keys, 0, 0)
-        budget = limits.max_batch_tokens
+        budget, per_token_s = limits.max_batch_tokens, 0.0
         for _ in range(_BUDGET_ROUNDS):
             num_pairs = budget * num_done
             whole_s = self._costs.step_s(num_decoding, self._num_keys, budget, num_pairs)
+            per_token_s = max(per_token_s, (whole_s - decode_s) / budget)
             budget = share_step(
                 decode_s,
-                (whole_s - decode_s) / budget,
+                per_token_s,
                 num_prompts=num_prompts,
                 num_decoding=num_decoding,
                 max_prompt_tokens=limits.max_batch_tokens,
