@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 
 from benchmarks.statistics import percentile
+from mm_orch.planning.costs import MeasuredCosts
 from mm_orch.planning.simulation.limits import ReplicaLimits
 from mm_orch.planning.simulation.system import SystemSpec
 from tests.unit.planning.loads import COSTS, draw_sessions, run
 from tests.unit.planning.real_batcher import RealBatcher
 
+# What benchmarks.simulator_check fits to the real server, about.
+FOLDED = MeasuredCosts(
+    fixed_s=0.005,
+    per_sequence_s=0.0013,
+    per_prompt_token_s=0.0011,
+    per_early_sequence_s=0.0009,
+    per_early_token_s=0.0005,
+)
 _LONG: dict[str, Any] = {"prompt": (500, 1500), "output": (32, 64)}
 _TALK: dict[str, Any] = {"prompt": (20, 60), "output": (20, 50), "num_turns": 4}
 CASES: dict[str, tuple[int, float, dict[str, Any], dict[str, Any]]] = {
@@ -31,14 +40,18 @@ CASES: dict[str, tuple[int, float, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_replica_serves_as_the_real_batcher_does(case: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "costs"),
+    [*((case, COSTS) for case in CASES), *((case, FOLDED) for case in ("light", "loaded"))],
+    ids=[*CASES, "light, few rows cost more", "loaded, few rows cost more"],
+)
+def test_a_replica_serves_as_the_real_batcher_does(case: str, costs: MeasuredCosts) -> None:
     num_sessions, rate, load, bounds = CASES[case]
     sessions = draw_sessions(num_sessions, rate, **load)
     limits = ReplicaLimits(**{"kv_tokens": 160_000, **bounds})
 
-    seen = RealBatcher(COSTS, limits, limits.kv_tokens // limits.block_tokens).run(sessions)
-    outcome = run(SystemSpec(num_replicas=1, costs=COSTS, limits=limits), sessions)
+    seen = RealBatcher(costs, limits, limits.kv_tokens // limits.block_tokens).run(sessions)
+    outcome = run(SystemSpec(num_replicas=1, costs=costs, limits=limits), sessions)
 
     requests = {(one.session, one.turn): one for one in outcome.requests}
     assert requests.keys() == seen.ended_s.keys()
