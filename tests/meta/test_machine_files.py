@@ -144,3 +144,32 @@ def test_the_collectors_pipeline_uses_what_is_configured() -> None:
     for kind in ("receivers", "processors", "exporters"):
         assert set(pipeline[kind]) == content[kind].keys()
     assert set(content["service"]["extensions"]) == content["extensions"].keys()
+
+
+def test_a_line_and_its_span_are_found_under_one_service() -> None:
+    content = yaml.safe_load(LOGS.read_text())
+    [service] = content["processors"]["resource"]["attributes"]
+
+    assert service["key"] == "service.name"
+    assert service["value"] == Config().monitoring.tracing.service_name
+
+
+def test_the_two_collectors_run_on_one_machine() -> None:
+    ports = [
+        port
+        for path in (LOGS, LOGS.with_name("config.yml"))
+        for port in ports_of(yaml.safe_load(path.read_text()))
+    ]
+
+    assert len(ports) == 6
+    assert len(set(ports)) == len(ports)
+
+
+def ports_of(content: dict[str, Any]) -> list[int]:
+    """Return what a collector listens on: its receivers, its health and its own metrics."""
+    protocols = content["receivers"].get("otlp", {}).get("protocols", {}).values()
+    listening = [*protocols, content["extensions"]["health_check"]]
+    readers = content["service"].get("telemetry", {}).get("metrics", {}).get("readers", [])
+    own = [reader["pull"]["exporter"]["prometheus"]["port"] for reader in readers]
+    # Without a word on them, a collector has its own metrics there.
+    return [int(one["endpoint"].rpartition(":")[2]) for one in listening] + (own or [8888])
