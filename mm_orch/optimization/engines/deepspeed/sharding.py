@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AttentionInterface
 
 from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.deepspeed.injection import find_obstacle, replace_attention
@@ -22,8 +21,8 @@ from mm_orch.optimization.engines.pytorch.generic import (
     GenericDecoder,
     PackedAttention,
     lay_out_weights,
-    refuse_unknown_attention,
     register_attention,
+    set_attention,
 )
 from mm_orch.optimization.engines.pytorch.kv_memory import KVMemory
 from mm_orch.optimization.engines.pytorch.loading import (
@@ -66,18 +65,15 @@ class HeadCounter:
     def __init__(self) -> None:
         self.shape_by_layer: dict[int, tuple[int, int]] = {}
 
-    def __call__(
+    def attend(
         self,
-        module: torch.nn.Module,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        **options: Any,
-    ) -> tuple[torch.Tensor, None]:
+        layer_index: int,
+        *_: object,
+    ) -> torch.Tensor:
         """Note the shape of the layer's keys; the arguments are those of PackedAttention."""
-        del attention_mask
-        refuse_unknown_attention(options)
         num_kv_heads, head_dim = key.shape[1], key.shape[3]
         is_even = num_kv_heads and query.shape[1] % num_kv_heads == 0
         if key.shape != value.shape or not is_even:
@@ -87,8 +83,8 @@ class HeadCounter:
                 " which the DeepSpeed engine does not compute.",
                 remedy="Choose another model, or set optimization.deepspeed.tensor_parallel to 1.",
             )
-        self.shape_by_layer[cast("int", module.layer_idx)] = (num_kv_heads, head_dim)
-        return torch.zeros_like(query).transpose(1, 2), None
+        self.shape_by_layer[layer_index] = (num_kv_heads, head_dim)
+        return torch.zeros_like(query).transpose(1, 2)
 
     def find_kv_heads(self, order: RankOrder, whole: KVShape) -> int:
         """Return the key-value heads of each layer on this rank.
@@ -132,7 +128,7 @@ def load_share(order: RankOrder, device: torch.device) -> Share:
     expected = None
     if order.rank == 0 and (order.num_ranks > 1 or is_injecting):
         expected = _compute_whole(GenericDecoder(model, attention, kernels), whole, order)
-    AttentionInterface.register(name, counter)
+    set_attention(name, counter.attend)
     try:
         model = _cut(model, order, dtype, is_injecting=is_injecting)
         if is_injecting:
@@ -149,7 +145,7 @@ def load_share(order: RankOrder, device: torch.device) -> Share:
             remedy="Set optimization.deepspeed.tensor_parallel to 1 and"
             " replace_with_kernel_inject to false, or run the model on another engine.",
         ) from error
-    AttentionInterface.register(name, attention)
+    set_attention(name, attention.attend)
     kv_shape = replace(whole, num_kv_heads=counter.find_kv_heads(order, whole))
     return Share(decoder, kv_shape, kernels.compiles_shapes, expected)
 

@@ -17,6 +17,7 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -24,7 +25,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from mm_orch.optimization.engines.contract import ScheduledSequence
-from mm_orch.optimization.engines.pytorch.generic import refuse_unknown_attention
+from mm_orch.optimization.engines.pytorch.generic import set_attention
 from mm_orch.optimization.engines.pytorch.linear import PackedLinear
 from mm_orch.optimization.engines.pytorch.native.linear import KernelLinear
 from mm_orch.optimization.engines.pytorch.native.quantized import TwofoldLinear
@@ -120,7 +121,7 @@ class CompiledBody(Compiled):
         """See Compiled."""
         own_name = self._attention.name
         _parts[own_name] = self._attention
-        _register(own_name, _make_attention_call(own_name))
+        set_attention(own_name, partial(torch.ops.muai.attend, own_name))
         for name, module in list(self._body.named_modules()):
             if isinstance(module, (KernelLinear, TwofoldLinear, PackedLinear)):
                 self._body.set_submodule(name, _ProductCall(module, f"{own_name}.{name}"))
@@ -133,7 +134,7 @@ class CompiledBody(Compiled):
         for name, module in list(self._body.named_modules()):
             if isinstance(module, _ProductCall):
                 self._body.set_submodule(name, module.product)
-        _register(self._attention.name, self._attention)
+        set_attention(self._attention.name, self._attention.attend)
 
 
 class _ProductCall(torch.nn.Module):
@@ -150,34 +151,13 @@ class _ProductCall(torch.nn.Module):
         return product
 
 
-def _make_attention_call(name: str) -> Callable[..., tuple[torch.Tensor, None]]:
-    def call(
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        scaling: float | None = None,
-        sliding_window: int | None = None,
-        **options: Any,
-    ) -> tuple[torch.Tensor, None]:
-        del attention_mask
-        refuse_unknown_attention(options)
-        attended: torch.Tensor = torch.ops.muai.attend(
-            query, key, value, name, module.layer_idx, scaling, sliding_window
-        )
-        return attended, None
-
-    return call
-
-
 # What operators work on besides tensors, by names: a graph can hold those.
 _parts: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
 torch.library.define("muai::multiply", "(Tensor x, str product, int num_outputs) -> Tensor")
 torch.library.define(
     "muai::attend",
-    "(Tensor query, Tensor key, Tensor value, str attention, int layer_index, float? scaling,"
+    "(str attention, Tensor query, Tensor key, Tensor value, int layer_index, float? scaling,"
     " int? window) -> Tensor",
 )
 
@@ -196,29 +176,16 @@ def _shape_product(x: torch.Tensor, product: str, num_outputs: int) -> torch.Ten
 
 
 @torch.library.impl("muai::attend", "default")
-def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention: str,
-    layer_index: int,
-    scaling: float | None,
-    window: int | None,
-) -> torch.Tensor:
-    out: torch.Tensor = _parts[attention].attend(query, key, value, layer_index, scaling, window)
+def _attend(attention: str, *arguments: Any) -> torch.Tensor:
+    out: torch.Tensor = _parts[attention].attend(*arguments)
     return out
 
 
 @torch.library.register_fake("muai::attend")  # type: ignore[untyped-decorator]
-def _shape_attention(query: torch.Tensor, *_: object) -> torch.Tensor:
+def _shape_attention(attention: str, query: torch.Tensor, *_: object) -> torch.Tensor:
+    del attention
     num_sequences, num_heads, num_rows, head_dim = query.shape
     return query.new_empty((num_sequences, num_rows, num_heads, head_dim))
-
-
-def _register(name: str, attention: Callable[..., tuple[torch.Tensor, None]]) -> None:
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(name, attention)
 
 
 def _make_steps(context_length: int) -> Iterator[list[ScheduledSequence]]:

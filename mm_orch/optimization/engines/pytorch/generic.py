@@ -7,7 +7,7 @@ with all rows of the step as one sequence, and cuts them into the step's segment
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,15 +15,22 @@ from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.pytorch.kernels import AttentionSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mm_orch.optimization.engines.pytorch.kernels import Kernels
     from mm_orch.optimization.engines.pytorch.kv_memory import KVMemory
     from mm_orch.optimization.engines.pytorch.packed import PackedStep
+
+    # Of queries, keys, values, the layer's index, scaling and window: see PackedAttention.attend.
+    Attend = Callable[
+        [torch.Tensor, torch.Tensor, torch.Tensor, int, float | None, int | None], torch.Tensor
+    ]
 
 _numbers = itertools.count()
 
 
 class PackedAttention:
-    """The attention function given to transformers, and the step it works on.
+    """What computes attention for transformers' layers, and the step it works on.
 
     Attributes:
         kernels: how it is computed.
@@ -40,41 +47,6 @@ class PackedAttention:
         self.name = ""
         self.layers_seen: set[int] = set()
 
-    def __call__(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        scaling: float | None = None,
-        sliding_window: int | None = None,
-        **options: Any,
-    ) -> tuple[torch.Tensor, None]:
-        """Store the step's keys and values, then attend within each segment.
-
-        Args:
-            module: the attention layer; its ``layer_idx`` chooses the KV memory.
-            query: [1, num_heads, num_rows, head_dim].
-            key: [1, num_kv_heads, num_rows, head_dim].
-            value: the same shape as ``key``.
-            attention_mask: unused: causality follows from the segments.
-            scaling: factor of the scores, or None for 1/sqrt(head_dim).
-            sliding_window: each token attends to so many last tokens, itself included.
-            **options: what a model passes to its attention besides.
-
-        Returns:
-            [1, num_rows, num_heads, head_dim], and None for the weights.
-
-        Raises:
-            EngineStartError: the model uses a kind of attention that this function lacks. Found
-                by the warm-up step, so never in the middle of a request.
-        """
-        del attention_mask
-        refuse_unknown_attention(options)
-        layer_index = cast("int", module.layer_idx)
-        return self.attend(query, key, value, layer_index, scaling, sliding_window), None
-
     def attend(
         self,
         query: torch.Tensor,
@@ -84,7 +56,19 @@ class PackedAttention:
         scaling: float | None,
         window: int | None,
     ) -> torch.Tensor:
-        """Do what a call does for the layer of this index."""
+        """Store the step's keys and values, then attend within each segment.
+
+        Args:
+            query: [1, num_heads, num_rows, head_dim].
+            key: [1, num_kv_heads, num_rows, head_dim].
+            value: the same shape as ``key``.
+            layer_index: chooses the KV memory.
+            scaling: factor of the scores, or None for 1/sqrt(head_dim).
+            window: each token attends to so many last tokens, itself included; None for all.
+
+        Returns:
+            [1, num_rows, num_heads, head_dim].
+        """
         if self.kernels is None or self.step is None or self.memory is None:
             raise EngineStartError("The model computed attention outside of a step.")
         self.layers_seen.add(layer_index)
@@ -132,14 +116,38 @@ def register_attention(attention: PackedAttention) -> str:
 
     Each has a name of its own, so that several models can live in one process.
     """
-    from transformers import AttentionInterface
-
     attention.name = f"muai_packed_{next(_numbers)}"
-    AttentionInterface.register(attention.name, attention)
+    set_attention(attention.name, attention.attend)
     return attention.name
 
 
-def refuse_unknown_attention(options: dict[str, Any]) -> None:
+def set_attention(name: str, attend: Attend) -> None:
+    """Have the layers of models that were loaded with this name attend by this function.
+
+    A layer raises EngineStartError where it uses a kind of attention that is not computed here.
+    The warm-up step finds that, so it is never in the middle of a request.
+    """
+    from transformers import AttentionInterface
+
+    def call(
+        module: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        sliding_window: int | None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]:
+        # Causality follows from the segments.
+        del attention_mask
+        _refuse_unknown(options)
+        return attend(query, key, value, module.layer_idx, scaling, sliding_window), None
+
+    AttentionInterface.register(name, call)
+
+
+def _refuse_unknown(options: dict[str, Any]) -> None:
     """Raise when a model asks for score capping, sinks or biases, which are not computed here."""
     for name in ("softcap", "s_aux", "position_bias", "head_mask"):
         if options.get(name) is not None:
