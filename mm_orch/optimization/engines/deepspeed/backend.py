@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import time
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from mm_orch.core.errors import EngineFailedError, EngineStartError
-from mm_orch.optimization.engines.contract import Availability, EngineFacts
+from mm_orch.optimization.engines.contract import EngineFacts
 from mm_orch.optimization.engines.deepspeed.environment import set_library_variables
 from mm_orch.optimization.engines.deepspeed.messages import RANK_LOST_EXIT_CODE, RankOrder
 from mm_orch.optimization.engines.deepspeed.plan import RankPlan, plan_ranks
+from mm_orch.optimization.engines.probing import look_for_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Batch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from mm_orch.core.generation import TokenChunk
-    from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence
+    from mm_orch.optimization.engines.contract import Availability, EngineSpec, ScheduledSequence
     from mm_orch.optimization.engines.deepspeed.group import RankGroup
     from mm_orch.optimization.engines.deepspeed.rank import Rank
 
@@ -48,16 +48,12 @@ class DeepSpeedBackend:
     @classmethod
     def probe(cls) -> Availability:
         """Look for the libraries without importing them."""
-        missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
-        if missing:
-            return Availability(
-                engine=cls.name,
-                is_available=False,
-                reason=f"not installed: {', '.join(missing)}",
-                remedy="run scripts/setup-engine deepspeed and set optimization.deepspeed.python"
-                " to .venv-deepspeed/bin/python, or pip install '.[deepspeed]'",
-            )
-        return Availability(engine=cls.name, is_available=True)
+        return look_for_libraries(
+            cls.name,
+            _LIBRARIES,
+            remedy="run scripts/setup-engine deepspeed and set optimization.deepspeed.python to"
+            " .venv-deepspeed/bin/python, or pip install '.[deepspeed]'",
+        )
 
     def start(self, spec: EngineSpec) -> EngineFacts:
         """Start the other ranks, load with them, and check what they compute together."""

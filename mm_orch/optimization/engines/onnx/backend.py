@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import time
 from typing import TYPE_CHECKING, ClassVar
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from mm_orch.core.errors import EngineFailedError, EngineStartError
-from mm_orch.optimization.engines.contract import Availability, EngineFacts, count_kv_blocks
+from mm_orch.optimization.engines.contract import EngineFacts, count_kv_blocks
+from mm_orch.optimization.engines.probing import look_for_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mm_orch.core.generation import TokenChunk
-    from mm_orch.optimization.engines.contract import EngineSpec, ScheduledSequence
+    from mm_orch.optimization.engines.contract import Availability, EngineSpec, ScheduledSequence
     from mm_orch.optimization.engines.onnx.export_cache import ExportRecord
     from mm_orch.optimization.engines.onnx.formats import WeightFormat
     from mm_orch.optimization.engines.onnx.runner import DecoderRunner
@@ -44,15 +44,7 @@ class OnnxBackend:
     @classmethod
     def probe(cls) -> Availability:
         """Look for the libraries without importing them."""
-        missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
-        if missing:
-            return Availability(
-                engine=cls.name,
-                is_available=False,
-                reason=f"not installed: {', '.join(missing)}",
-                remedy="pip install '.[onnx]'",
-            )
-        return Availability(engine=cls.name, is_available=True)
+        return look_for_libraries(cls.name, _LIBRARIES, remedy="pip install '.[onnx]'")
 
     def start(self, spec: EngineSpec) -> EngineFacts:
         """Load the export, making it first where there is none.

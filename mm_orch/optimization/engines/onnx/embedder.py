@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import time
 from typing import TYPE_CHECKING, ClassVar
 
 from mm_orch.core.errors import EngineFailedError, EngineStartError
-from mm_orch.optimization.engines.contract import Availability, EngineFacts
+from mm_orch.optimization.engines.contract import EngineFacts
 from mm_orch.optimization.engines.embedding import pad
 from mm_orch.optimization.engines.onnx.encoder_graph import EncoderRecord
 from mm_orch.optimization.engines.onnx.export_cache import GraphCache
+from mm_orch.optimization.engines.probing import look_for_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnxruntime
     from numpy.typing import NDArray
 
-    from mm_orch.optimization.engines.contract import EngineSpec
+    from mm_orch.optimization.engines.contract import Availability, EngineSpec
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +44,7 @@ class OnnxEmbedder:
     @classmethod
     def probe(cls) -> Availability:
         """Look for the libraries without importing them."""
-        missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
-        if missing:
-            return Availability(
-                engine=cls.name,
-                is_available=False,
-                reason=f"not installed: {', '.join(missing)}",
-                remedy="pip install '.[onnx]'",
-            )
-        return Availability(engine=cls.name, is_available=True)
+        return look_for_libraries(cls.name, _LIBRARIES, remedy="pip install '.[onnx]'")
 
     def start(self, spec: EngineSpec) -> EngineFacts:
         """Export the model where that has not been done, and open the graph."""

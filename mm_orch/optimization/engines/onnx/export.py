@@ -20,6 +20,7 @@ from mm_orch.optimization.engines.onnx.graph import GraphWriter
 from mm_orch.optimization.engines.onnx.runner import DecoderRunner
 from mm_orch.optimization.engines.onnx.session import open_session
 from mm_orch.optimization.engines.onnx.shape import BLOCK_TOKENS, refuse_architecture
+from mm_orch.optimization.engines.pytorch.faults import translated_loading
 from mm_orch.optimization.engines.pytorch.llama import is_llama_like
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def export_model(
 
 
 def _load_reference(spec: EngineSpec) -> Any:
-    try:
+    with translated_loading(spec):
         model = AutoModelForCausalLM.from_pretrained(
             spec.directory,
             dtype=torch.float32,
@@ -94,11 +95,6 @@ def _load_reference(spec: EngineSpec) -> Any:
             local_files_only=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise EngineStartError(
-            f"{spec.model}: transformers cannot load {spec.directory}: {error}",
-            remedy="Check the model's files, or remove and pull it again.",
-        ) from error
     if not is_llama_like(model.config):
         rope = getattr(model.config, "rope_parameters", None) or {}
         raise refuse_architecture(

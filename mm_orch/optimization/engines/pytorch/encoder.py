@@ -11,6 +11,7 @@ from transformers import AutoModel
 from mm_orch.core.errors import EngineStartError
 from mm_orch.models.recipe import Pooling, read_recipe
 from mm_orch.optimization.engines.embedding import refuse_unsupported
+from mm_orch.optimization.engines.pytorch.faults import translated_loading
 
 if TYPE_CHECKING:
     from mm_orch.models.recipe import VectorRecipe
@@ -78,7 +79,7 @@ def load_encoder(spec: EngineSpec, dtype: torch.dtype) -> Encoder:
     """
     recipe = read_recipe(Path(spec.directory))
     refuse_unsupported(spec.model, recipe)
-    try:
+    with translated_loading(spec):
         model, report = AutoModel.from_pretrained(
             spec.directory,
             dtype=dtype,
@@ -87,11 +88,6 @@ def load_encoder(spec: EngineSpec, dtype: torch.dtype) -> Encoder:
             trust_remote_code=spec.trust_remote_code,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise EngineStartError(
-            f"{spec.model}: transformers cannot load {spec.directory}: {error}",
-            remedy="Check the model's files, or remove and pull it again.",
-        ) from error
     missing = sorted(name for name in report["missing_keys"] if _UNUSED_WEIGHTS not in name)
     if missing:
         raise EngineStartError(

@@ -1,4 +1,4 @@
-"""Says in our own errors what PyTorch could not compute."""
+"""Says in our own errors what transformers could not load, or PyTorch not compute."""
 
 from __future__ import annotations
 
@@ -6,11 +6,43 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 
-from mm_orch.core.errors import EngineFailedError, EngineOutOfMemoryError, clause
+from mm_orch.core.errors import (
+    EngineFailedError,
+    EngineOutOfMemoryError,
+    EngineStartError,
+    clause,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mm_orch.optimization.engines.contract import EngineSpec
+
+# What reading files can end with that say anything at all.
+UNREADABLE = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    SafetensorError,
+)
+
+
+@contextmanager
+def translated_loading(spec: EngineSpec) -> Iterator[None]:
+    """Have transformers load a model.
+
+    Raises:
+        EngineStartError: it cannot.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        yield
+    except (*UNREADABLE, StrictDataclassError) as error:
+        raise EngineStartError(
+            f"{spec.model}: transformers cannot load {spec.directory}: {error}",
+            remedy="Check the model's files, or remove and pull it again.",
+        ) from error
 
 
 @contextmanager

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError
 
-from mm_orch.core.errors import EngineStartError
 from mm_orch.optimization.engines.pytorch.device import has_fast_bf16
+from mm_orch.optimization.engines.pytorch.faults import UNREADABLE, translated_loading
 from mm_orch.optimization.engines.pytorch.formats import FORMATS, FormatChooser, check_quantization
 from mm_orch.optimization.engines.pytorch.generic import (
     GenericDecoder,
@@ -36,12 +35,6 @@ if TYPE_CHECKING:
     from mm_orch.optimization.engines.pytorch.native.quantized import Quantization
 
 logger = logging.getLogger(__name__)
-
-# What reading files can end with that say anything at all.
-_UNREADABLE = (
-    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
-    SafetensorError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +146,7 @@ def _read(
     """Return the model with the weights of its files, on the CPU; see read_weights."""
     try:
         plain = read_plain_llama(spec.directory, dtype)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         # transformers may know more of such files, and else says what is wrong with them.
         logger.debug("%s is not read as it is: %s", spec.directory, error)
         plain = None
@@ -171,10 +164,9 @@ def read_weights(spec: EngineSpec, dtype: torch.dtype | Literal["auto"], attenti
     Raises:
         EngineStartError: transformers cannot load it.
     """
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM
 
-    try:
+    with translated_loading(spec):
         return AutoModelForCausalLM.from_pretrained(
             spec.directory,
             dtype=dtype,
@@ -183,11 +175,6 @@ def read_weights(spec: EngineSpec, dtype: torch.dtype | Literal["auto"], attenti
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
         )
-    except (*_UNREADABLE, StrictDataclassError) as error:
-        raise EngineStartError(
-            f"{spec.model}: transformers cannot load {spec.directory}: {error}",
-            remedy="Check the model's files, or remove and pull it again.",
-        ) from error
 
 
 def _make_decoder(

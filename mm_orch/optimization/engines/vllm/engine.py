@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import tempfile
@@ -13,14 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mm_orch.core.errors import EngineFailedError, EngineStartError
 from mm_orch.models.grammar import GrammarCompiler
-from mm_orch.optimization.engines.contract import Availability, EngineFacts, StreamReport
+from mm_orch.optimization.engines.contract import EngineFacts, StreamReport
+from mm_orch.optimization.engines.probing import look_for_libraries
 from mm_orch.optimization.engines.vllm.leftovers import Leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mm_orch.core.errors import EngineError
-    from mm_orch.optimization.engines.contract import EngineSpec, Sequence
+    from mm_orch.optimization.engines.contract import Availability, EngineSpec, Sequence
     from mm_orch.optimization.engines.vllm.background import BackgroundLLM
 
 logger = logging.getLogger(__name__)
@@ -48,15 +48,12 @@ class VllmEngine:
     @classmethod
     def probe(cls) -> Availability:
         """Look for vLLM without importing it."""
-        if importlib.util.find_spec("vllm") is None:
-            return Availability(
-                engine=cls.name,
-                is_available=False,
-                reason="not installed: vllm",
-                remedy="scripts/setup-engine vllm, and set optimization.vllm.python to the"
-                " interpreter that it names; or pip install '.[vllm]'",
-            )
-        return Availability(engine=cls.name, is_available=True)
+        return look_for_libraries(
+            cls.name,
+            ("vllm",),
+            remedy="scripts/setup-engine vllm, and set optimization.vllm.python to the interpreter"
+            " that it names; or pip install '.[vllm]'",
+        )
 
     def start(self, spec: EngineSpec) -> EngineFacts:
         """Start vLLM's processes and wait for the model to be loaded.
