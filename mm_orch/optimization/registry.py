@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Literal, overload
 
 from mm_orch.core.errors import EngineStartError
+from mm_orch.core.plug_ins import find_targets, import_target
 from mm_orch.optimization.engines.contract import Availability
 from mm_orch.optimization.interpreter import probe_elsewhere
 
@@ -21,7 +20,6 @@ ENTRY_POINT_GROUP: dict[Task, str] = {
     "generate": "mm_orch.engines",
     "embed": "mm_orch.embedding_engines",
 }
-# Named here too, so that a checkout works without being installed as a distribution.
 _BUILT_IN: dict[Task, dict[str, str]] = {
     "generate": {
         "openvino": "mm_orch.optimization.engines.openvino.engine:OpenVinoEngine",
@@ -64,11 +62,8 @@ def load_engine(
     if target is None:
         known = ", ".join(engine_names(task))
         raise EngineStartError(f"No engine is named {name!r}. Known: {known}.")
-    module_name, _, attribute = target.partition(":")
     try:
-        engine: type[StepBackend | StreamEngine] | type[EmbeddingBackend] = getattr(
-            importlib.import_module(module_name), attribute
-        )
+        engine: type[StepBackend | StreamEngine] | type[EmbeddingBackend] = import_target(target)
     except (ImportError, AttributeError) as error:
         raise EngineStartError(
             f"Engine {name!r} ({target}) cannot be imported: {error}.",
@@ -130,5 +125,4 @@ def probe_engines(python_by_engine: Mapping[str, str] | None = None) -> list[Ava
 
 
 def _targets(task: Task) -> dict[str, str]:
-    plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP[task])
-    return {**_BUILT_IN[task], **{entry.name: entry.value for entry in plug_ins}}
+    return find_targets(ENTRY_POINT_GROUP[task], _BUILT_IN[task])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import logging
 from typing import TYPE_CHECKING, Protocol
 
 from mm_orch.core.errors import SearchError
+from mm_orch.core.plug_ins import describe_failure, find_targets, import_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +19,6 @@ logger = logging.getLogger(__name__)
 ENTRY_POINT_GROUP = "mm_orch.search_providers"
 RECORDED = "recorded"
 
-# Named here too, so that a checkout works without being installed as a distribution.
 _BUILT_IN = {
     RECORDED: "mm_orch.search.recorded:RecordedProvider",
     "searxng": "mm_orch.search.searxng:SearxngProvider",
@@ -48,17 +46,13 @@ def make_provider(settings: SearchSettings, name: str) -> SearchProvider:
     Raises:
         SearchError: there is none of this name, or it cannot be imported or made.
     """
-    plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    targets = {**_BUILT_IN, **{entry.name: entry.value for entry in plug_ins}}
+    targets = find_targets(ENTRY_POINT_GROUP, _BUILT_IN)
     if name not in targets:
         raise SearchError(
             f"workflows.search.provider is {name!r}. Known: {', '.join(sorted(targets))}."
         )
-    module_name, _, attribute = targets[name].partition(":")
     try:
-        make: Callable[[SearchSettings], SearchProvider] = getattr(
-            importlib.import_module(module_name), attribute
-        )
+        make: Callable[[SearchSettings], SearchProvider] = import_target(targets[name])
         return make(settings)
     except SearchError:
         raise
@@ -66,13 +60,6 @@ def make_provider(settings: SearchSettings, name: str) -> SearchProvider:
         logger.warning("the search provider %s cannot be made", name, exc_info=True)
         raise SearchError(
             f"The search provider {name} ({targets[name]}) cannot be imported or made:"
-            f" {_describe(error)}.",
+            f" {describe_failure(error)}.",
             remedy="Repair the package that provides it, and start the server again.",
         ) from error
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, ImportError | AttributeError):
-        return str(error)
-    # What its code says may be anything; the log has it.
-    return type(error).__name__

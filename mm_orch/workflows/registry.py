@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.metadata
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm_orch.core.errors import WorkflowError, WorkflowNotFoundError
 from mm_orch.core.mind_report import WorkflowFacts
+from mm_orch.core.plug_ins import describe_failure, find_targets, import_target
 from mm_orch.workflows.contract import ENTRY_POINT_GROUP, Workflow
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Named here too, so that a checkout works without being installed as a distribution.
 _BUILT_IN = {
     "cascade": "mm_orch.workflows.cascade:CASCADE",
     "chat_generate": "mm_orch.workflows.chat_generate:CHAT_GENERATE",
@@ -57,9 +55,7 @@ def find_installed(*, knows_itself: bool = True) -> dict[str, str]:
     Args:
         knows_itself: there is somebody who knows the system itself, so that a workflow may tell.
     """
-    plug_ins = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
-    built_in = _BUILT_IN | (_OF_ITSELF if knows_itself else {})
-    return {**built_in, **{entry.name: entry.value for entry in plug_ins}}
+    return find_targets(ENTRY_POINT_GROUP, _BUILT_IN | (_OF_ITSELF if knows_itself else {}))
 
 
 class WorkflowRegistry:
@@ -131,16 +127,15 @@ class WorkflowRegistry:
 
 def _import(name: str, target: str) -> Workflow | WorkflowError:
     """Return a workflow, or why it cannot be used."""
-    module_name, _, attribute = target.partition(":")
     try:
-        workflow = getattr(importlib.import_module(module_name), attribute)
+        workflow = import_target(target)
     except WorkflowError as error:
         logger.warning("%s", error)
         return error
     except (Exception, SystemExit) as error:  # boundary: a module's code may be a plug-in's
         logger.warning("the workflow %s cannot be imported", name, exc_info=True)
         return WorkflowError(
-            f"The workflow {name} ({target}) cannot be imported: {_describe(error)}.",
+            f"The workflow {name} ({target}) cannot be imported: {describe_failure(error)}.",
             remedy="Repair the package that provides it, and start the server again.",
         )
     if not isinstance(workflow, Workflow) or workflow.name != name:
@@ -154,10 +149,3 @@ def _describe_fact(name: str, found: Workflow | WorkflowError) -> WorkflowFacts:
     if isinstance(found, WorkflowError):
         return WorkflowFacts(name=name, state="broken", summary="", detail=found.message)
     return WorkflowFacts(name=name, state="available", summary=found.summary, detail="")
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, ImportError | AttributeError):
-        return str(error)
-    # What its code says may be anything; the log has it.
-    return type(error).__name__
