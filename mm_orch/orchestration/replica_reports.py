@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mm_orch.optimization.replica_set import Replica, ReplicaSet
+    from mm_orch.optimization.supervisor import ModelSupervisor
     from mm_orch.orchestration.reports import ModelReport
 
 
@@ -43,12 +44,19 @@ def find_replica_trouble(report: ModelReport) -> Iterator[str]:
         )
 
 
+def tell_phase(supervisor: ModelSupervisor) -> tuple[ModelPhase, str]:
+    """Return a supervisor's phase and its detail, as requests would find them now."""
+    worker = supervisor.worker
+    if supervisor.phase is ModelPhase.READY and (worker is None or worker.is_dead):
+        # Its requests know of it before its supervisor has drawn the conclusion.
+        return ModelPhase.RESTARTING, "its worker has just ended"
+    return supervisor.phase, supervisor.detail
+
+
 def _report(replicas: ReplicaSet, replica: Replica) -> ReplicaReport:
     supervisor = replica.supervisor
-    worker, phase, detail = supervisor.worker, supervisor.phase, supervisor.detail
-    if phase is ModelPhase.READY and (worker is None or worker.is_dead):
-        # Its requests know of it before its supervisor has drawn the conclusion.
-        phase, detail = ModelPhase.RESTARTING, "its worker has just ended"
+    worker = supervisor.worker
+    phase, detail = tell_phase(supervisor)
     cache = worker.cache if worker is not None else None
     return ReplicaReport(
         number=replica.number,

@@ -8,7 +8,7 @@ import msgspec
 
 from mm_orch.core.figures import UNKNOWN, CacheFigures
 from mm_orch.optimization.stand_in import name_stand_in
-from mm_orch.orchestration.replica_reports import find_replica_trouble, tell_replicas
+from mm_orch.orchestration.replica_reports import find_replica_trouble, tell_phase, tell_replicas
 from mm_orch.orchestration.reports import (
     EndpointReport,
     HealthReport,
@@ -220,12 +220,9 @@ class SystemStatus:
         facts = worker.facts if worker else None
         stalled_s = worker.stalled_s if worker else None
         is_stuck = stalled_s is not None and stalled_s > plan.watchdog_timeout_s * _STUCK_SHARE
-        phase, detail = supervisor.phase, supervisor.detail
+        phase, detail = tell_phase(supervisor)
         if is_stuck:
             phase, detail = ModelPhase.STUCK, f"no step for {stalled_s:.0f} s"
-        elif phase is ModelPhase.READY and (worker is None or worker.is_dead):
-            # Its requests know of it before its supervisor has drawn the conclusion.
-            phase, detail = ModelPhase.RESTARTING, "its worker has just ended"
         return msgspec.structs.replace(
             tell_replicas(report, replicas),
             phase=phase,
