@@ -24,8 +24,9 @@ from mm_orch.optimization.registry import load_engine
 from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec
 from mm_orch.workers.worker import Worker
 from tests.available import require_engine
-from tests.engines.greedy import PROMPT, greedy, greedy_with_pytorch, spec_of
+from tests.engines.greedy import PROMPT, greedy_with_pytorch, spec_of
 from tests.processes import run_cli
+from tests.stepping import greedy
 from tests.tiny_models import (
     make_llama,
     make_mistral,

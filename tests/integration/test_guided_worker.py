@@ -17,7 +17,7 @@ from mm_orch.core.observers import ObserverFanOut
 from mm_orch.models.text import TextCodec
 from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec
-from mm_orch.workers.worker import Worker
+from tests.launched_worker import launched
 from tests.tiny_models import EOS_TOKEN_ID
 from tests.tiny_tokenizer import write_tokenizer
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mm_orch.workers.stream import TokenStream
+    from mm_orch.workers.worker import Worker
 
 PROMPT = (70, 90, 110)
 SCHEMA = {
@@ -60,13 +61,8 @@ async def worker(directory: Path) -> AsyncIterator[Worker]:
         batcher=BatcherSpec(max_batch_size=4, max_batch_tokens=64),
         cache=CacheSpec(),
     )
-    worker = await Worker.launch(spec, context=context, observer=ObserverFanOut([]))
-    await worker.wait_until_ready()
-    watching = asyncio.create_task(worker.watch())
-    yield worker
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
-    await worker.stop()
+    async with launched(spec, context=context, observer=ObserverFanOut([])) as worker:
+        yield worker
     context.term()
 
 

@@ -23,6 +23,7 @@ from mm_orch.optimization.engines.contract import EngineSpec
 from mm_orch.workers.launching import describe_exit
 from mm_orch.workers.messages import CacheSpec, SequenceOrder, WorkerSpec
 from mm_orch.workers.worker import Worker
+from tests.launched_worker import launched
 from tests.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -65,13 +66,8 @@ def order(
 
 @pytest.fixture
 async def worker(context: zmq.asyncio.Context) -> AsyncIterator[Worker]:
-    worker = await Worker.launch(spec_of(), context=context, observer=Recorder())
-    await worker.wait_until_ready()
-    watching = asyncio.create_task(worker.watch())
-    yield worker
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
-    await worker.stop()
+    async with launched(spec_of(), context=context, observer=Recorder()) as worker:
+        yield worker
 
 
 async def read(stream: TokenStream) -> tuple[list[int], list[FinishReason]]:

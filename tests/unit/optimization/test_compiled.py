@@ -54,7 +54,7 @@ def compiling(directory: Path, dtype: str = "fp32") -> EngineSpec:
 def say(spec: EngineSpec) -> list[int]:
     backend = PyTorchBackend()
     backend.start(spec)
-    return greedy(backend, PROMPT, 20, 6)
+    return greedy(backend.step, PROMPT, 20, 6)
 
 
 def run_step(backend: PyTorchBackend, *lengths: int, num_left: int = 0) -> None:
@@ -79,7 +79,7 @@ def check(backend: PyTorchBackend, expected: list[int]) -> None:
         run_step(backend, *lengths)
     for lengths in ((2,), (9,), (9, 1, 1)):
         run_step(backend, *lengths, num_left=1)
-    assert greedy(backend, PROMPT, 20, 6) == expected
+    assert greedy(backend.step, PROMPT, 20, 6) == expected
     assert counters["stats"]["unique_graphs"] == num_graphs
 
 

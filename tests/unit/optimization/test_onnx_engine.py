@@ -15,7 +15,7 @@ from mm_orch.core.generation import SamplingParams
 from mm_orch.optimization.engines.contract import ScheduledSequence, Sequence
 from mm_orch.optimization.engines.onnx.backend import OnnxBackend
 from mm_orch.optimization.engines.pytorch.backend import PyTorchBackend
-from tests.stepping import greedy, spec_of, tell_likeliest
+from tests.stepping import greedy, greedy_of_transformers, spec_of, tell_likeliest
 from tests.tiny_models import (
     VOCAB_SIZE,
     make_llama,
@@ -91,24 +91,14 @@ def set_rotation(directory: Path, **parameters: object) -> Path:
 def test_greedy_tokens_equal_those_of_transformers(
     tmp_path: Path, backend: OnnxBackend, make_model: Callable[[Path], Path]
 ) -> None:
-    from transformers import AutoModelForCausalLM
-
     directory = make_model(tmp_path)
-    reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     backend.start(spec_of(directory))
 
-    expected = reference.generate(
-        torch.tensor([PROMPT]),
-        attention_mask=torch.ones(1, len(PROMPT), dtype=torch.long),
-        max_new_tokens=20,
-        do_sample=False,
-        eos_token_id=VOCAB_SIZE - 1,
-        pad_token_id=0,
-    )[0, len(PROMPT) :].tolist()
+    expected = greedy_of_transformers(directory, PROMPT, 20)
 
     for chunk in (1000, 6):
         # Up to where the reference chose the token that it was told to end with.
-        assert greedy(backend, PROMPT, 20, chunk)[: len(expected)] == expected
+        assert greedy(backend.step, PROMPT, 20, chunk)[: len(expected)] == expected
 
 
 def test_what_pytorch_began_goes_on_as_if_nothing_had_happened(
@@ -118,10 +108,10 @@ def test_what_pytorch_began_goes_on_as_if_nothing_had_happened(
     pytorch.start(spec_of(llama))
     backend.start(spec_of(llama))
 
-    whole = greedy(pytorch, PROMPT, 24, 1000)
-    begun = greedy(pytorch, PROMPT, 9, 1000)
+    whole = greedy(pytorch.step, PROMPT, 24, 1000)
+    begun = greedy(pytorch.step, PROMPT, 9, 1000)
 
-    assert begun + greedy(backend, PROMPT + begun, 15, 1000) == whole
+    assert begun + greedy(backend.step, PROMPT + begun, 15, 1000) == whole
     pytorch.stop()
 
 
@@ -190,7 +180,7 @@ def test_every_optimisation_level_gives_the_same_text(
 
     backend.start(msgspec.structs.replace(spec_of(llama), settings=settings))
 
-    assert greedy(backend, PROMPT, 12, 1000) == greedy(plain, PROMPT, 12, 1000)
+    assert greedy(backend.step, PROMPT, 12, 1000) == greedy(plain.step, PROMPT, 12, 1000)
     assert backend._runner is not None
     used = backend._runner._session.get_session_options().graph_optimization_level
     assert used.name == {"none": "ORT_DISABLE_ALL"}.get(level, f"ORT_ENABLE_{level.upper()}")
@@ -265,7 +255,7 @@ def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path, backend: OnnxB
 
 def test_a_failed_step_leaves_the_engine_usable(llama: Path, backend: OnnxBackend) -> None:
     backend.start(spec_of(llama))
-    before = greedy(backend, PROMPT, 6, 1000)
+    before = greedy(backend.step, PROMPT, 6, 1000)
     bad = Sequence(
         sequence_id="bad",
         token_ids=[VOCAB_SIZE + 5],
@@ -276,7 +266,7 @@ def test_a_failed_step_leaves_the_engine_usable(llama: Path, backend: OnnxBacken
     with pytest.raises(EngineFailedError, match="ONNX Runtime failed in a step"):
         backend.step([ScheduledSequence(bad, 1)])
 
-    assert greedy(backend, PROMPT, 6, 1000) == before
+    assert greedy(backend.step, PROMPT, 6, 1000) == before
 
 
 def test_memory_that_the_runtime_cannot_have_is_told_as_such() -> None:

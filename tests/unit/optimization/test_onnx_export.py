@@ -76,7 +76,7 @@ def test_an_export_is_made_once(spec: EngineSpec) -> None:
 def test_a_start_from_the_disk_imports_nothing_of_the_exporter(spec: EngineSpec) -> None:
     backend = OnnxBackend()
     facts = backend.start(spec)
-    expected = greedy(backend, [5, 6, 7], 4, 100)
+    expected = greedy(backend.step, [5, 6, 7], 4, 100)
     backend.stop()
     code = (
         "import sys, json, msgspec\n"
@@ -86,7 +86,7 @@ def test_a_start_from_the_disk_imports_nothing_of_the_exporter(spec: EngineSpec)
         "backend = OnnxBackend()\n"
         "facts = backend.start(msgspec.json.decode(sys.argv[1], type=EngineSpec))\n"
         "found = [name for name in ('transformers', 'onnx') if name in sys.modules]\n"
-        "print(json.dumps([facts.dtype, greedy(backend, [5, 6, 7], 4, 100), found]))\n"
+        "print(json.dumps([facts.dtype, greedy(backend.step, [5, 6, 7], 4, 100), found]))\n"
     )
 
     said = subprocess.run(

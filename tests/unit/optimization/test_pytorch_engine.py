@@ -18,7 +18,7 @@ from mm_orch.optimization.engines.pytorch.device import bound_kv_bytes
 from mm_orch.optimization.engines.pytorch.faults import translated_faults
 from mm_orch.optimization.engines.pytorch.native import build
 from mm_orch.optimization.engines.pytorch.native.quantized import can_quantize
-from tests.stepping import greedy, spec_of, tell_likeliest
+from tests.stepping import greedy, greedy_of_transformers, spec_of, tell_likeliest
 from tests.tiny_models import (
     VOCAB_SIZE,
     make_llama,
@@ -46,27 +46,17 @@ def test_greedy_tokens_equal_those_of_transformers(
     *,
     has_compiler: bool,
 ) -> None:
-    from transformers import AutoModelForCausalLM
-
     if not has_compiler:
         monkeypatch.setattr(build, "_COMPILERS", ())
     directory = make_model(tmp_path)
-    reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     backend = PyTorchBackend()
     backend.start(spec_of(directory))
     prompt = [(7 * i + 3) % VOCAB_SIZE for i in range(30)]
 
-    expected = reference.generate(
-        torch.tensor([prompt]),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-        max_new_tokens=20,
-        do_sample=False,
-        eos_token_id=VOCAB_SIZE - 1,
-        pad_token_id=0,
-    )[0, len(prompt) :].tolist()
+    expected = greedy_of_transformers(directory, prompt, 20)
 
     # Up to where the reference chose the token that it was told to end with.
-    assert greedy(backend, prompt, 20, chunk)[: len(expected)] == expected
+    assert greedy(backend.step, prompt, 20, chunk)[: len(expected)] == expected
     backend.stop()
 
 
@@ -101,7 +91,7 @@ def test_a_failed_step_leaves_the_engine_usable(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="index"):
         backend.step([ScheduledSequence(bad, 1)])
 
-    assert len(greedy(backend, [1, 2, 3], 4, 10)) == 4
+    assert len(greedy(backend.step, [1, 2, 3], 4, 10)) == 4
 
 
 def test_rows_that_round_the_shape_up_change_no_text(tmp_path: Path) -> None:
@@ -110,7 +100,7 @@ def test_rows_that_round_the_shape_up_change_no_text(tmp_path: Path) -> None:
     backend.start(spec_of(directory))
     prompt = [(5 * i + 1) % VOCAB_SIZE for i in range(45)]  # 45 tokens run as 48 rows
 
-    [whole, parts] = [greedy(backend, prompt, 12, chunk) for chunk in (1000, 15)]
+    [whole, parts] = [greedy(backend.step, prompt, 12, chunk) for chunk in (1000, 15)]
 
     assert whole == parts
     backend.stop()
