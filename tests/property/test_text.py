@@ -131,6 +131,18 @@ def shorten_at_first_end(text: str, stops: list[str]) -> str:
     return text
 
 
+def show(stops: list[str], pieces: list[str]) -> str:
+    """Return all that is given out of an answer that comes in these pieces."""
+    matcher = StopMatcher(stops)
+    shown = ""
+    for piece in pieces:
+        text, is_stopped = matcher.push(piece)
+        shown += text
+        if is_stopped:
+            return shown
+    return shown + matcher.flush()
+
+
 @given(
     st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
     st.lists(st.text("abc", max_size=1), max_size=40),
@@ -138,15 +150,7 @@ def shorten_at_first_end(text: str, stops: list[str]) -> str:
 def test_stopping_in_single_characters_equals_searching_the_whole(
     stops: list[str], pieces: list[str]
 ) -> None:
-    matcher = StopMatcher(stops)
-    shown = ""
-    for piece in pieces:
-        text, is_stopped = matcher.push(piece)
-        shown += text
-        if is_stopped:
-            break
-    else:
-        shown += matcher.flush()
+    shown = show(stops, pieces)
 
     assert shown == shorten_at_first_end("".join(pieces), stops)
 
@@ -156,15 +160,7 @@ def test_stopping_in_single_characters_equals_searching_the_whole(
     st.lists(st.text("abc", max_size=7), max_size=20),
 )
 def test_no_stop_string_is_ever_shown(stops: list[str], pieces: list[str]) -> None:
-    matcher = StopMatcher(stops)
-    shown = ""
-    for piece in pieces:
-        text, is_stopped = matcher.push(piece)
-        shown += text
-        if is_stopped:
-            break
-    else:
-        shown += matcher.flush()
+    shown = show(stops, pieces)
 
     assert not any(stop in shown for stop in stops)
     assert "".join(pieces).startswith(shown)
