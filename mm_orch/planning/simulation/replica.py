@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from mm_orch.planning.simulation.limits import ReplicaLimits
     from mm_orch.planning.simulation.work import Request
 
-# A batcher learns what a token costs from pieces of the size that it takes, where small ones may cost
-# more; from the largest piece this is found so often.
+# A batcher learns what a token costs from pieces of the size that it takes, where small ones may
+# cost more; from the largest piece this is found so often.
 _BUDGET_ROUNDS = 3
 
 
