@@ -24,6 +24,7 @@ SHELL = ("bash", "console")
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<language>\w*)\s*$")
 _MARK = re.compile(r"^ *<!-- runs(?:: (?P<name>\w+))? -->$")
+_QUOTED_OR_CONTINUED = re.compile(r"('[^']*')|\\\n")
 _PROMPT = "$ "
 _SEPARATORS = frozenset(("|", "||", "&", "&&", ";", "(", ")"))
 _REDIRECTIONS = frozenset((">", ">>", "<", ">&"))
@@ -98,7 +99,11 @@ def _blocks_of(page: Path) -> Iterator[Block]:
 def commands_in(script: str) -> list[list[str]]:
     """Return the simple commands of a script as words: without variables set, and redirections."""
     commands: list[list[str]] = []
-    for line in script.replace("\\\n", " ").splitlines():
+    # A shell joins lines at a backslash, but keeps both between single quotes.
+    joined = _QUOTED_OR_CONTINUED.sub(
+        lambda found: found[1].replace("\n", " ") if found[1] else " ", script
+    )
+    for line in joined.splitlines():
         words: list[str] = []
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.commenters = "#"

@@ -103,6 +103,15 @@ def test_a_command_that_there_is_not_is_found(command: list[str], paths: dict[st
     assert find_fault(command, paths)
 
 
+def test_a_line_goes_on_outside_of_single_quotes_alone(paths: dict[str, Any]) -> None:
+    url = f"{ADDRESS}/api/query"
+    outside = commands_in(f"curl {url} \\\n  -d '{{\"query\": 1}}'\n")
+    inside = commands_in(f"curl {url} -d '{{ \\\n  \"query\": 1}}'\n")
+
+    assert [find_fault(words, paths) for words in outside] == [""]
+    assert "is no JSON" in "".join(find_fault(words, paths) for words in inside)
+
+
 @pytest.mark.parametrize("block", read_blocks("yaml"), ids=str)
 def test_a_configuration_loads(block: Block, tmp_path: Path) -> None:
     documents = list(yaml.safe_load_all(block.text))
