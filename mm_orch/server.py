@@ -73,7 +73,7 @@ def run_server(
         ServerStartError: the address cannot be bound.
     """
     server = loaded.config.monitoring.server
-    listener = _bind(server.host, server.port)
+    listener = _bind(server.host, server.port, option="--port, or monitoring.server.port")
     with contextlib.closing(listener), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(loaded, reload, listener, on_listening, progress))
 
@@ -200,9 +200,9 @@ def _start_metrics(runtime: Runtime, tasks: asyncio.TaskGroup) -> _MetricsServer
     if render is None:
         return None
     try:
-        listener = _bind(prometheus.host, prometheus.port)
+        listener = _bind(prometheus.host, prometheus.port, option="monitoring.prometheus.port")
     except ServerStartError as error:
-        reason = f"metrics are on the main port only: {error.message}"
+        reason = f"metrics are on the main port only: {error}"
         logger.warning(reason)
         runtime.status.add_degradation(reason)
         return None
@@ -270,7 +270,7 @@ def _make_application(runtime: Runtime, tuner: Tuner | None) -> Any:
     )
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, *, option: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -284,7 +284,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise ServerStartError(
             f"Cannot listen on {host}:{port}: {error.strerror}.",
-            remedy="Choose another port, or end the program that uses this one.",
+            remedy=f"Choose another port ({option}), or end the program that uses this one.",
         ) from error
     return listener
 

@@ -314,16 +314,17 @@ async def _show_http_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     path, method = request.url.path, request.method
+    taken = ", ".join(sorted(_find_methods(request)))
     messages = {
         404: f"There is no path {path}. See /openapi.json for those there are.",
-        405: f"{path} does not take {method}.",
+        405: f"{path} does not take {method}, but {taken}.",
     }
     body = make_envelope(
         messages.get(error.status_code, error.detail), type_="invalid_request_error", code=None
     )
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(sorted(_find_methods(request)))
+        headers["Allow"] = taken
     return JSONResponse(body, error.status_code, headers)
 
 

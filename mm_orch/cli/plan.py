@@ -138,10 +138,14 @@ def _lines(plan: CapacityPlan, traffic: Traffic, objective: Objective) -> Iterat
     yield f"Traffic: {traffic.words}"
     yield f"Objective for {GOOD_RATIO:.0%} of the requests: {objective.words}"
     replicas = f"{plan.num_replicas} replica{'s' * (plan.num_replicas > 1)}"
-    yield (
-        f"Needed: {replicas}, {plan.load_ratio:.0%} loaded (one answers at most"
-        f" {plan.capacity_per_s:.3g} requests/s); one more keeps the objective while one restarts"
+    load = (
+        f"{replicas}, {plan.load_ratio:.0%} loaded (one answers at most"
+        f" {plan.capacity_per_s:.3g} requests/s)"
     )
+    if plan.is_met:
+        yield f"Needed: {load}; one more keeps the objective while one restarts"
+    else:
+        yield f"No number of replicas keeps the objective; what follows is of {load}"
     yield f"  optimization.batcher.max_batch_size: {plan.max_batch_size} (by {plan.batch_bound})"
     yield f"  optimization.batcher.max_batch_tokens: {plan.max_batch_tokens}"
     mib = -(-plan.kv_bytes // _BYTES_PER_MIB)

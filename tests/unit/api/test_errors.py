@@ -224,4 +224,4 @@ async def test_a_wrong_method_names_the_right_one(method: str, path: str, allowe
 
     assert response.status_code == 405
     assert allowed in response.headers["allow"]
-    assert method in response.json()["error"]["message"]
+    assert f"does not take {method}, but {allowed}" in response.json()["error"]["message"]

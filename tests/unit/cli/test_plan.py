@@ -41,8 +41,11 @@ def test_what_nothing_keeps_ends_with_failure_and_says_so(
 ) -> None:
     code = run(["--plan", "--hardware", "l4", *_SHAPE, "--objective", "itl=20"])
 
+    told = capsys.readouterr()
     assert code == 1
-    assert "however many replicas there are: take faster hardware" in capsys.readouterr().err
+    assert "however many replicas there are: take faster hardware" in told.err
+    assert "No number of replicas keeps the objective; what follows is of 1 replica, " in told.out
+    assert "Needed" not in told.out
 
 
 @pytest.mark.parametrize(
