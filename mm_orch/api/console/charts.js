@@ -99,7 +99,7 @@ function makeOptions({ element, series, spanS, format, max, steps, onPoint }) {
           stroke,
           width: 1.75,
           fill: series.length === 1 && index === 0 ? fade(stroke) : undefined,
-          points: { size: 4, fill: stroke },
+          points: { size: 4, fill: stroke, filter: findLone },
         };
       }),
     ],
@@ -110,6 +110,13 @@ function makeOptions({ element, series, spanS, format, max, steps, onPoint }) {
 /** Where the time axis begins: a server that has just started fills it little by little. */
 function beginOf(first, last, spanS) {
   return Math.max(last - spanS, Math.min(first, last - MIN_SPAN_S));
+}
+
+/** Points without a neighbour, which no line would show; null where all are drawn as it is. */
+function findLone(plot, series, isShowingAll) {
+  if (isShowingAll) return null;
+  const values = plot.data[series];
+  return values.flatMap((value, at) => (value != null && values[at - 1] == null && values[at + 1] == null ? [at] : []));
 }
 
 /** The same colour, nearly transparent. */

@@ -98,7 +98,7 @@ function Detail({ request, maxBatchSize, onClose }) {
       <button type="button" class="close" onClick=${onClose}>Close</button>
     </div>
     <${Reasons} request=${request} maxBatchSize=${maxBatchSize} />
-    ${request.error_type && html`<div class="note" data-tone="bad"><p><strong>${request.error_type}</strong>${request.error_message && `: ${request.error_message}`}</p></div>`}
+    ${request.error_type && request.status !== "cancelled" && html`<div class="note" data-tone="bad"><p><strong>${request.error_type}</strong>${request.error_message && `: ${request.error_message}`}</p></div>`}
     <${Timeline} request=${request} />
     <${Facts}
       facts=${[
