@@ -184,10 +184,15 @@ def wait_for_replicas(
 
 
 def kill_worker(server: ServerProcess, model: str, engine: str) -> None:
-    """Kill the worker that serves the model, which this engine runs."""
+    """Kill the worker that serves the model, which this engine runs; of several, the busiest.
+
+    Any other would never meet a lone stream, which goes where its prompt is held.
+    """
     report = model_of(server, model)
     assert (report["phase"], report["engine"]) == ("ready", engine)
-    os.kill(report["worker_pid"], signal.SIGKILL)
+    replicas = [one for one in report["replicas"] if one["worker_pid"] is not None]
+    busiest = max(replicas, key=lambda one: one["num_queued_tokens"], default=report)
+    os.kill(busiest["worker_pid"], signal.SIGKILL)
 
 
 def count_failovers(server: ServerProcess) -> float:

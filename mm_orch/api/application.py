@@ -316,7 +316,8 @@ async def _show_http_error(request: Request, error: Exception) -> JSONResponse:
     path, method = request.url.path, request.method
     taken = ", ".join(sorted(_find_methods(request)))
     messages = {
-        404: f"There is no path {path}. See /openapi.json for those there are.",
+        404: f"There is no path {path}. Programs find those there are in /openapi.json, people the"
+        " console at /console.",
         405: f"{path} does not take {method}, but {taken}.",
     }
     body = make_envelope(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -81,7 +82,10 @@ def parse_arguments(argv: Sequence[str] | None) -> Arguments:
     values, unknown = parser.parse_known_args(argv)
     if unknown:
         name = unknown[0].partition("=")[0]
-        parser.error(f"{name} is no option; see {PROGRAM} --help")
+        known = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001 - argparse tells them nowhere else
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}? All stand in" if near else "see"
+        parser.error(f"{name} is no option; {hint} {PROGRAM} --help")
     if len(values.query) > 1:
         quoted = " ".join(values.query)
         parser.error(f'the query is one argument: put it in quotes, "{quoted}"')

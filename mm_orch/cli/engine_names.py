@@ -17,5 +17,5 @@ def is_known_engine(name: str | None) -> bool:
     names = {*engine_names(), *(availability.engine for availability in probe_engines())}
     if name in names:
         return True
-    terminal.complain(f"no engine is named {name!r}. Known: {', '.join(sorted(names))}.")
+    terminal.complain(f"No engine is named {name!r}. Known: {', '.join(sorted(names))}.")
     return False

@@ -10,6 +10,7 @@ to the first token what the server adds that no step shows.
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from mm_orch.core.errors import NoServerError
 from mm_orch.planning.samples import beside_sample_of, fit_samples, samples_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mm_orch.benchmarking.client import Target
     from mm_orch.benchmarking.plan import Progress
@@ -40,6 +41,9 @@ BESIDE = ((3, 16), (3, 96), (7, 40), (15, 16), (15, 64))
 _NUM_BESIDE = 3
 _BESIDE_OUTPUT_TOKENS = 24
 _LASTING_TOKENS = 160
+_NUM_REQUESTS = (
+    len(PROMPT_TOKENS) + sum(CLIENTS) + sum(1 + _NUM_BESIDE * clients for clients, _ in BESIDE)
+)
 
 
 def measure_server(
@@ -57,7 +61,8 @@ def measure_server(
         NoServerError: a request failed.
     """
     # Not counted: it sets up what later rounds use.
-    _Round(target, count_tokens, progress, -1).ask_together(CLIENTS[-2:])
+    with _stage(progress, f"warming {target.url} up", sum(CLIENTS[-2:])):
+        _Round(target, count_tokens, progress, -1).ask_together(CLIENTS[-2:])
     return fit_samples(
         [
             sample
@@ -82,7 +87,17 @@ def take_samples(
         NoServerError: a request failed.
     """
     one = _Round(target, count_tokens, progress, number)
-    return [*one.ask_alone(), *one.ask_together(CLIENTS), *one.ask_beside()]
+    with _stage(progress, f"measuring {target.url}, round {number + 1}", _NUM_REQUESTS):
+        return [*one.ask_alone(), *one.ask_together(CLIENTS), *one.ask_beside()]
+
+
+@contextmanager
+def _stage(progress: Progress, words: str, num_requests: int) -> Iterator[None]:
+    progress.start(words, num_requests)
+    try:
+        yield
+    finally:
+        progress.finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +114,7 @@ class _Round:
         samples = []
         for length in PROMPT_TOKENS:
             workload = self._make(length, _LONG_OUTPUT_TOKENS, 1)
-            samples += samples_of(self._ask(workload, 1, f"one prompt of {length}"))
+            samples += samples_of(self._ask(workload, 1))
         return samples
 
     def ask_together(self, clients: Sequence[int]) -> list[Sample]:
@@ -107,8 +122,7 @@ class _Round:
         samples = []
         for num_clients in clients:
             workload = self._make(_SHORT_PROMPT, _OUTPUT_TOKENS, num_clients)
-            asked = self._ask(workload, num_clients, f"{num_clients} at once")
-            samples += samples_of(asked)
+            samples += samples_of(self._ask(workload, num_clients))
         return samples
 
     def ask_beside(self) -> list[Sample]:
@@ -121,8 +135,7 @@ class _Round:
             workload = Workload(
                 name="beside", is_chat=True, sessions=(*lasting.sessions, *chats.sessions)
             )
-            words = f"{num_clients} with prompts of {length} beside a long answer"
-            samples += beside_sample_of(self._ask(workload, 1 + num_clients, words))
+            samples += beside_sample_of(self._ask(workload, 1 + num_clients))
         return samples
 
     def _make(self, num_prompt: int, num_output: int, num_sessions: int) -> Workload:
@@ -134,16 +147,12 @@ class _Round:
             count_tokens=self.count_tokens,
         )
 
-    def _ask(self, workload: Workload, num_clients: int, words: str) -> Sequence[RequestRecord]:
-        self.progress.start(words, len(workload.sessions))
-        try:
-            run = asyncio.run(
-                run_closed(
-                    self.target, workload, num_clients, on_done=lambda _: self.progress.advance(1)
-                )
+    def _ask(self, workload: Workload, num_clients: int) -> Sequence[RequestRecord]:
+        run = asyncio.run(
+            run_closed(
+                self.target, workload, num_clients, on_done=lambda _: self.progress.advance(1)
             )
-        finally:
-            self.progress.finish()
+        )
         faults = failures_of([run])
         if faults:
             raise NoServerError(f"{self.target.url} cannot be measured: {faults[0]}.")

@@ -216,7 +216,7 @@ def test_quick_calls_import_no_heavy_library(arguments: list[str], tmp_path: Pat
         (["--nonsense"], 2, "--nonsense"),
         (["two", "words"], 2, 'put it in quotes, "two words"'),
         (["--model", "gpt-9", "hello"], 2, "No model is named 'gpt-9'. Known: smollm2-135m"),
-        (["--engine", "warp", "hello"], 2, "no engine is named 'warp'"),
+        (["--engine", "warp", "hello"], 2, "No engine is named 'warp'"),
         (["--engine", "vllm", "hello"], 1, "vllm"),
         (["--status", "--server"], 2, "do not go together"),
         (["--temperature", "9", "hello"], 2, "a number from 0 to 2"),

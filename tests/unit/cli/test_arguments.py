@@ -102,6 +102,7 @@ def test_a_query_may_begin_with_a_dash_after_two() -> None:
         ("--log-level loud q", "DEBUG"),
         ("--mode sing", "chat"),
         ("--nonsense q", "--nonsense is no option; see muai --help"),
+        ("--sevrer", "--sevrer is no option; did you mean --server? All stand in muai --help"),
         ("--cluster auto hello", "--cluster goes with --server"),
         ("--serv", "--serv"),
         ("--status --workflow rag", "--workflow goes with a query or --mode chat"),

@@ -128,7 +128,7 @@ def test_engines_are_listed_with_reasons(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("/engine nope", "no engine is named 'nope'. Known: "),
+        ("/engine nope", "No engine is named 'nope'. Known: "),
         ("/engine vllm", "vllm cannot run: "),
     ],
 )
