@@ -143,11 +143,23 @@ async def test_a_patient_client_waits_as_long_as_it_is_told() -> None:
 
     peer.answer = refuse_first
     async with serving(peer):
-        waits = await ask_patiently(peer.target, workload(), duration_s=0.2)
+        waits = await ask_patiently(peer.target, workload(), duration_s=1.0)
 
     assert (waits[0].told_s, waits[0].num_tries, waits[0].is_in) == ([0], 2, True)
     assert all(wait.is_in and wait.error is None for wait in waits)
     assert len(peer.bodies) == sum(wait.num_tries for wait in waits)
+
+
+async def test_a_patient_client_gives_up_who_would_wait_beyond_the_end() -> None:
+    peer = Peer()
+    peer.answer = lambda _: (
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 9\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    async with serving(peer):
+        [wait] = await ask_patiently(peer.target, workload(), duration_s=0.05)
+
+    assert (set(wait.told_s), wait.is_in, wait.error) == ({9}, False, None)
+    assert len(peer.bodies) == wait.num_tries
 
 
 async def test_a_refusal_that_says_no_time_is_an_error() -> None:
