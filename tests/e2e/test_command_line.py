@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -232,6 +233,17 @@ def test_a_wrong_call_is_one_plain_message(
     assert result.returncode == code
     assert says in result.stderr
     assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_a_port_in_use_names_the_options_that_choose_another(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = run_cli("--server", "--port", port, directory=tmp_path)
+
+    assert result.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}" in result.stderr
+    assert "Choose another port (--port, or monitoring.server.port)" in result.stderr
     assert "Traceback" not in result.stderr
 
 
